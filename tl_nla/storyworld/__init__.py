@@ -1,0 +1,1 @@
+"""The embedded default: a small world with known truth, its text, its tiny models."""
