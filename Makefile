@@ -1,0 +1,52 @@
+# Two commands: `make demo` and `make test`. Each makes its virtual environment when it is missing.
+# On machines where pip would find a CUDA build of torch: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+TEXT ?= Mary gave the red ball to John in the garden because she was happy.
+PYTEST_ARGS ?= -q
+TL3 := 3.9.0
+
+VENV := .venv
+VENV_TL3 := .venv-tl3
+EXTRAS := cli,lora,plots,dev
+PIP := -m pip install --disable-pip-version-check --quiet
+INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: demo test test-tl3 lint bench install install-tl3
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	$(OFFLINE) $(VENV)/bin/tl-nla demo "$(TEXT)"
+
+test: $(VENV)/.installed
+	$(OFFLINE) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-tl3: $(VENV_TL3)/.installed
+	$(OFFLINE) $(VENV_TL3)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.installed
+	$(OFFLINE) $(VENV)/bin/python -m pytest $(PYTEST_ARGS) -o addopts= tests/benchmarks
+
+install: $(VENV)/.installed
+install-tl3: $(VENV_TL3)/.installed
+
+# The stamp is younger than the lists it was installed from, so a second call installs nothing.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) $(INDEX) -c constraints.txt torch
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+$(VENV_TL3)/.installed: pyproject.toml constraints.txt
+	test -x $(VENV_TL3)/bin/python || $(PYTHON) -m venv $(VENV_TL3)
+	sed 's/^transformer-lens==.*/transformer-lens==$(TL3)/' constraints.txt > $(VENV_TL3)/constraints.txt
+	$(VENV_TL3)/bin/python $(PIP) $(INDEX) -c $(VENV_TL3)/constraints.txt torch
+	$(VENV_TL3)/bin/python $(PIP) -c $(VENV_TL3)/constraints.txt -e ".[$(EXTRAS)]"
+	touch $@

@@ -1,0 +1,1 @@
+"""Lightning modules, data modules and callbacks that wire the parts of tl_nla."""
