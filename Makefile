@@ -10,7 +10,7 @@ TL3 := 3.9.0
 VENV := .venv
 VENV_TL3 := .venv-tl3
 EXTRAS := cli,lora,plots,dev
-PIP := -m pip install --disable-pip-version-check --quiet
+PIP := -m pip install --disable-pip-version-check -qq
 INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 

@@ -36,6 +36,7 @@ _GEMMA = {**_GROUPED, "head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar
 _GPT2 = {
     "vocab_size": VOCAB,
     "n_positions": N_CTX,
+    "n_ctx": N_CTX,  # TransformerLens 3.9 reads the old name
     "n_embd": D_MODEL,
     "n_layer": N_LAYERS,
     "n_head": N_HEADS,
@@ -148,12 +149,19 @@ def hooked_transformer(with_tokenizer: bool = True, **settings):
 def hooked_twin(family: str, **settings):
     """A HookedTransformer with the very weights of ``hf_model(family)``, unprocessed (TransformerLens before 4)."""
     from transformer_lens import HookedTransformer
+    from transformer_lens import loading_from_pretrained as loading
 
     hf = hf_model(family, **settings)
+    # from_pretrained takes official names only; its parts also take a folder.
     with tempfile.TemporaryDirectory(prefix="tl-nla-twin-") as folder:
         hf.config.save_pretrained(folder)
-        load = HookedTransformer.from_pretrained_no_processing
-        model = load(folder, hf_model=hf, tokenizer=tokenizer(), device="cpu", dtype=torch.float32)
+        config = loading.get_pretrained_model_config(
+            folder, hf_cfg=hf.config.to_dict(), device="cpu", dtype=torch.float32
+        )
+        weights = loading.get_pretrained_state_dict(folder, config, hf, dtype=torch.float32)
+    model = HookedTransformer(config, tokenizer=tokenizer())
+    raw = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
+    model.load_and_process_state_dict(weights, **raw)
     return model.eval()
 
 
