@@ -27,7 +27,7 @@ _shared: dict[tuple[str, str], object] = {}
 
 
 def shared_model(kind: str, family: str):
-    """The one read-only model of this kind (``bridge``, ``hooked`` or ``hf``) and family, built when first asked for."""
+    """The one read-only model of this kind (``bridge``, ``hooked``, ``hf``) and family, built when first asked for."""
     if (kind, family) not in _shared:
         if kind == "hooked" and not zoo.HAS_HOOKED_TRANSFORMER:
             pytest.skip("HookedTransformer left TransformerLens with version 4")
@@ -42,7 +42,7 @@ def shared_model(kind: str, family: str):
 def seed():
     """Every test starts from the same global random state."""
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     torch.manual_seed(0)
     return 0
 

@@ -1,0 +1,121 @@
+"""The command line keeps its promises whatever a command does."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+
+@pytest.fixture
+def cli(monkeypatch):
+    """The entry point with one command, ``probe``, whose behaviour the test sets as ``cli.run``."""
+    from tl_nla.cli import main as module
+
+    command = types.ModuleType("tl_nla.cli.probe")
+    state = types.SimpleNamespace(run=lambda args: None, main=module.main)
+
+    def add_parser(subparsers):
+        from tl_nla.cli.options import add_common
+
+        parser = subparsers.add_parser("probe", help="what a test wants")
+        add_common(parser)
+        parser.set_defaults(run=lambda args: state.run(args), passthrough=False)
+        free = subparsers.add_parser("free", add_help=False)
+        free.set_defaults(run=lambda args: state.run(args), passthrough=True)
+
+    command.add_parser = add_parser
+    monkeypatch.setitem(sys.modules, "tl_nla.cli.probe", command)
+    monkeypatch.setattr(module, "available_commands", lambda: {"probe": "tl_nla.cli.probe", "free": "tl_nla.cli.probe"})
+    return state
+
+
+def fail(error):
+    def run(args):
+        raise error
+
+    return run
+
+
+def one_line(capsys):
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("kind", ["input", "missing"])
+def test_bad_input_is_one_line_and_exit_code_two(cli, capsys, kind):
+    from tl_nla.errors import InputError
+
+    cli.run = fail(InputError("layer 9\nis out of range") if kind == "input" else FileNotFoundError(2, "gone", "x"))
+    assert cli.main(["probe"]) == 2
+    assert ("layer 9 is out of range" if kind == "input" else "gone") in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["prob"], "nearest: probe"),
+        (["probe", "--modle", "x"], "--modle"),
+        (["probe", "--json", "/no/such/folder/x.json"], "no folder"),
+        (["probe", "--json", "/tmp"], "is a folder"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_code_two(cli, capsys, argv, says):
+    assert cli.main(argv) == 2
+    assert says in one_line(capsys)
+
+
+def test_other_errors_are_bugs_and_show_as_such(cli):
+    cli.run = fail(RuntimeError("bug"))
+    with pytest.raises(RuntimeError, match="bug"):
+        cli.main(["probe"])
+
+
+def test_interrupt(cli, capsys):
+    cli.run = fail(KeyboardInterrupt())
+    assert cli.main(["probe"]) == 130
+    one_line(capsys)
+
+
+def test_exit_code_of_the_command_is_passed_on(cli):
+    cli.run = lambda args: 3
+    assert cli.main(["probe"]) == 3
+
+
+def test_passthrough_keeps_what_it_does_not_know(cli):
+    seen = {}
+    cli.run = lambda args: seen.update(extra=args.extra)
+    assert cli.main(["free", "-c", "x.yaml", "--trainer.max_steps=3"]) == 0
+    assert seen["extra"] == ["-c", "x.yaml", "--trainer.max_steps=3"]
+
+
+def test_without_a_command_it_shows_help(cli, capsys):
+    assert cli.main([]) == 0
+    assert "probe" in capsys.readouterr().out
+
+
+def test_version(cli, capsys):
+    assert cli.main(["--version"]) == 0
+    assert "tl-nla " in capsys.readouterr().out
+
+
+def test_only_commands_with_a_module_are_offered():
+    from tl_nla.cli.main import COMMANDS, available_commands
+
+    assert set(available_commands()) <= set(COMMANDS)
+    for module in set(available_commands().values()):
+        __import__(module)
+        assert callable(sys.modules[module].add_parser)
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from tl_nla.cli.main import main; main([]);"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'lightning', 'transformer_lens')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stdout + done.stderr

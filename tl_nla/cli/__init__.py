@@ -1,0 +1,1 @@
+"""The command line `tl-nla`: one file a command."""

@@ -1,0 +1,107 @@
+"""Entry point of ``tl-nla``: finds the command's file, runs it, turns bad input into one line and exit code 2.
+
+A command is a module of this package with ``add_parser(subparsers)``, which adds one or more parsers and calls
+``parser.set_defaults(run=run)`` on each, and ``run(args) -> int | None``. Such a module imports nothing heavy at its
+top: what it needs, it imports inside ``run``. A parser that sets ``passthrough=True`` receives the arguments it does
+not know as ``args.extra`` (for LightningCLI).
+"""
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tl_nla.errors import InputError, unknown
+
+# Command -> module; a command whose module is not there yet does not exist for the user.
+COMMANDS = {
+    "demo": "demo",
+    "verbalize": "verbalize",
+    "diff": "diff",
+    "steer": "steer",
+    "contributions": "contributions",
+    "fit": "training",
+    "validate": "training",
+    "test": "training",
+    "predict": "training",
+    "evaluate": "evaluate",
+    "rebuild-tiny": "rebuild_tiny",
+    "bench": "bench",
+}
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def available_commands() -> dict[str, str]:
+    """The commands that exist, with the full name of the module of each."""
+    modules = {command: f"tl_nla.cli.{name}" for command, name in COMMANDS.items()}
+    return {command: module for command, module in modules.items() if importlib.util.find_spec(module)}
+
+
+def build_parser(commands: dict[str, str]) -> argparse.ArgumentParser:
+    """Build the parser with one subparser a command.
+
+    Args:
+        commands: command -> module, as from `available_commands`.
+    """
+    parser = _Parser(prog="tl-nla", description="Say in words what a language model's activations and writes hold.")
+    parser.add_argument("--version", action="store_true", help="print the versions that matter and exit")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for module in dict.fromkeys(commands.values()):
+        importlib.import_module(module).add_parser(subparsers)
+    return parser
+
+
+def _parse(argv: list[str]) -> argparse.Namespace | None:
+    commands = available_commands()
+    if argv and not argv[0].startswith("-") and argv[0] not in commands:
+        raise unknown("command", argv[0], commands)
+    parser = build_parser(commands)
+    args, extra = parser.parse_known_args(argv)
+    if args.version:
+        from tl_nla.evaluation.results import versions
+
+        sys.stdout.write("".join(f"{name} {version}\n" for name, version in versions().items()))
+        return None
+    if extra and not getattr(args, "passthrough", False):
+        raise InputError(f"unrecognized arguments: {' '.join(extra)} (see tl-nla {args.command or ''} --help)")
+    if args.command is None:
+        parser.print_help()
+        return None
+    args.extra = extra
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``tl-nla``.
+
+    Args:
+        argv: the arguments after the program's name; those of the process when None.
+
+    Returns:
+        The exit code: 0, or 2 for bad input (one line on standard error), or 130 when interrupted.
+    """
+    try:
+        args = _parse(list(sys.argv[1:] if argv is None else argv))
+        return 0 if args is None else int(args.run(args) or 0)
+    except (InputError, OSError) as error:  # OSError: a path that is not there or may not be read or written
+        if isinstance(error, BrokenPipeError):  # `tl-nla ... | head` is no mistake
+            sys.stderr.close()
+            return 0
+        sys.stderr.write(f"tl-nla: {' '.join(str(error).split())}\n")
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("tl-nla: interrupted\n")
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""Options that several commands share."""
+
+import argparse
+from pathlib import Path
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model`` (``tiny``, a local folder or a hub id) and ``--json FILE``."""
+    parser.add_argument("--model", default="tiny", metavar="NAME", help="tiny (default), a local folder or a hub id")
+    parser.add_argument("--json", type=output_file, default=None, metavar="FILE", help="write the result as JSON too")
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add ``--seed`` for whatever the command draws at random."""
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+
+
+def output_file(text: str) -> Path:
+    """Read a path to write to, and refuse at once what could not be written at the end.
+
+    Raises:
+        argparse.ArgumentTypeError: when the folder does not exist or the path is a folder.
+    """
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: it is a folder, give a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: there is no folder {str(path.parent)!r}")
+    return path

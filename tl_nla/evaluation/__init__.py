@@ -1,0 +1,17 @@
+"""Evaluation: intervals, the results contract, and the suites."""
+
+from tl_nla.evaluation.bootstrap import Interval, fve_interval, mean_interval, ratio_interval, statistic_interval
+from tl_nla.evaluation.results import Results, Row, read_results, versions, write_json
+
+__all__ = [
+    "Interval",
+    "Results",
+    "Row",
+    "fve_interval",
+    "mean_interval",
+    "ratio_interval",
+    "read_results",
+    "statistic_interval",
+    "versions",
+    "write_json",
+]

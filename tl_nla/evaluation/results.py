@@ -1,0 +1,182 @@
+"""The results contract: what an evaluation suite writes, checked on the way out and on the way in."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import tempfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tl_nla.errors import InputError, unknown
+from tl_nla.evaluation.bootstrap import Interval
+
+SUITES = (
+    *("nla", "training", "injection", "layers_matrix", "heads", "layers", "spans", "questions", "contributions"),
+    *("steering", "faithfulness", "steganography"),
+)
+ARMS = (
+    *("explanation", "warm_start", "sampled", "gold", "cat", "state", "component", "shuffled", "empty", "constant"),
+    *("mean", "cat_and_explanation", "cat_and_shuffled", "same_twice", "swapped", "probe", "sum_of_heads"),
+    *("two_explanations", "unsteered", "round_trip", "append", "edit", "edit_delta", "edit_replace", "caa"),
+    "random_direction",
+)
+METRICS = (
+    *("fve", "cosine", "extraction_rate", "claim_precision", "claim_recall", "recall_at_4/promotes"),
+    *("recall_at_4/suppresses", "recall_at_3/sources_distant", "auc/skip_flip", "spearman/strength"),
+    *("precision/nothing", "unchanged_rate", "antisymmetry", "kl_recovered", "success", "validity", "facts_kept"),
+    *("retention", "auc/steganographer", "tokens_to_fve_0.8"),
+)
+TYPED_METRICS = ("claim_precision", "claim_recall")  # also as claim_precision/TYPE
+SPLITS = ("heldout", "heldout_heads", "train")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number: an arm × metric × split (× layer, × head; None means the average over them).
+
+    Attributes:
+        arm: what was scored, one of ``ARMS``.
+        metric: one of ``METRICS``; claim metrics take a type, as in ``claim_precision/place``.
+        value: the score.
+        ci_low: lower end of the 95% interval, clustered by document; None where there is none.
+        ci_high: upper end.
+        n: number of items scored.
+        split: one of ``SPLITS``.
+        layer: the layer, when the row is of one.
+        head: the head, when the row is of one.
+    """
+
+    arm: str
+    metric: str
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    split: str = "heldout"
+    layer: int | None = None
+    head: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names outside the contract and numbers that are none."""
+        if self.arm not in ARMS:
+            raise unknown("arm", self.arm, ARMS)
+        if self.metric not in METRICS and self.metric.partition("/")[0] not in TYPED_METRICS:
+            raise unknown("metric", self.metric, METRICS)
+        if self.split not in SPLITS:
+            raise unknown("split", self.split, SPLITS)
+        numbers = [self.value, *(end for end in (self.ci_low, self.ci_high) if end is not None)]
+        if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+            raise InputError(f"{self.arm} {self.metric} must have finite numbers, got {numbers}")
+        if (self.ci_low is None) != (self.ci_high is None):
+            raise InputError(f"{self.arm} {self.metric} has one end of an interval: give both or none")
+        if self.ci_low is not None and self.ci_high is not None and self.ci_low > self.ci_high:
+            raise InputError(f"{self.arm} {self.metric} has an interval from {self.ci_low} down to {self.ci_high}")
+        if self.n < 0:
+            raise InputError(f"{self.arm} {self.metric} has n = {self.n}: a count cannot be negative")
+
+    @classmethod
+    def of(cls, arm: str, metric: str, interval: Interval, split: str = "heldout", **where: int | None) -> "Row":
+        """Make a row from an interval; `where` may give ``layer`` and ``head``."""
+        low, high = (None if math.isnan(x) else x for x in (interval.low, interval.high))
+        return cls(arm, metric, interval.value, low, high, interval.n, split, **where)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as the contract writes it: ``layer`` and ``head`` only where they apply."""
+        given = asdict(self)
+        return {k: v for k, v in given.items() if v is not None or k not in ("layer", "head")}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a suite found.
+
+    Attributes:
+        suite: one of ``SUITES``.
+        model: the name of the model: ``tiny``, a folder or a hub id.
+        seeds: seeds of the trained models that the numbers are over.
+        definition: what the numbers mean: how FVE is defined, which positions, which texts, what is shipped.
+        rows: the numbers.
+        seconds: how long the suite took.
+        versions: versions of what the numbers depend on.
+    """
+
+    suite: str
+    model: str
+    seeds: list[int]
+    definition: dict[str, Any]
+    rows: list[Row]
+    seconds: float
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown suite and two numbers for one thing."""
+        if self.suite not in SUITES:
+            raise unknown("suite", self.suite, SUITES)
+        keys = [(r.arm, r.metric, r.split, r.layer, r.head) for r in self.rows]
+        twice = next((key for key in keys if keys.count(key) > 1), None) if len(set(keys)) < len(keys) else None
+        if twice:
+            raise InputError(f"two rows for {twice}: one a combination of arm, metric, split, layer and head")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object of the results contract."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**own, "rows": [row.as_dict() for row in self.rows]}
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the JSON file, whole or not at all."""
+        write_json(self.as_dict(), path)
+
+
+def read_results(path: str | os.PathLike[str]) -> Results:
+    """Read and check a results file.
+
+    Raises:
+        InputError: when the file is not JSON, or keys are missing, unknown or hold what the contract does not allow.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = [Row(**row) for row in found["rows"]]
+        return Results(**{**found, "rows": rows})
+    except FileNotFoundError as error:
+        raise InputError(f"no results file {str(path)!r}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, InputError) as error:
+        raise InputError(f"{str(path)!r} is no results file: {error}") from error
+
+
+def write_json(content: Any, path: str | os.PathLike[str]) -> None:
+    """Write JSON beside the target and move it there, so that a crash leaves the old file or none.
+
+    Raises:
+        InputError: when the content holds NaN or something JSON has no form for.
+    """
+    target = Path(path)
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise InputError(f"cannot write {str(target)!r} as JSON: {error}") from error
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes it private, others may read a result
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on: this package, Python, and the libraries below it."""
+    names = ("tl-nla", "torch", "transformer-lens", "transformers", "lightning", "torchmetrics")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
