@@ -60,7 +60,7 @@ def test_bad_input_is_one_line_and_exit_code_two(cli, capsys, kind):
         (["prob"], "nearest: probe"),
         (["probe", "--modle", "x"], "--modle"),
         (["probe", "--json", "/no/such/folder/x.json"], "no folder"),
-        (["probe", "--json", "/tmp"], "is a folder"),
+        (["probe", "--json", "."], "is a folder"),
         (["--nonsense"], "--nonsense"),
     ],
 )

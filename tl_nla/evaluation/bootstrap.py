@@ -61,7 +61,7 @@ def ratio_interval(
     """
     rows = {"numerator": numerator, "denominator": denominator, "documents": documents}
     if len({len(rows_) for rows_ in rows.values()} | ({len(seeds)} if seeds is not None else set())) != 1:
-        raise InputError(f"rows differ in length: {({name: len(r) for name, r in rows.items()})}")
+        raise InputError(f"rows differ in length: { ({name: len(r) for name, r in rows.items()}) }")
     if not len(numerator) or not 0 < level < 1 or resamples < 1:
         raise InputError(f"need rows, level in (0, 1), resamples >= 1; got {len(numerator)}, {level}, {resamples}")
     tops, bottoms = (_sums(x, documents, seeds) for x in (numerator, denominator))
@@ -120,7 +120,7 @@ def statistic_interval(
     """Interval of any statistic, such as AUC or a rank correlation; slower, one call a draw.
 
     Args:
-        statistic: takes row indices (repeated as drawn) and returns the statistic of these rows; NaN draws are left out.
+        statistic: takes row indices (repeated as drawn), returns the statistic of these rows; NaN draws are left out.
         documents: the document of each row.
         generator: source of the draws, on the CPU.
         resamples: number of bootstrap draws.

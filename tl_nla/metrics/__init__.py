@@ -27,7 +27,7 @@ __all__ = [
     "squared_errors",
 ]
 
-_LAZY = {"FractionOfVarianceExplained": "tl_nla.metrics.fve", "ClasswiseRate": "tl_nla.metrics.rates"}
+_LAZY = {"FractionOfVarianceExplained": "tl_nla.metrics.variance", "ClasswiseRate": "tl_nla.metrics.rates"}
 
 
 def __getattr__(name: str) -> Any:

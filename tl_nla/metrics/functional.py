@@ -24,9 +24,7 @@ def normalise(vectors: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch
     return vectors / norm * vectors.shape[-1] ** 0.5
 
 
-def cosine(
-    preds: Float[Tensor, "*batch d_model"], targets: Float[Tensor, "*batch d_model"]
-) -> Float[Tensor, "*batch"]:
+def cosine(preds: Float[Tensor, "*batch d_model"], targets: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
     """Cosine of each prediction with its target, in float64; 0 where either is zero."""
     return (normalise(preds.double()) * normalise(targets.double())).mean(-1)
 
@@ -71,7 +69,7 @@ def squared_deviations(
 
     Args:
         targets: true vectors, in model units.
-        mean: ḡ, the mean of the *training set's* vectors (normalised first if `normalised`); that of `targets` when None.
+        mean: ḡ, the *training set's* mean vector (of normalised vectors if `normalised`); that of `targets` when None.
         normalised: as in `squared_errors`.
     """
     truth = normalise(targets.double()) if normalised else targets.double()
@@ -109,9 +107,7 @@ def fve(
     return torch.where(deviations > 0, 1 - errors / deviations, torch.full_like(errors, torch.nan))
 
 
-def recall_at_k(
-    predicted: Int[Tensor, "n k"], target: Int[Tensor, "n m"], padding: int = -1
-) -> Float[Tensor, " n"]:
+def recall_at_k(predicted: Int[Tensor, "n k"], target: Int[Tensor, "n m"], padding: int = -1) -> Float[Tensor, " n"]:
     """Share of each row's target ids that are among its k predicted ids.
 
     Args:
