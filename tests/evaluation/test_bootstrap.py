@@ -87,3 +87,12 @@ def test_refuses(top, bottom, says):
     documents = torch.zeros(len(top), dtype=torch.long)
     with pytest.raises(InputError, match=says):
         ratio_interval(torch.tensor(top), torch.tensor(bottom), documents, generator=generator())
+
+
+def test_every_document_is_drawn():
+    from tl_nla.evaluation import mean_interval
+
+    for only in range(2):  # with two documents, a quarter of the draws leave one out and a quarter the other
+        x = torch.tensor([float(only == 0), float(only == 1)])
+        found = mean_interval(x, torch.tensor([5, 9]), generator=generator())
+        assert (found.low, found.high) == (0.0, 1.0)
