@@ -1,0 +1,6 @@
+"""What each layer and head contributes to the output: exact skips, direct attribution, and their report."""
+
+from tl_nla.attribution.components import Component, all_components, as_component
+from tl_nla.attribution.skips import SkipEffects, skip_effects, skip_logits
+
+__all__ = ["Component", "SkipEffects", "all_components", "as_component", "skip_effects", "skip_logits"]

@@ -1,0 +1,220 @@
+"""One clean forward pass that keeps what a later replay of single blocks needs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tl_nla.attribution.diagonal import SOURCES, ScoreDiagonal, solve_diagonal
+from tl_nla.errors import InputError
+
+_WRITES = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """How the model called one of its blocks, without the residual stream and without a key-value cache."""
+
+    block: nn.Module
+    args: tuple
+    kwargs: dict[str, Any]
+    keyword: str | None  # the residual stream's argument name when it was passed by name
+
+    def __call__(self, residual: Float[Tensor, "row pos d_model"], copies: int, batch: int) -> Tensor:
+        """Run the block on ``copies`` stacked copies of the batch."""
+        args, kwargs = _stack_rows(self.args, copies, batch), _stack_rows(self.kwargs, copies, batch)
+        if self.keyword is None:
+            out = self.block(residual, *args, **kwargs)
+        else:
+            out = self.block(*args, **{self.keyword: residual}, **kwargs)
+        return out[0] if isinstance(out, tuple) else out
+
+
+@dataclass
+class CleanRun:
+    """The tensors of one ordinary forward pass, by layer.
+
+    Attributes:
+        points: the model's hook points by name.
+        calls: how each block was called.
+        inputs: the residual stream handed to each block, and after the last one, ``[batch, pos, d_model]``.
+        kept: tensors by full hook point name.
+        diagonals: the formula of each layer's scores on the diagonal; None where no formula was found.
+        logits: the model's output.
+        valid: the positions that are no padding.
+    """
+
+    points: dict[str, Any]
+    calls: list[BlockCall]
+    inputs: list[Float[Tensor, "batch pos d_model"]]
+    kept: dict[str, Tensor]
+    diagonals: list[ScoreDiagonal | None]
+    logits: Float[Tensor, "batch pos vocab"]
+    valid: Bool[Tensor, "batch pos"]
+
+    @property
+    def batch(self) -> int:
+        """Rows of the batch."""
+        return self.logits.shape[0]
+
+    def write(self, layer: int, name: str) -> Float[Tensor, "batch pos d_model"]:
+        """The tensor seen at ``blocks.{layer}.{name}``."""
+        return self.kept[f"blocks.{layer}.{name}"]
+
+
+@contextmanager
+def hooked(pairs: Sequence[tuple[Any, Callable[..., Tensor | None]]]) -> Iterator[None]:
+    """Put functions on hook points (the objects, not their names) and take exactly these off again."""
+    done: list[tuple[Any, Any]] = []
+    try:
+        for point, function in pairs:
+            before = {id(handle) for handle in point.fwd_hooks}
+            point.add_hook(function)
+            done += [(point, handle) for handle in point.fwd_hooks if id(handle) not in before]
+        yield
+    finally:
+        for point, handle in done:
+            handle.hook.remove()
+            point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
+
+
+def capture(
+    model: Any,
+    tokens: Int[Tensor, "batch pos"],
+    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    solve: bool = True,
+) -> CleanRun:
+    """Run the model once and keep, per block, its call, its writes, keys, values and score diagonals.
+
+    Args:
+        model: a ``TransformerBridge`` or ``HookedTransformer`` in evaluation mode.
+        tokens: token ids.
+        attention_mask: 1 for tokens, 0 for padding; None when nothing is padded.
+        solve: also find each layer's formula of the score diagonal.
+
+    Raises:
+        InputError: the input or the model cannot be used; the message says why.
+    """
+    _check_input(model, tokens, attention_mask)
+    points = dict(model.hook_dict)
+    layers = int(model.cfg.n_layers)
+    calls: list[BlockCall | None] = [None] * layers
+    inputs: list[Tensor | None] = [None] * (layers + 1)
+    kept: dict[str, Tensor] = {}
+    names = [*_WRITES, "attn.hook_z"]
+    if solve:
+        names += ["attn.hook_v", "attn.hook_attn_scores", *(name for pair in SOURCES for name in pair)]
+    pairs = [
+        (points[f"blocks.{layer}.{name}"], _keep(kept, f"blocks.{layer}.{name}"))
+        for layer in range(layers)
+        for name in names
+        if f"blocks.{layer}.{name}" in points
+    ]
+    watchers = []
+    try:
+        for layer, block in enumerate(model.blocks):
+            watchers.append(block.register_forward_pre_hook(_keep_call(calls, inputs, layer), with_kwargs=True))
+        watchers.append(model.blocks[layers - 1].register_forward_hook(_keep_output(inputs, layers)))
+        with torch.no_grad(), hooked(pairs):
+            logits = model(tokens) if attention_mask is None else model(tokens, attention_mask=attention_mask)
+    finally:
+        for watcher in watchers:
+            watcher.remove()
+    if any(call is None for call in calls):
+        raise InputError(f"{type(model).__name__} does not run its blocks one after the other: nothing can be replayed")
+    logits = logits if isinstance(logits, Tensor) else logits.logits
+    valid = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    run = CleanRun(points, calls, inputs, kept, [None] * layers, logits, valid.to(logits.device))  # type: ignore[arg-type]
+    if solve:
+        run.diagonals = [_solve(model, run, layer) for layer in range(layers)]
+    return run
+
+
+def _check_input(model: Any, tokens: Tensor, attention_mask: Tensor | None) -> None:
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point() or not tokens.numel():
+        found = f"{tuple(tokens.shape)} of {tokens.dtype}" if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise InputError(f"tokens must be a non-empty integer tensor [batch, pos]; found {found}")
+    if attention_mask is not None and attention_mask.shape != tokens.shape:
+        raise InputError(
+            f"attention_mask must have the shape of the tokens {tuple(tokens.shape)}; found {tuple(attention_mask.shape)}"
+        )
+    if attention_mask is not None and not bool(attention_mask.bool().any(-1).all()):
+        raise InputError("attention_mask leaves a row without any token; drop that row")
+    if any(module.training and module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout)):
+        raise InputError("the model is in training mode and drops out activations at random; call model.eval() first")
+
+
+def _keep(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
+    diagonal = name.endswith("hook_attn_scores")
+
+    def function(value: Tensor, hook: Any) -> None:
+        # Whole score matrices would cost more memory than everything else together.
+        kept[name] = torch.diagonal(value, dim1=-2, dim2=-1).clone() if diagonal else value.detach()
+
+    return function
+
+
+def _keep_call(calls: list, inputs: list, layer: int) -> Callable[..., None]:
+    def function(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        keyword = None
+        kwargs = {name: _without_cache(name, value) for name, value in kwargs.items()}
+        if args and isinstance(args[0], Tensor):
+            residual, args = args[0], args[1:]
+        else:
+            keyword = next(name for name, value in kwargs.items() if isinstance(value, Tensor) and value.ndim == 3)
+            residual = kwargs.pop(keyword)
+        inputs[layer] = residual.detach()
+        calls[layer] = BlockCall(block, tuple(_without_cache("", value) for value in args), kwargs, keyword)
+
+    return function
+
+
+def _keep_output(inputs: list, layers: int) -> Callable[..., None]:
+    def function(block: nn.Module, args: tuple, output: Any) -> None:
+        inputs[layers] = (output[0] if isinstance(output, tuple) else output).detach()
+
+    return function
+
+
+def _without_cache(name: str, value: Any) -> Any:
+    if name == "use_cache":
+        return False
+    return None if hasattr(value, "get_seq_length") else value
+
+
+def _stack_rows(value: Any, copies: int, batch: int) -> Any:
+    """Repeat every tensor that has the batch as its first axis; the others broadcast."""
+    if copies == 1 or batch == 1:
+        return value
+    if isinstance(value, Tensor):
+        return value.repeat(copies, *[1] * (value.ndim - 1)) if value.ndim > 1 and len(value) == batch else value
+    if isinstance(value, tuple | list):
+        return type(value)(_stack_rows(item, copies, batch) for item in value)
+    if isinstance(value, dict):
+        return {key: _stack_rows(item, copies, batch) for key, item in value.items()}
+    return value
+
+
+def _solve(model: Any, run: CleanRun, layer: int) -> ScoreDiagonal | None:
+    prefix = f"blocks.{layer}."
+    scores = run.kept.pop(prefix + "attn.hook_attn_scores", None)
+    if scores is None:
+        return None
+    seen = {name: run.kept[prefix + name] for pair in SOURCES for name in pair if prefix + name in run.kept}
+    heads = int(model.cfg.n_heads)
+    groups = int(getattr(model.cfg, "n_key_value_heads", None) or heads)
+    attention = getattr(model.blocks[layer], "attn", None)
+    original = getattr(attention, "original_component", None)
+    caps = {getattr(model.cfg, "attn_scores_soft_cap", None), getattr(original, "attn_logit_softcapping", None)}
+    soft = [float(cap) for cap in caps if cap is not None and cap > 0]
+    found = solve_diagonal(seen, scores, (heads, groups), [*soft, None], run.valid)
+    for name in seen:  # of all the sources only the key that is given back is needed again
+        if found is None or name != found.key_point:
+            del run.kept[prefix + name]
+    return found
+
+

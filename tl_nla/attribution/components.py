@@ -1,0 +1,96 @@
+"""Which part of a model is left out: the writing sites, read from a ``Site`` or its text."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tl_nla.errors import InputError, unknown
+
+_HEAD = re.compile(r"^blocks\.(\d+)\.attn\.head\.(\d+)$")
+_PART = re.compile(r"^blocks\.(\d+)(?:\.(attn|mlp))?$")
+_SPAN_END = re.compile(r"^blocks\.(\d+)\.hook_resid_(pre|post)$")
+KINDS = ("block", "attn", "mlp", "head", "span")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of a model that writes to the residual stream.
+
+    Attributes:
+        kind: one of ``KINDS``.
+        layer: the block it is in; for a span the first block of the span.
+        head: the head, for kind ``"head"``.
+        last: the last block it covers (of a span), else ``layer``.
+    """
+
+    kind: str
+    layer: int
+    head: int | None
+    last: int
+
+    def __str__(self) -> str:
+        if self.kind == "span":
+            return f"blocks.{self.layer}.hook_resid_pre -> blocks.{self.last}.hook_resid_post"
+        tail = {"block": "", "attn": ".attn", "mlp": ".mlp", "head": f".attn.head.{self.head}"}[self.kind]
+        return f"blocks.{self.layer}{tail}"
+
+
+def as_component(site: Any, model: Any) -> Component:
+    """Read a writing site, given as a ``tl_nla.Site`` or as its text, and check it against the model.
+
+    Args:
+        site: ``blocks.2``, ``blocks.2.attn``, ``blocks.2.mlp``, ``blocks.2.attn.head.3`` or a span of residual states
+            such as ``blocks.1.hook_resid_pre -> blocks.3.hook_resid_post``.
+        model: the TransformerLens model.
+
+    Raises:
+        InputError: the site is a state, or its layer or head does not exist.
+    """
+    if isinstance(site, Component):
+        return site
+    text = str(site).strip()
+    if match := _HEAD.match(text):
+        found = Component("head", int(match[1]), int(match[2]), int(match[1]))
+    elif match := _PART.match(text):
+        found = Component(match[2] or "block", int(match[1]), None, int(match[1]))
+    elif "->" in text:
+        found = _span(text)
+    else:
+        forms = ("blocks.0", "blocks.0.attn", "blocks.0.mlp", "blocks.0.attn.head.0")
+        raise unknown("component to leave out", text, forms)
+    layers, heads = model.cfg.n_layers, model.cfg.n_heads
+    if found.last >= layers:
+        raise InputError(f"{text!r} is out of range: the model has {layers} layers, 0 to {layers - 1}")
+    if found.head is not None and found.head >= heads:
+        raise InputError(f"{text!r} is out of range: the model has {heads} heads a layer, 0 to {heads - 1}")
+    return found
+
+
+def _span(text: str) -> Component:
+    ends = [_SPAN_END.match(end.strip()) for end in text.split("->")]
+    if len(ends) != 2 or ends[0] is None or ends[1] is None:
+        raise InputError(
+            f"span {text!r} cannot be left out: its ends must be blocks.i.hook_resid_pre or blocks.i.hook_resid_post"
+        )
+    first = int(ends[0][1]) + (ends[0][2] == "post")
+    last = int(ends[1][1]) - (ends[1][2] == "pre")
+    if last < first:
+        raise InputError(f"span {text!r} is empty or runs backwards: write the earlier state first")
+    return Component("span", first, None, last)
+
+
+def all_components(model: Any, kinds: tuple[str, ...] = ("block",)) -> list[Component]:
+    """Every component of the given kinds (``block``, ``attn``, ``mlp``, ``head``), layer by layer.
+
+    Raises:
+        InputError: a kind is none of these.
+    """
+    found = []
+    for kind in kinds:
+        if kind not in KINDS[:-1]:
+            raise unknown("kind of component", kind, KINDS[:-1])
+    for layer in range(model.cfg.n_layers):
+        for kind in kinds:
+            heads = range(model.cfg.n_heads) if kind == "head" else (None,)
+            found += [Component(kind, layer, head, layer) for head in heads]
+    return found

@@ -1,0 +1,227 @@
+"""What every position would predict next with one component left out there, for all positions in about one forward.
+
+The definition is that of an ordinary ablation, one component and one position at a time: at position t the component
+writes nothing (or a given vector instead), all earlier positions are as in the clean run, and the prediction at t is
+read. The computation differs, not the result: see ``tl_nla.attribution.replay``.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_nla.attribution.capture import CleanRun, capture
+from tl_nla.attribution.components import Component, all_components, as_component
+from tl_nla.attribution.exactness import check_exact
+from tl_nla.attribution.readout import check_read_out, read_out
+from tl_nla.attribution.replay import chunks, replay, start_of
+from tl_nla.errors import InputError
+
+VOCAB_BUDGET = 2**24  # log-probabilities held at once while effects are measured
+
+
+@dataclass(frozen=True)
+class SkipEffects:
+    """How much the next-token distribution changes with each component left out, at every position.
+
+    Attributes:
+        components: what was left out, in order.
+        kl: KL(clean || without the component) in nats; NaN at padding.
+        flip: whether the most likely next token changes; False at padding.
+        percentile: share (0 to 100) of the positions of all components of the same kind in the same layer whose KL is
+            smaller, ties counted half; NaN at padding.
+        tokens: the ids that change most, by ``|change of log-probability| * sqrt(p * p')``.
+        token_weight: that weight, with the sign of the change that leaving out makes: negative for a token that the
+            component promotes.
+        clean_top: the most likely next token of the clean run.
+        skipped_top: the most likely next token without the component.
+        everywhere: whether the component was left out at all positions at once instead of one.
+    """
+
+    components: tuple[Component, ...]
+    kl: Float[Tensor, "component batch pos"]
+    flip: Bool[Tensor, "component batch pos"]
+    percentile: Float[Tensor, "component batch pos"]
+    tokens: Int[Tensor, "component batch pos k"]
+    token_weight: Float[Tensor, "component batch pos k"]
+    clean_top: Int[Tensor, "batch pos"]
+    skipped_top: Int[Tensor, "component batch pos"]
+    everywhere: bool
+
+    def __getitem__(self, component: Any) -> Float[Tensor, "batch pos"]:
+        """KL of one component, given as a ``Component``, a ``Site`` or text."""
+        names = [str(own) for own in self.components]
+        if str(component) not in names:
+            raise InputError(f"no effect of {str(component)!r} was computed; there are {', '.join(names)}")
+        return self.kl[names.index(str(component))]
+
+
+def skip_logits(
+    model: Any,
+    tokens: Int[Tensor, "batch pos"],
+    component: Any,
+    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    *,
+    replacement: Float[Tensor, "..."] | None = None,
+    everywhere: bool = False,
+) -> Float[Tensor, "batch pos vocab"]:
+    """Logits of every position with a component left out at that position only.
+
+    Args:
+        model: a ``TransformerBridge`` or ``HookedTransformer`` in evaluation mode; it is left as found.
+        tokens: token ids.
+        component: a writing ``Site`` (block, attention, MLP, head, span of residual states) or its text. A head is
+            left out by zeroing its ``hook_z``, so a norm after the attention (Gemma 2/3, OLMo 2) is computed anew.
+        attention_mask: 1 for tokens, 0 for padding. Logits at padding mean nothing.
+        replacement: what the component writes instead of nothing, broadcasting to ``[batch, pos, d_model]``: its mean
+            write for mean ablation, writes of other positions for resampling.
+        everywhere: leave it out at all positions at once, so that later positions see the changed earlier ones.
+
+    Returns:
+        ``[batch, pos, vocab]``, equal to the one-at-a-time computation up to rounding.
+
+    Raises:
+        InputError: the component does not exist, the input cannot be used, or the architecture does not permit an
+            exact computation.
+    """
+    part = as_component(component, model)
+    clean = _prepared(model, tokens, attention_mask, everywhere)
+    _check_replacement(replacement, part, clean)
+    last = replay(clean, [start_of(model, clean, part, replacement)], everywhere)
+    return read_out(model, last[0])
+
+
+def skip_effects(
+    model: Any,
+    tokens: Int[Tensor, "batch pos"],
+    components: Iterable[Any] | None = None,
+    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    *,
+    replacements: Mapping[Any, Tensor] | None = None,
+    everywhere: bool = False,
+    top_k: int = 5,
+    chunk: int | None = None,
+) -> SkipEffects:
+    """Measure the effect of leaving out each of several components, at every position.
+
+    Logits live for one component and a slice of positions at a time.
+
+    Args:
+        model: a ``TransformerBridge`` or ``HookedTransformer`` in evaluation mode; it is left as found.
+        tokens: token ids.
+        components: writing sites or their texts; None for all blocks.
+        attention_mask: 1 for tokens, 0 for padding.
+        replacements: for some components what they write instead of nothing (see ``skip_logits``), by site or text.
+        everywhere: leave each out at all positions at once.
+        top_k: how many changed tokens to keep for each position.
+        chunk: how many components run side by side; None to choose from the sizes.
+
+    Returns:
+        The effects, in the order of the components.
+
+    Raises:
+        InputError: as ``skip_logits``; also a replacement for a component that is not left out.
+    """
+    parts = all_components(model) if components is None else [as_component(site, model) for site in components]
+    if not parts:
+        raise InputError("no component to leave out was given")
+    written = {as_component(site, model): value for site, value in (replacements or {}).items()}
+    if strangers := [str(part) for part in written if part not in parts]:
+        raise InputError(f"replacements name {', '.join(strangers)}, which are not among the components left out")
+    if not 1 <= top_k <= model.cfg.d_vocab:
+        raise InputError(f"top_k must be between 1 and the vocabulary size {model.cfg.d_vocab}; found {top_k}")
+    clean = _prepared(model, tokens, attention_mask, everywhere)
+    for part, value in written.items():
+        _check_replacement(value, part, clean)
+    rows = [
+        _compare(model, clean, last, top_k) for last in _last_states(model, clean, parts, written, everywhere, chunk)
+    ]
+    kl, top, ids, weights = (torch.stack(column) for column in zip(*rows, strict=True))
+    clean_top = clean.logits.argmax(-1)
+    flip = (top != clean_top) & clean.valid
+    kl = kl.masked_fill(~clean.valid, float("nan"))
+    return SkipEffects(
+        tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, everywhere
+    )
+
+
+def _prepared(model: Any, tokens: Tensor, attention_mask: Tensor | None, everywhere: bool) -> CleanRun:
+    clean = capture(model, tokens, attention_mask, solve=not everywhere)
+    check_read_out(model, clean)
+    if not everywhere:
+        check_exact(model, clean)
+    return clean
+
+
+def _check_replacement(replacement: Tensor | None, part: Component, clean: CleanRun) -> None:
+    if replacement is None:
+        return
+    shape = clean.inputs[-1].shape
+    try:
+        fits = torch.broadcast_shapes(replacement.shape, shape) == shape
+    except RuntimeError:
+        fits = False
+    if not fits or replacement.ndim == 0:
+        raise InputError(
+            f"the replacement for {part} has shape {tuple(replacement.shape)}, which does not broadcast to "
+            f"[batch, pos, d_model] = {tuple(shape)}"
+        )
+    if not bool(torch.isfinite(replacement).all()):
+        raise InputError(f"the replacement for {part} contains NaN or infinite values")
+
+
+def _last_states(
+    model: Any,
+    clean: CleanRun,
+    parts: list[Component],
+    written: Mapping[Component, Tensor],
+    everywhere: bool,
+    chunk: int | None,
+) -> Iterator[Float[Tensor, "batch pos d_model"]]:
+    # Parts that start late share their blocks with all that started before them, so the order is by layer.
+    order = sorted(range(len(parts)), key=lambda i: parts[i].last)
+    finished: dict[int, Tensor] = {}
+    for group in chunks(model, clean, len(parts), chunk):
+        members = order[group]
+        starts = [start_of(model, clean, parts[i], written.get(parts[i])) for i in members]
+        finished |= dict(zip(members, replay(clean, starts, everywhere), strict=True))
+    for i in range(len(parts)):
+        yield finished.pop(i)
+
+
+def _compare(model: Any, clean: CleanRun, last: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """KL, top token, most changed tokens and their signed weights of one component."""
+    batch, length, vocab = clean.logits.shape
+    step = max(1, VOCAB_BUDGET // (batch * vocab))
+    pieces = []
+    for first in range(0, length, step):
+        old = torch.log_softmax(clean.logits[:, first : first + step].float(), -1)
+        logits = read_out(model, last[:, first : first + step]).float()
+        new = torch.log_softmax(logits, -1)
+        change = new - old
+        kl = -(old.exp() * change).sum(-1)
+        # sqrt(p * p') through the logarithms: products of small probabilities underflow.
+        weight = change.abs() * ((old + new) / 2).exp()
+        ids = weight.topk(top_k, dim=-1).indices
+        signed = weight.gather(-1, ids) * change.gather(-1, ids).sign()
+        pieces.append((kl.clamp(min=0), logits.argmax(-1), ids, signed))
+    kl, top, ids, signed = (torch.cat(column, dim=1) for column in zip(*pieces, strict=True))
+    return kl, top, ids, signed
+
+
+def _percentiles(parts: list[Component], kl: Float[Tensor, "component batch pos"]) -> Tensor:
+    out = torch.full_like(kl, float("nan"))
+    groups: dict[tuple[str, int, int], list[int]] = {}
+    for i, part in enumerate(parts):
+        groups.setdefault((part.kind, part.layer, part.last), []).append(i)
+    for members in groups.values():
+        values = kl[members]
+        known = ~values.isnan()
+        pool = values[known].sort().values
+        below, upto = (torch.searchsorted(pool, values[known], right=side) for side in (False, True))
+        values[known] = 100.0 * (below + upto).to(values.dtype) / (2 * len(pool))
+        out[members] = values
+    return out
