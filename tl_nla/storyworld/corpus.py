@@ -1,11 +1,12 @@
-"""What the embedded target model is trained on: stories, text about stories, and repetitions.
+"""What the embedded target model is trained on: stories, text about stories, and word pairs.
 
-Stories teach the world; text about stories teaches the language of explanations; repetitions of random words
-make copying (induction) heads form early, without which facts told once stay at chance.
+Stories teach the world; text about stories teaches the language of explanations; word pairs said again in
+another order keep the copying circuit alive, without which facts told once stay at chance.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,11 +16,49 @@ from tl_nla.storyworld.parser import facts_at, parse
 
 HELD_OUT_SEED = 1_000_003
 """Stream of stories that no training of any part may read."""
+TRAINING_SEED = 7
 RECENT_TOKENS = 6
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Which documents, and how many tokens of them a batch.
+
+    Attributes:
+        seed: training stream; must differ from :data:`HELD_OUT_SEED`.
+        pair_batches: how many of the first batches hold word pairs only.
+        pair_share: share of word-pair documents afterwards.
+        about_share: share of texts about stories among the rest.
+        recall_weight: loss weight of a word that a fact told before decides; all others weigh 1.
+        tokens: tokens of a batch at most, padding included.
+    """
+
+    seed: int = TRAINING_SEED
+    pair_batches: int = 60
+    pair_share: float = 0.08
+    about_share: float = 0.3
+    recall_weight: float = 3.0
+    tokens: int = 4000
+
+    def __post_init__(self) -> None:
+        if self.seed == HELD_OUT_SEED:
+            raise ValueError(f"seed is {self.seed}, the stream of held-out stories; choose any other seed")
+        for name in ("pair_share", "about_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: a share from 0 to 1")
+
+
+@dataclass(frozen=True)
+class TrainingDocument:
+    """Token ids and the loss weight of each as a target."""
+
+    ids: list[int]
+    weights: list[float]
 
 
 def story_ids(tokenizer: PreTrainedTokenizerBase, story: Story) -> list[int]:
-    """Token ids of a story between the begin and end tokens."""
+    """Token ids of a story between the begin and end tokens; word ``i`` of the story is token ``i + 1``."""
     return [tokenizer.bos_token_id, *tokenizer.encode(story.text, add_special_tokens=False), tokenizer.eos_token_id]
 
 
@@ -39,28 +78,63 @@ def about_story_ids(tokenizer: PreTrainedTokenizerBase, story: Story, rng: rando
     return [tokenizer.bos_token_id, *ids[:cut], *wrapped, tokenizer.eos_token_id]
 
 
-def repetition_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[int], rng: random.Random) -> list[int]:
-    """A random word list said two to four times."""
-    chosen = [rng.choice(words) for _ in range(rng.randint(5, 30))]
-    return [tokenizer.bos_token_id, *(chosen * rng.randint(2, 4))[:160], tokenizer.eos_token_id]
+def pair_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[int], rng: random.Random) -> list[int]:
+    """Two to five word pairs, said three to five times, each time in another order."""
+    count = rng.randint(2, 5)
+    chosen = rng.sample(list(words), 2 * count)
+    pairs = list(zip(chosen[::2], chosen[1::2], strict=True))
+    ids = [tokenizer.bos_token_id]
+    for _ in range(rng.randint(3, 5)):
+        rng.shuffle(pairs)
+        ids += [word for pair in pairs for word in pair]
+    return [*ids, tokenizer.eos_token_id]
 
 
-def document_ids(
-    tokenizer: PreTrainedTokenizerBase, words: Sequence[int], seed: int, index: int, repetitions: float
-) -> list[int]:
-    """Document ``index`` of training stream ``seed``: which of the three kinds, and its token ids.
+def word_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of all tokens that are a word with its leading space."""
+    marked = tokenizer.convert_ids_to_tokens(tokenizer.encode(" a", add_special_tokens=False))[0][0]
+    return sorted(i for token, i in tokenizer.get_vocab().items() if token.startswith(marked) and len(token) > 1)
 
-    Args:
-        tokenizer: the world's tokenizer.
-        words: ids that repetitions draw from.
-        seed: the training stream; must not be :data:`HELD_OUT_SEED`.
-        index: the document's number.
-        repetitions: share of repetitions, 0 to 1; of the rest 30% are texts about stories.
-    """
-    rng = random.Random(f"document/{seed}/{index}")
-    if rng.random() < repetitions:
-        return repetition_ids(tokenizer, words, rng)
-    story = write_story(seed, index)
-    if rng.random() < 0.3:
-        return about_story_ids(tokenizer, story, rng)
-    return story_ids(tokenizer, story)
+
+def training_document(
+    tokenizer: PreTrainedTokenizerBase, words: Sequence[int], config: CorpusConfig, index: int, only_pairs: bool = False
+) -> TrainingDocument:
+    """Document ``index`` of the training stream; a pure function of its arguments."""
+    rng = random.Random(f"document/{config.seed}/{index}")
+    if only_pairs or rng.random() < config.pair_share:
+        ids = pair_ids(tokenizer, words, rng)
+        return TrainingDocument(ids, [1.0] * len(ids))
+    story = write_story(config.seed, index)
+    if rng.random() < config.about_share:
+        ids = about_story_ids(tokenizer, story, rng)
+        return TrainingDocument(ids, [1.0] * len(ids))
+    ids = story_ids(tokenizer, story)
+    weights = [1.0] * len(ids)
+    for recall in story.recalls:
+        weights[recall.word + 1] = config.recall_weight
+    return TrainingDocument(ids, weights)
+
+
+def training_batches(
+    tokenizer: PreTrainedTokenizerBase, config: CorpusConfig, steps: int
+) -> Iterator[list[TrainingDocument]]:
+    """``steps`` batches of documents of similar length, no document twice."""
+    words, done, index = word_ids(tokenizer), 0, 0
+    while done < steps:
+        only_pairs = done < config.pair_batches
+        documents = [training_document(tokenizer, words, config, index + k, only_pairs) for k in range(_CHUNK)]
+        index += _CHUNK
+        batches = _pack(sorted(documents, key=lambda document: len(document.ids)), config.tokens)
+        random.Random(f"order/{config.seed}/{index}").shuffle(batches)
+        for batch in batches[: steps - done]:
+            yield batch
+        done += len(batches)
+
+
+def _pack(documents: list[TrainingDocument], tokens: int) -> list[list[TrainingDocument]]:
+    batches: list[list[TrainingDocument]] = [[]]
+    for document in documents:
+        if batches[-1] and (len(batches[-1]) + 1) * len(document.ids) > tokens:
+            batches.append([])
+        batches[-1].append(document)
+    return batches

@@ -1,0 +1,147 @@
+"""States captured from documents, each with the explanation and the truth of its position."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tl_nla.data.documents import Document
+from tl_nla.errors import InputError
+from tl_nla.hooks import tap
+from tl_nla.storyworld.claims import Truth
+from tl_nla.storyworld.explanations import write_explanation
+from tl_nla.storyworld.parser import Parse, facts_at, parse
+
+RECENT_TOKENS = 6
+_GUESSES, _GUESS_FLOOR = 3, 0.1
+
+
+@dataclass(frozen=True)
+class ExplainedStates:
+    """Rows of one capture, in document order.
+
+    Attributes:
+        acts: the states, float32.
+        explanations: the text written for each from prediction, recent tokens and the truth so far.
+        truths: what is known at each position.
+        document: index of each row's document among the captured ones.
+        position: token position of each row, the begin token at 0.
+    """
+
+    acts: Float[Tensor, "n d_model"]
+    explanations: list[str]
+    truths: list[Truth]
+    document: Int[Tensor, " n"]
+    position: Int[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.explanations)
+
+
+@torch.no_grad()
+def explain_states(
+    model: Any,
+    tokenizer: Any,
+    documents: Sequence[Document],
+    point: str,
+    positions_per_document: int | None = 5,
+    min_position: int = 1,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> ExplainedStates:
+    """Read states of documents at one hook point and write their explanations.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``.
+        tokenizer: its tokenizer, with a begin token.
+        documents: the texts; longer ones are cut to the model's context.
+        point: name of a residual-stream hook point, such as ``"blocks.2.hook_resid_post"``.
+        positions_per_document: how many positions are drawn from each document; ``None`` takes all.
+        min_position: first position that may be drawn (the begin token is 0).
+        seed: of the draw.
+        batch_size: documents a forward pass.
+
+    Returns:
+        The rows. Explanations depend on the text up to the position and on the model's prediction there only.
+
+    Raises:
+        InputError: when no document has a position to explain.
+    """
+    encoded = [_encode(tokenizer, document.text, model.cfg.n_ctx) for document in documents]
+    chosen = [_draw(len(ids), positions_per_document, min_position, f"{seed}/{document.id}")
+              for ids, document in zip(encoded, documents, strict=True)]  # fmt: skip
+    if not any(chosen):
+        raise InputError(f"no document has a token after position {min_position}; give longer texts")
+    order = sorted(range(len(documents)), key=lambda row: len(encoded[row]))
+    rows: dict[int, list[tuple[int, Tensor, str, Truth]]] = {}
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        states, logits = _forward(model, tokenizer, [encoded[row] for row in batch], point)
+        for place, row in enumerate(batch):
+            picked = torch.tensor(chosen[row], dtype=torch.long, device=states.device)
+            guesses = _guesses(tokenizer, logits[place, picked])
+            parsed = parse(documents[row].text)
+            texts = _truths(tokenizer, encoded[row], chosen[row], guesses, parsed)
+            rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], states[place, picked], texts, strict=True)]
+    flat = [(row, *entry) for row in sorted(rows) for entry in rows[row]]
+    return ExplainedStates(
+        acts=torch.stack([entry[2] for entry in flat]).float().cpu(),
+        explanations=[entry[3] for entry in flat],
+        truths=[entry[4] for entry in flat],
+        document=torch.tensor([entry[0] for entry in flat]),
+        position=torch.tensor([entry[1] for entry in flat]),
+    )
+
+
+def _encode(tokenizer: Any, text: str, context: int) -> list[int]:
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return (begin + ids)[:context]
+
+
+def _draw(length: int, count: int | None, first: int, seed: str) -> list[int]:
+    places = list(range(first, length))
+    if count is None or count >= len(places):
+        return places
+    return sorted(random.Random(seed).sample(places, count))
+
+
+def _forward(model: Any, tokenizer: Any, encoded: list[list[int]], point: str) -> tuple[Tensor, Tensor]:
+    width = max(len(ids) for ids in encoded)
+    pad = tokenizer.pad_token_id or 0
+    tokens = torch.tensor([ids + [pad] * (width - len(ids)) for ids in encoded])
+    kept: list[Tensor] = []
+
+    def keep(activation: Tensor, hook: Any) -> None:  # noqa: ARG001
+        kept.append(activation.detach())
+
+    with tap(model, [(point, keep)]):
+        logits = model(tokens.to(next(model.parameters()).device))
+    return kept[-1], logits
+
+
+def _guesses(tokenizer: Any, logits: Float[Tensor, "n vocab"]) -> list[list[tuple[str, float]]]:
+    top = logits.float().softmax(-1).topk(_GUESSES)
+    listed = []
+    for values, ids in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+        pairs = [(tokenizer.decode([i]), p) for p, i in zip(values, ids, strict=True)]
+        listed.append(pairs[:1] + [pair for pair in pairs[1:] if pair[1] >= _GUESS_FLOOR])
+    return listed
+
+
+def _truths(
+    tokenizer: Any, ids: list[int], positions: list[int], guesses: list[list[tuple[str, float]]], parsed: Parse
+) -> list[tuple[str, Truth]]:
+    first = 0 if tokenizer.bos_token_id is None else 1
+    written = []
+    for position, guessed in zip(positions, guesses, strict=True):
+        read_so_far = tokenizer.decode(ids[first : position + 1])
+        recent = tokenizer.decode(ids[max(first, position + 1 - RECENT_TOKENS) : position + 1])
+        facts = facts_at(parsed, len(read_so_far))
+        text = write_explanation(facts, recent, guessed)
+        written.append((text, Truth(facts, recent, tuple(word for word, _ in guessed))))
+    return written

@@ -1,0 +1,147 @@
+"""Explanations taken apart into atomic claims, each checked against the known truth."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tl_nla.storyworld.facts import Facts
+
+CLAIM_TYPES = ("recent", "next", "who", "where", "what", "colour", "feeling", "inside")
+Verdict = Literal["true", "false", "untold"]
+
+_RECENT = re.compile(r'Recent words: "(.*?)"\.(?= Next:| This | The | [A-Z]\w+ (?:is|has|feels) |$)', re.DOTALL)
+_NEXT = re.compile(r'Next: (surely|likely|perhaps) ((?:".*?"(?: or )?)+)\.', re.DOTALL)
+_GUESS = re.compile(r'"(.*?)"(?= or |$)', re.DOTALL)
+_FACTS = (
+    ("who", re.compile(r"This is about (\w+)\."), (None, 1)),
+    ("where", re.compile(r"(\w+) is at the (\w+)\."), (1, 2)),
+    ("what", re.compile(r"(\w+) has the (\w+)\."), (1, 2)),
+    ("feeling", re.compile(r"(\w+) feels (\w+)\."), (1, 2)),
+    ("inside", re.compile(r"The (\w+) is in the (\w+)\."), (1, 2)),
+    ("colour", re.compile(r"The (\w+) is (\w+)\."), (1, 2)),
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One atomic claim.
+
+    Attributes:
+        type: one of :data:`CLAIM_TYPES`.
+        subject: what it is about: a person, an object, for ``recent`` how many words back (``"0"`` is the last),
+            for ``next`` and ``who`` empty.
+        value: what it says.
+    """
+
+    type: str
+    subject: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What can be known at a position: facts told so far, the recent text, and the model's best next tokens."""
+
+    facts: Facts
+    recent: str
+    guesses: tuple[str, ...] = ()
+
+
+def parse_claims(explanation: str) -> list[Claim]:
+    """Take an explanation apart.
+
+    Args:
+        explanation: text in the form of :func:`tl_nla.storyworld.explanations.write_explanation`; anything else
+            in it is passed over.
+
+    Returns:
+        Its claims without repetition, in order of type.
+    """
+    claims: list[Claim] = []
+    rest = explanation
+    recent = _RECENT.search(explanation)
+    if recent is not None:
+        claims += recent_claims(recent.group(1))
+        rest = rest.replace(recent.group(0), "", 1)
+    following = _NEXT.search(rest)
+    if following is not None:
+        claims += [Claim("next", "", guess) for guess in _GUESS.findall(following.group(2))]
+        rest = rest.replace(following.group(0), "", 1)
+    for kind, pattern, (subject, value) in _FACTS:
+        for match in pattern.finditer(rest):
+            claims.append(Claim(kind, match.group(subject) if subject else "", match.group(value)))
+    return list(dict.fromkeys(claims))
+
+
+def recent_claims(recent: str) -> list[Claim]:
+    """One claim a recent word (punctuation marks count), numbered from the last."""
+    words = re.findall(r"\w+|[^\w\s]", recent)
+    return [Claim("recent", str(back), word) for back, word in enumerate(reversed(words))]
+
+
+def check(claim: Claim, truth: Truth) -> Verdict:
+    """Check one claim.
+
+    Returns:
+        ``"true"``, ``"false"`` (the truth says otherwise), or ``"untold"`` (nothing was told about it). In
+        precision an untold claim counts as not true: the explanation had no ground for it.
+    """
+    facts = truth.facts
+    if claim.type == "recent":
+        return "true" if claim in recent_claims(truth.recent) else "false"
+    if claim.type == "next":
+        return "true" if claim.value in truth.guesses else "false"
+    known = {
+        "who": facts.person,
+        "where": facts.at.get(claim.subject),
+        "what": facts.holder.get(claim.value),
+        "feeling": facts.feels.get(claim.subject),
+        "inside": facts.inside.get(claim.subject),
+        "colour": facts.colour.get(claim.subject),
+    }[claim.type]
+    if known is None:
+        return "untold"
+    return "true" if known == (claim.subject if claim.type == "what" else claim.value) else "false"
+
+
+@dataclass(frozen=True)
+class ClaimCounts:
+    """Counts of one claim type: said, said and true, expected by the gold text, expected and said."""
+
+    said: int = 0
+    true: int = 0
+    expected: int = 0
+    found: int = 0
+
+
+def count_claims(explanation: str, gold: str, truth: Truth) -> dict[str, ClaimCounts]:
+    """Count claims by type for precision (``true / said``) and recall (``found / expected``).
+
+    Args:
+        explanation: the text to judge.
+        gold: the explanation written from the truth.
+        truth: what is known at the position.
+
+    Returns:
+        One entry a claim type.
+    """
+    said, expected = parse_claims(explanation), parse_claims(gold)
+    counts = {}
+    for kind in CLAIM_TYPES:
+        mine, wanted = _of(said, kind), _of(expected, kind)
+        true = sum(check(claim, truth) == "true" for claim in mine)
+        counts[kind] = ClaimCounts(len(mine), true, len(wanted), len(set(mine) & set(wanted)))
+    return counts
+
+
+def add_counts(parts: Iterable[ClaimCounts]) -> ClaimCounts:
+    """The sum of counts."""
+    total = [0, 0, 0, 0]
+    for part in parts:
+        total = [a + b for a, b in zip(total, (part.said, part.true, part.expected, part.found), strict=True)]
+    return ClaimCounts(*total)
+
+
+def _of(claims: Sequence[Claim], kind: str) -> list[Claim]:
+    return [claim for claim in claims if claim.type == kind]

@@ -1,0 +1,102 @@
+"""The embedded target model: about one million parameters, grouped-query attention, Qwen 2 architecture.
+
+Copying a fact told once needs two heads that find each other (a previous-token head and a head that looks for
+what followed the current token before). From random weights that takes thousands of steps; the model starts
+with one such pair put in by hand (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits",
+induction heads), and training does the rest. The attention biases of the Qwen 2 architecture make the
+previous-token head possible.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+
+_FAST = 0.02
+"""Rotary frequencies above this (radians a token) tell neighbours apart; those below leave content readable."""
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """Shape and start of the target model; the defaults are the embedded one."""
+
+    d_model: int = 128
+    d_mlp: int = 384
+    n_layers: int = 4
+    n_heads: int = 4
+    n_key_value_heads: int = 2
+    d_head: int = 64
+    n_ctx: int = 512
+    rope_theta: float = 1e5
+    seed: int = 0
+
+
+def build_target(tokenizer: PreTrainedTokenizerBase, config: TargetConfig | None = None) -> Qwen2ForCausalLM:
+    """An untrained target model with the copying circuit put in.
+
+    Args:
+        tokenizer: the world's tokenizer; fixes the vocabulary and the special ids.
+        config: shape and seed.
+
+    Returns:
+        A Hugging Face causal language model with tied embeddings, in training mode.
+    """
+    config = config or TargetConfig()
+    generator = torch.Generator().manual_seed(config.seed)
+    model = Qwen2ForCausalLM(_hugging_face_config(tokenizer, config))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:
+                deviation = 0.08 if "embed_tokens" in name else 0.02
+                deviation *= 0.3 if "o_proj" in name or "down_proj" in name else 1.0
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
+        _install_copying(model, config, generator)
+    return model.train()
+
+
+def _hugging_face_config(tokenizer: PreTrainedTokenizerBase, config: TargetConfig) -> Qwen2Config:
+    return Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=config.d_model, intermediate_size=config.d_mlp,
+        num_hidden_layers=config.n_layers, num_attention_heads=config.n_heads,
+        num_key_value_heads=config.n_key_value_heads, head_dim=config.d_head, max_position_embeddings=config.n_ctx,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta}, tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        architectures=["Qwen2ForCausalLM"],
+    )  # fmt: skip
+
+
+def _install_copying(model: Qwen2ForCausalLM, config: TargetConfig, generator: torch.Generator) -> None:
+    """Layer 0 head 0 attends to the previous token; a head of layer 1 copies what followed the current one."""
+    size, half = config.d_head, config.d_head // 2
+    frequency = config.rope_theta ** (-torch.arange(half) * 2 / size)
+    basis = torch.linalg.qr(torch.randn(config.d_model, config.d_model, generator=generator)).Q
+    content, shifted = basis[:size], basis[size : 2 * size]
+    scale = 0.9 / math.sqrt(config.d_model)
+    first, second = (layer.self_attn for layer in model.model.layers[:2])
+    amplitude = torch.where(frequency > _FAST, 5.0, 0.0)
+    first.q_proj.weight[:size] *= 0.3
+    first.k_proj.weight[:size] *= 0.3
+    first.q_proj.bias[:size] = torch.cat([amplitude * frequency.cos(), -amplitude * frequency.sin()])
+    first.k_proj.bias[:size] = torch.cat([amplitude, torch.zeros(half)])
+    first.v_proj.weight[:size] = content
+    first.o_proj.weight[:, :size] = scale * shifted.T
+    head, group = config.n_heads // 2, config.n_key_value_heads // 2
+    query = slice(head * size, (head + 1) * size)
+    key = slice(group * size, (group + 1) * size)
+    second.q_proj.weight[query], second.k_proj.weight[key] = _matching(content, shifted, frequency, size, generator)
+    second.v_proj.weight[key] = content
+    second.o_proj.weight[:, query] = 2 * scale * content.T
+
+
+def _matching(
+    asks: Tensor, answers: Tensor, frequency: Tensor, size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Query and key weights that compare ``asks`` with ``answers`` in the slowly rotating dimensions."""
+    slow = torch.nonzero(frequency < _FAST).flatten()
+    dims = torch.cat([slow, slow + size // 2])
+    mixing = torch.linalg.qr(torch.randn(size, len(dims), generator=generator)).Q.T
+    query, key = torch.zeros(size, asks.shape[1]), torch.zeros(size, answers.shape[1])
+    query[dims], key[dims] = 1.5 * mixing @ asks, 1.5 * mixing @ answers
+    return query, key
