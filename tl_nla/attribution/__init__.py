@@ -1,6 +1,16 @@
 """What each layer and head contributes to the output: exact skips, direct attribution, and their report."""
 
 from tl_nla.attribution.components import Component, all_components, as_component
+from tl_nla.attribution.direct import DirectAttribution, direct_attribution
 from tl_nla.attribution.skips import SkipEffects, skip_effects, skip_logits
 
-__all__ = ["Component", "SkipEffects", "all_components", "as_component", "skip_effects", "skip_logits"]
+__all__ = [
+    "Component",
+    "DirectAttribution",
+    "SkipEffects",
+    "all_components",
+    "as_component",
+    "direct_attribution",
+    "skip_effects",
+    "skip_logits",
+]

@@ -61,7 +61,7 @@ class CleanRun:
         """Rows of the batch."""
         return self.logits.shape[0]
 
-    def write(self, layer: int, name: str) -> Float[Tensor, "batch pos d_model"]:
+    def at(self, layer: int, name: str) -> Tensor:
         """The tensor seen at ``blocks.{layer}.{name}``."""
         return self.kept[f"blocks.{layer}.{name}"]
 
@@ -216,5 +216,3 @@ def _solve(model: Any, run: CleanRun, layer: int) -> ScoreDiagonal | None:
         if found is None or name != found.key_point:
             del run.kept[prefix + name]
     return found
-
-

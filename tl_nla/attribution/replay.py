@@ -49,7 +49,7 @@ def start_of(model: Any, clean: CleanRun, component: Component, replacement: Ten
         InputError: the model has no point at which this component could be replaced.
     """
     kind, layer = component.kind, component.layer
-    before = clean.write(layer, "hook_resid_pre")
+    before = clean.at(layer, "hook_resid_pre")
     new = torch.zeros((), dtype=before.dtype, device=before.device) if replacement is None else replacement.to(before)
     if kind in ("block", "span"):
         return Start(component.last + 1, (before + new).expand_as(before))
@@ -70,8 +70,8 @@ def start_of(model: Any, clean: CleanRun, component: Component, replacement: Ten
 
 
 def _without_mlp(clean: CleanRun, layer: int) -> Tensor:
-    before, after = clean.write(layer, "hook_resid_pre"), clean.write(layer, "hook_resid_post")
-    attn, mlp = clean.write(layer, "hook_attn_out"), clean.write(layer, "hook_mlp_out")
+    before, after = clean.at(layer, "hook_resid_pre"), clean.at(layer, "hook_resid_post")
+    attn, mlp = clean.at(layer, "hook_attn_out"), clean.at(layer, "hook_mlp_out")
     allowed = 128 * torch.finfo(after.dtype).eps * (1.0 + after.abs().max().item())
     if (before + attn + mlp - after).abs().max().item() > allowed:
         raise InputError(f"blocks.{layer} is not the sum of its input, attention and MLP: its MLP cannot be left out")
@@ -86,7 +86,7 @@ def _zero_head(z: Tensor, head: int | None) -> Tensor:
 
 def _head_write(model: Any, clean: CleanRun, component: Component) -> Tensor:
     weight = model.blocks[component.layer].attn.W_O[component.head].detach()
-    return clean.write(component.layer, "attn.hook_z")[:, :, component.head] @ weight
+    return clean.at(component.layer, "attn.hook_z")[:, :, component.head] @ weight
 
 
 def _has_post_norm(model: Any, layer: int) -> bool:
@@ -158,12 +158,12 @@ def _own_past(clean: CleanRun, layer: int, copies: int) -> list[tuple[Any, Calla
     formula = clean.diagonals[layer]
     if formula is None:
         raise InputError(
-            f"blocks.{layer}: no formula reproduces this model's attention scores of a position with itself, so leaving "
-            "a component out at single positions would not be exact"
+            f"blocks.{layer}: no formula reproduces this model's attention scores of a position with itself, so "
+            "leaving a component out at single positions would not be exact"
         )
     seen: dict[str, Tensor] = {}
-    clean_key = _copies(clean.write(layer, formula.key_point), copies)
-    clean_value = _copies(clean.write(layer, "attn.hook_v"), copies)
+    clean_key = _copies(clean.at(layer, formula.key_point), copies)
+    clean_value = _copies(clean.at(layer, "attn.hook_v"), copies)
 
     def query(value: Tensor, hook: Any) -> None:
         seen["query"] = value

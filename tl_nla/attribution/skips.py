@@ -143,9 +143,7 @@ def skip_effects(
     clean_top = clean.logits.argmax(-1)
     flip = (top != clean_top) & clean.valid
     kl = kl.masked_fill(~clean.valid, float("nan"))
-    return SkipEffects(
-        tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, everywhere
-    )
+    return SkipEffects(tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, everywhere)
 
 
 def _prepared(model: Any, tokens: Tensor, attention_mask: Tensor | None, everywhere: bool) -> CleanRun:
