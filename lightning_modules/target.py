@@ -47,7 +47,7 @@ class TargetTraining(L.LightningModule):
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, steps: int = 3600, learning_rate: float = 0.02,
+        self, tokenizer: PreTrainedTokenizerBase, steps: int = 2200, learning_rate: float = 0.01,
         target: TargetConfig | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -99,7 +99,7 @@ def weighted_next_token_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Te
 
 
 def train_target(
-    tokenizer: PreTrainedTokenizerBase, steps: int = 3600, corpus: CorpusConfig | None = None,
+    tokenizer: PreTrainedTokenizerBase, steps: int = 2200, corpus: CorpusConfig | None = None,
     target: TargetConfig | None = None, **trainer: Any,
 ) -> Any:  # fmt: skip
     """Train the embedded target; about 20 minutes on two cores.

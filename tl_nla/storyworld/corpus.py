@@ -35,11 +35,11 @@ class CorpusConfig:
     """
 
     seed: int = TRAINING_SEED
-    pair_batches: int = 60
+    pair_batches: int = 40
     pair_share: float = 0.08
     about_share: float = 0.3
-    recall_weight: float = 3.0
-    tokens: int = 4000
+    recall_weight: float = 6.0
+    tokens: int = 3000
 
     def __post_init__(self) -> None:
         if self.seed == HELD_OUT_SEED:

@@ -1,10 +1,11 @@
-"""The embedded target model: about one million parameters, grouped-query attention, Qwen 2 architecture.
+"""The embedded target model: about one million parameters, grouped-query attention, Llama architecture.
 
-Copying a fact told once needs two heads that find each other (a previous-token head and a head that looks for
-what followed the current token before). From random weights that takes thousands of steps; the model starts
-with one such pair put in by hand (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits",
-induction heads), and training does the rest. The attention biases of the Qwen 2 architecture make the
-previous-token head possible.
+Copying a fact told once needs heads that find each other: one that carries a key to its value some tokens on, one
+that looks for that key later (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits", induction
+heads). From random weights that takes many thousands of steps. The model therefore starts with the heads of layer
+0 looking one, two, three and four tokens back (what a short convolution gives other architectures, Fu et al. 2023,
+"Hungry Hungry Hippos") and one matching head in layer 1; training does the rest. Attention biases make the first
+kind possible.
 """
 
 import math
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerBase, LlamaConfig, LlamaForCausalLM
 
 _FAST = 0.02
 """Rotary frequencies above this (radians a token) tell neighbours apart; those below leave content readable."""
@@ -33,7 +34,7 @@ class TargetConfig:
     seed: int = 0
 
 
-def build_target(tokenizer: PreTrainedTokenizerBase, config: TargetConfig | None = None) -> Qwen2ForCausalLM:
+def build_target(tokenizer: PreTrainedTokenizerBase, config: TargetConfig | None = None) -> LlamaForCausalLM:
     """An untrained target model with the copying circuit put in.
 
     Args:
@@ -45,7 +46,7 @@ def build_target(tokenizer: PreTrainedTokenizerBase, config: TargetConfig | None
     """
     config = config or TargetConfig()
     generator = torch.Generator().manual_seed(config.seed)
-    model = Qwen2ForCausalLM(_hugging_face_config(tokenizer, config))
+    model = LlamaForCausalLM(_hugging_face_config(tokenizer, config))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2:
@@ -56,32 +57,36 @@ def build_target(tokenizer: PreTrainedTokenizerBase, config: TargetConfig | None
     return model.train()
 
 
-def _hugging_face_config(tokenizer: PreTrainedTokenizerBase, config: TargetConfig) -> Qwen2Config:
-    return Qwen2Config(
+def _hugging_face_config(tokenizer: PreTrainedTokenizerBase, config: TargetConfig) -> LlamaConfig:
+    return LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=config.d_model, intermediate_size=config.d_mlp,
         num_hidden_layers=config.n_layers, num_attention_heads=config.n_heads,
         num_key_value_heads=config.n_key_value_heads, head_dim=config.d_head, max_position_embeddings=config.n_ctx,
-        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta}, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta}, tie_word_embeddings=True, attention_bias=True,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        architectures=["Qwen2ForCausalLM"],
+        architectures=["LlamaForCausalLM"],
     )  # fmt: skip
 
 
-def _install_copying(model: Qwen2ForCausalLM, config: TargetConfig, generator: torch.Generator) -> None:
-    """Layer 0 head 0 attends to the previous token; a head of layer 1 copies what followed the current one."""
+def _install_copying(model: LlamaForCausalLM, config: TargetConfig, generator: torch.Generator) -> None:
+    """Head h of layer 0 attends h + 1 tokens back; a head of layer 1 copies what followed the current token."""
     size, half = config.d_head, config.d_head // 2
     frequency = config.rope_theta ** (-torch.arange(half) * 2 / size)
     basis = torch.linalg.qr(torch.randn(config.d_model, config.d_model, generator=generator)).Q
     content, shifted = basis[:size], basis[size : 2 * size]
     scale = 0.9 / math.sqrt(config.d_model)
     first, second = (layer.self_attn for layer in model.model.layers[:2])
-    amplitude = torch.where(frequency > _FAST, 5.0, 0.0)
-    first.q_proj.weight[:size] *= 0.3
-    first.k_proj.weight[:size] *= 0.3
-    first.q_proj.bias[:size] = torch.cat([amplitude * frequency.cos(), -amplitude * frequency.sin()])
-    first.k_proj.bias[:size] = torch.cat([amplitude, torch.zeros(half)])
-    first.v_proj.weight[:size] = content
-    first.o_proj.weight[:, :size] = scale * shifted.T
+    amplitude = torch.where(frequency > _FAST, 6.0, 0.0)
+    first.q_proj.weight *= 0.3
+    first.k_proj.weight *= 0.3
+    first.k_proj.bias.copy_(torch.cat([amplitude, torch.zeros(half)]).repeat(config.n_key_value_heads))
+    first.v_proj.weight.copy_(content.repeat(config.n_key_value_heads, 1))
+    for head in range(config.n_heads):
+        rows = slice(head * size, (head + 1) * size)
+        turn = frequency * (head + 1)
+        first.q_proj.bias[rows] = torch.cat([amplitude * turn.cos(), -amplitude * turn.sin()])
+        target = torch.linalg.qr(torch.randn(config.d_model, size, generator=generator)).Q.T if head else shifted
+        first.o_proj.weight[:, rows] = scale * (0.7 if head else 1.0) * target.T
     head, group = config.n_heads // 2, config.n_key_value_heads // 2
     query = slice(head * size, (head + 1) * size)
     key = slice(group * size, (group + 1) * size)

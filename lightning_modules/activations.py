@@ -1,0 +1,133 @@
+"""States and their explanations as a Lightning data module."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tl_nla.data import (
+    Document,
+    ExplainedStates,
+    explain_states,
+    jsonl_documents,
+    split_documents,
+    text_file_documents,
+    world_documents,
+)
+from tl_nla.errors import InputError
+from tl_nla.metrics import normalise
+from tl_nla.sites import Site
+from tl_nla.storyworld.corpus import HELD_OUT_SEED
+
+
+class StateExplanations(Dataset[tuple[Tensor, str]]):
+    """Rows ``(activation, explanation)`` of a capture."""
+
+    def __init__(self, states: ExplainedStates) -> None:
+        self.states = states
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        return self.states.acts[index], self.states.explanations[index]
+
+
+def _collate(rows: list[tuple[Tensor, str]]) -> dict[str, Any]:
+    return {"acts": torch.stack([act for act, _ in rows]), "texts": [text for _, text in rows]}
+
+
+class ActivationDataModule(L.LightningDataModule):
+    """Captures states at a site from documents, writes their explanations, and serves both.
+
+    Documents are split by the hash of their text. Nothing is captured before ``setup``.
+
+    Args:
+        model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
+        tokenizer: of a model given as an object; otherwise it comes with the model.
+        site: residual-stream hook point to read, such as ``"blocks.2.hook_resid_post"``.
+        source: ``"world"``, the path of a text file (paragraphs) or of a JSON-lines file, or the documents.
+        documents: how many documents are read at most.
+        positions_per_document: positions drawn from each document.
+        batch_size: rows a batch.
+        heldout: share of documents held out.
+        seed: of the world's stories, the drawn positions and the order of rows.
+    """
+
+    def __init__(
+        self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
+        source: str | Sequence[Document] = "world", documents: int = 8000, positions_per_document: int = 5,
+        batch_size: int = 64, heldout: float = 0.1, seed: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if seed == HELD_OUT_SEED:
+            raise InputError(f"seed is {seed}, the stream of held-out stories; choose any other seed")
+        if not isinstance(source, str) and not source:
+            raise InputError("source holds no documents; at least one is needed on each side of the split")
+        self._target = (model, tokenizer)
+        self.site, self.source, self.documents = Site.parse(site), source, documents
+        self.positions_per_document, self.batch_size = positions_per_document, batch_size
+        self.heldout, self.seed = heldout, seed
+        self.train_states: ExplainedStates | None = None
+        self.heldout_states: ExplainedStates | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Capture both splits once."""
+        if self.train_states is not None:
+            return
+        model, tokenizer = self.load_target()
+        train, held = split_documents(self.load_documents(), self.heldout)
+        if not train or not held:
+            raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
+        read = {"positions_per_document": self.positions_per_document, "seed": self.seed}
+        self.train_states = explain_states(model, tokenizer, train, str(self.site), **read)
+        self.heldout_states = explain_states(model, tokenizer, held, str(self.site), **read)
+
+    def load_target(self) -> tuple[Any, Any]:
+        """The TransformerLens model and its tokenizer."""
+        model, tokenizer = self._target
+        if isinstance(model, str):
+            from tl_nla.targets import load_target
+
+            target = load_target(model)
+            return target.model, target.tokenizer
+        return model, tokenizer or model.tokenizer
+
+    def load_documents(self) -> list[Document]:
+        """All documents of the source."""
+        if not isinstance(self.source, str):
+            return list(self.source)[: self.documents]
+        if self.source == "world":
+            return world_documents(self.documents, self.seed)
+        if Path(self.source).suffix in (".jsonl", ".json"):
+            return jsonl_documents(self.source, limit=self.documents)
+        return text_file_documents(self.source, limit=self.documents)
+
+    @property
+    def mean(self) -> Float[Tensor, " d_model"]:
+        """Mean of the normalised training states: the zero of every FVE."""
+        if self.train_states is None:
+            raise InputError("no states were captured yet; call setup() first")
+        return normalise(self.train_states.acts).double().mean(0).float()
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training rows in an order fixed by the seed."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return self._loader(self.train_states, shuffle=True, generator=generator, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Rows of the held-out documents."""
+        return self._loader(self.heldout_states)
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+    def _loader(self, states: ExplainedStates | None, **settings: Any) -> DataLoader[Any]:
+        if states is None:
+            raise InputError("no states were captured yet; call setup() first")
+        return DataLoader(StateExplanations(states), batch_size=self.batch_size, collate_fn=_collate, **settings)

@@ -1,0 +1,137 @@
+"""Warm starts: the verbalizer learns to write explanations, the reconstructor to read them."""
+
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy, mse_loss
+
+from tl_nla.metrics import FractionOfVarianceExplained, normalise
+from tl_nla.nla import NLA
+
+Injection = Literal["constant", "sqrt_d", "raw", "affine", "additive"]
+
+
+def explanation_loss(
+    logits: Float[Tensor, "n pos vocab"], ids: Tensor, mask: Tensor
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of the explanation's tokens in nats (Anthropic 2026, NLA paper, warm start).
+
+    Args:
+        logits: prediction of each response token, as :class:`tl_nla.nla.Verbalizer` gives them.
+        ids: response token ids ``[n, pos]``.
+        mask: true where a response token is real ``[n, pos]``.
+    """
+    losses = cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
+    kept = mask.flatten().to(losses.dtype)
+    return (losses * kept).sum() / kept.sum()
+
+
+def reconstruction_loss(preds: Float[Tensor, "n d_model"], acts: Float[Tensor, "n d_model"]) -> Float[Tensor, ""]:
+    """Mean squared error per dimension of vectors normalised to sqrt(d_model): 0 to 4, equal to 2 (1 - cosine)."""
+    return mse_loss(normalise(preds.float()), normalise(acts.float()))
+
+
+class _WarmStart(L.LightningModule):
+    """What both warm starts share: the pair they train and one optimiser with a one-cycle schedule."""
+
+    def __init__(self, nla: NLA, learning_rate: float, weight_decay: float) -> None:
+        super().__init__()
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        object.__setattr__(self, "nla", nla)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a one-cycle schedule over the run (Smith 2018)."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def create_nla(model: str, layer: int, injection: Injection) -> NLA:
+    """A fresh pair from ``"tiny"``, a local folder or a hub id, with the templates that suit it."""
+    from tl_nla.targets import fresh_nla
+
+    return fresh_nla(model, layer, injection)
+
+
+class VerbalizerWarmStart(_WarmStart):
+    """Supervised training of the verbalizer on explanations (cross-entropy on the response only).
+
+    Args:
+        model: what the pair is made from when ``nla`` is not given: ``"tiny"``, a local folder or a hub id.
+        layer: block whose output the states are.
+        injection: how a vector enters the verbalizer.
+        learning_rate: peak of the schedule.
+        weight_decay: of AdamW.
+        nla: the pair whose verbalizer is trained.
+    """
+
+    def __init__(
+        self, model: str = "tiny", layer: int = 2, injection: Injection = "affine", learning_rate: float = 1e-3,
+        weight_decay: float = 0.01, nla: NLA | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(nla or create_nla(model, layer, injection), learning_rate, weight_decay)
+        self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay")
+        self.verbalizer = self.nla.verbalizer.train()
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
+        ids, mask = self.verbalizer.encode_responses(batch["texts"])
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        return explanation_loss(self.verbalizer(batch["acts"], ids, mask), ids, mask)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        loss = self._loss(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Held-out loss, and the same with the vectors of other rows: their gap is what the vector tells."""
+        size = len(batch["texts"])
+        self.log("val/loss", self._loss(batch), prog_bar=True, batch_size=size, sync_dist=True)
+        shuffled = {**batch, "acts": batch["acts"].roll(1, 0)}
+        self.log("val/loss_shuffled", self._loss(shuffled), batch_size=size, sync_dist=True)
+
+
+class ReconstructorWarmStart(_WarmStart):
+    """Supervised training of the reconstructor on explanations (squared error of normalised vectors).
+
+    Args: as for :class:`VerbalizerWarmStart`.
+    """
+
+    def __init__(
+        self, model: str = "tiny", layer: int = 2, injection: Injection = "affine", learning_rate: float = 1e-3,
+        weight_decay: float = 0.01, nla: NLA | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(nla or create_nla(model, layer, injection), learning_rate, weight_decay)
+        self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay")
+        self.reconstructor = self.nla.reconstructor.train()
+        self.fve: FractionOfVarianceExplained | None = None
+
+    def setup(self, stage: str) -> None:
+        """Take the training-set mean from the data module."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        self.fve = FractionOfVarianceExplained(mean=None if data is None else data.mean)
+
+    def forward(self, texts: list[str]) -> Float[Tensor, "n d_model"]:
+        """Vectors that the reconstructor reads from explanations."""
+        ids, mask = self.reconstructor.encode(texts)
+        return self.reconstructor(ids.to(self.device), mask.to(self.device))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        loss = reconstruction_loss(self(batch["texts"]), batch["acts"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Held-out FVE of the written explanations (the gold arm)."""
+        if self.fve is not None:
+            self.fve.update(self(batch["texts"]), batch["acts"])
+            self.log("val/fve", self.fve, prog_bar=True, batch_size=len(batch["texts"]))
+
+    test_step = validation_step

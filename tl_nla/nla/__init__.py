@@ -1,0 +1,26 @@
+"""Natural language autoencoders: verbalizer, reconstructor, their pair and the checkpoint contract."""
+
+from tl_nla.nla.contract import Meta, read_meta
+from tl_nla.nla.injection import Injection, InjectionConfig
+from tl_nla.nla.loading import load_causal_lm
+from tl_nla.nla.pair import NLA
+from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, choose_injection_char, extract_explanation
+from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
+from tl_nla.nla.verbalizer import Generation, Verbalizer
+
+__all__ = [
+    "NLA",
+    "Generation",
+    "Injection",
+    "InjectionConfig",
+    "Meta",
+    "Reconstructor",
+    "Verbalizer",
+    "VerbalizerPrompt",
+    "build_verbalizer_prompt",
+    "choose_injection_char",
+    "cut_backbone",
+    "extract_explanation",
+    "load_causal_lm",
+    "read_meta",
+]

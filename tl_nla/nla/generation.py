@@ -1,0 +1,148 @@
+"""Batched generation from prompts that differ in a few embeddings only.
+
+What all rows share before the first injected vector is computed once; finished rows leave the batch, keys and
+values included. Every row of a step has the same length, so no padding and no mask is involved. The
+log-probabilities come from the sampling pass itself.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from tl_nla.errors import InputError
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How tokens are chosen.
+
+    Attributes:
+        max_new_tokens: cap; a row that reaches it without an end token is not finished.
+        temperature: 0 takes the most likely token, above 0 samples.
+        end_ids: tokens that end a row; the end token belongs to the response.
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    end_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {self.max_new_tokens}; at least 1 is needed")
+        if self.temperature < 0:
+            raise InputError(f"temperature is {self.temperature}; allowed: 0 (greedy) or above")
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Generated tokens.
+
+    Attributes:
+        ids: token ids, right-padded with the pad id.
+        mask: true where a token was generated.
+        logprobs: log-probability in nats of each generated token under the sampling temperature (under temperature
+            1 for greedy); 0 where padded.
+        finished: rows that ended with an end token within the cap.
+    """
+
+    ids: Int[Tensor, "n pos"]
+    mask: Bool[Tensor, "n pos"]
+    logprobs: Float[Tensor, "n pos"]
+    finished: Bool[Tensor, " n"]
+
+
+Step = Callable[[Tensor, DynamicCache], Tensor]
+"""Embeddings ``[n, pos, d]`` and the cache to the logits of the last position ``[n, vocab]``."""
+
+
+def respond(
+    step: Step,
+    embed: Callable[[Tensor], Tensor],
+    shared: Float[Tensor, "1 shared d_model"],
+    own: Float[Tensor, "n own d_model"],
+    sampling: SamplingConfig,
+    pad_id: int,
+    generator: torch.Generator | None = None,
+    on_own: Callable[[], Any] | None = None,
+) -> Responses:
+    """Generate one response a row.
+
+    Args:
+        step: one forward pass of the model.
+        embed: token ids ``[n, 1]`` to embeddings ``[n, 1, d_model]``.
+        shared: embeddings of the prompt before the first difference; may be empty.
+        own: embeddings of the rest of the prompt, per row.
+        sampling: how tokens are chosen.
+        pad_id: fills the rows that ended early.
+        generator: of the samples; required above temperature 0 for a repeatable result.
+        on_own: context manager factory active during the pass over ``own`` only (additive injection).
+
+    Returns:
+        The responses in row order.
+    """
+    cache = DynamicCache()
+    rows = own.shape[0]
+    if shared.shape[1]:
+        step(shared, cache)
+        cache.batch_repeat_interleave(rows)
+    with on_own() if on_own is not None else _nothing():
+        logits = step(own, cache)
+    alive = torch.arange(rows, device=own.device)
+    shape = (rows, sampling.max_new_tokens)
+    ids = torch.full(shape, pad_id, device=own.device)
+    logprobs = torch.zeros(shape, device=own.device)
+    mask = torch.zeros(shape, dtype=torch.bool, device=own.device)
+    finished = torch.zeros(rows, dtype=torch.bool, device=own.device)
+    ends = torch.tensor(sampling.end_ids, device=own.device, dtype=torch.long)
+    for place in range(sampling.max_new_tokens):
+        chosen, chosen_logprobs = choose_tokens(logits, sampling.temperature, generator)
+        ids[alive, place], logprobs[alive, place], mask[alive, place] = chosen, chosen_logprobs, True
+        ended = torch.isin(chosen, ends)
+        finished[alive[ended]] = True
+        if ended.all() or place + 1 == sampling.max_new_tokens:
+            break
+        if ended.any():
+            kept = torch.nonzero(~ended).flatten()
+            cache.batch_select_indices(kept)
+            alive, chosen = alive[kept], chosen[kept]
+        logits = step(embed(chosen[:, None]), cache)
+    width = int(mask.any(0).sum())
+    return Responses(ids[:, :width], mask[:, :width], logprobs[:, :width], finished)
+
+
+def choose_tokens(
+    logits: Float[Tensor, "n vocab"], temperature: float, generator: torch.Generator | None
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """Next tokens and their log-probabilities (float32, nats)."""
+    logprobs = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
+    if temperature == 0:
+        chosen = logprobs.argmax(-1)
+    else:
+        chosen = torch.multinomial(logprobs.exp(), 1, generator=generator)[:, 0]
+    return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
+
+
+def join_responses(parts: list[Responses], pad_id: int) -> Responses:
+    """Several chunks as one, padded to the longest."""
+    width = max(part.ids.shape[1] for part in parts)
+
+    def wide(tensor: Tensor, fill: float) -> Tensor:
+        return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]), value=fill)
+
+    return Responses(
+        ids=torch.cat([wide(part.ids, pad_id) for part in parts]),
+        mask=torch.cat([wide(part.mask, False) for part in parts]),
+        logprobs=torch.cat([wide(part.logprobs, 0.0) for part in parts]),
+        finished=torch.cat([part.finished for part in parts]),
+    )
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,97 @@
+"""How a vector enters the verbalizer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tl_nla.errors import InputError, unknown
+
+Kind = Literal["constant", "sqrt_d", "raw", "affine", "additive"]
+KINDS: tuple[Kind, ...] = ("constant", "sqrt_d", "raw", "affine", "additive")
+_SMALLEST = 1e-12
+
+
+@dataclass(frozen=True)
+class InjectionConfig:
+    """Which strategy, and its settings.
+
+    Attributes:
+        kind: ``constant`` replaces the marker's embedding by the vector at L2 norm ``scale`` (released NLAs);
+            ``sqrt_d`` is the same at norm sqrt(d_model); ``raw`` leaves the vector as it is; ``affine`` is a learned
+            map that starts as ``constant``; ``additive`` adds the vector, at the norm of what stands there, after
+            the second block (Karvonen et al., activation oracles).
+        scale: L2 norm of the injected vector for ``constant`` and at the start of ``affine``.
+        slots: number of marker tokens that all carry the vector.
+    """
+
+    kind: Kind
+    scale: float | None = None
+    slots: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown("injection", self.kind, KINDS)
+        if self.kind in ("constant", "affine") and not (self.scale is not None and self.scale > 0):
+            raise InputError(f"injection {self.kind!r} has scale {self.scale}; give the L2 norm to inject at, above 0")
+        if self.slots < 1:
+            raise InputError(f"injection has {self.slots} slots; at least one is needed")
+
+
+class Injection(nn.Module):
+    """Turns activations into the embeddings of the marker tokens; learned for ``affine``, fixed otherwise."""
+
+    def __init__(self, config: InjectionConfig, d_model: int) -> None:
+        super().__init__()
+        self.config, self.d_model = config, d_model
+        if config.kind == "affine":
+            start = torch.eye(d_model).repeat(config.slots, 1, 1)
+            self.weight = nn.Parameter(start)
+            self.bias = nn.Parameter(torch.zeros(config.slots, d_model))
+
+    @property
+    def replaces_embedding(self) -> bool:
+        """Whether the marker's embedding is replaced; otherwise the vector is added after the second block."""
+        return self.config.kind != "additive"
+
+    def forward(self, acts: Float[Tensor, "n d_model"]) -> Float[Tensor, "n slots d_model"]:
+        """Vectors to put at the marker tokens, float32.
+
+        Args:
+            acts: activations in any floating dtype; a zero vector stays zero.
+
+        Returns:
+            For ``additive`` the unit direction, for all others the embedding itself.
+        """
+        vectors = acts.float()
+        kind, scale = self.config.kind, self.config.scale
+        if kind == "sqrt_d":
+            vectors = scale_to_norm(vectors, self.d_model**0.5)
+        elif kind == "additive":
+            vectors = scale_to_norm(vectors, 1.0)
+        elif scale is not None and kind != "raw":
+            vectors = scale_to_norm(vectors, scale)
+        if kind == "affine":
+            return torch.einsum("nd,sed->nse", vectors, self.weight) + self.bias
+        return vectors[:, None].expand(-1, self.config.slots, -1)
+
+
+def scale_to_norm(vectors: Float[Tensor, "n d_model"], norm: float) -> Float[Tensor, "n d_model"]:
+    """Vectors at L2 norm ``norm``, computed in float32; zeros stay zero (released recipe, ``normalize``)."""
+    length = vectors.float().norm(dim=-1, keepdim=True).clamp_min(_SMALLEST)
+    return vectors / (length / norm)
+
+
+def add_at_norm(
+    stream: Float[Tensor, "n pos d_model"], directions: Float[Tensor, "n slots d_model"], places: list[int]
+) -> Float[Tensor, "n pos d_model"]:
+    """The residual stream with each direction added at ``places`` at the norm of what stands there.
+
+    A new tensor; positions other than ``places`` are as they were.
+    """
+    index = torch.tensor(places, device=stream.device)
+    there = stream[:, index]
+    added = there + there.norm(dim=-1, keepdim=True) * directions.to(stream)
+    return stream.index_copy(1, index, added)

@@ -1,0 +1,126 @@
+"""Prompts of the verbalizer and the reconstructor, as token ids, with every check the released format asks for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tl_nla.errors import InputError
+
+OPEN, CLOSE = "<explanation>", "</explanation>"
+TINY_AV_TEMPLATE = "<concept>{injection_char}</concept>"
+TINY_AR_TEMPLATE = "<text>{explanation}</text> <summary>"
+AV_TEMPLATE = (
+    "You study the inner states of a language model. One such state is a vector, given below between concept tags. "
+    "Say what it holds.\n\nWrite between explanation tags: the most recent words, what comes next, and who and what "
+    "the text is about.\n\nHere is the vector:\n<concept>{injection_char}</concept>\n\nNow explain it."
+)
+AR_TEMPLATE = "Summary of the following text: <text>{explanation}</text> <summary>"
+_FIRST_CHAR, _LAST_CHAR = 0x3200, 0x33FF
+
+
+@dataclass(frozen=True)
+class VerbalizerPrompt:
+    """The verbalizer's prompt.
+
+    Attributes:
+        template: user message with ``{injection_char}``.
+        char: the injection character, a single token.
+        ids: token ids of the whole prompt.
+        places: positions of the injection tokens in ``ids``.
+    """
+
+    template: str
+    char: str
+    ids: list[int]
+    places: list[int]
+
+    @property
+    def token_id(self) -> int:
+        """Id of the injection character."""
+        return self.ids[self.places[0]]
+
+    @property
+    def neighbours(self) -> tuple[int, int]:
+        """Ids left and right of the injection tokens."""
+        return self.ids[self.places[0] - 1], self.ids[self.places[-1] + 1]
+
+
+def choose_injection_char(tokenizer: Any) -> str:
+    """First character of U+3200 to U+33FF that is a single known token (released recipe).
+
+    Raises:
+        InputError: when the tokenizer has none.
+    """
+    for code in range(_FIRST_CHAR, _LAST_CHAR + 1):
+        ids = tokenizer.encode(chr(code), add_special_tokens=False)
+        if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
+            return chr(code)
+    raise InputError(
+        "the tokenizer has no single-token character in U+3200..U+33FF; add one or give injection_char explicitly"
+    )
+
+
+def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int = 1) -> VerbalizerPrompt:
+    """Render and tokenise the verbalizer's prompt.
+
+    With a chat template it is one user message with the generation prompt, tokenised in one step (two steps
+    double the begin token); without one it is the template itself with the tokenizer's special tokens.
+
+    Args:
+        tokenizer: the verbalizer's tokenizer.
+        template: text with ``{injection_char}`` exactly once.
+        char: injection character; must be a single token.
+        slots: how often the character is repeated.
+
+    Raises:
+        InputError: when the character is not one token, or does not stand ``slots`` times inside the prompt.
+    """
+    single = tokenizer.encode(char, add_special_tokens=False)
+    if len(single) != 1 or single[0] == tokenizer.unk_token_id:
+        raise InputError(f"injection character {char!r} is {len(single)} tokens {single}; it must be exactly one")
+    if template.count("{injection_char}") != 1:
+        raise InputError("the verbalizer template must hold {injection_char} exactly once")
+    text = template.replace("{injection_char}", char * slots)
+    if getattr(tokenizer, "chat_template", None):
+        message = [{"role": "user", "content": text}]
+        ids = tokenizer.apply_chat_template(message, tokenize=True, add_generation_prompt=True, return_dict=False)
+    else:
+        ids = tokenizer.encode(text)
+    places = [place for place, token in enumerate(ids) if token == single[0]]
+    if len(places) != slots or places != list(range(places[0], places[0] + slots)):
+        raise InputError(f"injection token {single[0]} stands {len(places)} times in the prompt, expected {slots} in a row")
+    if places[0] == 0 or places[-1] == len(ids) - 1:
+        raise InputError("the injection token stands at the edge of the prompt; it needs a neighbour on either side")
+    return VerbalizerPrompt(template, char, list(ids), places)
+
+
+def reconstructor_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
+    """Token ids of the reconstructor's prompt: raw text (no chat) with the tokenizer's own special tokens."""
+    return tokenizer.encode(template.replace("{explanation}", explanation), add_special_tokens=True)
+
+
+def suffix_ids(tokenizer: Any, template: str) -> list[int]:
+    """Ids that every reconstructor prompt ends with: the text after the explanation without its first token.
+
+    The first token may merge with the explanation's last character, so it is left out (released recipe).
+
+    Raises:
+        InputError: when fewer than two tokens follow the explanation.
+    """
+    if template.count("{explanation}") != 1:
+        raise InputError("the reconstructor template must hold {explanation} exactly once")
+    ids = tokenizer.encode(template.split("{explanation}")[1], add_special_tokens=False)
+    if len(ids) < 2:
+        raise InputError(f"the reconstructor template ends in {len(ids)} tokens after the explanation; two are needed")
+    return ids[1:]
+
+
+def extract_explanation(response: str) -> str | None:
+    """Text between the first pair of explanation tags, stripped; ``None`` when there is no closed pair."""
+    _, opened, rest = response.partition(OPEN)
+    inside, closed, _ = rest.partition(CLOSE)
+    return inside.strip() if opened and closed else None
+
+
+def wrap_explanation(text: str) -> str:
+    """The response that a verbalizer is taught to give."""
+    return f"{OPEN}\n{text}\n{CLOSE}"
