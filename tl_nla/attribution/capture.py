@@ -140,7 +140,8 @@ def _check_input(model: Any, tokens: Tensor, attention_mask: Tensor | None) -> N
         raise InputError(f"tokens must be a non-empty integer tensor [batch, pos]; found {found}")
     if attention_mask is not None and attention_mask.shape != tokens.shape:
         raise InputError(
-            f"attention_mask must have the shape of the tokens {tuple(tokens.shape)}; found {tuple(attention_mask.shape)}"
+            f"attention_mask must have the shape of the tokens {tuple(tokens.shape)}; "
+            f"found {tuple(attention_mask.shape)}"
         )
     if attention_mask is not None and not bool(attention_mask.bool().any(-1).all()):
         raise InputError("attention_mask leaves a row without any token; drop that row")
