@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tl_nla.errors import InputError
+
 # Where the query and key that enter the dot product can be seen, best first. A rotation turns both by the same angle,
 # so their product on the diagonal is the same before and after it.
 SOURCES: tuple[tuple[str, str], ...] = (
@@ -41,7 +43,12 @@ class ScoreDiagonal:
 
     def __call__(self, query: Tensor, key: Tensor) -> Float[Tensor, "batch head pos"]:
         """Score every position against itself from the tensors seen at the two points."""
-        product = diagonal_product(query, key, self.layout, self.heads) * self.scale
+        dots = diagonal_product(query, key, self.layout, self.heads)
+        if dots is None:
+            raise InputError(
+                f"query {tuple(query.shape)} and key {tuple(key.shape)} do not fit the layout {self.layout}"
+            )
+        product = dots * self.scale
         return product if self.soft_cap is None else self.soft_cap * torch.tanh(product / self.soft_cap)
 
 
