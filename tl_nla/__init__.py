@@ -1,3 +1,30 @@
 """Natural language autoencoders at the hook points of any TransformerLens model."""
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "InputError": "tl_nla.errors",
+    "NLA": "tl_nla.nla",
+    "Reading": "tl_nla.reading",
+    "Site": "tl_nla.sites",
+    "load_tiny": "tl_nla.storyworld.tiny",
+    "read": "tl_nla.reading",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that ``import tl_nla`` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tl_nla' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,128 @@
+"""Which positions of a batch are meant: -1, lists, slices, masks, "all" or token strings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from tl_nla.errors import InputError
+
+Positions = Any
+"""``int``, list of ``int``, ``slice``, bool tensor ``[batch, pos]``, ``"all"``, a token string or a list of them."""
+
+
+def real_tokens(tokens: Int[Tensor, "batch pos"], attention_mask: Tensor | None) -> Bool[Tensor, "batch pos"]:
+    """Which columns hold tokens and not padding.
+
+    Raises:
+        InputError: for an empty batch, a mask of another shape, or a row without tokens.
+    """
+    if tokens.ndim != 2 or 0 in tokens.shape:
+        raise InputError(f"tokens have shape {tuple(tokens.shape)}; at least one row and one position are needed")
+    if attention_mask is None:
+        return torch.ones_like(tokens, dtype=torch.bool)
+    if attention_mask.shape != tokens.shape:
+        raise InputError(f"attention_mask has shape {tuple(attention_mask.shape)}, tokens {tuple(tokens.shape)}")
+    real = attention_mask.bool().to(tokens.device)
+    empty = torch.nonzero(~real.any(1)).flatten().tolist()
+    if empty:
+        raise InputError(f"rows {empty[:5]} of the batch hold padding only; leave them out")
+    return real
+
+
+def select_positions(
+    tokens: Int[Tensor, "batch pos"], positions: Positions, attention_mask: Tensor | None = None, tokenizer: Any = None
+) -> Bool[Tensor, "batch pos"]:
+    """The chosen columns of every row.
+
+    Integers, lists and slices count each row's real tokens from its first (or, below zero, from its last), so that
+    they mean the same under left and right padding. Masks are over columns. A token string chooses every position
+    whose decoded token equals it, leading space aside.
+
+    Args:
+        tokens: token ids.
+        positions: which; see above.
+        attention_mask: 1 for tokens, 0 for padding.
+        tokenizer: needed for token strings only.
+
+    Returns:
+        True at the chosen columns.
+
+    Raises:
+        InputError: when a position is outside a row, a string is not found, or nothing is chosen.
+    """
+    real = real_tokens(tokens, attention_mask)
+    if isinstance(positions, Tensor) and positions.dtype == torch.bool:
+        chosen = _mask(positions, real)
+    elif isinstance(positions, str) and positions == "all":
+        chosen = real
+    elif isinstance(positions, slice):
+        chosen = _slice(positions, real)
+    elif isinstance(positions, str) or _strings(positions):
+        chosen = _matching(tokens, real, [positions] if isinstance(positions, str) else list(positions), tokenizer)
+    else:
+        chosen = _integers(positions, real)
+    if not chosen.any():
+        raise InputError(f"positions {positions!r} choose nothing; give at least one position")
+    return chosen
+
+
+def row_positions(real: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
+    """Each column's number among its row's real tokens, from 0."""
+    return real.long().cumsum(1) - 1
+
+
+def _strings(positions: Any) -> bool:
+    return isinstance(positions, Sequence) and len(positions) > 0 and all(isinstance(p, str) for p in positions)
+
+
+def _mask(positions: Tensor, real: Tensor) -> Tensor:
+    if positions.shape != real.shape:
+        raise InputError(f"the mask of positions has shape {tuple(positions.shape)}, tokens {tuple(real.shape)}")
+    mask = positions.to(real.device)
+    if (mask & ~real).any():
+        raise InputError("the mask of positions chooses padding; clear it there")
+    return mask
+
+
+def _slice(positions: slice, real: Tensor) -> Tensor:
+    chosen = torch.zeros_like(real)
+    for row, numbers in enumerate(row_positions(real).tolist()):
+        wanted = set(range(*positions.indices(int(real[row].sum()))))
+        chosen[row] = torch.tensor([number in wanted for number in numbers], device=real.device) & real[row]
+    return chosen
+
+
+def _integers(positions: Any, real: Tensor) -> Tensor:
+    try:
+        numbers = [int(p) for p in ([positions] if isinstance(positions, int) else list(positions))]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"positions {positions!r} are of no known kind; give an int, a list, a slice, a bool mask, 'all' or a token"
+        ) from error
+    lengths = real.sum(1)
+    chosen = torch.zeros_like(real)
+    for number in numbers:
+        place = torch.where(torch.tensor(number < 0, device=real.device), lengths + number, torch.full_like(lengths, number))
+        outside = torch.nonzero((place < 0) | (place >= lengths)).flatten().tolist()
+        if outside:
+            length = int(lengths[outside[0]])
+            raise InputError(f"position {number} is outside row {outside[0]}, which has {length} tokens")
+        chosen |= (row_positions(real) == place[:, None]) & real
+    return chosen
+
+
+def _matching(tokens: Tensor, real: Tensor, texts: list[str], tokenizer: Any) -> Tensor:
+    if tokenizer is None:
+        raise InputError(f"positions {texts} are token strings, which need a model with a tokenizer")
+    known = {int(i): tokenizer.decode([int(i)]).strip() for i in tokens.unique()}
+    chosen = torch.zeros_like(real)
+    for text in texts:
+        ids = [i for i, word in known.items() if word == text.strip()]
+        found = torch.isin(tokens, torch.tensor(ids, device=tokens.device, dtype=tokens.dtype)) & real
+        if not found.any():
+            raise InputError(f"token {text!r} does not stand in the batch; its tokens are {sorted(known.values())[:12]}")
+        chosen |= found
+    return chosen

@@ -1,0 +1,134 @@
+"""Sites: names for the states and the writes of a model."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tl_nla.errors import InputError, unknown
+
+Kind = Literal["state", "block", "attn", "mlp", "head", "span"]
+_HEAD = re.compile(r"^blocks\.(\d+)\.attn\.head\.(\d+)$")
+_PART = re.compile(r"^blocks\.(\d+)(?:\.(attn|mlp))?$")
+_STATE = re.compile(r"^blocks\.(\d+)\.(hook_resid_pre|hook_resid_mid|hook_resid_post)$")
+_WHOLE_STATES = ("hook_embed", "ln_final.hook_normalized")
+_FORMS = (
+    "blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid", "blocks.0.hook_resid_post", "hook_embed",
+    "ln_final.hook_normalized", "blocks.0", "blocks.0.attn", "blocks.0.mlp", "blocks.0.attn.head.0",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a state or a write is read.
+
+    A state is the residual stream at a point. A write is what a block, its attention, its MLP or one attention head
+    adds to it; a span is the difference of two states.
+
+    Attributes:
+        kind: ``state``, ``block``, ``attn``, ``mlp``, ``head`` or ``span``.
+        layer: the block; ``None`` for the embedding, the final norm and spans.
+        head: the head, for ``head``.
+        point: the hook point, for ``state``.
+        start: earlier state of a span.
+        end: later state of a span.
+    """
+
+    kind: Kind
+    layer: int | None = None
+    head: int | None = None
+    point: str | None = None
+    start: "Site | None" = None
+    end: "Site | None" = None
+
+    @classmethod
+    def parse(cls, text: "str | Site") -> "Site":
+        """Read a site from its text.
+
+        Args:
+            text: ``blocks.2.hook_resid_post`` (or ``_pre``, ``_mid``), ``hook_embed``, ``ln_final.hook_normalized``;
+                ``blocks.2``, ``blocks.2.attn``, ``blocks.2.mlp``, ``blocks.2.attn.head.3``; or a span of two states,
+                ``blocks.1.hook_resid_pre -> blocks.3.hook_resid_post``.
+
+        Raises:
+            InputError: for any other text; lists the nearest forms.
+        """
+        if isinstance(text, Site):
+            return text
+        name = text.strip()
+        if "->" in name:
+            return cls._parse_span(name)
+        if match := _HEAD.match(name):
+            return cls("head", int(match[1]), int(match[2]))
+        if match := _PART.match(name):
+            part = match[2] or "block"
+            return cls("attn" if part == "attn" else "mlp" if part == "mlp" else "block", int(match[1]))
+        if match := _STATE.match(name):
+            return cls("state", int(match[1]), point=name)
+        if name in _WHOLE_STATES:
+            return cls("state", point=name)
+        raise unknown("site", name, _FORMS)
+
+    @classmethod
+    def _parse_span(cls, text: str) -> "Site":
+        ends = [cls.parse(part) for part in text.split("->")]
+        if len(ends) != 2 or any(end.kind != "state" for end in ends):
+            raise InputError(f"span {text!r} must be two states with one '->' between them, the earlier first")
+        if ends[0].order >= ends[1].order:
+            raise InputError(f"span {text!r} is empty or runs backwards; write the earlier state first")
+        return cls("span", start=ends[0], end=ends[1])
+
+    def __str__(self) -> str:
+        if self.kind == "span":
+            return f"{self.start} -> {self.end}"
+        if self.kind == "state":
+            return str(self.point)
+        tail = {"block": "", "attn": ".attn", "mlp": ".mlp", "head": f".attn.head.{self.head}"}[self.kind]
+        return f"blocks.{self.layer}{tail}"
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it is a difference (a write or a span) rather than a state."""
+        return self.kind != "state"
+
+    @property
+    def order(self) -> float:
+        """A number that grows along the residual stream; only states can be compared by it."""
+        if self.point == "hook_embed":
+            return -1.0
+        if self.layer is None:
+            return float("inf")
+        place = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post").index(str(self.point).rsplit(".", 1)[-1])
+        return self.layer + place / 2.0
+
+    @property
+    def last_layer(self) -> int | None:
+        """The last block that must run for the site to be read; ``None`` when the whole model must."""
+        if self.kind == "span" and self.end is not None:
+            return self.end.last_layer
+        if self.kind == "state" and self.point == "hook_embed":
+            return 0
+        return self.layer
+
+    def validate(self, model: Any) -> "Site":
+        """Check the site against a model.
+
+        Returns:
+            The site itself.
+
+        Raises:
+            InputError: when the layer or the head is out of range, or the model lacks the point.
+        """
+        if self.kind == "span":
+            for end in (self.start, self.end):
+                if end is not None:
+                    end.validate(model)
+            return self
+        layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
+        if self.layer is not None and self.layer >= layers:
+            raise InputError(f"layer {self.layer} of {str(self)!r} is out of range; the model has layers 0 to {layers - 1}")
+        if self.head is not None and self.head >= heads:
+            raise InputError(f"head {self.head} of {str(self)!r} is out of range; the model has heads 0 to {heads - 1}")
+        if self.point is not None and self.point not in model.hook_dict:
+            reason = " (attention and MLP run in parallel)" if self.point.endswith("resid_mid") else ""
+            raise InputError(f"the model has no {self.point}{reason}; {unknown('hook point', self.point, model.hook_dict)}")
+        return self
