@@ -2,14 +2,28 @@
 
 from tl_nla.nla.contract import Meta, read_meta
 from tl_nla.nla.injection import Injection, InjectionConfig
-from tl_nla.nla.loading import load_causal_lm
+from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.nla.pair import NLA
-from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, choose_injection_char, extract_explanation
+from tl_nla.nla.prompts import (
+    AR_TEMPLATE,
+    AV_TEMPLATE,
+    TINY_AR_TEMPLATE,
+    TINY_AV_TEMPLATE,
+    VerbalizerPrompt,
+    build_verbalizer_prompt,
+    choose_injection_char,
+    extract_explanation,
+    refuse_injection_char,
+)
 from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
 from tl_nla.nla.verbalizer import Generation, Verbalizer
 
 __all__ = [
+    "AR_TEMPLATE",
+    "AV_TEMPLATE",
     "NLA",
+    "TINY_AR_TEMPLATE",
+    "TINY_AV_TEMPLATE",
     "Generation",
     "Injection",
     "InjectionConfig",
@@ -22,5 +36,7 @@ __all__ = [
     "cut_backbone",
     "extract_explanation",
     "load_causal_lm",
+    "load_tokenizer",
     "read_meta",
+    "refuse_injection_char",
 ]

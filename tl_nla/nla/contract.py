@@ -1,9 +1,11 @@
 """The released checkpoint format's sidecar, ``nla_meta.yaml``: read with every check, written in schema 2.
 
-Readers accept both schemas and both vocabularies (``av``/``ar`` and the older ``actor``/``critic``).
+Readers accept both schemas and both vocabularies (``av``/``ar`` and the older ``actor``/``critic``; where both
+stand, the newer wins).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,34 +19,37 @@ SCHEMAS = (1, 2)
 Role = Literal["av", "ar"]
 _ROLES: dict[str, Role] = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"}
 _KEYS = (
-    "kind schema_version role stage base_checkpoint d_model extraction tokens prompt_templates trained_on "
-    "parent_checkpoints created_at created_by critic actor av ar training extraction_layer_index injection dataset_id "
-    "release license notes git_commit"
-).split()
-_EXTRACTION_KEYS = ("injection_scale", "mse_scale", "layer_index", "norm", "base_model", "d_model", "corpus")
+    "kind", "schema_version", "role", "stage", "base_checkpoint", "d_model", "extraction", "tokens",
+    "prompt_templates", "trained_on", "parent_checkpoints", "created_at", "created_by", "git_commit", "critic", "actor",
+    "av", "ar", "training", "extraction_layer_index", "injection",
+)  # fmt: skip
+_PART_KEYS = ("extraction_layer_index", "layer_index", "num_hidden_layers")
+_EXTRACTION_KEYS = ("injection_scale", "mse_scale", "extraction_layer_index", "layer_index", "norm")
 _TOKEN_KEYS = (
     "injection_char", "injection_token_id", "injection_left_neighbor_id", "injection_right_neighbor_id",
     "critic_suffix_ids", "ar_suffix_ids",
 )  # fmt: skip
+_INJECTION_KEYS = ("kind", "slots")
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What a sidecar says.
+    """What a sidecar says; ``None`` where it does not say.
 
     Attributes:
         role: verbalizer (``av``) or reconstructor (``ar``).
         d_model: size of the vectors.
-        layer: K, the block whose output is explained, or ``None`` when the sidecar does not say.
-        av_template: verbalizer prompt with ``{injection_char}``, if given.
-        ar_template: reconstructor prompt with ``{explanation}``, if given.
-        injection_char: the marker, if given.
-        injection_token_id: its id, if given.
-        neighbours: ids left and right of it in the prompt, if given.
-        suffix_ids: ids every reconstructor prompt ends with, if given.
-        injection_scale: L2 norm of injected vectors; ``None`` injects them as they are.
-        mse_scale: L2 norm at which vectors are compared; sqrt(d_model) when the sidecar does not say.
-        injection: our own extension, the injection strategy and its slots.
+        layer: K, the block whose output is explained.
+        blocks: schema 1's count of the reconstructor's blocks; files exist that mean K by it and that mean K + 1.
+        av_template: verbalizer prompt with ``{injection_char}``.
+        ar_template: reconstructor prompt with ``{explanation}``.
+        injection_char: the marker.
+        injection_token_id: its id.
+        neighbours: ids left and right of it in the prompt.
+        suffix_ids: ids every reconstructor prompt ends with.
+        injection_scale: L2 norm of injected vectors, or ``"raw"`` for vectors as they are.
+        mse_scale: L2 norm at which vectors are compared; sqrt(d_model) where the file does not say.
+        injection: our own extension, the injection's kind and slots; empty for embedding replacement in one slot.
         base_checkpoint: name of the model it was made from.
         schema: the schema it was read in.
     """
@@ -52,25 +57,30 @@ class Meta:
     role: Role
     d_model: int
     layer: int | None = None
+    blocks: int | None = None
     av_template: str | None = None
     ar_template: str | None = None
     injection_char: str | None = None
     injection_token_id: int | None = None
     neighbours: tuple[int, int] | None = None
     suffix_ids: tuple[int, ...] | None = None
-    injection_scale: float | None = None
+    injection_scale: float | str | None = None
     mse_scale: float | None = None
     injection: Mapping[str, Any] = field(default_factory=dict)
     base_checkpoint: str = ""
     schema: int = 2
 
 
-def read_meta(folder: str | Path) -> Meta:
+def read_meta(folder: str | Path, role: Role) -> Meta:
     """Read and check the sidecar of a checkpoint folder.
 
+    Args:
+        folder: with ``nla_meta.yaml``.
+        role: the part that is expected there; a file without a role is taken to be it.
+
     Raises:
-        InputError: when it is missing, no YAML mapping, of an unknown kind, schema or role, has an unknown key, or
-            lacks what its role needs.
+        InputError: when it is missing, no YAML mapping, of an unknown kind, schema or role, of the other part, has an
+            unknown key, or a value of the wrong type.
     """
     path = Path(folder) / FILE_NAME
     try:
@@ -78,56 +88,71 @@ def read_meta(folder: str | Path) -> Meta:
     except FileNotFoundError as error:
         raise InputError(f"no {FILE_NAME} in {folder}; a released NLA folder has one beside its weights") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds a {type(found).__name__}; it must be a mapping of keys to values")
-    return parse_meta(found, str(path))
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    meta = parse_meta(found, role, str(path))
+    if meta.role != role:
+        raise InputError(f"{folder} holds the {meta.role!r} part; the {role!r} part belongs here (swapped folders?)")
+    return meta
 
 
-def parse_meta(found: Mapping[str, Any], where: str = FILE_NAME) -> Meta:
+def parse_meta(found: Any, role: Role, where: str = FILE_NAME) -> Meta:
     """Check a sidecar's content; see :func:`read_meta`."""
+    if not isinstance(found, dict):
+        raise InputError(f"{where} holds a {type(found).__name__}; it must be a mapping of keys to values")
     _known(found, _KEYS, f"key in {where}")
-    extraction, tokens = _mapping(found, "extraction", where), _mapping(found, "tokens", where)
-    _known(extraction, _EXTRACTION_KEYS, f"key under extraction in {where}")
-    _known(tokens, _TOKEN_KEYS, f"key under tokens in {where}")
     if found.get("kind", "nla_model") != "nla_model":
         raise InputError(f"{where} is of kind {found['kind']!r}; a checkpoint has kind 'nla_model'")
     schema = found.get("schema_version", 1)
     if schema not in SCHEMAS:
         raise InputError(f"{where} has schema_version {schema!r}; readable are {SCHEMAS}")
-    role = _ROLES.get(str(found.get("role")))
-    if role is None:
-        raise unknown(f"role in {where}", found.get("role"), _ROLES)
-    templates = _mapping(found, "prompt_templates", where)
-    _known(templates, _ROLES, f"key under prompt_templates in {where}")
-    left, right = tokens.get("injection_left_neighbor_id"), tokens.get("injection_right_neighbor_id")
-    suffix = tokens.get("critic_suffix_ids", tokens.get("ar_suffix_ids"))
+    role_name = found.get("role") or role
+    if role_name not in _ROLES:
+        raise unknown(f"role in {where}", role_name, _ROLES)
+    extraction = _part(found, "extraction", _EXTRACTION_KEYS, where)
+    tokens = _part(found, "tokens", _TOKEN_KEYS, where)
+    templates = _part(found, "prompt_templates", _ROLES, where)
+    parts = [_part(found, name, _PART_KEYS, where) for name in _ROLES]
+    left = _whole(tokens, "injection_left_neighbor_id", where)
+    right = _whole(tokens, "injection_right_neighbor_id", where)
+    d_model = _whole(found, "d_model", where)
+    if not d_model:
+        raise InputError(f"{where} has d_model {d_model!r}; it must be the size of the vectors")
+    scale = _scale(extraction, "injection_scale", d_model, where)
+    mse_scale = _scale(extraction, "mse_scale", d_model, where)
     return Meta(
-        role=role, d_model=_whole(found, "d_model", where), layer=_layer(found, extraction, schema),
-        av_template=templates.get("av", templates.get("actor")), ar_template=templates.get("ar", templates.get("critic")),
-        injection_char=tokens.get("injection_char"), injection_token_id=tokens.get("injection_token_id"),
-        neighbours=None if left is None or right is None else (int(left), int(right)),
-        suffix_ids=None if suffix is None else tuple(suffix),
-        injection_scale=_scale(extraction.get("injection_scale"), _whole(found, "d_model", where), where),
-        mse_scale=_scale(extraction.get("mse_scale"), _whole(found, "d_model", where), where),
-        injection=_mapping(found, "injection", where), base_checkpoint=str(found.get("base_checkpoint") or ""),
-        schema=int(schema),
+        role=_ROLES[role_name], d_model=d_model, schema=int(schema),
+        layer=_layer([found, extraction, *parts], where),
+        blocks=_first(_whole(part, "num_hidden_layers", where) for part in parts),
+        av_template=_template(templates, ("av", "actor"), "{injection_char}", where),
+        ar_template=_template(templates, ("ar", "critic"), "{explanation}", where),
+        injection_char=_text(tokens, "injection_char", where),
+        injection_token_id=_whole(tokens, "injection_token_id", where),
+        neighbours=None if left is None or right is None else (left, right),
+        suffix_ids=_first(_ids(tokens, key, where) for key in ("ar_suffix_ids", "critic_suffix_ids")),
+        injection_scale=scale, mse_scale=mse_scale if isinstance(mse_scale, float) else float(d_model) ** 0.5,
+        injection=_part(found, "injection", _INJECTION_KEYS, where),
+        base_checkpoint=str(found.get("base_checkpoint") or ""),
     )  # fmt: skip
 
 
 def meta_to_yaml(meta: Meta) -> str:
-    """The sidecar in schema 2, both template keys of the newer vocabulary."""
+    """The sidecar in schema 2, in the newer vocabulary."""
     left, right = meta.neighbours or (None, None)
+    templates = {"av": meta.av_template, "ar": meta.ar_template}
     content = {
         "kind": "nla_model", "schema_version": 2, "role": meta.role, "base_checkpoint": meta.base_checkpoint,
         "d_model": meta.d_model, "extraction_layer_index": meta.layer,
-        "extraction": {"injection_scale": meta.injection_scale, "mse_scale": meta.mse_scale},
+        "extraction": {
+            "injection_scale": None if meta.injection_scale == "raw" else meta.injection_scale,
+            "mse_scale": meta.mse_scale,
+        },
         "tokens": {
             "injection_char": meta.injection_char, "injection_token_id": meta.injection_token_id,
             "injection_left_neighbor_id": left, "injection_right_neighbor_id": right,
             "critic_suffix_ids": None if meta.suffix_ids is None else list(meta.suffix_ids),
         },
-        "prompt_templates": {"av": meta.av_template, "ar": meta.ar_template},
+        "prompt_templates": {name: text for name, text in templates.items() if text is not None},
+        "critic": {"extraction_layer_index": meta.layer},
         "created_by": "tl-nla",
     }  # fmt: skip
     if meta.injection:
@@ -135,46 +160,77 @@ def meta_to_yaml(meta: Meta) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def _known(found: Mapping[str, Any], allowed: Any, kind: str) -> None:
+def _known(found: Mapping[str, Any], allowed: Iterable[str], kind: str) -> None:
     for key in found:
         if key not in allowed:
-            raise unknown(kind, key, list(allowed))
+            raise unknown(kind, key, allowed)
 
 
-def _mapping(found: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+def _part(found: Mapping[str, Any], key: str, allowed: Iterable[str], where: str) -> dict[str, Any]:
     value = found.get(key)
-    if value is None or value in ("actor", "critic"):
+    if value is None:
         return {}
     if not isinstance(value, dict):
         raise InputError(f"{where}: {key} is a {type(value).__name__}; it must be a mapping")
+    _known(value, allowed, f"key under {key} in {where}")
     return value
 
 
-def _whole(found: Mapping[str, Any], key: str, where: str) -> int:
+def _whole(found: Mapping[str, Any], key: str, where: str) -> int | None:
     value = found.get(key)
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"{where}: {key} is {value!r}; it must be a positive whole number")
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        raise InputError(f"{where}: {key} is {value!r}; it must be a whole number, 0 or above")
     return value
 
 
-def _layer(found: Mapping[str, Any], extraction: Mapping[str, Any], schema: int) -> int | None:
-    """K; in schema 1 the reconstructor may give its number of blocks (K + 1) instead."""
-    for part in (found, found.get("critic"), found.get("ar"), extraction):
-        if isinstance(part, Mapping):
-            for key in ("extraction_layer_index", "layer_index"):
-                if part.get(key) is not None:
-                    return int(part[key])
-            if schema == 1 and part.get("num_hidden_layers") is not None:
-                return int(part["num_hidden_layers"]) - 1
-    return None
+def _text(found: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = found.get(key)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise InputError(f"{where}: {key} is {value!r}; it must be a text")
+    return value
 
 
-def _scale(value: Any, d_model: int, where: str) -> float | None:
-    """A resolved scale: ``None`` for no normalisation, sqrt(d_model) for the sentinel, or a number."""
-    if value is None or value in ("raw", "none"):
+def _template(found: Mapping[str, Any], keys: Iterable[str], place: str, where: str) -> str | None:
+    template = _first(_text(found, key, where) for key in keys)
+    if template is not None and template.count(place) != 1:
+        raise InputError(f"{where}: a prompt template holds {place} {template.count(place)} times; once is right")
+    return template
+
+
+def _ids(found: Mapping[str, Any], key: str, where: str) -> tuple[int, ...] | None:
+    value = found.get(key)
+    if value is None:
         return None
+    if not isinstance(value, list) or not all(isinstance(token, int) for token in value):
+        raise InputError(f"{where}: {key} is {value!r}; it must be a list of token ids")
+    return tuple(value)
+
+
+def _layer(parts: Iterable[Mapping[str, Any]], where: str) -> int | None:
+    keys = ("extraction_layer_index", "layer_index")
+    layers = {_whole(part, key, where) for part in parts for key in keys} - {None}
+    if len(layers) > 1:
+        raise InputError(f"{where} names several layers {sorted(map(str, layers))}; they must agree")
+    return layers.pop() if layers else None
+
+
+def _scale(found: Mapping[str, Any], key: str, d_model: int, where: str) -> float | str | None:
+    """A scale: ``None`` when the key is absent, ``"raw"`` for no normalisation, else the L2 norm."""
+    if key not in found:
+        return None
+    value = found[key]
+    if value in (None, "raw", "none"):
+        return "raw"
     if value == "sqrt_d_model":
         return float(d_model) ** 0.5
-    if isinstance(value, int | float) and value > 0:
-        return float(value)
-    raise InputError(f"{where}: scale {value!r} is neither a positive number, 'sqrt_d_model', 'raw' nor null")
+    try:  # YAML reads 8e4 as a text
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise InputError(f"{where}: {key} is {value!r}; allowed: a number above 0, 'sqrt_d_model', 'raw' or null")
+    return number
+
+
+def _first(values: Iterable[Any]) -> Any:
+    return next((value for value in values if value is not None), None)

@@ -1,12 +1,13 @@
 """Batched generation from prompts that differ in a few embeddings only.
 
 What all rows share before the first injected vector is computed once; finished rows leave the batch, keys and
-values included. Every row of a step has the same length, so no padding and no mask is involved. The
+values included (the cache keeps all positions, also of sliding-window layers, whose mask does the rest, so taking
+rows out is exact). Every row of a step has the same length, so no padding and no mask is involved. The
 log-probabilities come from the sampling pass itself.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,8 +71,9 @@ def respond(
     pad_id: int,
     generator: torch.Generator | None = None,
     on_own: Callable[[], Any] | None = None,
+    samples: int = 1,
 ) -> Responses:
-    """Generate one response a row.
+    """Generate ``samples`` responses a row; the prompt of a row is computed once for all of them.
 
     Args:
         step: one forward pass of the model.
@@ -82,17 +84,21 @@ def respond(
         pad_id: fills the rows that ended early.
         generator: of the samples; required above temperature 0 for a repeatable result.
         on_own: context manager factory active during the pass over ``own`` only (additive injection).
+        samples: responses a row.
 
     Returns:
-        The responses in row order.
+        The responses in row order, those of one row side by side.
     """
     cache = DynamicCache()
     rows = own.shape[0]
     if shared.shape[1]:
         step(shared, cache)
         cache.batch_repeat_interleave(rows)
-    with on_own() if on_own is not None else _nothing():
+    with on_own() if on_own is not None else nullcontext():
         logits = step(own, cache)
+    if samples > 1:
+        cache.batch_repeat_interleave(samples)
+        logits, rows = logits.repeat_interleave(samples, 0), rows * samples
     alive = torch.arange(rows, device=own.device)
     shape = (rows, sampling.max_new_tokens)
     ids = torch.full(shape, pad_id, device=own.device)
@@ -141,8 +147,3 @@ def join_responses(parts: list[Responses], pad_id: int) -> Responses:
         logprobs=torch.cat([wide(part.logprobs, 0.0) for part in parts]),
         finished=torch.cat([part.finished for part in parts]),
     )
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -1,7 +1,6 @@
 """How a vector enters the verbalizer."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -9,8 +8,7 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError, unknown
 
-Kind = Literal["constant", "sqrt_d", "raw", "affine", "additive"]
-KINDS: tuple[Kind, ...] = ("constant", "sqrt_d", "raw", "affine", "additive")
+KINDS = ("constant", "sqrt_d", "raw", "affine", "additive")
 _SMALLEST = 1e-12
 
 
@@ -22,19 +20,22 @@ class InjectionConfig:
         kind: ``constant`` replaces the marker's embedding by the vector at L2 norm ``scale`` (released NLAs);
             ``sqrt_d`` is the same at norm sqrt(d_model); ``raw`` leaves the vector as it is; ``affine`` is a learned
             map that starts as ``constant``; ``additive`` adds the vector, at the norm of what stands there, after
-            the second block (Karvonen et al., activation oracles).
+            the second block (Karvonen et al., activation oracles; theirs divides by norm + 1e-9, ours by the norm).
         scale: L2 norm of the injected vector for ``constant`` and at the start of ``affine``.
         slots: number of marker tokens that all carry the vector.
+
+    Raises:
+        InputError: for an unknown kind, a missing or non-positive scale, or no slot.
     """
 
-    kind: Kind
+    kind: str
     scale: float | None = None
     slots: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise unknown("injection", self.kind, KINDS)
-        if self.kind in ("constant", "affine") and not (self.scale is not None and self.scale > 0):
+        if self.kind in ("constant", "affine") and not (self.scale is not None and 0 < self.scale < float("inf")):
             raise InputError(f"injection {self.kind!r} has scale {self.scale}; give the L2 norm to inject at, above 0")
         if self.slots < 1:
             raise InputError(f"injection has {self.slots} slots; at least one is needed")

@@ -1,5 +1,6 @@
 """Prompts of the verbalizer and the reconstructor, as token ids, with every check the released format asks for."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,13 +73,15 @@ def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int
         slots: how often the character is repeated.
 
     Raises:
-        InputError: when the character is not one token, or does not stand ``slots`` times inside the prompt.
+        InputError: when the character is not one token, does not stand ``slots`` times in a row, stands at an edge,
+            or stands in the template itself.
     """
     single = tokenizer.encode(char, add_special_tokens=False)
     if len(single) != 1 or single[0] == tokenizer.unk_token_id:
         raise InputError(f"injection character {char!r} is {len(single)} tokens {single}; it must be exactly one")
     if template.count("{injection_char}") != 1:
         raise InputError("the verbalizer template must hold {injection_char} exactly once")
+    refuse_injection_char([template], char)
     text = template.replace("{injection_char}", char * slots)
     if getattr(tokenizer, "chat_template", None):
         message = [{"role": "user", "content": text}]
@@ -86,16 +89,52 @@ def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int
     else:
         ids = tokenizer.encode(text)
     places = [place for place, token in enumerate(ids) if token == single[0]]
-    if len(places) != slots or places != list(range(places[0], places[0] + slots)):
-        raise InputError(f"injection token {single[0]} stands {len(places)} times in the prompt, expected {slots} in a row")
+    if len(places) != slots or places[-1] - places[0] != slots - 1:
+        where = "" if len(places) != slots else ", but not in a row"
+        raise InputError(
+            f"injection token {single[0]} stands {len(places)} times in the prompt, expected {slots}{where}"
+        )
     if places[0] == 0 or places[-1] == len(ids) - 1:
         raise InputError("the injection token stands at the edge of the prompt; it needs a neighbour on either side")
     return VerbalizerPrompt(template, char, list(ids), places)
 
 
-def reconstructor_ids(tokenizer: Any, template: str, explanation: str) -> list[int]:
-    """Token ids of the reconstructor's prompt: raw text (no chat) with the tokenizer's own special tokens."""
-    return tokenizer.encode(template.replace("{explanation}", explanation), add_special_tokens=True)
+def reconstructor_ids(tokenizer: Any, template: str, explanations: list[str]) -> list[list[int]]:
+    """Token ids of the reconstructor's prompts: raw text (no chat) with the tokenizer's own special tokens.
+
+    Without the begin token that Gemma and Llama tokenizers add, released reconstructors lose half their FVE.
+    """
+    texts = [template.replace("{explanation}", explanation) for explanation in explanations]
+    return tokenizer(texts, add_special_tokens=True)["input_ids"]
+
+
+def refuse_injection_char(texts: Iterable[str], char: str) -> None:
+    """Refuse texts that hold the injection character: the verbalizer could not tell it from its own marker.
+
+    Raises:
+        InputError: naming the first such text.
+    """
+    for number, text in enumerate(texts):
+        if char in text:
+            raise InputError(
+                f"text {number} ({text[:40]!r}) holds the injection character {char!r} (U+{ord(char[0]):04X}), "
+                "which is the verbalizer's marker; remove it from the text"
+            )
+
+
+def end_of_response(tokenizer: Any) -> int:
+    """Id that ends a response: what the chat template puts after an answer if special, else the end-of-text token."""
+    if getattr(tokenizer, "chat_template", None):
+        answer = "answer"
+        chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+        after = tokenizer.encode(text[text.rindex(answer) + len(answer) :], add_special_tokens=False)
+        added = tokenizer.added_tokens_decoder  # Gemma's end of turn is special, yet not among all_special_ids
+        if after and (after[0] in tokenizer.all_special_ids or getattr(added.get(after[0]), "special", False)):
+            return int(after[0])
+    if tokenizer.eos_token_id is None:
+        raise InputError("the tokenizer has no end-of-text token; set tokenizer.eos_token")
+    return int(tokenizer.eos_token_id)
 
 
 def suffix_ids(tokenizer: Any, template: str) -> list[int]:
@@ -121,6 +160,6 @@ def extract_explanation(response: str) -> str | None:
     return inside.strip() if opened and closed else None
 
 
-def wrap_explanation(text: str) -> str:
-    """The response that a verbalizer is taught to give."""
-    return f"{OPEN}\n{text}\n{CLOSE}"
+def wrap_explanation(text: str, between: str = "\n") -> str:
+    """The response that a verbalizer is taught to give (released recipe: tags on lines of their own)."""
+    return f"{OPEN}{between}{text}{between}{CLOSE}"

@@ -10,10 +10,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
-from tl_nla.nla.families import decoder_layers
+from tl_nla.nla.batching import check_acts, evaluating, pad_right, tracked
+from tl_nla.nla.families import context_length, decoder_layers
 from tl_nla.nla.generation import Responses, SamplingConfig, join_responses, respond
 from tl_nla.nla.injection import Injection, InjectionConfig, add_at_norm
-from tl_nla.nla.prompts import CLOSE, VerbalizerPrompt, extract_explanation, wrap_explanation
+from tl_nla.nla.prompts import (
+    CLOSE,
+    VerbalizerPrompt,
+    end_of_response,
+    extract_explanation,
+    refuse_injection_char,
+    wrap_explanation,
+)
 
 _ADDITIVE_BLOCK = 1
 """Block after which additive injection happens (Karvonen et al.: ``hook_onto_layer=1``)."""
@@ -25,7 +33,8 @@ class Generation:
 
     Attributes:
         texts: the explanations; the unfinished response as it stands where none could be extracted.
-        extracted: rows whose response held a closed explanation within the cap.
+        extracted: rows whose response held a closed explanation and ended within the cap; every other row counts
+            as failed (released recipe).
         responses: tokens, mask and log-probabilities.
     """
 
@@ -33,16 +42,39 @@ class Generation:
     extracted: Bool[Tensor, " n"]
     responses: Responses
 
+    @property
+    def ids(self) -> Int[Tensor, "n pos"]:
+        """Generated tokens, right-padded."""
+        return self.responses.ids
+
+    @property
+    def mask(self) -> Bool[Tensor, "n pos"]:
+        """True where a token was generated."""
+        return self.responses.mask
+
+    @property
+    def logprobs(self) -> Float[Tensor, "n pos"]:
+        """Log-probability of each token under the policy that it was sampled from, nats."""
+        return self.responses.logprobs
+
+    @property
+    def closed(self) -> Bool[Tensor, " n"]:
+        """Same as ``extracted``."""
+        return self.extracted
+
 
 class Verbalizer(nn.Module):
     """AV of an NLA.
 
     Args:
-        model: any Hugging Face causal language model.
+        model: any Hugging Face causal language model, also one wrapped by PEFT.
         tokenizer: its tokenizer.
         prompt: the tokenised prompt.
         injection: how vectors enter.
-        d_act: size of the vectors; that of the model when ``None``.
+
+    Raises:
+        InputError: when the prompt's markers and the injection's slots differ in number, or the model has too few
+            blocks for additive injection.
     """
 
     def __init__(self, model: Any, tokenizer: Any, prompt: VerbalizerPrompt, injection: InjectionConfig) -> None:
@@ -52,14 +84,38 @@ class Verbalizer(nn.Module):
         self.injection = Injection(injection, self.d_model)
         if injection.slots != len(prompt.places):
             raise InputError(f"injection has {injection.slots} slots, the prompt {len(prompt.places)}; make them equal")
+        if not self.injection.replaces_embedding and len(decoder_layers(model)) <= _ADDITIVE_BLOCK:
+            raise InputError("additive injection happens after the second block; this model has only one")
+        self.end_id = end_of_response(tokenizer)
+        close = tokenizer.encode(CLOSE, add_special_tokens=False)
+        self._close_ids = close if len(close) == 1 else []
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next(self.model.parameters()).device
+        return self.model.get_input_embeddings().weight.device
 
-    def prompt_embeddings(self, acts: Float[Tensor, "n d_model"]) -> Float[Tensor, "n pos d_model"]:
-        """Input embeddings of the prompt with the vectors in their slots (unchanged for additive injection)."""
+    @property
+    def pad_id(self) -> int:
+        """Id that fills short rows."""
+        pad = self.tokenizer.pad_token_id
+        return self.end_id if pad is None else int(pad)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a response: end tokens of tokenizer, chat and model, and the close tag if it is one token."""
+        settings = getattr(self.model, "generation_config", None)
+        named = getattr(settings, "eos_token_id", None)
+        ids = [self.end_id, self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+        return tuple(sorted({int(i) for i in ids if i is not None} | set(self._close_ids)))
+
+    def prompt_embeddings(self, acts: Float[Tensor, "n d_act"]) -> Float[Tensor, "n pos d_model"]:
+        """Input embeddings of the prompt with the vectors in their slots (unchanged for additive injection).
+
+        The embedding module's own output is replaced, so that Gemma's embedding scale is neither lost nor doubled.
+        """
+        if acts.shape[-1] != self.d_model:
+            raise InputError(f"activations have shape {tuple(acts.shape)}; this NLA reads [n, {self.d_model}]")
         ids = torch.tensor([self.prompt.ids], device=self.device)
         embeddings = self.model.get_input_embeddings()(ids).expand(len(acts), -1, -1)
         if not self.injection.replaces_embedding:
@@ -70,83 +126,88 @@ class Verbalizer(nn.Module):
 
     def forward(
         self, acts: Float[Tensor, "n d_model"], response_ids: Int[Tensor, "n pos"],
-        response_mask: Tensor | None = None,  # noqa: ARG002  (right padding needs no mask in a causal model)
+        response_mask: Tensor | None = None,
     ) -> Float[Tensor, "n pos vocab"]:  # fmt: skip
         """Logits with which the verbalizer predicts each response token, teacher forced.
 
         Args:
             acts: vectors to explain.
             response_ids: right-padded responses.
-            response_mask: true where a response token is real; rows behind it mean nothing.
+            response_mask: true where a response token is real; unused, since right padding needs no mask in a causal
+                model: logits behind the last real token mean nothing.
         """
         responses = self.model.get_input_embeddings()(response_ids.to(self.device))
-        prompt = self.prompt_embeddings(acts)
+        embeddings = torch.cat([self.prompt_embeddings(acts), responses.to(self.device)], 1)
         with self._adding(acts, 0):
-            output = self.model(inputs_embeds=torch.cat([prompt, responses], 1), use_cache=False)
-        return output.logits[:, prompt.shape[1] - 1 : -1]
+            kept = response_ids.shape[1] + 1
+            output = self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept)
+        return output.logits[:, -kept:-1]
 
     def encode_responses(self, texts: list[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
-        """Training targets: each explanation between its tags, then the end token; right-padded with a mask."""
-        end = self.tokenizer.eos_token_id
-        rows = [self.tokenizer.encode(self.wrap(text), add_special_tokens=False) + [end] for text in texts]
-        width = max(map(len, rows))
-        ids = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rows])
-        mask = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
-        return ids, mask
+        """Training targets: each explanation between its tags, then the end token; right-padded with a mask.
+
+        Raises:
+            InputError: for an empty list, or a text with the injection character.
+        """
+        if not texts:
+            raise InputError("no explanations were given; at least one text is needed")
+        refuse_injection_char(texts, self.prompt.char)
+        wrapped = [self.wrap(text) for text in texts]
+        rows = [[*row, self.end_id] for row in self.tokenizer(wrapped, add_special_tokens=False)["input_ids"]]
+        return pad_right(rows, self.pad_id)
 
     def wrap(self, text: str) -> str:
-        """The response for an explanation; without line breaks where the close tag is a single token."""
-        if len(self.tokenizer.encode(CLOSE, add_special_tokens=False)) == 1:
-            return wrap_explanation(text).replace("\n", "")
-        return wrap_explanation(text)
-
-    @property
-    def pad_id(self) -> int:
-        """Id that fills short rows."""
-        pad = self.tokenizer.pad_token_id
-        return int(self.tokenizer.eos_token_id if pad is None else pad)
+        """The response for an explanation: tags on lines of their own unless the close tag is a single token."""
+        return wrap_explanation(text, "" if self._close_ids else "\n")
 
     @torch.no_grad()
     def generate(
-        self, acts: Float[Tensor, "n d_model"], max_new_tokens: int = 150, temperature: float = 0.0,
-        generator: torch.Generator | None = None, batch_size: int = 256, progress: bool = False,
+        self, acts: Float[Tensor, "n d_act"], max_new_tokens: int = 150, temperature: float = 0.0,
+        generator: torch.Generator | None = None, batch_size: int = 256, progress: bool = False, samples: int = 1,
     ) -> Generation:  # fmt: skip
         """Explain vectors.
 
         Args:
-            acts: vectors ``[n, d_model]``, finite.
+            acts: vectors ``[n, d_model]``, finite, any floating dtype.
             max_new_tokens: cap of a response.
-            temperature: 0 is greedy.
-            generator: of the samples.
-            batch_size: rows generated at once.
+            temperature: 0 is greedy; above 0 samples from the whole distribution.
+            generator: of the samples; the same generator state, vectors and ``batch_size`` give the same words.
+            batch_size: responses generated at once.
             progress: show a progress bar on the terminal.
+            samples: responses a vector; row ``i * samples + j`` is the j-th of vector i.
 
         Raises:
-            InputError: when there is no vector, its size is wrong, or it holds NaN or infinity.
+            InputError: when there is no vector, its size is wrong, it holds NaN or infinity, or prompt and cap
+                together are longer than the model's context.
         """
         check_acts(acts, self.d_model)
-        sampling = SamplingConfig(max_new_tokens, temperature, self._end_ids())
-        starts = range(0, len(acts), batch_size)
-        chunks = _tracked(starts, len(acts), batch_size) if progress else iter(starts)
-        training = self.training
-        self.eval()
-        try:
-            parts = [self._respond(acts[start : start + batch_size], sampling, generator) for start in chunks]
-        finally:
-            self.train(training)
-        responses = join_responses(parts, self.pad_id)
-        raw = [self.tokenizer.decode(ids[mask]) for ids, mask in zip(responses.ids, responses.mask, strict=True)]
+        sampling = SamplingConfig(max_new_tokens, temperature, self.stop_ids)
+        if batch_size < 1 or samples < 1:
+            raise InputError(f"batch_size is {batch_size} and samples is {samples}; both must be at least 1")
+        limit = context_length(self.model)
+        if limit is not None and len(self.prompt.ids) + max_new_tokens > limit:
+            raise InputError(
+                f"the prompt ({len(self.prompt.ids)} tokens) and max_new_tokens {max_new_tokens} exceed the model's "
+                f"context of {limit}; at most {limit - len(self.prompt.ids)} new tokens fit"
+            )
+        size = max(1, batch_size // samples)
+        starts = range(0, len(acts), size)
+        chunks = tracked(starts, len(acts), size) if progress else iter(starts)
+        with evaluating(self):
+            parts = [self._respond(acts[start : start + size], sampling, generator, samples) for start in chunks]
+        return self._read(join_responses(parts, self.pad_id))
+
+    def _read(self, responses: Responses) -> Generation:
+        kept = [ids[mask] for ids, mask in zip(responses.ids.cpu(), responses.mask.cpu(), strict=True)]
+        raw = [self.tokenizer.decode(ids) for ids in kept]
         found = [extract_explanation(text) for text in raw]
-        ok = torch.tensor([text is not None for text in found]) & responses.finished.cpu()
+        extracted = torch.tensor([text is not None for text in found]) & responses.finished.cpu()
         texts = [whole if text is None else text for whole, text in zip(raw, found, strict=True)]
-        return Generation(texts, ok, responses)
+        return Generation(texts, extracted, responses)
 
-    def _end_ids(self) -> tuple[int, ...]:
-        close = self.tokenizer.encode(CLOSE, add_special_tokens=False)
-        own = [self.tokenizer.eos_token_id] + (close if len(close) == 1 else [])
-        return tuple(i for i in own if i is not None)
-
-    def _respond(self, acts: Tensor, sampling: SamplingConfig, generator: torch.Generator | None) -> Responses:
+    def _respond(
+        self, acts: Tensor, sampling: SamplingConfig, generator: torch.Generator | None, samples: int
+    ) -> Responses:
         prompt = self.prompt_embeddings(acts)
         first = self.prompt.places[0]
 
@@ -156,7 +217,7 @@ class Verbalizer(nn.Module):
 
         return respond(
             step, self.model.get_input_embeddings(), prompt[:1, :first], prompt[:, first:], sampling, self.pad_id,
-            generator, on_own=lambda: self._adding(acts, first),
+            generator, on_own=lambda: self._adding(acts, first), samples=samples,
         )  # fmt: skip
 
     @contextmanager
@@ -178,28 +239,3 @@ class Verbalizer(nn.Module):
             yield
         finally:
             handle.remove()
-
-
-def check_acts(acts: Tensor, d_model: int) -> None:
-    """Refuse what cannot be explained.
-
-    Raises:
-        InputError: for an empty batch, a wrong shape, NaN or infinite values.
-    """
-    if acts.ndim != 2 or acts.shape[-1] != d_model:
-        raise InputError(f"activations have shape {tuple(acts.shape)}; this NLA reads [n, {d_model}]")
-    if not len(acts):
-        raise InputError("no activations were given; at least one row is needed")
-    bad = torch.nonzero(~torch.isfinite(acts).all(-1)).flatten().tolist()
-    if bad:
-        raise InputError(f"activations hold NaN or infinite values in rows {bad[:5]}; leave them out")
-
-
-def _tracked(starts: range, total: int, batch_size: int) -> Iterator[int]:
-    from rich.progress import Progress
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task("explaining", total=total)
-        for start in starts:
-            yield start
-            bar.update(task, advance=min(batch_size, total - start))

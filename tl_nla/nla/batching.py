@@ -1,0 +1,57 @@
+"""Small things that every batched pass needs: checks, padding, evaluation mode, progress."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from tl_nla.errors import InputError
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every submodule's own mode back afterwards."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def pad_right(rows: list[list[int]], fill: int) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
+    """Rows of ids as one tensor, and where it is real."""
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [fill] * (width - len(row)) for row in rows])
+    return ids, torch.arange(width) < torch.tensor([[len(row)] for row in rows])
+
+
+def check_acts(acts: Tensor, d_model: int) -> None:
+    """Refuse what cannot be explained.
+
+    Raises:
+        InputError: for an empty batch, a wrong shape, no floating dtype, NaN or infinite values.
+    """
+    if acts.ndim != 2 or acts.shape[-1] != d_model:
+        raise InputError(f"activations have shape {tuple(acts.shape)}; this NLA reads [n, {d_model}]")
+    if not len(acts):
+        raise InputError("no activations were given; at least one row is needed")
+    if not acts.is_floating_point():
+        raise InputError(f"activations are {acts.dtype}; give a floating dtype")
+    bad = torch.nonzero(~torch.isfinite(acts).all(-1)).flatten().tolist()
+    if bad:
+        raise InputError(f"activations hold NaN or infinite values in rows {bad[:5]}; leave them out")
+
+
+def tracked(starts: range, total: int, batch_size: int) -> Iterator[int]:
+    """Chunk starts, with a progress bar on the terminal that vanishes at the end."""
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("explaining", total=total)
+        for start in starts:
+            yield start
+            bar.update(task, advance=min(batch_size, total - start))
