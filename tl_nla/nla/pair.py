@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
@@ -13,11 +14,13 @@ from tl_nla.nla import prompts
 from tl_nla.nla.contract import FILE_NAME, Meta, read_meta
 from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.nla.injection import InjectionConfig
-from tl_nla.nla.loading import local_folder
+from tl_nla.nla.loading import local_folder, read_safetensors
 from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
 from tl_nla.nla.released import load_reconstructor, load_verbalizer, write_reconstructor, write_verbalizer
 from tl_nla.nla.saving import replace_folder
 from tl_nla.nla.verbalizer import Generation, Verbalizer
+
+_MEAN_FILE = "training_mean.safetensors"
 
 
 class NLA(nn.Module):
@@ -29,6 +32,7 @@ class NLA(nn.Module):
         layer: K; the vectors are outputs of block K (``blocks.K.hook_resid_post``, Hugging Face
             ``hidden_states[K + 1]`` except for the last block, where that one is behind the final norm).
         base: name of the model that the pair was made from.
+        mean: mean of the normalised training states, the zero of every FVE; ``None`` when it is not known.
     """
 
     def __init__(self, verbalizer: Verbalizer, reconstructor: Reconstructor, layer: int, base: str = "") -> None:
@@ -104,7 +108,10 @@ class NLA(nn.Module):
         if layers and layers != {blocks - 1}:
             raise InputError(f"the sidecars say layer {layers.pop()}, the reconstructor has {blocks} blocks (K + 1)")
         verbalizer = load_verbalizer(av_folder, av_meta, dtype, injection)
-        return cls(verbalizer.eval(), reconstructor.eval(), blocks - 1, av_meta.base_checkpoint)
+        nla = cls(verbalizer.eval(), reconstructor.eval(), blocks - 1, av_meta.base_checkpoint)
+        if (ar_folder / _MEAN_FILE).is_file():
+            nla.mean = read_safetensors(ar_folder / _MEAN_FILE)["mean"]
+        return nla
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write ``folder/av`` and ``folder/ar`` in the released format; each appears whole or not at all.
@@ -119,6 +126,8 @@ class NLA(nn.Module):
             av, ar = Path(scratch, "av"), Path(scratch, "ar")
             write_verbalizer(self.verbalizer, self._meta("av"), av, dtype)
             write_reconstructor(self.reconstructor, self._meta("ar"), ar, dtype)
+            if self.mean is not None:
+                save_file({"mean": self.mean.detach().float().contiguous()}, ar / _MEAN_FILE)
             for part in (av, ar):
                 replace_folder(part, folder / part.name)
 
