@@ -1,0 +1,117 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import zoo
+from tl_nla.attribution.readout import read_out
+from tl_nla.errors import InputError
+from tl_nla.oracle.labels import Lens, Vocabulary, effects, probability_effects, write_effects
+
+PLAIN = Vocabulary.of(None, zoo.VOCAB)
+
+
+def write_and_state(seed=0, rows=5, width=zoo.D_MODEL):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, rows, width, generator=generator)
+
+
+def test_equals_the_change_of_logits_at_fixed_scale_in_every_family(bridge, family):
+    """A write small enough to leave the final norm's scale alone changes the true logits by what the lens says."""
+    write, before = write_and_state()
+    write = write * 1e-3
+    # Out of the scale's reach: the write is made orthogonal to the state (centred, for LayerNorm).
+    lens = Lens.of(bridge)
+    middle = before - before.mean(-1, keepdim=True) if lens.centred else before
+    write = write - (write * middle).sum(-1, keepdim=True) / (middle * middle).sum(-1, keepdim=True) * middle
+    found = write_effects(lens, write, before, PLAIN, top_k=5)
+    raw = getattr(bridge.cfg, "output_logits_soft_cap", None)
+    if family == "gemma2" or (raw is not None and raw > 0):
+        with torch.no_grad():
+            change = (bridge.unembed(bridge.ln_final(before + write)) - bridge.unembed(bridge.ln_final(before))).float()
+    else:
+        change = (read_out(bridge, before + write) - read_out(bridge, before)).float()
+    change = change - change.mean(-1, keepdim=True)
+    expected = change.topk(5)
+    torch.testing.assert_close(found.promoted_value, expected.values, rtol=2e-2, atol=2e-5)
+    torch.testing.assert_close(change.gather(1, found.suppressed), found.suppressed_value, rtol=2e-2, atol=2e-5)
+    assert (found.suppressed_value[:, 0] - change.amin(-1)).abs().max() < 2e-5
+
+
+@given(st.integers(0, 1000))
+def test_swapping_the_sign_swaps_the_lists(get_model, seed):
+    lens = Lens.of(get_model("bridge", "llama"))
+    write, before = write_and_state(seed)
+    plus, minus = (write_effects(lens, sign * write, before, PLAIN) for sign in (1, -1))
+    assert torch.equal(plus.promoted, minus.suppressed)
+    torch.testing.assert_close(plus.suppressed_value, -minus.promoted_value)
+
+
+def test_variants_of_a_word_count_once(llama):
+    lens = Lens.of(llama)
+    write, before = write_and_state()
+    pairs = Vocabulary(tuple(f"w{i // 2}" for i in range(zoo.VOCAB)), torch.arange(zoo.VOCAB) // 2, PLAIN.allowed)
+    found = write_effects(lens, write, before, pairs, top_k=6)
+    values = write @ lens.weight / lens.scale(before)[:, None]
+    expected = values.reshape(len(write), -1, 2).amax(-1).topk(6)
+    torch.testing.assert_close(found.promoted_value, expected.values)
+    assert torch.equal(found.promoted // 2, expected.indices)
+
+
+def test_forbidden_tokens_are_never_named(llama):
+    lens = Lens.of(llama)
+    write, before = write_and_state()
+    allowed = torch.arange(zoo.VOCAB) >= zoo.VOCAB - 3
+    found = write_effects(lens, write, before, Vocabulary(PLAIN.texts, PLAIN.group, allowed), top_k=6)
+    named = torch.cat([found.promoted, found.suppressed], 1)
+    assert set(named.unique().tolist()) == {-1, zoo.VOCAB - 3, zoo.VOCAB - 2, zoo.VOCAB - 1}
+
+
+def test_rows_at_a_time_and_blocks_change_nothing(llama, monkeypatch):
+    lens = Lens.of(llama)
+    write, before = write_and_state(rows=7)
+    whole = write_effects(lens, write, before, PLAIN)
+    monkeypatch.setattr(effects, "LOGIT_BUDGET", 2 * zoo.VOCAB)
+    monkeypatch.setattr(effects, "_BLOCK", 1)
+    pieces = write_effects(lens, write, before, PLAIN)
+    assert torch.equal(whole.promoted, pieces.promoted)
+    assert torch.equal(whole.suppressed, pieces.suppressed)
+    long = torch.randn(3, 1001)
+    monkeypatch.setattr(effects, "_BLOCK", 16)
+    for found, expected in zip(effects._topk(long, 5), long.topk(5), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_zero_write_has_no_effect(llama):
+    write, before = write_and_state()
+    found = write_effects(Lens.of(llama), write * 0, before, PLAIN)
+    assert (found.promoted == -1).all()
+    assert (found.suppressed == -1).all()
+
+
+def test_probability_version(bridge):
+    write, before = write_and_state()
+    found = probability_effects(bridge, 3 * write, before, PLAIN, top_k=3, floor=0.02)
+    change = read_out(bridge, before + 3 * write).softmax(-1) - read_out(bridge, before).softmax(-1)
+    for row in range(len(write)):
+        expected = [i for i in change[row].argsort(descending=True)[:3].tolist() if change[row, i] > 0.02]
+        assert [i for i in found.promoted[row].tolist() if i >= 0] == expected
+        lowered = [i for i in change[row].argsort()[:3].tolist() if change[row, i] < -0.02]
+        assert [i for i in found.suppressed[row].tolist() if i >= 0] == lowered
+
+
+def test_vocabulary_of_a_tokenizer(tokenizer):
+    vocabulary = Vocabulary.of(tokenizer, zoo.VOCAB + 2)
+    assert vocabulary.texts[5] == "w5"
+    assert not vocabulary.allowed[:4].any()
+    assert not vocabulary.allowed[-2:].any()
+    assert vocabulary.words(torch.tensor([[5, -1], [6, 7]])) == [["w5"], ["w6", "w7"]]
+
+
+def test_refusals(llama):
+    write, before = write_and_state()
+    lens = Lens.of(llama)
+    with pytest.raises(InputError, match="top_k is 0"):
+        write_effects(lens, write, before, PLAIN, top_k=0)
+    with pytest.raises(InputError, match="vocabulary 3"):
+        write_effects(lens, write, before, Vocabulary.of(None, 3))

@@ -1,0 +1,25 @@
+"""Labels of writes computed from the model itself: sources, effects, skips and strength."""
+
+from tl_nla.oracle.labels.effects import Effects, Lens, probability_effects, write_effects
+from tl_nla.oracle.labels.skip import SIZES, SkipLabels, skip_labels
+from tl_nla.oracle.labels.sources import LOCAL, HeadSources, head_sources, raw_source_weights
+from tl_nla.oracle.labels.strength import STEPS, StrengthReference, relative_norm
+from tl_nla.oracle.labels.vocabulary import Vocabulary
+
+__all__ = [
+    "LOCAL",
+    "SIZES",
+    "STEPS",
+    "Effects",
+    "HeadSources",
+    "Lens",
+    "SkipLabels",
+    "StrengthReference",
+    "Vocabulary",
+    "head_sources",
+    "probability_effects",
+    "raw_source_weights",
+    "relative_norm",
+    "skip_labels",
+    "write_effects",
+]

@@ -1,0 +1,230 @@
+"""Which next tokens a write promotes and suppresses, read through the unembedding.
+
+With the final norm's scale held fixed everything behind the residual stream is linear, so a write adds
+``W_U (gain * write) / scale`` to the logits whatever else is written later (nostalgebraist 2020, "logit lens";
+Elhage et al. 2021). Rows are done a few at a time, so memory does not grow with the number of writes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tl_nla.attribution.readout import logit_scale, read_out
+from tl_nla.errors import InputError
+from tl_nla.oracle.labels.vocabulary import Vocabulary
+
+LOGIT_BUDGET = 2**23
+"""Logits held at once."""
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Tokens that each write promotes and suppresses, strongest first; -1 and 0 where there are fewer.
+
+    Attributes:
+        promoted: token ids.
+        promoted_value: how much each gains: in logits above the vocabulary's mean, or (softmax-difference version)
+            in probability.
+        suppressed: token ids.
+        suppressed_value: how much each gains, all negative.
+    """
+
+    promoted: Int[Tensor, "n k"]
+    promoted_value: Float[Tensor, "n k"]
+    suppressed: Int[Tensor, "n k"]
+    suppressed_value: Float[Tensor, "n k"]
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The linear part of a model's read-out.
+
+    Attributes:
+        weight: unembedding times the final norm's gain (and its centring), vocabulary mean removed.
+        centred: whether the final norm subtracts the mean (LayerNorm) or not (RMSNorm).
+    """
+
+    weight: Float[Tensor, "d_model vocab"]
+    centred: bool
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: Any) -> "Lens":
+        """Take the read-out of a TransformerLens model, the soft cap (which changes no order) left aside.
+
+        Gain and centring are measured on the norm itself, so that no family has to be known by name.
+
+        Raises:
+            InputError: when the final norm is not linear at a fixed scale.
+        """
+        unembed = model.W_U.detach().float()
+        width = unembed.shape[0]
+        probe = torch.linspace(-1.0, 1.0, 2 * (width // 2) + 2, device=unembed.device)[: width + 1]
+        probe = 1e3 * (probe[probe != 0][:width])
+        odd, shifted = _odd_part(model, probe), _odd_part(model, probe + probe.abs().mean())
+        for centred in (False, True):
+            gain = odd / _standardise(probe, centred)
+            again = gain * _standardise(probe + probe.abs().mean(), centred)
+            if torch.allclose(again, shifted, rtol=1e-2, atol=1e-2 * float(shifted.abs().max())):
+                weight = gain[:, None] * unembed
+                weight = weight - weight.mean(1, keepdim=True)
+                if centred:
+                    weight = weight - weight.mean(0, keepdim=True)
+                return cls(weight * logit_scale(model), centred)
+        raise InputError(f"{type(model).__name__}: its final norm is not linear at a fixed scale")
+
+    def scale(self, state: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
+        """What the final norm would divide a state by: root mean square, after centring where it centres."""
+        values = state.float()
+        values = values - values.mean(-1, keepdim=True) if self.centred else values
+        return values.square().mean(-1).sqrt()
+
+
+@torch.no_grad()
+def write_effects(
+    lens: Lens,
+    write: Float[Tensor, "n d_model"],
+    before: Float[Tensor, "n d_model"],
+    vocabulary: Vocabulary,
+    top_k: int = 4,
+) -> Effects:
+    """Tokens promoted and suppressed by writes at the fixed scale of the states they are added to.
+
+    Swapping the sign of a write swaps both lists. Variants of one word (case, leading space) count once, with the
+    strongest of them.
+
+    Args:
+        lens: of the model that was read.
+        write: writes, in model units.
+        before: the states they are added to; only their scale is used, and the order does not depend on it.
+        vocabulary: the tokens that may be named.
+        top_k: how many tokens are kept on each side.
+
+    Returns:
+        Effects in logits above the vocabulary's mean. A zero write has none.
+
+    Raises:
+        InputError: when shapes differ or ``top_k`` is below 1.
+    """
+    _check(write, before, top_k)
+    scaled = write.float() / lens.scale(before).clamp_min(1e-12)[:, None]
+
+    def logits(rows: slice) -> Tensor:
+        return scaled[rows] @ lens.weight
+
+    return _extremes(logits, len(write), vocabulary, top_k, 0.0, lens.weight.shape[1])
+
+
+@torch.no_grad()
+def probability_effects(
+    model: Any,
+    write: Float[Tensor, "n d_model"],
+    before: Float[Tensor, "n d_model"],
+    vocabulary: Vocabulary,
+    top_k: int = 4,
+    floor: float = 0.02,
+) -> Effects:
+    """The softmax-difference version: ``softmax(lens(before + write)) - softmax(lens(before))``.
+
+    Args:
+        model: the TransformerLens model, in evaluation mode; its own final norm and unembedding are used.
+        write: writes, in model units.
+        before: the states they are added to.
+        vocabulary: the tokens that may be named.
+        top_k: how many tokens are kept on each side.
+        floor: smallest change of probability that counts; rows may keep fewer tokens than ``top_k``.
+
+    Returns:
+        Effects in probability.
+
+    Raises:
+        InputError: when shapes differ or ``top_k`` is below 1.
+    """
+    _check(write, before, top_k)
+
+    def change(rows: slice) -> Tensor:
+        states = torch.stack([before[rows] + write[rows], before[rows]])
+        after, earlier = read_out(model, states).float().softmax(-1)
+        return after - earlier
+
+    return _extremes(change, len(write), vocabulary, top_k, floor, model.W_U.shape[1])
+
+
+def _check(write: Tensor, before: Tensor, top_k: int) -> None:
+    if write.shape != before.shape:
+        raise InputError(f"the writes have shape {tuple(write.shape)}, the states before {tuple(before.shape)}")
+    if top_k < 1:
+        raise InputError(f"top_k is {top_k}; at least 1 token must be kept")
+
+
+def _extremes(
+    values: Any, count: int, vocabulary: Vocabulary, top_k: int, floor: float, width: int
+) -> Effects:
+    if width != len(vocabulary.texts):
+        raise InputError(f"the unembedding has {width} tokens, the vocabulary {len(vocabulary.texts)}")
+    step = max(1, LOGIT_BUDGET // width)
+    parts = []
+    for start in range(0, count, step):
+        part = values(slice(start, start + step))
+        banned = ~vocabulary.allowed.to(part.device)
+        up = _top_words(part.masked_fill(banned, -torch.inf), vocabulary, top_k, floor)
+        down = _top_words((-part).masked_fill(banned, -torch.inf), vocabulary, top_k, floor)
+        parts.append((up[0], up[1], down[0], -down[1]))
+    if not parts:
+        raise InputError("no writes were given; at least one is needed")
+    return Effects(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _top_words(values: Tensor, vocabulary: Vocabulary, top_k: int, floor: float) -> tuple[Tensor, Tensor]:
+    """Ids and values of the largest values above ``floor``, one token a word; -1 and 0 where there are fewer."""
+    width = values.shape[1]
+    size = min(width, 3 * top_k)
+    group = vocabulary.group.to(values.device)
+    while True:
+        found, ids = _topk(values, size)
+        own = group[ids]
+        repeated = (own[:, :, None] == own[:, None, :]).tril(-1).any(-1)
+        usable = ~repeated & (found > floor)
+        # A row with too few words needs more candidates, unless its last candidate is already below the floor.
+        if size == width or bool(((usable.sum(1) >= top_k) | (found[:, -1] <= floor)).all()):
+            break
+        size = min(width, 4 * size)
+    order = (~usable).long().argsort(dim=1, stable=True)[:, :top_k]
+    keep = usable.gather(1, order)
+    top_ids = ids.gather(1, order).masked_fill(~keep, -1)
+    top_values = found.gather(1, order).masked_fill(~keep, 0.0)
+    short = top_k - top_ids.shape[1]
+    pad = torch.nn.functional.pad
+    return pad(top_ids, (0, short), value=-1), pad(top_values, (0, short))
+
+
+def _topk(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """``values.topk(size)`` by way of block maxima: the ``size`` largest lie in the blocks with the largest maxima."""
+    width = values.shape[1]
+    whole = width // _BLOCK * _BLOCK
+    if width < 4 * size * _BLOCK:
+        return values.topk(size, dim=1)
+    blocks = values[:, :whole].unflatten(1, (-1, _BLOCK))
+    chosen = blocks.amax(-1).topk(size, dim=1).indices
+    inside = blocks.gather(1, chosen[:, :, None].expand(-1, -1, _BLOCK)).flatten(1)
+    columns = (chosen[:, :, None] * _BLOCK + torch.arange(_BLOCK, device=values.device)).flatten(1)
+    tail = torch.arange(whole, width, device=values.device).expand(len(values), -1)
+    found, place = torch.cat([inside, values[:, whole:]], 1).topk(size, dim=1)
+    return found, torch.cat([columns, tail], 1).gather(1, place)
+
+
+def _odd_part(model: Any, probe: Tensor) -> Tensor:
+    """The final norm without its bias: half the difference of what it makes of a vector and of its negative."""
+    like = next(model.ln_final.parameters(), probe)
+    both = torch.stack([probe, -probe]).to(like)[None]
+    first, second = model.ln_final(both)[0].float()
+    return (first - second) / 2
+
+
+def _standardise(vector: Tensor, centred: bool) -> Tensor:
+    vector = vector - vector.mean() if centred else vector
+    return vector / vector.square().mean().sqrt()

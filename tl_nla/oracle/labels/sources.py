@@ -1,0 +1,204 @@
+"""Which earlier tokens each head read, for all heads, layers and positions of a batch in one forward pass.
+
+A head's write at position t is ``sum over s of pattern[t, s] * value[s] W_O`` (plus biases), so the share of source s
+is ``pattern[t, s] * ||value[s] W_O||`` (Kobayashi et al. 2020, "Attention is not only a weight"). The norm comes from
+the head's Gram matrix, ``||v W_O||^2 = v (W_O W_O^T) v^T``, so that no ``[batch, pos, head, d_model]`` tensor exists;
+each layer is reduced to its strongest sources before the next one runs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tl_nla.decomposition import head_write_factor, post_norm_points
+from tl_nla.errors import InputError
+from tl_nla.hooks import tap
+from tl_nla.positions import real_tokens
+from tl_nla.reading import check_length
+
+LOCAL = 15
+"""Sources at most this many tokens back are local: nearly free from the context (science notes, section 4a)."""
+
+
+@dataclass(frozen=True)
+class HeadSources:
+    """What each head read at each position; all weights are shares of the head's total, so they add up to 1.
+
+    Attributes:
+        layers: which layers, in order.
+        distant: columns of the strongest sources more than ``LOCAL`` back, strongest first; -1 where there are fewer.
+        distant_weight: their shares; 0 where there are fewer.
+        local: columns of the strongest sources 1 to ``LOCAL`` back.
+        local_weight: their shares.
+        sink: share of the row's first token (its own position excepted).
+        itself: share of the position itself.
+        distant_total: share of all distant sources, the sink left out.
+        local_total: share of all local sources, the sink left out.
+        norm: L2 norm of the head's write, in model units (behind a norm on the attention's output: as it reaches the
+            residual stream).
+        state_norm: L2 norm of the state that the attention's write is added to, in model units.
+    """
+
+    layers: tuple[int, ...]
+    distant: Int[Tensor, "layer head batch pos k"]
+    distant_weight: Float[Tensor, "layer head batch pos k"]
+    local: Int[Tensor, "layer head batch pos k"]
+    local_weight: Float[Tensor, "layer head batch pos k"]
+    sink: Float[Tensor, "layer head batch pos"]
+    itself: Float[Tensor, "layer head batch pos"]
+    distant_total: Float[Tensor, "layer head batch pos"]
+    local_total: Float[Tensor, "layer head batch pos"]
+    norm: Float[Tensor, "layer head batch pos"]
+    state_norm: Float[Tensor, "layer batch pos"]
+
+
+@torch.no_grad()
+def head_sources(
+    model: Any,
+    tokens: Int[Tensor, "batch pos"],
+    attention_mask: Tensor | None = None,
+    layers: Sequence[int] | None = None,
+    top_k: int = 3,
+    together: bool = False,
+) -> HeadSources:
+    """Sources and strengths of every head at every position.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``; left exactly as it is found.
+        tokens: token ids.
+        attention_mask: 1 for tokens, 0 for padding, on either side. Values at padding mean nothing.
+        layers: which layers; all when ``None``.
+        top_k: how many sources are kept on each side of the distance limit.
+        together: pool the heads of a layer before normalising: the sources of the whole attention write, with one
+            entry on the head axis (``norm`` is then the sum of the heads' norms).
+
+    Returns:
+        The sources; nothing behind a position enters its row.
+
+    Raises:
+        InputError: for layers out of range, a ``top_k`` below 1, or heads whose writes do not add up.
+    """
+    count = int(model.cfg.n_layers)
+    chosen = tuple(range(count)) if layers is None else tuple(layers)
+    if not chosen or any(not 0 <= layer < count for layer in chosen):
+        raise InputError(f"layers are {list(chosen)}; give one or more of 0 to {count - 1}")
+    if top_k < 1:
+        raise InputError(f"top_k is {top_k}; at least 1 source must be kept")
+    check_length(model, tokens)
+    real = real_tokens(tokens, attention_mask)
+    reduced: dict[int, tuple[Tensor, ...]] = {}
+    kept: dict[str, Tensor] = {}
+    pairs: list[tuple[str, Callable[..., None]]] = []
+    for layer in chosen:
+        pairs += [(name, _keeper(kept, name)) for name in _points(model, layer)]
+        pairs.append((f"blocks.{layer}.hook_resid_post", _reducer(model, layer, kept, reduced, real, top_k, together)))
+    arguments: dict[str, Any] = {} if attention_mask is None else {"attention_mask": attention_mask}
+    if max(chosen) + 1 < count:
+        arguments["stop_at_layer"] = max(chosen) + 1
+    with tap(model, pairs):
+        model(tokens, **arguments)
+    return HeadSources(chosen, *(torch.stack(parts) for parts in zip(*(reduced[i] for i in chosen), strict=True)))
+
+
+def raw_source_weights(
+    pattern: Float[Tensor, "batch head pos pos"],
+    value: Float[Tensor, "batch pos kv d_head"],
+    weight: Float[Tensor, "head d_head d_model"],
+    gain: Float[Tensor, "..."],
+) -> Float[Tensor, "batch head pos pos"]:
+    """``pattern * ||value W_O gain||`` of every head, query and source, in model units.
+
+    Args:
+        pattern: attention probabilities, query before source.
+        value: values of each key-value head; head h reads number ``h // (heads // kv)`` (grouped-query attention).
+        weight: W_O of each head.
+        gain: what multiplies the write on its way to the stream, a scalar or ``[d_model]``.
+    """
+    heads, groups = weight.shape[0], value.shape[2]
+    scaled = weight * gain
+    gram = scaled @ scaled.transpose(1, 2)
+    grouped = gram.unflatten(0, (groups, heads // groups))
+    left = torch.einsum("grde,bpge->bgrpd", grouped, value)
+    square = torch.einsum("bgrpd,bpgd->bgrp", left, value)
+    return pattern * square.clamp_min(0).sqrt().flatten(1, 2)[:, :, None, :]
+
+
+def _points(model: Any, layer: int) -> list[str]:
+    own = [f"blocks.{layer}.{name}" for name in ("hook_resid_pre", "attn.hook_pattern", "attn.hook_v", "attn.hook_z",
+                                                 "hook_attn_out")]  # fmt: skip
+    return own + post_norm_points(model, layer)
+
+
+def _keeper(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
+    def keep(activation: Tensor, hook: Any) -> None:
+        kept[name] = activation.detach()
+
+    return keep
+
+
+def _reducer(
+    model: Any, layer: int, kept: dict[str, Tensor], reduced: dict[int, tuple[Tensor, ...]], real: Tensor, top_k: int,
+    together: bool,
+) -> Callable[..., None]:  # fmt: skip
+    def reduce(activation: Tensor, hook: Any) -> None:
+        points = {name: kept.pop(name) for name in _points(model, layer) if name in kept}
+        reduced[layer] = _layer_sources(model, layer, points, real, top_k, together)
+
+    return reduce
+
+
+def _layer_sources(
+    model: Any, layer: int, points: dict[str, Tensor], real: Tensor, top_k: int, together: bool
+) -> tuple[Tensor, ...]:
+    prefix = f"blocks.{layer}."
+    if f"{prefix}attn.hook_pattern" not in points:
+        raise InputError(f"hook_pattern of layer {layer} never fired on this model; load it with eager attention")
+    z, write = points[f"{prefix}attn.hook_z"], points[f"{prefix}hook_attn_out"]
+    scales = {name: value.flatten(0, 1) for name, value in points.items() if name.endswith("hook_scale")}
+    factor = head_write_factor(model, layer, z.flatten(0, 1), write.flatten(0, 1), scales)
+    # The factor is one gain vector times one number a position, and that number is the same for all sources.
+    length = factor.norm(dim=-1).reshape(z.shape[:2]) if factor.ndim else factor.expand(z.shape[:2])
+    gain = factor[0] / factor[0].norm() if factor.ndim else factor
+    weight = model.blocks[layer].attn.W_O.detach().to(z)
+    pattern, value = points[f"{prefix}attn.hook_pattern"], points[f"{prefix}attn.hook_v"]
+    raw = raw_source_weights(pattern.float(), value.float(), weight.float(), gain.float())
+    scaled = weight.float() * gain.float()
+    square = torch.einsum("bphd,hde,bphe->hbp", z.float(), scaled @ scaled.transpose(1, 2), z.float())
+    norm = square.clamp_min(0).sqrt() * length.float()
+    if together:
+        raw, norm = raw.sum(1, keepdim=True), norm.sum(0, keepdim=True)
+    state = points[f"{prefix}hook_resid_pre"].float().norm(dim=-1)
+    return (*_summarise(raw.transpose(0, 1), real, top_k), norm, state)
+
+
+def _summarise(raw: Float[Tensor, "head batch pos pos"], real: Tensor, top_k: int) -> tuple[Tensor, ...]:
+    """Shares of sink, self, local and distant sources, and the strongest of the latter two."""
+    share = raw / raw.sum(-1, keepdim=True).clamp_min(torch.finfo(raw.dtype).tiny)
+    length = raw.shape[-1]
+    columns = torch.arange(length, device=raw.device)
+    first = real.to(raw.device).long().argmax(-1)
+    itself = share.diagonal(dim1=-2, dim2=-1)
+    index = first[None, :, None, None].expand(share.shape[0], -1, length, 1)
+    sink = share.gather(-1, index)[..., 0].masked_fill(columns == first[:, None], 0.0)
+    rest = share.masked_fill(columns == first[:, None, None], 0.0)
+    back = columns[:, None] - columns[None, :]
+    near, far = (back >= 1) & (back <= LOCAL), back > LOCAL
+    picked: list[Tensor] = []
+    totals = []
+    for side in (far, near):
+        part = rest * side
+        totals.append(part.sum(-1))
+        picked += _strongest(part, top_k)
+    return (*picked, sink, itself, *totals)
+
+
+def _strongest(part: Float[Tensor, "head batch pos source"], top_k: int) -> tuple[Tensor, Tensor]:
+    weight, column = part.topk(min(top_k, part.shape[-1]), dim=-1)
+    short = top_k - weight.shape[-1]
+    weight = torch.nn.functional.pad(weight, (0, short))
+    column = torch.nn.functional.pad(column, (0, short)).masked_fill(weight == 0, -1)
+    return column, weight

@@ -1,0 +1,51 @@
+"""Which tokens of a vocabulary may be named, and which are the same word."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from tl_nla.errors import InputError
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens that labels may name.
+
+    Attributes:
+        texts: text of every token without the space around it.
+        group: number of the word that a token spells, case and leading space aside; the same for all its variants.
+        allowed: false for special tokens, blank ones and parts of a UTF-8 character.
+    """
+
+    texts: tuple[str, ...]
+    group: Int[Tensor, " vocab"]
+    allowed: Bool[Tensor, " vocab"]
+
+    @classmethod
+    def of(cls, tokenizer: Any, size: int) -> "Vocabulary":
+        """The vocabulary of a tokenizer.
+
+        Args:
+            tokenizer: a Hugging Face tokenizer; ``None`` lets every token stand for itself, named by its id.
+            size: number of rows of the unembedding; rows without a token are not allowed.
+        """
+        if tokenizer is None:
+            numbers = torch.arange(size)
+            return cls(tuple(f"#{i}" for i in range(size)), numbers, torch.ones(size, dtype=torch.bool))
+        known = min(size, len(tokenizer))
+        decoded = [tokenizer.decode([i]) for i in range(known)] + [""] * (size - known)
+        special = set(tokenizer.all_special_ids)
+        texts = tuple(text.strip() for text in decoded)
+        allowed = [bool(text) and "\ufffd" not in text and i not in special for i, text in enumerate(texts)]
+        numbers_of: dict[str, int] = {}
+        group = [numbers_of.setdefault(text.casefold(), len(numbers_of)) for text in texts]
+        if not any(allowed):
+            raise InputError("the tokenizer has no token that could be named; every one is special or blank")
+        return cls(texts, torch.tensor(group), torch.tensor(allowed))
+
+    def words(self, ids: Int[Tensor, "n k"]) -> list[list[str]]:
+        """Texts of rows of ids, -1 left out."""
+        return [[self.texts[i] for i in row if i >= 0] for row in ids.tolist()]
