@@ -6,10 +6,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Adapter": "tl_nla.adapters",
     "InputError": "tl_nla.errors",
     "NLA": "tl_nla.nla",
     "Reading": "tl_nla.reading",
     "Site": "tl_nla.sites",
+    "VerbalizerAdapter": "tl_nla.adapters",
+    "attach": "tl_nla.adapters",
     "load_tiny": "tl_nla.storyworld.tiny",
     "read": "tl_nla.reading",
 }

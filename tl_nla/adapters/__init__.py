@@ -1,0 +1,8 @@
+"""Adapters: objects that give hook functions to a model and hand over what they found."""
+
+from tl_nla.adapters.attach import attach
+from tl_nla.adapters.base import Adapter
+from tl_nla.adapters.reader import ReadingAdapter
+from tl_nla.adapters.verbalizer import Explanation, VerbalizerAdapter
+
+__all__ = ["Adapter", "Explanation", "ReadingAdapter", "VerbalizerAdapter", "attach"]

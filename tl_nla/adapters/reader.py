@@ -1,0 +1,173 @@
+"""The adapter that keeps states and writes while a model runs or generates."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tl_nla.adapters.base import Adapter
+from tl_nla.adapters.records import ForwardRecord, known_ids, places
+from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
+from tl_nla.errors import InputError
+from tl_nla.hooks import HookPair, hook_point
+from tl_nla.positions import Positions
+from tl_nla.reading import Reading, points_of
+from tl_nla.sites import Site
+
+_START = "blocks.0.hook_resid_pre"
+_IDS = "embed.hook_in"
+_BEFORE_START = ("hook_embed", _IDS)
+
+
+class ReadingAdapter(Adapter):
+    """Keeps states and writes at the chosen positions while the model runs or generates.
+
+    Every position of a text is kept once, and the same readings are kept with and without the key-value cache. Rows
+    are numbered on over several texts. Inside the hooks nothing is computed beyond the choice of places; what is kept
+    is a detached copy.
+
+    A text starts with its prompt, the first forward pass. A later pass goes on with it when it repeats all columns
+    and adds some (generation without the cache) or has a single column (with it); any other pass starts a new text.
+    So call :meth:`reset` between a text and an unrelated text of one token. Chunked prompts and beam search are not
+    followed. Rows that ended before others in a batch go on being read, as the model goes on computing them. A pass
+    that broke off leaves nothing.
+
+    Args:
+        sites: what to read.
+        positions: non-negative integers and slices count the row's tokens from the prompt's first, generated ones
+            included; negative ones count back from the prompt's end (-1 is its last token). Boolean masks
+            ``[batch, pos]`` choose among the prompt's columns; ``"all"`` is everything.
+        generated: read generated tokens as well (``True``), not at all (``False``) or ``"only"`` them. The last
+            generated token is never run through the model, so it has no reading.
+        attention_mask: of the prompt, 1 for tokens, 0 for padding: padding is neither read nor counted.
+
+    Raises:
+        InputError: for unknown sites or positions.
+    """
+
+    def __init__(
+        self, sites: Site | str | Sequence[Site | str], positions: Positions = "all", generated: Generated = True,
+        attention_mask: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        listed = [sites] if isinstance(sites, Site | str) else list(sites)
+        if not listed:
+            raise InputError("no sites were given; name at least one, such as 'blocks.0.hook_resid_post'")
+        self.sites = tuple(Site.parse(site) for site in listed)
+        self.positions = known_positions(positions, generated)
+        self.generated, self.attention_mask = generated, attention_mask
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all readings; the next forward pass starts a text with row 0."""
+        self._model: Any = None
+        self._names: tuple[str, ...] = ()
+        self._records: list[ForwardRecord] = []
+        self._early: dict[str, Tensor] = {}
+        self._text: RunningText | None = None
+
+    def hooks(self, model: Any) -> list[HookPair]:
+        """Hook names and functions that read, and change nothing.
+
+        Args:
+            model: the model that they are for; each call starts a new text.
+
+        Raises:
+            InputError: for a site that the model does not have, or while readings of another model are held.
+        """
+        if self._records and self._model is not model:
+            raise InputError("this adapter holds readings of another model; take its results and call reset()")
+        names = dict.fromkeys(name for site in self.sites for name in points_of(model, site.validate(model)))
+        for name in (_START, *names):
+            hook_point(model, name)
+        self._drop_unfinished()
+        self._model, self._names, self._text, self._early = model, tuple(names), None, {}
+        pairs: list[HookPair] = [(_IDS, self._keeper(_IDS))] if _IDS in model.hook_dict else []
+        return [*pairs, (_START, self._start), *((name, self._keeper(name)) for name in names)]
+
+    def reading(self, tokens: Int[Tensor, "batch pos"] | None = None) -> Reading:
+        """All that was read, as from :func:`tl_nla.reading.read`, ordered by row, then position.
+
+        Args:
+            tokens: ids of all rows, as ``generate`` returned them; of use on a ``HookedTransformer`` only, whose hooks
+                do not see them. ``reading.tokens`` is -1 where an id is not known.
+
+        Raises:
+            InputError: when nothing was read, a position was never reached, or ``tokens`` are too few.
+        """
+        records = [record for record in self._records if self._finished(record)]
+        if not any(len(record.row) for record in records):
+            raise InputError(
+                f"nothing was read at {', '.join(map(str, self.sites))}: run the model with the adapter's hooks first "
+                f"(a HookedTransformer passes no hook_embed while it generates; read {_START} there)"
+            )
+        row, column, position = places(records)
+        self._check_reached(position)
+        ids = known_ids(records)
+        if tokens is not None and (tokens.shape[0] != ids.shape[0] or tokens.shape[1] < ids.shape[1]):
+            raise InputError(f"tokens have shape {tuple(tokens.shape)}, the texts that were read {tuple(ids.shape)}")
+        order = torch.argsort(row * ids.shape[1] + column)
+        values = {
+            name: joined[order.to(joined.device)]
+            for name in self._names
+            for joined in [torch.cat([record.values[name] for record in records])]
+        }
+        known = ids if tokens is None else tokens.detach().cpu()
+        return Reading(self._model, self.sites, known, row[order], position[order], column[order], values)
+
+    def results(self) -> Any:
+        """The reading; subclasses make more of it."""
+        return self.reading()
+
+    def _start(self, activation: Tensor, hook: Any) -> None:
+        self._drop_unfinished()
+        states = activation.detach()
+        if self._text is None or not self._text.goes_on(states):
+            last = self._records[-1] if self._records else None
+            self._text = RunningText.begin(states, last.first_row + last.batch if last else 0)
+        text = self._text
+        first = text.seen.shape[1]
+        width = text.extend(states)
+        chosen, number = choose_new(text, width, self.positions, self.generated, self.attention_mask)
+        row, column = torch.nonzero(chosen, as_tuple=True)
+        record = ForwardRecord(text.first_row, len(states), first, width, row, column, number[row, column])
+        self._records.append(record)
+        early, self._early = self._early, {}
+        for name, value in early.items():
+            self._keep(name, value)
+
+    def _keeper(self, name: str) -> Callable[..., None]:
+        def keep(activation: Tensor, hook: Any) -> None:
+            if name in _BEFORE_START:
+                self._early[name] = activation.detach()
+            else:
+                self._keep(name, activation)
+
+        return keep
+
+    def _keep(self, name: str, activation: Tensor) -> None:
+        # A finished pass cannot go on; one and the same point may fire several times in it (HookedTransformer's ln1).
+        if not self._records or self._finished(self._records[-1]):
+            raise InputError(f"{name} ran without block 0 before it; adapters read forward passes from their start")
+        if name == _IDS:
+            self._records[-1].keep_ids(activation)
+        else:
+            self._records[-1].keep(name, activation)
+
+    def _finished(self, record: ForwardRecord) -> bool:
+        return all(name in record.values for name in self._names)
+
+    def _drop_unfinished(self) -> None:
+        """Take back a forward pass that broke off, so that it can be run again."""
+        if self._records and not self._finished(self._records[-1]):
+            record = self._records.pop()
+            if self._text is not None:
+                self._text.seen = self._text.seen[:, : record.first_column]
+                self._text = self._text if record.first_column else None
+
+    def _check_reached(self, position: Tensor) -> None:
+        if isinstance(self.positions, list):
+            missing = [wanted for wanted in self.positions if wanted >= 0 and not (position == wanted).any()]
+            if missing:
+                raise InputError(f"position {missing[0]} was never reached; the last one read is {int(position.max())}")
