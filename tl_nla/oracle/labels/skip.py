@@ -10,7 +10,8 @@ from torch import Tensor
 from tl_nla.attribution.skips import SkipEffects
 from tl_nla.errors import InputError
 
-SIZES = ("slight", "usual", "large", "decisive")
+SIZES = ("faint", "weak", "strong", "huge")
+"""Words for the size of a skip's effect within its layer."""
 _LIMITS = (20.0, 60.0, 85.0)
 
 

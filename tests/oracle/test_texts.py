@@ -1,0 +1,53 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tl_nla.errors import InputError
+from tl_nla.oracle.labels import STEPS
+from tl_nla.oracle.texts import Label, label_text, list_words, parse_label, parse_words, strength_step
+
+words = st.lists(st.text(min_size=1, max_size=6), max_size=4, unique=True).map(tuple)
+
+
+@given(words, words, st.none() | words, st.none() | st.integers(0, len(STEPS) - 1))
+def test_what_is_written_is_read_back(promoted, suppressed, sources, strength):
+    label = Label(promoted, suppressed, sources, strength)
+    text = label_text(label)
+    assert parse_label(text) == label
+    assert parse_label(text).rest == ()
+
+
+@given(st.text())
+def test_any_text_can_be_parsed(text):
+    label = parse_label(text)
+    assert label.strength is None or label.strength < len(STEPS)
+
+
+def test_the_template():
+    label = Label(("red", "a, b"), ("tall",), ("Mira",), 4)
+    assert label_text(label) == 'It promotes red, "a, b"; suppresses tall; attended Mira; strength three'
+    assert label_text(Label(promoted=())) == "It promotes none"
+    assert parse_label("It promotes none; strength nothing") == Label(promoted=(), strength=0)
+    assert parse_words('none, "none"') == ["none"]
+    assert list_words(("none",)) == '"none"'
+
+
+def test_untidy_text():
+    label = parse_label("It promotes red red; nonsense; promotes blue; strength enormous")
+    assert label == Label(promoted=("red",))
+    assert label.rest == ("nonsense", "promotes blue", "strength enormous")
+
+
+def test_swapped():
+    label = Label(("a",), ("b",), ("c",), 2)
+    assert label.swapped() == Label(("b",), ("a",), ("c",), 2)
+    assert label.swapped().swapped() == label
+
+
+def test_refusals():
+    with pytest.raises(InputError, match="tells nothing"):
+        label_text(Label())
+    with pytest.raises(InputError, match="0 to 7"):
+        Label(strength=8)
+    with pytest.raises(InputError, match="nearest: three"):
+        strength_step("thre")

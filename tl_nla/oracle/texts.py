@@ -1,0 +1,134 @@
+"""Labels as text, and text back into labels.
+
+One sentence a write::
+
+    It promotes red, blue; suppresses tall; attended Mira, boat; strength three
+
+Parts that are missing are left out; a word with a comma, semicolon, quote or space in it stands as a JSON string.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+
+from tl_nla.errors import InputError, unknown
+from tl_nla.oracle.labels.strength import STEPS
+
+_PARTS = {"promotes": "promoted", "suppresses": "suppressed", "attended": "sources"}
+_NONE = "none"
+_PLAIN = re.compile(r'[^\s,;"]+')
+_WORD = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^\s,;"]+)\s*')
+# Quoted words may hold any separator, so parts are cut outside quotes only.
+_SPLIT = re.compile(r'((?:[^;"]|"(?:[^"\\]|\\.)*")*)(?:;|$)')
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a write does, in words; ``None`` for a part that is not told, an empty tuple for "none".
+
+    Attributes:
+        promoted: words made more likely, strongest first.
+        suppressed: words made less likely.
+        sources: words read, strongest first.
+        strength: index into ``STEPS``.
+    """
+
+    promoted: tuple[str, ...] | None = None
+    suppressed: tuple[str, ...] | None = None
+    sources: tuple[str, ...] | None = None
+    strength: int | None = None
+    rest: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if self.strength is not None and not 0 <= self.strength < len(STEPS):
+            raise InputError(f"strength step is {self.strength}; allowed: 0 to {len(STEPS) - 1}")
+
+    def swapped(self) -> "Label":
+        """The label of the same write with the opposite sign."""
+        return replace(self, promoted=self.suppressed, suppressed=self.promoted)
+
+
+def label_text(label: Label) -> str:
+    """The sentence of a label.
+
+    Raises:
+        InputError: for a label that tells nothing.
+    """
+    parts = [f"{name} {list_words(words)}" for name, attribute in _PARTS.items()
+             if (words := getattr(label, attribute)) is not None]  # fmt: skip
+    if label.strength is not None:
+        parts.append(f"strength {STEPS[label.strength]}")
+    if not parts:
+        raise InputError("the label tells nothing; give at least one of promoted, suppressed, sources, strength")
+    return "It " + "; ".join(parts)
+
+
+def parse_label(text: str) -> Label:
+    """Read a sentence back; anything that is no part of the template goes to ``rest`` (never an error).
+
+    A part that stands twice counts the first time.
+    """
+    found: dict[str, object] = {}
+    rest = []
+    body = re.sub(r"^\s*It\b", "", text)
+    for part in split_parts(body):
+        name, _, words = part.partition(" ")
+        words = words.strip()
+        if name in _PARTS and _PARTS[name] not in found:
+            found[_PARTS[name]] = tuple(parse_words(words))
+        elif name == "strength" and words.rstrip(".") in STEPS and "strength" not in found:
+            found["strength"] = STEPS.index(words.rstrip("."))
+        elif part:
+            rest.append(part)
+    return Label(**found, rest=tuple(rest))  # type: ignore[arg-type]
+
+
+def split_parts(text: str) -> list[str]:
+    """Parts of a sentence between semicolons; those inside quotes separate nothing."""
+    return [match[1].strip() for match in _SPLIT.finditer(text)]
+
+
+def list_words(words: tuple[str, ...] | list[str]) -> str:
+    """Words with commas between them; "none" for no words."""
+    if not words:
+        return _NONE
+    return ", ".join(_quote(word) for word in words)
+
+
+def parse_words(text: str) -> list[str]:
+    """Words of a list, quoted or not, without repetitions; an unclosed quote ends the list."""
+    words: list[str] = []
+    place = 0
+    while match := _WORD.match(text, place):
+        word = _unquote(match[1])
+        if word is not None and word not in words and match[1] != _NONE:
+            words.append(word)
+        place = match.end()
+        if text[place : place + 1] == ",":
+            place += 1
+    return words
+
+
+def strength_step(word: str) -> int:
+    """Index of a strength word.
+
+    Raises:
+        InputError: for any other word.
+    """
+    if word not in STEPS:
+        raise unknown("strength", word, STEPS)
+    return STEPS.index(word)
+
+
+def _quote(word: str) -> str:
+    plain = _PLAIN.fullmatch(word) and word != _NONE
+    return word if plain else json.dumps(word, ensure_ascii=False)
+
+
+def _unquote(word: str) -> str | None:
+    if not word.startswith('"'):
+        return word
+    try:
+        return str(json.loads(word, strict=False))
+    except json.JSONDecodeError:
+        return None
