@@ -138,12 +138,12 @@ def join_responses(parts: list[Responses], pad_id: int) -> Responses:
     """Several chunks as one, padded to the longest."""
     width = max(part.ids.shape[1] for part in parts)
 
-    def wide(tensor: Tensor, fill: float) -> Tensor:
+    def wide(tensor: Tensor, fill: int = 0) -> Tensor:
         return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]), value=fill)
 
     return Responses(
         ids=torch.cat([wide(part.ids, pad_id) for part in parts]),
-        mask=torch.cat([wide(part.mask, False) for part in parts]),
-        logprobs=torch.cat([wide(part.logprobs, 0.0) for part in parts]),
+        mask=torch.cat([wide(part.mask) for part in parts]),
+        logprobs=torch.cat([wide(part.logprobs) for part in parts]),
         finished=torch.cat([part.finished for part in parts]),
     )
