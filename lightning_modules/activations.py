@@ -1,5 +1,7 @@
 """States and their explanations as a Lightning data module."""
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,15 @@ class ActivationDataModule(L.LightningDataModule):
         if Path(self.source).suffix in (".jsonl", ".json"):
             return jsonl_documents(self.source, limit=self.documents)
         return text_file_documents(self.source, limit=self.documents)
+
+    def on_contexts(self) -> "ActivationDataModule":
+        """The same rows with raw context in the place of the explanations, for the ``cat`` control."""
+        if self.train_states is None or self.heldout_states is None:
+            raise InputError("no states were captured yet; call setup() first")
+        other = copy.copy(self)
+        other.train_states = dataclasses.replace(self.train_states, explanations=self.train_states.contexts)
+        other.heldout_states = dataclasses.replace(self.heldout_states, explanations=self.heldout_states.contexts)
+        return other
 
     @property
     def mean(self) -> Float[Tensor, " d_model"]:

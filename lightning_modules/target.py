@@ -47,7 +47,7 @@ class TargetTraining(L.LightningModule):
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, steps: int = 2200, learning_rate: float = 0.01,
+        self, tokenizer: PreTrainedTokenizerBase, steps: int = 1300, learning_rate: float = 0.01,
         target: TargetConfig | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -99,7 +99,7 @@ def weighted_next_token_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Te
 
 
 def train_target(
-    tokenizer: PreTrainedTokenizerBase, steps: int = 2200, corpus: CorpusConfig | None = None,
+    tokenizer: PreTrainedTokenizerBase, steps: int = 1300, corpus: CorpusConfig | None = None,
     target: TargetConfig | None = None, **trainer: Any,
 ) -> Any:  # fmt: skip
     """Train the embedded target; about 20 minutes on two cores.

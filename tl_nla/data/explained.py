@@ -28,6 +28,7 @@ class ExplainedStates:
         acts: the states, float32.
         explanations: the text written for each from prediction, recent tokens and the truth so far.
         truths: what is known at each position.
+        contexts: the last tokens of the raw text, as many as the explanation has: the ``cat`` control.
         document: index of each row's document among the captured ones.
         position: token position of each row, the begin token at 0.
     """
@@ -35,6 +36,7 @@ class ExplainedStates:
     acts: Float[Tensor, "n d_model"]
     explanations: list[str]
     truths: list[Truth]
+    contexts: list[str]
     document: Int[Tensor, " n"]
     position: Int[Tensor, " n"]
 
@@ -77,7 +79,7 @@ def explain_states(
     if not any(chosen):
         raise InputError(f"no document has a token after position {min_position}; give longer texts")
     order = sorted(range(len(documents)), key=lambda row: len(encoded[row]))
-    rows: dict[int, list[tuple[int, Tensor, str, Truth]]] = {}
+    rows: dict[int, list[tuple[int, Tensor, str, Truth, str]]] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         states, logits = _forward(model, tokenizer, [encoded[row] for row in batch], point)
@@ -92,6 +94,7 @@ def explain_states(
         acts=torch.stack([entry[2] for entry in flat]).float().cpu(),
         explanations=[entry[3] for entry in flat],
         truths=[entry[4] for entry in flat],
+        contexts=[entry[5] for entry in flat],
         document=torch.tensor([entry[0] for entry in flat]),
         position=torch.tensor([entry[1] for entry in flat]),
     )
@@ -135,7 +138,7 @@ def _guesses(tokenizer: Any, logits: Float[Tensor, "n vocab"]) -> list[list[tupl
 
 def _truths(
     tokenizer: Any, ids: list[int], positions: list[int], guesses: list[list[tuple[str, float]]], parsed: Parse
-) -> list[tuple[str, Truth]]:
+) -> list[tuple[str, Truth, str]]:
     first = 0 if tokenizer.bos_token_id is None else 1
     written = []
     for position, guessed in zip(positions, guesses, strict=True):
@@ -143,5 +146,7 @@ def _truths(
         recent = tokenizer.decode(ids[max(first, position + 1 - RECENT_TOKENS) : position + 1])
         facts = facts_at(parsed, len(read_so_far))
         text = write_explanation(facts, recent, guessed)
-        written.append((text, Truth(facts, recent, tuple(word for word, _ in guessed))))
+        length = len(tokenizer.encode(text, add_special_tokens=False))
+        context = tokenizer.decode(ids[max(first, position + 1 - length) : position + 1])
+        written.append((text, Truth(facts, recent, tuple(word for word, _ in guessed)), context))
     return written

@@ -12,7 +12,8 @@ from tl_nla.storyworld.facts import Facts
 from tl_nla.storyworld.lexicon import COLOURS, NAMES, OBJECTS, PLACES, SLOTS
 from tl_nla.storyworld.templates import BY_NAME, FILLER, QUESTION, RECALL, Template
 
-_EVENTS = ("gave", "took", "put", "walked", "now", "painted")
+_EVENTS = ("gave", "lost", "gave", "lost", "put", "walked", "now", "painted")
+_HANDED = ("gave", "lost")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class _Writer:
         self.rng, self.facts = rng, Facts()
         self.words: list[str] = []
         self.recalls: list[Recall] = []
+        self.told_by: dict[tuple[str, str], str] = {}
 
     def write(self, template: Template, values: dict[str, str]) -> None:
         for slot in template.slots():
@@ -63,6 +65,7 @@ class _Writer:
             _, key, value = fact.split()
             places = {word[1:-1]: place for place, word in enumerate(template.words) if word.startswith("{")}
             self.facts.tell(fact, values, start + max(places[key], places[value]))
+            self.told_by[(fact.split()[0], values[key])] = template.name
 
     def _note_recall(self, template: Template, values: dict[str, str], word: int, answer: str) -> None:
         relation, key, _ = template.facts[0].split()
@@ -79,6 +82,8 @@ class _Writer:
         options = dict(table)
         if template.claim == "what":
             options = {thing: who for thing, who in table.items() if len(self.facts.held_by(who)) == 1}
+        if template.claim == "who":  # told with the object before its holder only
+            options = {thing: who for thing, who in table.items() if self.told_by[("holds", thing)] in _HANDED}
         if not options:
             return None
         subject = self.rng.choice(sorted(options))
@@ -151,7 +156,7 @@ def _event_values(name: str, rng: random.Random, facts: Facts, people: list[str]
     others = [person for person in people if person != holder]
     if name == "gave":
         return {"A": holder, "object": thing, "B": rng.choice(others)} if others else None
-    if name == "took":
+    if name == "lost":
         return {"A": rng.choice(others), "object": thing, "B": holder} if others else None
     return {"A": holder, "object": thing}
 

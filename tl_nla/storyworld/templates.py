@@ -3,6 +3,10 @@
 A template is a tuple of words; a word in braces is a slot (see :data:`lexicon.SLOTS`). Its ``fact`` names
 what becomes true when the sentence has been read (``tell``), what must be true already (``recall``), or
 nothing (``filler``). The answer of a recall or a question is always its last slot.
+
+What a fact is about always stands before its value ("a kite painted red", not "a red kite"): a target of this size
+learns to complete facts told that way, while facts told the other way round stayed at 55% (colour) and 60% (holder)
+after 800 steps in which the others reached 96 to 100%.
 """
 
 import re
@@ -58,13 +62,13 @@ TELL = (
     _template("opening_came", "tell", "{A} came to the {place} on a {weather} {time}.", "at A place"),
     _template("join", "tell", "{A} was at the {place} too.", "at A place"),
     _template("visit", "tell", "{A} came to the {place} too.", "at A place"),
-    _template("had", "tell", "{A} had a {colour} {object}.", "colour object colour", "holds object A"),
-    _template("found", "tell", "{A} found a {colour} {object}.", "colour object colour", "holds object A"),
-    _template("carried", "tell", "{A} carried a {colour} {object}.", "colour object colour", "holds object A"),
+    _template("had", "tell", "{A} had a {object} painted {colour}.", "colour object colour", "holds object A"),
+    _template("found", "tell", "{A} found a {object} painted {colour}.", "colour object colour", "holds object A"),
+    _template("carried", "tell", "{A} carried a {object} painted {colour}.", "colour object colour", "holds object A"),
     _template("felt", "tell", "{A} felt {feeling}.", "feels A feeling"),
     _template("very", "tell", "{A} was very {feeling}.", "feels A feeling"),
     _template("gave", "tell", "{A} gave the {object} to {B}.", "holds object B"),
-    _template("took", "tell", "{A} took the {object} from {B}.", "holds object A"),
+    _template("lost", "tell", "{B} lost the {object} to {A}.", "holds object A"),
     _template("put", "tell", "{A} put the {object} in the {container}.", "inside object container"),
     _template("walked", "tell", "{A} walked to the {place}.", "at A place"),
     _template("now", "tell", "Now {A} felt {feeling}.", "feels A feeling"),

@@ -60,6 +60,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """Build, save to ``folder`` and load back, so that it has a path that TransformerLens can reload it from."""
-    build_tokenizer().save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)
+    """Build, save to ``folder`` and load back, so that it has a path that TransformerLens can reload it from.
+
+    Raises:
+        RuntimeError: when what is loaded back is another tokenizer (a configuration in the folder can force its class).
+    """
+    built = build_tokenizer()
+    built.save_pretrained(folder)
+    loaded = AutoTokenizer.from_pretrained(folder)
+    if loaded.get_vocab() != built.get_vocab() or len(loaded.encode(" Tom was", add_special_tokens=False)) != 2:
+        raise RuntimeError(f"{folder} gives back another tokenizer, a {type(loaded).__name__}; use an empty folder")
+    return loaded

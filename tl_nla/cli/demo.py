@@ -1,0 +1,71 @@
+"""``tl-nla demo "any sentence"``: what each token's state says, how well, and whether it is true."""
+
+import argparse
+from typing import Any
+
+_SENTENCE = (
+    "One rainy afternoon Tom went to the harbor. Tom found a red kite. Tom felt happy. Lily came to the farm too. "
+    "Lily had a blue drum. Tom looked around the harbor."
+)
+_MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]?[/] "}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction") -> None:
+    """Add the command."""
+    from tl_nla.cli.options import add_common
+
+    parser = subparsers.add_parser("demo", help="explain the state at every token of a sentence")
+    parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
+    parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
+    parser.add_argument("--last", type=int, default=None, metavar="N", help="explain the last N tokens only")
+    add_common(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Explain the sentence and print the table."""
+    from rich.console import Console
+
+    from tl_nla.cli.explaining import explain_text, load_pair
+    from tl_nla.evaluation.results import write_json
+
+    console = Console()
+    with console.status("loading the model"):
+        target, nla = load_pair(args.model, args.nla)
+    explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
+    console.print(_table(explained, target.name, nla.layer))
+    console.print(_legend(explained))
+    if args.json:
+        write_json({"model": target.name, "site": f"blocks.{nla.layer}.hook_resid_post", "rows": explained}, args.json)
+    return 0
+
+
+def _table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=f"{model} · blocks.{layer}.hook_resid_post, in words", box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False
+    )
+    table.add_column("token", style="bold cyan", no_wrap=True)
+    table.add_column("explanation", ratio=3)
+    table.add_column("FVE", justify="right")
+    table.add_column("cos", justify="right")
+    table.add_column("claims checked against the text", ratio=2)
+    for row in rows:
+        fve = "–" if row["fve"] is None else f"{row['fve']:.2f}"
+        claims = Text.from_markup(" ".join(_MARKS[c["verdict"]] + c["short"] for c in row["claims"]))
+        table.add_row(Text(row["token"]), Text(row["explanation"]), fve, f"{row['cosine']:.2f}", claims)
+    return table
+
+
+def _legend(rows: list[dict[str, Any]]) -> str:
+    verdicts = [claim["verdict"] for row in rows for claim in row["claims"]]
+    true = sum(verdict == "true" for verdict in verdicts)
+    return (
+        f"[bold]{true} of {len(verdicts)}[/] claims are true of the text so far "
+        "([green]✓[/] true, [red]✗[/] false, [yellow]?[/] the text does not say).\n"
+        "FVE: how much of this state the words alone give back (1 all of it, 0 no more than the average state). "
+        "A high FVE does not make the words true."
+    )

@@ -1,0 +1,111 @@
+"""What ``demo`` and ``verbalize`` share: load a model with its NLA, explain a text token by token."""
+
+from typing import Any
+
+from tl_nla.errors import InputError
+
+
+def load_pair(model: str, folders: list[str] | None) -> tuple[Any, Any]:
+    """The target and the NLA that belongs to it.
+
+    Args:
+        model: ``tiny``, a local folder or a hub id.
+        folders: verbalizer and reconstructor; may be left out for ``tiny`` only.
+
+    Raises:
+        InputError: when another model comes without an NLA, or with one of another size.
+    """
+    import torch
+
+    from tl_nla.nla import NLA
+    from tl_nla.storyworld.tiny import WEIGHTS
+    from tl_nla.targets import TINY, load_target
+
+    if folders is None and model != TINY:
+        raise InputError(f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)")
+    target = load_target(model)
+    av, ar = folders or [str(WEIGHTS / "av"), str(WEIGHTS / "ar")]
+    nla = NLA.from_pretrained(av, ar, dtype=torch.float32)
+    if nla.d_model != int(target.model.cfg.d_model):
+        raise InputError(f"the NLA reads vectors of size {nla.d_model}, {model!r} has d_model {target.model.cfg.d_model}")
+    return target, nla
+
+
+def encode_text(target: Any, text: str) -> list[int]:
+    """Token ids of a text with the begin token, checked against the context.
+
+    Raises:
+        InputError: when the text is empty or too long.
+    """
+    ids = target.tokenizer.encode(text, add_special_tokens=False)
+    if not ids:
+        raise InputError("the text is empty; give at least one word")
+    begin = [] if target.tokenizer.bos_token_id is None else [target.tokenizer.bos_token_id]
+    context = int(target.model.cfg.n_ctx)
+    if len(begin + ids) > context:
+        raise InputError(f"the text has {len(ids)} tokens, the model's context is {context}; shorten it")
+    return begin + ids
+
+
+def explain_text(target: Any, nla: Any, text: str, last: int | None = None, progress: bool = False) -> list[dict[str, Any]]:
+    """Explain every token of a text.
+
+    Args:
+        target: model and tokenizer.
+        nla: the pair of one of its layers.
+        text: any Unicode text.
+        last: only the last so many tokens.
+        progress: show a progress bar.
+
+    Returns:
+        One dictionary a token: ``position, token, explanation, extracted, fve, cosine, claims``; the claims carry
+        ``type, subject, value, verdict, short``.
+    """
+    from tl_nla.data import Document, explain_states
+    from tl_nla.metrics import cosine, squared_deviations, squared_errors
+
+    encode_text(target, text)
+    point = f"blocks.{nla.layer}.hook_resid_post"
+    first = 0 if target.tokenizer.bos_token_id is None else 1
+    states = explain_states(target.model, target.tokenizer, [Document("text", text)], point, None, min_position=first)
+    ids = encode_text(target, text)
+    keep = slice(-last, None) if last else slice(None)
+    acts, truths, positions = states.acts[keep], states.truths[keep], states.position[keep].tolist()
+    generation = nla.generate(acts, progress=progress)
+    vectors = nla.reconstruct(generation.texts)
+    errors = squared_errors(vectors, acts, ~generation.extracted)
+    spread = None if nla.mean is None else squared_deviations(acts, nla.mean)
+    rows = []
+    for row, position in enumerate(positions):
+        rows.append({
+            "position": position,
+            "token": target.tokenizer.decode([ids[position]]),
+            "explanation": generation.texts[row],
+            "extracted": bool(generation.extracted[row]),
+            "fve": None if spread is None else 1 - float(errors[row] / spread[row]),
+            "cosine": float(cosine(vectors[row : row + 1], acts[row : row + 1])[0]),
+            "claims": checked_claims(generation.texts[row], truths[row]),
+        })  # fmt: skip
+    return rows
+
+
+def checked_claims(explanation: str, truth: Any) -> list[dict[str, str]]:
+    """The claims of an explanation with their verdicts; recent words are joined into one."""
+    from tl_nla.storyworld.claims import check, parse_claims
+
+    claims = parse_claims(explanation)
+    recent = [claim for claim in claims if claim.type == "recent"]
+    listed = []
+    if recent:
+        right = sum(check(claim, truth) == "true" for claim in recent)
+        verdict = "true" if right == len(recent) else "false"
+        short = f"recent {right}/{len(recent)}"
+        listed.append({"type": "recent", "subject": "", "value": "", "verdict": verdict, "short": short})
+    for claim in claims:
+        if claim.type != "recent":
+            said = f"{claim.subject} {claim.value}".strip()
+            listed.append({
+                "type": claim.type, "subject": claim.subject, "value": claim.value,
+                "verdict": check(claim, truth), "short": f"{claim.type} {said}".replace("[", "("),
+            })  # fmt: skip
+    return listed

@@ -1,0 +1,45 @@
+"""``tl-nla rebuild-tiny``: remakes the embedded default from its seeds."""
+
+import argparse
+from pathlib import Path
+
+from tl_nla.errors import unknown
+
+_PARTS = ("target", "nla", "seeds")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("rebuild-tiny", help="train the embedded target and its NLA again")
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder (default: the package's own weights)")
+    parser.add_argument(
+        "--parts", nargs="+", default=["target", "nla"], metavar="PART",
+        help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2)",
+    )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything: a test of the path, not of quality")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train the parts in order; each is written when it is done."""
+    for part in args.parts:
+        if part not in _PARTS:
+            raise unknown("part", part, _PARTS)
+    import torch
+
+    from lightning_modules.rebuild import RebuildConfig, rebuild_nla, rebuild_target
+    from tl_nla.storyworld.tiny import WEIGHTS
+
+    torch.set_num_threads(1)
+    folder = args.out or WEIGHTS
+    config = RebuildConfig()
+    if args.quick:
+        config = RebuildConfig(target_steps=3, documents=60, positions=3, reconstructor_steps=2, verbalizer_steps=2)
+    if "target" in args.parts:
+        rebuild_target(folder / "target", config)
+    if "nla" in args.parts:
+        rebuild_nla(folder, config, 0)
+    if "seeds" in args.parts:
+        for seed in (1, 2):
+            rebuild_nla(folder, config, seed)
+    return 0

@@ -1,0 +1,103 @@
+"""Target models and fresh pairs by name: the embedded default, a local folder, or a hub id."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tl_nla.errors import InputError
+from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
+from tl_nla.nla import prompts as prompt_templates
+from tl_nla.nla.loading import load_tokenizer, local_folder
+
+TINY = "tiny"
+_WEIGHTS = Path(__file__).parent / "storyworld" / "weights"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model to look into.
+
+    Attributes:
+        name: what it was asked for by.
+        model: a ``TransformerBridge`` in evaluation mode, gradients off.
+        tokenizer: its tokenizer.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+
+def model_folder(name: str | Path) -> Path:
+    """Folder of the named model; the embedded target's for ``"tiny"``.
+
+    Raises:
+        InputError: when there is no such folder and the hub has none either.
+    """
+    if str(name) == TINY:
+        folder = _WEIGHTS / "target"
+        if not (folder / "model.safetensors").is_file():
+            raise InputError(f"the embedded weights are missing from {folder}; run 'tl-nla rebuild-tiny'")
+        return folder
+    return local_folder(name)
+
+
+def load_target(name: str | Path = TINY) -> Target:
+    """Load a model for reading.
+
+    Args:
+        name: ``"tiny"``, a local folder with a Hugging Face model, or a hub id.
+
+    Raises:
+        InputError: when it cannot be loaded; the message names the file at fault.
+    """
+    folder = model_folder(name)
+    return boot_target(str(name), folder, load_causal_lm(folder, torch.float32), load_tokenizer(folder))
+
+
+def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
+    """Wrap a Hugging Face model (which the bridge rewrites in place) for TransformerLens."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    dtype = next(model.parameters()).dtype
+    bridge = TransformerBridge.boot_transformers(
+        str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
+    )
+    bridge.eval()
+    for parameter in bridge.parameters():
+        parameter.requires_grad_(False)
+    return Target(name, bridge, tokenizer)
+
+
+def fresh_nla(
+    name: str | Path, layer: int, injection: Literal["constant", "sqrt_d", "raw", "affine", "additive"], slots: int = 1
+) -> NLA:
+    """An untrained pair made from the named model, with the templates that suit it.
+
+    The injected norm is the mean norm of the model's token embeddings, so that a vector enters at the size of a
+    word.
+
+    Args:
+        name: ``"tiny"``, a local folder or a hub id.
+        layer: block whose output is explained.
+        injection: how vectors enter the verbalizer.
+        slots: marker tokens that carry the vector.
+    """
+    folder = model_folder(name)
+    model, tokenizer = load_causal_lm(folder, torch.float32), load_tokenizer(folder)
+    scale = mean_embedding_norm(model)
+    tiny = len(tokenizer.encode(prompt_templates.CLOSE, add_special_tokens=False)) == 1
+    templates = {
+        "av_template": prompt_templates.TINY_AV_TEMPLATE if tiny else prompt_templates.AV_TEMPLATE,
+        "ar_template": prompt_templates.TINY_AR_TEMPLATE if tiny else prompt_templates.AR_TEMPLATE,
+    }
+    return NLA.create(model, tokenizer, layer, InjectionConfig(injection, scale, slots), base=str(name), **templates)
+
+
+@torch.no_grad()
+def mean_embedding_norm(model: Any) -> float:
+    """Mean L2 norm of the token embeddings as the model's first block sees them."""
+    ids = torch.arange(model.get_input_embeddings().num_embeddings)
+    return float(model.get_input_embeddings()(ids).float().norm(dim=-1).mean())
