@@ -48,9 +48,11 @@ def check_acts(acts: Tensor, d_model: int) -> None:
 
 def tracked(starts: range, total: int, batch_size: int) -> Iterator[int]:
     """Chunk starts, with a progress bar on the terminal that vanishes at the end."""
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("explaining", total=total)
         for start in starts:
             yield start
