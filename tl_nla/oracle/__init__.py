@@ -1,1 +1,23 @@
 """The diff oracle: labels of what writes do, a reader that says it in words, and vectors back from the words."""
+
+from tl_nla.oracle.oracle import DiffOracle
+from tl_nla.oracle.questions import QUESTIONS, Answer, answer_text, make_answer, parse_answer
+from tl_nla.oracle.reader import Reader
+from tl_nla.oracle.slots import Slots
+from tl_nla.oracle.texts import Label, label_text, parse_label
+from tl_nla.oracle.write_reconstructor import WriteReconstructor
+
+__all__ = [
+    "QUESTIONS",
+    "Answer",
+    "DiffOracle",
+    "Label",
+    "Reader",
+    "Slots",
+    "WriteReconstructor",
+    "answer_text",
+    "label_text",
+    "make_answer",
+    "parse_answer",
+    "parse_label",
+]

@@ -1,0 +1,107 @@
+import pytest
+import torch
+import yaml
+
+from tests import zoo
+from tests.nla import checkpoints
+from tests.oracle.tiny import make_oracle, vectors
+from tl_nla.errors import InputError
+from tl_nla.oracle import Answer, DiffOracle
+from tl_nla.oracle.labels import StrengthReference
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return make_oracle()
+
+
+def test_explains_answers_and_reconstructs(oracle):
+    before, write = vectors(3)
+    texts = oracle.explain(write, before=before, max_new_tokens=4)
+    assert texts == oracle.reader.generate(before, write, max_new_tokens=4)
+    answers = oracle.ask("skip", write, before=before, max_new_tokens=4)
+    assert all(isinstance(answer, Answer) and answer.question == "skip" for answer in answers)
+    with pytest.raises(InputError, match="unknown question"):
+        oracle.ask("explain", write, before=before)
+    assert oracle.reconstruct(["It promotes red", "It"]).shape == (2, zoo.D_MODEL)
+
+
+def test_reconstructed_norms_are_read_from_the_text(oracle):
+    texts = ["It promotes red; strength huge", "It", "It promotes blue"]
+    reconstructor = oracle.reconstructor
+    ids, mask = reconstructor.encode(texts)
+    with torch.no_grad():
+        direction, size = reconstructor(ids, mask)
+    vectors_back = oracle.reconstruct(texts)
+    expected = (reconstructor.log_norm_mean + reconstructor.log_norm_std * size.clamp(-4, 4)).exp()
+    torch.testing.assert_close(vectors_back.norm(dim=-1), expected)
+    torch.testing.assert_close(torch.nn.functional.cosine_similarity(vectors_back, direction), torch.ones(3))
+
+
+def test_reconstructor_starts_at_the_usual_magnitude():
+    oracle = make_oracle()
+    head = oracle.reconstructor.reconstructor.head
+    with torch.no_grad():
+        head.weight[-1] = 0
+    norms = oracle.reconstruct(["It promotes red", "blue"]).norm(dim=-1)
+    torch.testing.assert_close(norms, vectors(64)[1].norm(dim=-1).log().mean().exp().expand(2))
+
+
+def test_saved_and_loaded(oracle, tmp_path):
+    before, write = vectors(3)
+    oracle.strength = StrengthReference.measure({"blocks.0.mlp": (write, before)})
+    for _ in range(2):  # also over a folder that is there
+        oracle.save_pretrained(tmp_path / "oracle")
+    again = DiffOracle.from_pretrained(tmp_path / "oracle")
+    assert {path.name for path in tmp_path.iterdir()} == {"oracle"}
+    assert again.explain(write, before=before, max_new_tokens=6) == oracle.explain(write, before=before, max_new_tokens=6)
+    torch.testing.assert_close(again.reconstruct(["It promotes red"]), oracle.reconstruct(["It promotes red"]))
+    ids, _ = oracle.reader.encode_responses(["red", "red", "red"])
+    torch.testing.assert_close(again.reader(before, write, ids), oracle.reader(before, write, ids))
+    assert again.strength.low == oracle.strength.low
+    assert not list((tmp_path / "oracle").rglob("*.bin"))
+
+
+def test_damaged_folders_are_refused(oracle, tmp_path):
+    oracle.save_pretrained(tmp_path / "oracle")
+    sidecar = tmp_path / "oracle" / "oracle.yaml"
+    values = yaml.safe_load(sidecar.read_text())
+    with pytest.raises(InputError, match="no folder of a diff oracle"):
+        DiffOracle.from_pretrained(tmp_path)
+    sidecar.write_text(yaml.safe_dump({**values, "version": 2}))
+    with pytest.raises(InputError, match="version 2"):
+        DiffOracle.from_pretrained(tmp_path / "oracle")
+    sidecar.write_text(yaml.safe_dump({key: value for key, value in values.items() if key != "scale"}))
+    with pytest.raises(InputError, match="lacks scale"):
+        DiffOracle.from_pretrained(tmp_path / "oracle")
+    sidecar.write_text(yaml.safe_dump(values))
+    (tmp_path / "oracle" / "slots.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="not a whole safetensors"):
+        DiffOracle.from_pretrained(tmp_path / "oracle")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2", "gemma3"])
+def test_other_families_tokenizers_and_widths(family, tmp_path):
+    tokenizer = checkpoints.byte_tokenizer()
+    model = checkpoints.source_model(family)
+    template = "<concept>{injection_char}</concept>{question}"
+    oracle = DiffOracle.create(model, tokenizer, d_act=24, template=template, blocks=2)
+    before, write = vectors(2, 24)
+    oracle.fit(before, write)
+    oracle.save_pretrained(tmp_path / "oracle")
+    again = DiffOracle.from_pretrained(tmp_path / "oracle")
+    assert again.explain(write, before=before, max_new_tokens=5) == oracle.explain(write, before=before, max_new_tokens=5)
+    torch.testing.assert_close(again.reconstruct(["ab", "c"]), oracle.reconstruct(["ab", "c"]))
+
+
+def test_the_model_given_is_left_alone():
+    model = zoo.hf_model("llama", vocab_size=len(checkpoints.byte_tokenizer()))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    oracle = DiffOracle.create(
+        model, checkpoints.byte_tokenizer(), template="<concept>{injection_char}</concept>{question}"
+    )
+    with torch.no_grad():
+        for parameter in oracle.parameters():
+            parameter.zero_()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert len(model.model.layers) == 3

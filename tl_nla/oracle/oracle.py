@@ -1,0 +1,205 @@
+"""The diff oracle: says what a write does, answers questions about it, and reads writes back from words."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tl_nla.errors import InputError
+from tl_nla.nla import prompts
+from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
+from tl_nla.nla.loading import load_causal_lm, load_tokenizer, local_folder, read_safetensors
+from tl_nla.nla.reconstructor import cut_backbone
+from tl_nla.nla.saving import replace_folder, save_backbone, save_causal_lm
+from tl_nla.oracle.labels.strength import StrengthReference
+from tl_nla.oracle.questions import EXPLAIN, Answer, check_question, parse_answer
+from tl_nla.oracle.reader import Reader, reader_template
+from tl_nla.oracle.write_reconstructor import WriteReconstructor
+
+SIDECAR = "oracle.yaml"
+_KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
+_STRENGTH, _SLOTS, _HEAD = "strength.safetensors", "slots.safetensors", "write_head.safetensors"
+
+
+class DiffOracle(nn.Module):
+    """Reads the write of a head, an attention, an MLP, a block or a span, together with the state before it.
+
+    Attributes:
+        reader: a causal language model with two slots.
+        reconstructor: from explanations to writes, magnitude included.
+        strength: what norms are usual, measured with the training writes; ``None`` before that.
+        base: name of the model that both were made from.
+    """
+
+    def __init__(
+        self, reader: Reader, reconstructor: WriteReconstructor, strength: StrengthReference | None = None,
+        base: str = "",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if reader.d_act != reconstructor.d_act:
+            sizes = (reader.d_act, reconstructor.d_act)
+            raise InputError(f"the reader reads writes of size {sizes[0]}, the reconstructor gives size {sizes[1]}")
+        self.reader, self.reconstructor, self.strength, self.base = reader, reconstructor, strength, base
+
+    @property
+    def d_model(self) -> int:
+        """Size of states and writes."""
+        return self.reader.d_act
+
+    @classmethod
+    def create(
+        cls, model: Any, tokenizer: Any, d_act: int | None = None, blocks: int | None = None,
+        template: str | None = None, ar_template: str | None = None, injection_char: str | None = None,
+        base: str = "",
+    ) -> "DiffOracle":  # fmt: skip
+        """An oracle to be trained, both parts copied from one causal language model.
+
+        Args:
+            model: a Hugging Face causal language model; left as it is.
+            tokenizer: its tokenizer.
+            d_act: size of the writes, when it is not that of the model.
+            blocks: how many blocks the reconstructor keeps; all when ``None``.
+            template: of the reader, with ``{injection_char}`` and ``{question}``.
+            ar_template: of the reconstructor, with ``{explanation}``.
+            injection_char: marker; the first single-token character of U+3200 to U+33FF when ``None``.
+            base: name of the model, for the saved sidecar.
+        """
+        from tl_nla.targets import mean_embedding_norm
+
+        check_causal_lm(model)
+        char = injection_char or prompts.choose_injection_char(tokenizer)
+        tiny = len(tokenizer.encode(prompts.CLOSE, add_special_tokens=False)) == 1
+        ar_template = ar_template or (prompts.TINY_AR_TEMPLATE if tiny else prompts.AR_TEMPLATE)
+        scale = mean_embedding_norm(model)
+        chosen = template or reader_template(tokenizer)
+        backbone = cut_backbone(model, blocks or len(decoder_layers(model)))
+        reader = Reader(trainable_copy(model), tokenizer, chosen, char, scale, d_act)
+        return cls(reader, WriteReconstructor(backbone, tokenizer, ar_template, reader.d_act), None, base)
+
+    def explain(
+        self, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any
+    ) -> list[str]:
+        """What each write does, in one sentence (see :mod:`tl_nla.oracle.texts`).
+
+        Args:
+            write: writes, in model units.
+            before: the states they are added to.
+            settings: for :meth:`Reader.generate`; greedy by default.
+        """
+        return self.reader.generate(before, write, EXPLAIN, **settings)
+
+    def ask(
+        self, question: str, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any
+    ) -> list[Answer]:
+        """Answers to one question about each write.
+
+        Args:
+            question: ``promotes``, ``suppresses``, ``sources`` or ``skip``.
+            write: writes, in model units.
+            before: the states they are added to.
+            settings: for :meth:`Reader.generate`; greedy by default.
+
+        Raises:
+            InputError: for an unknown question, or vectors that cannot be read.
+        """
+        check_question(question)
+        return [parse_answer(question, text) for text in self.reader.generate(before, write, question, **settings)]
+
+    def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_act"]:
+        """Writes read back from explanations, in model units."""
+        return self.reconstructor.reconstruct(texts, batch_size)
+
+    def fit(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> None:
+        """Take the usual magnitudes from training writes and the states before them."""
+        self.reader.slots.fit(before, write)
+        self.reconstructor.fit(write)
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write the oracle as safetensors with a YAML sidecar; the folder appears whole or not at all.
+
+        Args:
+            folder: where to; a folder that is there is replaced.
+            dtype: of the saved transformer weights, as they are when ``None``; slots and heads stay float32.
+        """
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".saving-") as scratch:
+            new = Path(scratch) / folder.name
+            new.mkdir()
+            save_causal_lm(self.reader.model, self.reader.tokenizer, new / "reader", dtype)
+            inner = self.reconstructor.reconstructor
+            save_backbone(inner.backbone, inner.tokenizer, new / "reconstructor", dtype)
+            save_file(_tensors(self.reader.slots.state_dict()), new / _SLOTS)
+            head = {"weight": inner.head.weight, "log_norm_mean": self.reconstructor.log_norm_mean,
+                    "log_norm_std": self.reconstructor.log_norm_std}  # fmt: skip
+            save_file(_tensors(head), new / _HEAD)
+            if self.strength is not None:
+                self.strength.save(new / _STRENGTH)
+            values = (1, self.d_model, self.reader.slots.scale, self.reader.template, self.reader.char, inner.template,
+                      self.base)  # fmt: skip
+            sidecar = dict(zip(_KEYS, values, strict=True))
+            (new / SIDECAR).write_text(yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False), encoding="utf-8")
+            replace_folder(new, folder)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, dtype: torch.dtype | None = torch.float32) -> "DiffOracle":
+        """Load a saved oracle.
+
+        Args:
+            name: local folder or hub id.
+            dtype: of the transformers' weights, as stored when ``None``; slots and heads are always float32.
+
+        Raises:
+            InputError: when a file is missing or damaged, or does not fit the others.
+        """
+        folder = local_folder(name)
+        values = _read_sidecar(folder / SIDECAR)
+        model = load_causal_lm(folder / "reader", dtype)
+        reader = Reader(
+            model, load_tokenizer(folder / "reader"), values["template"], values["injection_char"], values["scale"],
+            values["d_act"],
+        )  # fmt: skip
+        _load(reader.slots, read_safetensors(folder / _SLOTS), folder / _SLOTS)
+        part = load_causal_lm(folder / "reconstructor", dtype, headless=True)
+        backbone = cut_backbone(part, len(decoder_layers(part)), copy=False)
+        tokenizer = load_tokenizer(folder / "reconstructor")
+        reconstructor = WriteReconstructor(backbone, tokenizer, values["reconstructor_template"], values["d_act"])
+        head = read_safetensors(folder / _HEAD)
+        _load(reconstructor.reconstructor.head, {"weight": head.pop("weight", torch.zeros(()))}, folder / _HEAD)
+        for key, value in head.items():
+            getattr(reconstructor, key).copy_(value)
+        known = (folder / _STRENGTH).is_file()
+        strength = StrengthReference.load(folder / _STRENGTH) if known else None
+        return cls(reader, reconstructor, strength, str(values["base"])).eval()
+
+
+def _tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().float().cpu().contiguous().clone() for name, value in state.items()}
+
+
+def _load(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if wanted != found:
+        raise InputError(f"{path} holds {found}, expected {wanted}; it belongs to another oracle")
+    module.load_state_dict(state)
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"no {SIDECAR} in {path.parent}; it is no folder of a diff oracle")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
+    missing = [key for key in _KEYS if not isinstance(values, dict) or key not in values]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}; save the oracle again")
+    if values["version"] != 1:
+        raise InputError(f"{path} has version {values['version']!r}; this release reads version 1")
+    return values

@@ -1,0 +1,181 @@
+"""The reader of a diff oracle: a causal language model with two slots that answers in words."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tl_nla.errors import InputError
+from tl_nla.nla import prompts
+from tl_nla.nla.batching import check_acts, evaluating, pad_right
+from tl_nla.nla.families import context_length
+from tl_nla.nla.generation import SamplingConfig, respond
+from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
+from tl_nla.oracle.questions import EXPLAIN, QUESTIONS, SHORT_WORDINGS, WORDINGS, check_question
+from tl_nla.oracle.slots import SLOTS, Slots
+
+TEMPLATE = (
+    "You study a language model. Between the concept tags stand two vectors: the state of its residual stream, and "
+    "what one of its parts writes to it.\n<concept>{injection_char}</concept>\n{question}"
+)
+TINY_TEMPLATE = "<concept>{injection_char}</concept>{question}"
+
+
+class Reader(nn.Module):
+    """Reads ``(state before, write)`` and answers questions.
+
+    Args:
+        model: any Hugging Face causal language model, also one wrapped by PEFT.
+        tokenizer: its tokenizer.
+        template: user message with ``{injection_char}`` and, behind it, ``{question}``.
+        char: the injection character; it stands once for each slot.
+        scale: L2 norm at which directions enter.
+        d_act: size of the vectors; that of the embeddings when ``None``.
+
+    Raises:
+        InputError: when the template or the character cannot be used.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, template: str, char: str, scale: float, d_act: int | None = None
+    ) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.template, self.char = model, tokenizer, template, char
+        width = int(model.get_input_embeddings().embedding_dim)
+        self.d_act = d_act or width
+        self.slots = Slots(self.d_act, width, scale)
+        self.prompts = {name: self._prompt(name) for name in (EXPLAIN, *QUESTIONS)}
+        self.end_id = end_of_response(tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills short rows."""
+        pad = self.tokenizer.pad_token_id
+        return self.end_id if pad is None else int(pad)
+
+    def forward(
+        self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], response_ids: Int[Tensor, "n pos"],
+        question: str = EXPLAIN,
+    ) -> Float[Tensor, "n pos vocab"]:  # fmt: skip
+        """Logits with which each response token is predicted, teacher forced.
+
+        Args:
+            before: states that the writes are added to.
+            write: the writes.
+            response_ids: right-padded responses.
+            question: one question for all rows, or ``"explain"``.
+        """
+        responses = self.model.get_input_embeddings()(response_ids.to(self.device))
+        embeddings = torch.cat([self._prompt_embeddings(before, write, question), responses], 1)
+        kept = response_ids.shape[1] + 1
+        return self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept).logits[:, -kept:-1]
+
+    def encode_responses(self, texts: list[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
+        """Training targets: a space, the text, the end token; right-padded with a mask.
+
+        Raises:
+            InputError: for an empty list, or a text with the injection character.
+        """
+        if not texts:
+            raise InputError("no texts were given; at least one is needed")
+        refuse_injection_char(texts, self.char)
+        rows = self.tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]
+        return pad_right([[*row, self.end_id] for row in rows], self.pad_id)
+
+    def loss(
+        self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: list[str], texts: list[str]
+    ) -> Float[Tensor, ""]:
+        """Mean cross-entropy, in nats, of the tokens of the right texts; rows may ask different questions."""
+        total, count = torch.zeros((), device=self.device), 0
+        for question in dict.fromkeys(questions):
+            rows = [row for row, asked in enumerate(questions) if asked == question]
+            ids, mask = self.encode_responses([texts[row] for row in rows])
+            ids, mask = ids.to(self.device), mask.to(self.device)
+            logits = self(before[rows], write[rows], ids, question)
+            total = total + cross_entropy(logits[mask].float(), ids[mask], reduction="sum")
+            count += int(mask.sum())
+        return total / count
+
+    @torch.no_grad()
+    def generate(
+        self, before: Float[Tensor, "states d_act"], write: Float[Tensor, "n d_act"], question: str = EXPLAIN,
+        max_new_tokens: int = 60, temperature: float = 0.0, generator: torch.Generator | None = None,
+        batch_size: int = 256,
+    ) -> list[str]:  # fmt: skip
+        """Answers in words; an answer that hits the cap is returned as far as it got.
+
+        Args:
+            before: states that the writes are added to, finite.
+            write: the writes.
+            question: one of the questions, or ``"explain"``.
+            max_new_tokens: cap of an answer.
+            temperature: 0 is greedy.
+            generator: of the samples.
+            batch_size: rows generated at once.
+
+        Raises:
+            InputError: for vectors of a wrong shape or not finite, an unknown question, or too long an answer.
+        """
+        self._check(before, write, question, max_new_tokens, batch_size)
+        stops = {self.end_id, self.tokenizer.eos_token_id} - {None}
+        sampling = SamplingConfig(max_new_tokens, temperature, tuple(sorted(stops)))
+        first = self.prompts[question].places[0]
+
+        def step(embeddings: Tensor, cache: Any) -> Tensor:
+            output = self.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            return output.logits[:, -1]
+
+        texts: list[str] = []
+        with evaluating(self):
+            for start in range(0, len(write), batch_size):
+                rows = slice(start, start + batch_size)
+                prompt = self._prompt_embeddings(before[rows], write[rows], question)
+                embed = self.model.get_input_embeddings()
+                parts = respond(step, embed, prompt[:1, :first], prompt[:, first:], sampling, self.pad_id, generator)
+                texts += [self._read(ids[mask]) for ids, mask in zip(parts.ids.cpu(), parts.mask.cpu(), strict=True)]
+        return texts
+
+    def _read(self, ids: Tensor) -> str:
+        kept = ids[:-1] if len(ids) and int(ids[-1]) in (self.end_id, self.tokenizer.eos_token_id) else ids
+        return str(self.tokenizer.decode(kept)).strip()
+
+    def _prompt(self, question: str) -> VerbalizerPrompt:
+        if self.template.count("{question}") != 1:
+            raise InputError("the reader's template must hold {question} exactly once, behind {injection_char}")
+        wordings = SHORT_WORDINGS if self.template == TINY_TEMPLATE else WORDINGS
+        text = self.template.replace("{question}", wordings[question])
+        return build_verbalizer_prompt(self.tokenizer, text, self.char, len(SLOTS))
+
+    def _prompt_embeddings(self, before: Tensor, write: Tensor, question: str) -> Float[Tensor, "n pos width"]:
+        prompt = self.prompts[check_question(question, explain=True)]
+        ids = torch.tensor([prompt.ids], device=self.device)
+        embeddings = self.model.get_input_embeddings()(ids).expand(len(write), -1, -1)
+        vectors = self.slots(before.to(self.device), write.to(self.device)).to(embeddings)
+        first, last = prompt.places[0], prompt.places[-1]
+        return torch.cat([embeddings[:, :first], vectors, embeddings[:, last + 1 :]], 1)
+
+    def _check(self, before: Tensor, write: Tensor, question: str, max_new_tokens: int, batch_size: int) -> None:
+        check_question(question, explain=True)
+        for vectors in (before, write):
+            check_acts(vectors, self.d_act)
+        if len(before) != len(write):
+            raise InputError(f"{len(write)} writes and {len(before)} states before were given; one a write is needed")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
+        limit, used = context_length(self.model), len(self.prompts[question].ids)
+        if limit is not None and used + max_new_tokens > limit:
+            raise InputError(
+                f"the prompt ({used} tokens) and max_new_tokens {max_new_tokens} exceed the reader's context of {limit}"
+            )
+
+
+def reader_template(tokenizer: Any) -> str:
+    """The short template for a tokenizer with the embedded default's tags, the worded one for all others."""
+    return TINY_TEMPLATE if len(tokenizer.encode(prompts.CLOSE, add_special_tokens=False)) == 1 else TEMPLATE

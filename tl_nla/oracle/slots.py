@@ -1,0 +1,62 @@
+"""How a state and a write enter the reader: directions through affine maps, magnitudes told apart from them."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tl_nla.nla.injection import scale_to_norm
+
+SLOTS = ("before", "write")
+_BUMPS, _REACH = 8, 2.5
+_SMALLEST = 1e-12
+
+
+class Slots(nn.Module):
+    """Two vectors to two embeddings.
+
+    Each vector is brought to the norm of a token embedding and goes through its own affine map, the identity at the
+    start. Its magnitude is given beside it: the logarithm of its norm, standardised over the training set, as a
+    number and as eight overlapping bumps along learned directions (zero at the start). So neither a faint nor a huge
+    write leaves the range that the reader knows, and none loses its size.
+
+    Args:
+        d_act: size of the vectors.
+        width: size of the reader's embeddings.
+        scale: L2 norm at which directions enter.
+    """
+
+    log_norm_mean: Tensor
+    log_norm_std: Tensor
+
+    def __init__(self, d_act: int, width: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.eye(d_act, width).repeat(len(SLOTS), 1, 1))
+        self.bias = nn.Parameter(torch.zeros(len(SLOTS), width))
+        self.magnitude = nn.Parameter(torch.zeros(len(SLOTS), 1 + _BUMPS, width))
+        self.register_buffer("log_norm_mean", torch.zeros(len(SLOTS)))
+        self.register_buffer("log_norm_std", torch.ones(len(SLOTS)))
+
+    @torch.no_grad()
+    def fit(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> None:
+        """Take mean and spread of the log norms from training vectors."""
+        for slot, vectors in enumerate((before, write)):
+            logs = log_norm(vectors)
+            self.log_norm_mean[slot] = logs.mean()
+            self.log_norm_std[slot] = logs.std(correction=0).clamp_min(1e-3)
+
+    def forward(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n 2 width"]:
+        """Embeddings of the two slots, float32; a zero vector has no direction and the smallest magnitude."""
+        vectors = torch.stack([scale_to_norm(before, self.scale), scale_to_norm(write, self.scale)], 1)
+        logs = torch.stack([log_norm(before), log_norm(write)], 1)
+        place = ((logs - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4)
+        centres = torch.linspace(-_REACH, _REACH, _BUMPS, device=place.device)
+        bumps = torch.exp(-((place[..., None] - centres) ** 2) / 0.5)
+        features = torch.cat([place[..., None], bumps], -1)
+        moved = torch.einsum("nsd,sde->nse", vectors, self.weight) + self.bias
+        return moved + self.scale * torch.einsum("nsf,sfe->nse", features, self.magnitude)
+
+
+def log_norm(vectors: Float[Tensor, "n d_act"]) -> Float[Tensor, " n"]:
+    """Natural logarithm of the L2 norm, in float32."""
+    return vectors.float().norm(dim=-1).clamp_min(_SMALLEST).log()

@@ -1,0 +1,76 @@
+"""The reconstructor of a diff oracle: from an explanation to a write, its size included."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tl_nla.metrics import normalise
+from tl_nla.nla.reconstructor import Reconstructor
+from tl_nla.oracle.slots import log_norm
+
+
+class WriteReconstructor(nn.Module):
+    """A :class:`tl_nla.nla.Reconstructor` whose head has one more output: the standardised logarithm of the norm.
+
+    Args:
+        backbone: a decoder without its head (:func:`tl_nla.nla.cut_backbone`).
+        tokenizer: its tokenizer.
+        template: raw prompt with ``{explanation}``.
+        d_act: size of the writes; that of the backbone when ``None``.
+    """
+
+    log_norm_mean: Tensor
+    log_norm_std: Tensor
+
+    def __init__(self, backbone: Any, tokenizer: Any, template: str, d_act: int | None = None) -> None:
+        super().__init__()
+        self.reconstructor = Reconstructor(backbone, tokenizer, template)
+        old = self.reconstructor.head
+        self.d_act = d_act or old.in_features
+        head = nn.Linear(old.in_features, self.d_act + 1, bias=False, device=old.weight.device, dtype=torch.float32)
+        nn.init.eye_(head.weight)
+        with torch.no_grad():
+            head.weight[-1] = 0.0  # the magnitude starts at its mean
+        self.reconstructor.head = head
+        self.register_buffer("log_norm_mean", torch.zeros(()))
+        self.register_buffer("log_norm_std", torch.ones(()))
+
+    @torch.no_grad()
+    def fit(self, write: Float[Tensor, "n d_act"]) -> None:
+        """Take mean and spread of the log norm from training writes."""
+        logs = log_norm(write)
+        self.log_norm_mean.copy_(logs.mean())
+        self.log_norm_std.copy_(logs.std(correction=0).clamp_min(1e-3))
+
+    def encode(self, texts: list[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
+        """Prompts of explanations, right-padded, with their mask."""
+        return self.reconstructor.encode(texts)
+
+    def forward(
+        self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor
+    ) -> tuple[Float[Tensor, "n d_act"], Float[Tensor, " n"]]:
+        """Direction (of any length) and standardised log norm of each write."""
+        out = self.reconstructor(input_ids, attention_mask)
+        return out[:, : self.d_act], out[:, self.d_act]
+
+    def loss(self, texts: list[str], write: Float[Tensor, "n d_act"]) -> Float[Tensor, ""]:
+        """Squared error of directions normalised to sqrt(d) (0 to 4) plus that of the standardised log norm."""
+        ids, mask = self.encode(texts)
+        device = self.reconstructor.device
+        direction, size = self(ids.to(device), mask.to(device))
+        truth = write.to(device).float()
+        wanted = ((log_norm(truth) - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4)
+        return (normalise(direction) - normalise(truth)).square().mean() + (size - wanted).square().mean()
+
+    def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_act"]:
+        """Writes read back from explanations, in model units, on the CPU.
+
+        Raises:
+            InputError: for an empty list, or a text that does not fit the context.
+        """
+        out = self.reconstructor.reconstruct(texts, batch_size)
+        direction, size = out[:, : self.d_act], out[:, self.d_act].clamp(-4, 4)
+        norm = (self.log_norm_mean.cpu() + self.log_norm_std.cpu() * size).exp()
+        return normalise(direction) / self.d_act**0.5 * norm[:, None]
