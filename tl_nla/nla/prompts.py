@@ -81,7 +81,7 @@ def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int
         raise InputError(f"injection character {char!r} is {len(single)} tokens {single}; it must be exactly one")
     if template.count("{injection_char}") != 1:
         raise InputError("the verbalizer template must hold {injection_char} exactly once")
-    refuse_injection_char([template], char)
+    refuse_injection_char([template.replace("{injection_char}", "")], char)
     text = template.replace("{injection_char}", char * slots)
     if getattr(tokenizer, "chat_template", None):
         message = [{"role": "user", "content": text}]
