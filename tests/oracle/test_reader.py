@@ -68,8 +68,8 @@ def test_both_slots_and_the_magnitude_reach_the_answer(reader):
     before, write = vectors(2)
     ids, _ = reader.encode_responses(["red", "blue"])
     base = reader(before, write, ids)
-    for changed in (reader(before.flip(0), write, ids), reader(before, write.flip(0), ids), reader(before, 3 * write, ids)):
-        assert (changed - base).abs().max() > 1e-3
+    for pair in ((before.flip(0), write), (before, write.flip(0)), (before, 3 * write), (3 * before, write)):
+        assert (reader(*pair, ids) - base).abs().max() > 1e-3
     assert (reader(before, write, ids, "skip") - base).abs().max() > 1e-3
 
 

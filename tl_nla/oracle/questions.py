@@ -37,7 +37,7 @@ class Answer:
             without the write.
         local: words of local sources (at most 15 back); ``sources`` only.
         flips: whether the next token changes without the write; ``skip`` only, ``None`` when not told.
-        size: index into ``SIZES`` of the effect's percentile; ``skip`` only, ``None`` when not told.
+        size: index into ``SIZES`` of the effect; ``skip`` only, ``None`` when not told.
     """
 
     question: str

@@ -23,7 +23,7 @@ def test_labels_are_those_of_the_skipped_run(llama):
         assert len(up) + len(down) == 8
         assert all(clean[row, i] > without[row, i] for i in up)
         assert all(clean[row, i] < without[row, i] for i in down)
-    sizes = [sum(p >= limit for limit in (20, 60, 85)) for p in found.percentile.tolist()]
+    sizes = [sum(p >= limit for limit in (1e-3, 1e-2, 1e-1)) for p in found.kl.tolist()]
     assert found.size.tolist() == sizes
 
 

@@ -11,8 +11,8 @@ from tl_nla.attribution.skips import SkipEffects
 from tl_nla.errors import InputError
 
 SIZES = ("faint", "weak", "strong", "huge")
-"""Words for the size of a skip's effect within its layer."""
-_LIMITS = (20.0, 60.0, 85.0)
+"""Words for the size of a skip's effect: a KL below 0.001, 0.01, 0.1 nats, and above."""
+_LIMITS = (1e-3, 1e-2, 1e-1)
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class SkipLabels:
 
     @property
     def size(self) -> Int[Tensor, " n"]:
-        """Index into ``SIZES``: percentiles below 20, 60, 85 and above (science notes, section 4c)."""
-        return torch.bucketize(self.percentile, torch.tensor(_LIMITS).to(self.percentile), right=True)
+        """Index into ``SIZES``. By the KL itself, not by its percentile: that depends on the positions beside it."""
+        return torch.bucketize(self.kl, torch.tensor(_LIMITS).to(self.kl), right=True)
 
 
 def skip_labels(

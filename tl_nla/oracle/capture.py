@@ -1,0 +1,244 @@
+"""Writes of a model on documents, each with its labels in words."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tl_nla.attribution import skip_effects
+from tl_nla.data import Document
+from tl_nla.errors import InputError
+from tl_nla.oracle.labels import (
+    HeadSources,
+    Lens,
+    SkipLabels,
+    StrengthReference,
+    Vocabulary,
+    head_sources,
+    skip_labels,
+    write_effects,
+)
+from tl_nla.oracle.questions import EXPLAIN, Answer, make_answer
+from tl_nla.oracle.texts import Label, label_text
+from tl_nla.reading import Reading, read
+from tl_nla.sites import Site
+
+SHARE_FLOOR = 0.04
+"""Sources with a smaller share are not named (science notes, section 4a)."""
+
+
+@dataclass(frozen=True)
+class CaptureConfig:
+    """What is captured and told.
+
+    Attributes:
+        positions_per_document: positions drawn from each document.
+        top_k: tokens named on each side.
+        sources: sources named by an explanation, and on each side of the distance limit by an answer.
+        skips: whether the ``skip`` question is labelled (about one more forward pass for each component).
+        seed: of the drawn positions.
+        batch_size: documents a forward pass.
+    """
+
+    positions_per_document: int = 4
+    top_k: int = 4
+    sources: int = 3
+    skips: bool = True
+    seed: int = 0
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("positions_per_document", "top_k", "sources", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+
+
+@dataclass(frozen=True)
+class LabelledWrites:
+    """Writes with labels, site by site within each batch of documents.
+
+    Attributes:
+        before: states that the writes are added to, float32.
+        write: the writes, float32.
+        labels: what each does; without strength until :meth:`with_strength`.
+        answers: the right answer to each question that has one.
+        sites: the sites' texts.
+        site: index into ``sites``.
+        document: index of the document.
+        position: token position, the begin token at 0.
+    """
+
+    before: Float[Tensor, "n d_model"]
+    write: Float[Tensor, "n d_model"]
+    labels: list[Label]
+    answers: list[dict[str, Answer]]
+    sites: tuple[str, ...]
+    site: Int[Tensor, " n"]
+    document: Int[Tensor, " n"]
+    position: Int[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def text(self, row: int, question: str = EXPLAIN) -> str:
+        """The right words for a row."""
+        return label_text(self.labels[row]) if question == EXPLAIN else self.answers[row][question].text
+
+    def reference(self) -> StrengthReference:
+        """How strong the writes of each site are here; measure it on training documents only."""
+        pairs = {name: (self.write[rows], self.before[rows]) for i, name in enumerate(self.sites)
+                 if len(rows := torch.nonzero(self.site == i).flatten())}  # fmt: skip
+        return StrengthReference.measure(pairs)
+
+    def with_strength(self, reference: StrengthReference) -> "LabelledWrites":
+        """The same writes with their strength told."""
+        steps = reference.step(self.write, self.before).tolist()
+        labels = [replace(label, strength=step) for label, step in zip(self.labels, steps, strict=True)]
+        return replace(self, labels=labels)
+
+    def select(self, rows: Int[Tensor, " m"]) -> "LabelledWrites":
+        """Some of the rows."""
+        chosen = rows.tolist()
+        return LabelledWrites(
+            self.before[rows], self.write[rows], [self.labels[i] for i in chosen], [self.answers[i] for i in chosen],
+            self.sites, self.site[rows], self.document[rows], self.position[rows],
+        )  # fmt: skip
+
+
+def capture_writes(
+    model: Any, tokenizer: Any, documents: Sequence[Document], sites: Sequence[Site | str],
+    config: CaptureConfig | None = None,
+) -> LabelledWrites:  # fmt: skip
+    """Read the writes at several sites on documents and label them.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``.
+        tokenizer: its tokenizer.
+        documents: the texts; longer ones are cut to the model's context.
+        sites: writes: heads, attentions, MLPs, blocks, spans.
+        config: what is captured.
+
+    Returns:
+        One row for each document, drawn position and site. Labels depend on nothing behind the position.
+
+    Raises:
+        InputError: for sites that are states or do not exist, or when no document is long enough.
+    """
+    config = config or CaptureConfig()
+    chosen = [Site.parse(site).validate(model) for site in sites]
+    if not chosen or not all(site.is_write for site in chosen):
+        raise InputError(f"sites are {[str(site) for site in chosen]}; give one or more writes, such as 'blocks.0.mlp'")
+    lens = Lens.of(model)
+    vocabulary = Vocabulary.of(tokenizer, lens.weight.shape[1])
+    rows = [(number, ids, _draw(len(ids), config, document.id)) for number, document in enumerate(documents)
+            if len(ids := _encode(tokenizer, document.text, int(model.cfg.n_ctx))) > 1]  # fmt: skip
+    if not rows:
+        raise InputError("no document has two tokens; give longer texts")
+    rows.sort(key=lambda row: len(row[1]))
+    parts = []
+    for start in range(0, len(rows), config.batch_size):
+        parts += _capture_batch(model, rows[start : start + config.batch_size], chosen, config, lens, vocabulary)
+    joined = {name: torch.cat([getattr(part, name) for part in parts])
+              for name in ("before", "write", "site", "document", "position")}  # fmt: skip
+    labels = [label for part in parts for label in part.labels]
+    return LabelledWrites(labels=labels, answers=[a for part in parts for a in part.answers],
+                          sites=tuple(map(str, chosen)), **joined)  # fmt: skip
+
+
+def _encode(tokenizer: Any, text: str, context: int) -> list[int]:
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return (begin + ids)[:context]
+
+
+def _draw(length: int, config: CaptureConfig, name: str) -> list[int]:
+    places = range(1, length)
+    count = min(config.positions_per_document, len(places))
+    return sorted(random.Random(f"{config.seed}/{name}").sample(places, count))  # noqa: S311
+
+
+def _capture_batch(
+    model: Any, rows: list[tuple[int, list[int], list[int]]], sites: list[Site], config: CaptureConfig, lens: Lens,
+    vocabulary: Vocabulary,
+) -> list[LabelledWrites]:  # fmt: skip
+    width = max(len(ids) for _, ids, _ in rows)
+    # Right padding of a causal model needs no mask: nothing behind a position can reach it.
+    device = lens.weight.device
+    tokens = torch.tensor([ids + [ids[-1]] * (width - len(ids)) for _, ids, _ in rows], device=device)
+    mask = torch.zeros(tokens.shape, dtype=torch.bool, device=device)
+    for row, (_, _, places) in enumerate(rows):
+        mask[row, places] = True
+    reading = read(model, tokens, sites, mask)
+    numbers = torch.tensor([number for number, _, _ in rows], device=device)
+    heads, pooled = _sources(model, tokens, sites, config)
+    effects = skip_effects(model, tokens, sites, top_k=4) if config.skips else None
+    parts = []
+    for index, site in enumerate(sites):
+        found = heads if site.kind == "head" else pooled if site.kind == "attn" else None
+        sources = None if found is None else _source_words(found, site, reading, vocabulary, config)
+        skips = None if effects is None else skip_labels(effects, site, reading.batch, reading.column)
+        before, write = reading.before(site).float(), reading[site].float()
+        told = write_effects(lens, write, before, vocabulary, config.top_k)
+        up, down = vocabulary.words(told.promoted), vocabulary.words(told.suppressed)
+        labels, answers = _in_words(up, down, sources, skips, vocabulary, config)
+        parts.append(LabelledWrites(
+            before.cpu(), write.cpu(), labels, answers, (), torch.full((len(reading),), index),
+            numbers[reading.batch].cpu(), reading.column.cpu(),
+        ))  # fmt: skip
+    return parts
+
+
+def _sources(
+    model: Any, tokens: Tensor, sites: list[Site], config: CaptureConfig
+) -> tuple[HeadSources | None, HeadSources | None]:
+    found = []
+    for kind in ("head", "attn"):
+        layers = sorted({int(site.layer or 0) for site in sites if site.kind == kind})
+        together = kind == "attn"
+        found.append(
+            head_sources(model, tokens, None, layers, config.sources, together) if layers else None
+        )
+    return found[0], found[1]
+
+
+def _source_words(
+    found: HeadSources, site: Site, reading: Reading, vocabulary: Vocabulary, config: CaptureConfig
+) -> list[tuple[list[str], list[str], list[str]]]:
+    """For each row the words of distant, of local and of all sources, strongest first, each word once."""
+    layer, head = found.layers.index(int(site.layer or 0)), int(site.head or 0)
+    listed = []
+    for row, column in zip(reading.batch.tolist(), reading.column.tolist(), strict=True):
+        sides = []
+        for ids, weights in ((found.distant, found.distant_weight), (found.local, found.local_weight)):
+            columns, shares = ids[layer, head, row, column].tolist(), weights[layer, head, row, column].tolist()
+            sides.append([(share, vocabulary.texts[int(reading.tokens[row, place])])
+                          for place, share in zip(columns, shares, strict=True) if share >= SHARE_FLOOR])  # fmt: skip
+        both = sorted(sides[0] + sides[1], reverse=True)
+        words = [list(dict.fromkeys(word for _, word in side if word)) for side in (*sides, both)]
+        listed.append((words[0], words[1], words[2][: config.sources]))
+    return listed
+
+
+def _in_words(
+    up: list[list[str]], down: list[list[str]], sources: list[tuple[list[str], list[str], list[str]]] | None,
+    skips: SkipLabels | None, vocabulary: Vocabulary, config: CaptureConfig,
+) -> tuple[list[Label], list[dict[str, Answer]]]:  # fmt: skip
+    labels, answers = [], []
+    sizes = [] if skips is None else skips.size.tolist()
+    for row, (raised, lowered) in enumerate(zip(up, down, strict=True)):
+        read_words = None if sources is None else tuple(sources[row][2])
+        labels.append(Label(tuple(raised), tuple(lowered), read_words))
+        answer = {"promotes": make_answer("promotes", tuple(raised)),
+                  "suppresses": make_answer("suppresses", tuple(lowered))}  # fmt: skip
+        if sources is not None:
+            answer["sources"] = make_answer("sources", tuple(sources[row][0]), local=tuple(sources[row][1]))
+        if skips is not None:
+            top = vocabulary.texts[int(skips.skipped_top[row])]
+            flips = bool(skips.flips[row])
+            answer["skip"] = make_answer("skip", (top,) if top else (), flips=flips, size=sizes[row])
+        answers.append(answer)
+    return labels, answers
