@@ -2,7 +2,18 @@
 
 from tl_nla.adapters.attach import attach
 from tl_nla.adapters.base import Adapter
+from tl_nla.adapters.diff import DiffAdapter, HeadDiffAdapter, LayerDiffAdapter, WriteExplanation
 from tl_nla.adapters.reader import ReadingAdapter
 from tl_nla.adapters.verbalizer import Explanation, VerbalizerAdapter
 
-__all__ = ["Adapter", "Explanation", "ReadingAdapter", "VerbalizerAdapter", "attach"]
+__all__ = [
+    "Adapter",
+    "DiffAdapter",
+    "Explanation",
+    "HeadDiffAdapter",
+    "LayerDiffAdapter",
+    "ReadingAdapter",
+    "VerbalizerAdapter",
+    "WriteExplanation",
+    "attach",
+]

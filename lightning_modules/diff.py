@@ -1,0 +1,292 @@
+"""Training of diff oracles: writes with their labels as data, the reader, and the reconstructor of writes."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_modules.activations import ActivationDataModule
+from tl_nla.data import Document, split_documents
+from tl_nla.errors import InputError, unknown
+from tl_nla.metrics import FractionOfVarianceExplained, normalise
+from tl_nla.oracle import (
+    CaptureConfig,
+    DiffOracle,
+    LabelledWrites,
+    Reader,
+    WriteReconstructor,
+    capture_writes,
+    label_text,
+    make_answer,
+)
+from tl_nla.oracle.questions import EXPLAIN
+from tl_nla.sites import Site
+
+GROUPS = ("heads", "attn", "mlp", "blocks")
+"""Names for all writes of a kind."""
+_SWAPS = {"promotes": "suppresses", "suppresses": "promotes"}
+
+
+class WriteTexts(Dataset[dict[str, Any]]):
+    """Two items a write: its explanation, and the answer to one of its questions.
+
+    Args:
+        writes: with strengths.
+        swap_share: share of items whose write has its sign turned, and its promoted and suppressed words swapped.
+        seed: of the questions drawn and the signs turned.
+    """
+
+    def __init__(self, writes: LabelledWrites, swap_share: float = 0.0, seed: int = 0) -> None:
+        self.writes, self.swap_share, self.seed = writes, swap_share, seed
+
+    def __len__(self) -> int:
+        return 2 * len(self.writes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row, draw = index // 2, random.Random(f"{self.seed}/{index}")  # noqa: S311
+        question = draw.choice(sorted(self.writes.answers[row])) if index % 2 else EXPLAIN
+        swap = question in (EXPLAIN, *_SWAPS) and draw.random() < self.swap_share
+        text = self._swapped(row, question) if swap else self.writes.text(row, question)
+        write = -self.writes.write[row] if swap else self.writes.write[row]
+        return {"before": self.writes.before[row], "write": write, "question": question, "text": text}
+
+    def _swapped(self, row: int, question: str) -> str:
+        if question == EXPLAIN:
+            return label_text(self.writes.labels[row].swapped())
+        return make_answer(question, self.writes.answers[row][_SWAPS[question]].tokens).text
+
+
+def collate_writes(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: vectors stacked, questions and texts as lists."""
+    batch: dict[str, Any] = {name: torch.stack([item[name] for item in items]) for name in ("before", "write")}
+    return {**batch, "questions": [item["question"] for item in items], "texts": [item["text"] for item in items]}
+
+
+class DiffDataModule(ActivationDataModule):
+    """Captures writes with their labels from documents, and serves explanations and answers.
+
+    Args:
+        model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
+        tokenizer: of a model given as an object; otherwise it comes with the model.
+        sites: ``"heads"``, ``"attn"``, ``"mlp"``, ``"blocks"`` for all writes of a kind, or single sites.
+        source: as for :class:`ActivationDataModule`.
+        documents: how many documents are read at most.
+        positions_per_document: positions drawn from each document; each gives one row a site.
+        batch_size: items a batch.
+        heldout: share of documents held out.
+        heldout_heads: share of the heads that are never trained on (they stay in the held-out writes).
+        swap_share: share of training items shown with the opposite sign.
+        top_k: tokens named on each side.
+        skips: whether the ``skip`` question is asked.
+        seed: of stories, positions, held-out heads, questions and the order of items.
+    """
+
+    def __init__(
+        self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
+        source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
+        batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
+        top_k: int = 4, skips: bool = True, seed: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
+                         batch_size, heldout, seed)  # fmt: skip
+        for name, share in (("heldout_heads", heldout_heads), ("swap_share", swap_share)):
+            if not 0 <= share < 1:
+                raise InputError(f"{name} is {share}; allowed: a share of 0 or above, below 1")
+        self.site_names, self.heldout_heads, self.swap_share = tuple(sites), heldout_heads, swap_share
+        self.capture = CaptureConfig(positions_per_document, top_k, skips=skips, seed=seed)
+        self.train_writes: LabelledWrites | None = None
+        self.heldout_writes: LabelledWrites | None = None
+        self.untrained: tuple[str, ...] = ()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Capture both splits once; strengths of both are told against the training writes."""
+        if self.train_writes is not None:
+            return
+        model, tokenizer = self.load_target()
+        train, held = split_documents(self.load_documents(), self.heldout)
+        if not train or not held:
+            raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
+        sites = all_sites(model, self.site_names)
+        self.untrained = held_out_heads(sites, self.heldout_heads, self.seed)
+        kept = [site for site in sites if site not in self.untrained]
+        writes = capture_writes(model, tokenizer, train, kept, self.capture)
+        self.reference = writes.reference()
+        self.train_writes = writes.with_strength(self.reference)
+        held_writes = capture_writes(model, tokenizer, held, sites, self.capture)
+        self.heldout_writes = held_writes.with_strength(self.reference)
+
+    @property
+    def mean(self) -> Float[Tensor, " d_model"]:
+        """Mean of the normalised training writes of all sites: the zero of the logged FVE."""
+        return normalise(_known(self.train_writes).write).double().mean(0).float()
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training items in an order fixed by the seed."""
+        items = WriteTexts(_known(self.train_writes), self.swap_share, self.seed)
+        generator = torch.Generator().manual_seed(self.seed)
+        return DataLoader(items, self.batch_size, shuffle=True, generator=generator, drop_last=True,
+                          collate_fn=collate_writes)  # fmt: skip
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Items of the held-out documents, untrained heads included."""
+        return DataLoader(WriteTexts(_known(self.heldout_writes)), self.batch_size, collate_fn=collate_writes)
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+
+class _DiffTraining(L.LightningModule):
+    """What both trainings share: the oracle, its magnitudes from the data, one optimiser with a one-cycle schedule."""
+
+    oracle: DiffOracle
+
+    def __init__(self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float) -> None:
+        super().__init__()
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        object.__setattr__(self, "oracle", oracle or create_oracle(model))
+
+    def setup(self, stage: str) -> None:
+        """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        writes = getattr(data, "train_writes", None)
+        if writes is not None and self.oracle.strength is None:
+            self.oracle.fit(writes.before, writes.write)
+            self.oracle.strength = data.reference
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a one-cycle schedule over the run (Smith 2018)."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Keep single batches from throwing the weights far off."""
+        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+
+
+class DiffOracleTraining(_DiffTraining):
+    """Supervised training of the reader on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
+
+    Args:
+        model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id.
+        learning_rate: peak of the schedule.
+        weight_decay: of AdamW.
+        oracle: the oracle whose reader is trained.
+    """
+
+    def __init__(
+        self, model: str = "tiny", learning_rate: float = 1e-3, weight_decay: float = 0.01,
+        oracle: DiffOracle | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(oracle, model, learning_rate, weight_decay)
+        self.save_hyperparameters("model", "learning_rate", "weight_decay")
+        self.reader: Reader = self.oracle.reader.train()
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Loss of one batch of mixed questions."""
+        loss = self.reader.loss(batch["before"], batch["write"], batch["questions"], batch["texts"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Held-out loss, and the same with the writes of other rows: their gap is what the write tells."""
+        size, rest = len(batch["texts"]), (batch["questions"], batch["texts"])
+        self.log("val/loss", self.reader.loss(batch["before"], batch["write"], *rest), prog_bar=True, batch_size=size)
+        shuffled = self.reader.loss(batch["before"], batch["write"].roll(1, 0), *rest)
+        self.log("val/loss_shuffled", shuffled, batch_size=size)
+
+
+class DiffNLATraining(_DiffTraining):
+    """Warm start of the diff NLA: its reconstructor learns to rebuild writes, size included, from label texts.
+
+    Args: as for :class:`DiffOracleTraining`.
+    """
+
+    def __init__(
+        self, model: str = "tiny", learning_rate: float = 1e-3, weight_decay: float = 0.01,
+        oracle: DiffOracle | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(oracle, model, learning_rate, weight_decay)
+        self.save_hyperparameters("model", "learning_rate", "weight_decay")
+        self.reconstructor: WriteReconstructor = self.oracle.reconstructor.train()
+        self.fve: FractionOfVarianceExplained | None = None
+
+    def setup(self, stage: str) -> None:
+        """Magnitudes and the mean that FVE is measured from."""
+        super().setup(stage)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        self.fve = FractionOfVarianceExplained(mean=None if data is None else data.mean)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
+        """Loss of the explanations of one batch; answers alone do not determine a write."""
+        texts, write = _explanations(batch)
+        if not texts:
+            return None
+        loss = self.reconstructor.loss(texts, write)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(texts))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Held-out FVE of the right label texts, and the mean error of the log norm in standard deviations."""
+        texts, write = _explanations(batch)
+        if texts and self.fve is not None:
+            found = self.reconstructor.reconstruct(texts).to(write)
+            self.fve.update(found, write)
+            self.log("val/fve", self.fve, prog_bar=True, batch_size=len(texts))
+            ratio = (found.norm(dim=-1) / write.norm(dim=-1).clamp_min(1e-12)).log().abs().mean()
+            self.log("val/log_norm_error", ratio / self.reconstructor.log_norm_std, batch_size=len(texts))
+
+
+def create_oracle(model: str) -> DiffOracle:
+    """A fresh oracle from ``"tiny"``, a local folder or a hub id."""
+    from tl_nla.nla.loading import load_causal_lm, load_tokenizer
+    from tl_nla.targets import model_folder
+
+    folder = model_folder(model)
+    return DiffOracle.create(load_causal_lm(folder, torch.float32), load_tokenizer(folder), base=model)
+
+
+def all_sites(model: Any, names: Sequence[str]) -> list[str]:
+    """Sites by their texts, the names of ``GROUPS`` spelled out.
+
+    Raises:
+        InputError: for a name that is neither a group nor a site of the model.
+    """
+    layers, heads = range(int(model.cfg.n_layers)), range(int(model.cfg.n_heads))
+    groups = {
+        "heads": [f"blocks.{i}.attn.head.{h}" for i in layers for h in heads],
+        "attn": [f"blocks.{i}.attn" for i in layers],
+        "mlp": [f"blocks.{i}.mlp" for i in layers],
+        "blocks": [f"blocks.{i}" for i in layers],
+    }
+    sites: list[str] = []
+    for name in names:
+        if name not in groups and "." not in name:
+            raise unknown("group of writes", name, GROUPS)
+        sites += groups[name] if name in groups else [str(Site.parse(name).validate(model))]
+    return list(dict.fromkeys(sites))
+
+
+def held_out_heads(sites: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
+    """The heads that are left out of training: the rounded share of all heads among the sites, drawn by the seed."""
+    heads = [site for site in sites if Site.parse(site).kind == "head"]
+    drawn = random.Random(f"heads/{seed}").sample(heads, round(share * len(heads)))  # noqa: S311
+    return tuple(site for site in heads if site in drawn)
+
+
+def _known(writes: LabelledWrites | None) -> LabelledWrites:
+    if writes is None:
+        raise InputError("no writes were captured yet; call setup() first")
+    return writes
+
+
+def _explanations(batch: dict[str, Any]) -> tuple[list[str], Tensor]:
+    rows = [row for row, question in enumerate(batch["questions"]) if question == EXPLAIN]
+    return [batch["texts"][row] for row in rows], batch["write"][rows]
