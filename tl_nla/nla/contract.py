@@ -87,7 +87,9 @@ def read_meta(folder: str | Path, role: Role) -> Meta:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"no {FILE_NAME} in {folder}; a released NLA folder has one beside its weights") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML's dates and numbers raise bare ValueErrors
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     meta = parse_meta(found, role, str(path))
     if meta.role != role:
@@ -103,10 +105,10 @@ def parse_meta(found: Any, role: Role, where: str = FILE_NAME) -> Meta:
     if found.get("kind", "nla_model") != "nla_model":
         raise InputError(f"{where} is of kind {found['kind']!r}; a checkpoint has kind 'nla_model'")
     schema = found.get("schema_version", 1)
-    if schema not in SCHEMAS:
+    if isinstance(schema, bool) or schema not in SCHEMAS:
         raise InputError(f"{where} has schema_version {schema!r}; readable are {SCHEMAS}")
     role_name = found.get("role") or role
-    if role_name not in _ROLES:
+    if not isinstance(role_name, str) or role_name not in _ROLES:
         raise unknown(f"role in {where}", role_name, _ROLES)
     extraction = _part(found, "extraction", _EXTRACTION_KEYS, where)
     tokens = _part(found, "tokens", _TOKEN_KEYS, where)
@@ -139,13 +141,13 @@ def meta_to_yaml(meta: Meta) -> str:
     """The sidecar in schema 2, in the newer vocabulary."""
     left, right = meta.neighbours or (None, None)
     templates = {"av": meta.av_template, "ar": meta.ar_template}
+    scales: dict[str, Any] = {"mse_scale": meta.mse_scale}
+    if meta.injection_scale is not None:  # null would say raw
+        scales["injection_scale"] = None if meta.injection_scale == "raw" else meta.injection_scale
     content = {
         "kind": "nla_model", "schema_version": 2, "role": meta.role, "base_checkpoint": meta.base_checkpoint,
         "d_model": meta.d_model, "extraction_layer_index": meta.layer,
-        "extraction": {
-            "injection_scale": None if meta.injection_scale == "raw" else meta.injection_scale,
-            "mse_scale": meta.mse_scale,
-        },
+        "extraction": scales,
         "tokens": {
             "injection_char": meta.injection_char, "injection_token_id": meta.injection_token_id,
             "injection_left_neighbor_id": left, "injection_right_neighbor_id": right,
@@ -201,7 +203,7 @@ def _ids(found: Mapping[str, Any], key: str, where: str) -> tuple[int, ...] | No
     value = found.get(key)
     if value is None:
         return None
-    if not isinstance(value, list) or not all(isinstance(token, int) for token in value):
+    if not isinstance(value, list) or not all(type(token) is int and token >= 0 for token in value):
         raise InputError(f"{where}: {key} is {value!r}; it must be a list of token ids")
     return tuple(value)
 
@@ -225,7 +227,7 @@ def _scale(found: Mapping[str, Any], key: str, d_model: int, where: str) -> floa
         return float(d_model) ** 0.5
     try:  # YAML reads 8e4 as a text
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 < number < math.inf:
         raise InputError(f"{where}: {key} is {value!r}; allowed: a number above 0, 'sqrt_d_model', 'raw' or null")
