@@ -1,6 +1,6 @@
 """Per-head writes from ``hook_z``, exact for every family where the heads' sum is the attention's write."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,17 +10,24 @@ from torch import Tensor
 from tl_nla.errors import InputError
 
 _POST_NORMS = ("ln1_post", "ln1")
-_ROUNDING = 256
+_SUMMING, _STORING = 256, 8
+"""Rounding allowed when heads are summed (in float32) and when values are stored, in units of the precision."""
 
 
-def post_norm_points(model: Any, layer: int) -> list[str]:
+def post_norm_points(model: Any, layer: int, known: Collection[str] | None = None) -> list[str]:
     """Hook points of the scales that a norm on the attention's output may divide by.
 
     On most models ``ln1`` normalises the attention's input; on the early OLMo 2 bridge it stands behind the attention.
     Which one applies is read off the values, see :func:`head_write_factor`.
+
+    Args:
+        model: the TransformerLens model.
+        layer: its block.
+        known: ``model.hook_dict``, where it is at hand: bridges take milliseconds to build it.
     """
+    known = model.hook_dict if known is None else known
     names = [f"blocks.{layer}.{norm}.hook_scale" for norm in _POST_NORMS]
-    return [name for name in names if name in model.hook_dict]
+    return [name for name in names if name in known]
 
 
 def head_writes(
@@ -62,11 +69,13 @@ def head_write_factor(
     """
     weight = model.blocks[layer].attn.W_O.detach().to(z)
     total = torch.einsum("nhd,hdm->nm", z, weight) + attention_bias(model, layer).to(z)
-    # Writes of one batch differ in size by orders of magnitude, so the largest term sets the rounding error.
-    allowed = _ROUNDING * torch.finfo(write.dtype).eps * (1 + write.abs().max().item())
-    for factor in _candidates(model, layer, scales, write):
-        if (total * factor - write).abs().max().item() <= allowed:
-            return factor
+    found = [(total * factor, factor) for factor in _candidates(model, layer, scales, write)]
+    errors = [(sum_of_heads - write).abs().max().item() for sum_of_heads, _ in found]
+    best = min(range(len(found)), key=errors.__getitem__)
+    # Writes of one batch differ in size by orders of magnitude, so the largest one sets the rounding error.
+    rounding = _SUMMING * torch.finfo(torch.float32).eps + _STORING * torch.finfo(write.dtype).eps
+    if errors[best] <= rounding * write.abs().max().item():
+        return found[best][1]
     raise InputError(
         f"the writes of the heads of layer {layer} do not add up to its attention write (an unknown norm or multiplier "
         f"stands between); read 'blocks.{layer}.attn' instead"

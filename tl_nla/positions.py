@@ -105,7 +105,7 @@ def _integers(positions: Any, real: Tensor) -> Tensor:
     lengths = real.sum(1)
     chosen = torch.zeros_like(real)
     for number in numbers:
-        place = torch.where(torch.tensor(number < 0, device=real.device), lengths + number, torch.full_like(lengths, number))
+        place = lengths + number if number < 0 else torch.full_like(lengths, number)
         outside = torch.nonzero((place < 0) | (place >= lengths)).flatten().tolist()
         if outside:
             length = int(lengths[outside[0]])
@@ -123,6 +123,7 @@ def _matching(tokens: Tensor, real: Tensor, texts: list[str], tokenizer: Any) ->
         ids = [i for i, word in known.items() if word == text.strip()]
         found = torch.isin(tokens, torch.tensor(ids, device=tokens.device, dtype=tokens.dtype)) & real
         if not found.any():
-            raise InputError(f"token {text!r} does not stand in the batch; its tokens are {sorted(known.values())[:12]}")
+            some = sorted(known.values())[:12]
+            raise InputError(f"token {text!r} does not stand in the batch; some that do: {', '.join(some)}")
         chosen |= found
     return chosen

@@ -1,6 +1,6 @@
 """One forward pass, many sites: states, writes and per-head writes at the chosen positions only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,13 +89,14 @@ def read(
     Raises:
         InputError: for unknown sites or positions, an empty batch, or more tokens than the model's context.
     """
-    chosen_sites = tuple(Site.parse(site).validate(model) for site in sites)
+    known = model.hook_dict
+    chosen_sites = tuple(Site.parse(site).validate(model, known) for site in sites)
     if not chosen_sites:
         raise InputError("no sites were given; name at least one, such as 'blocks.0.hook_resid_post'")
     check_length(model, tokens)
     mask = select_positions(tokens, positions, attention_mask, getattr(model, "tokenizer", None))
     values: dict[str, Tensor] = {}
-    names = dict.fromkeys(name for site in chosen_sites for name in points_of(model, site))
+    names = dict.fromkeys(name for site in chosen_sites for name in points_of(model, site, known))
     arguments: dict[str, Any] = {}
     if attention_mask is not None:
         arguments["attention_mask"] = attention_mask
@@ -109,26 +110,37 @@ def read(
     return Reading(model, chosen_sites, tokens, batch, position, column, values)
 
 
-def points_of(model: Any, site: Site) -> list[str]:
-    """Hook points that must be kept to compute a site and the state before it."""
+def points_of(model: Any, site: Site, known: Collection[str] | None = None) -> list[str]:
+    """Hook points that must be kept to compute a site and the state before it.
+
+    Args:
+        model: the TransformerLens model.
+        site: what is to be read.
+        known: ``model.hook_dict``, where it is at hand: bridges take milliseconds to build it.
+    """
+    known = model.hook_dict if known is None else known
     if site.kind == "state":
         return [str(site.point)]
     if site.kind == "span":
         return [str(site.start), str(site.end)]
     layer = f"blocks.{site.layer}"
-    own = {"block": [f"{layer}.hook_resid_pre", f"{layer}.hook_resid_post"], "attn": [f"{layer}.hook_attn_out"],
-           "mlp": [f"{layer}.hook_mlp_out"], "head": [f"{layer}.attn.hook_z", f"{layer}.hook_attn_out"]}[site.kind]  # fmt: skip
+    own = {
+        "block": [f"{layer}.hook_resid_pre", f"{layer}.hook_resid_post"],
+        "attn": [f"{layer}.hook_attn_out"],
+        "mlp": [f"{layer}.hook_mlp_out"],
+        "head": [f"{layer}.attn.hook_z", f"{layer}.hook_attn_out"],
+    }[site.kind]
     if site.kind == "head":
-        own = own + post_norm_points(model, int(site.layer or 0))
-    return list(dict.fromkeys([state_before(model, site), *own]))
+        own = own + post_norm_points(model, int(site.layer or 0), known)
+    return list(dict.fromkeys([state_before(model, site, known), *own]))
 
 
-def state_before(model: Any, site: Site) -> str:
-    """Hook point of the state that a write is added to."""
+def state_before(model: Any, site: Site, known: Collection[str] | None = None) -> str:
+    """Hook point of the state that a write is added to; ``known`` as for :func:`points_of`."""
     if site.kind == "span":
         return str(site.start)
     middle = f"blocks.{site.layer}.hook_resid_mid"
-    if site.kind == "mlp" and middle in model.hook_dict:
+    if site.kind == "mlp" and middle in (model.hook_dict if known is None else known):
         return middle
     return f"blocks.{site.layer}.hook_resid_pre"
 
@@ -177,7 +189,7 @@ def check_length(model: Any, tokens: Tensor) -> None:
 
 
 def _keeper(values: dict[str, Tensor], name: str, mask: Bool[Tensor, "batch pos"]) -> Callable[..., None]:
-    def keep(activation: Tensor, hook: Any) -> None:  # noqa: ARG001
+    def keep(activation: Tensor, hook: Any) -> None:
         values[name] = activation.detach()[mask.to(activation.device)]
 
     return keep
@@ -187,12 +199,13 @@ def hook_pairs(model: Any, names: Sequence[str], keep: Callable[[str, Tensor], N
     """``(name, function)`` pairs that hand each activation to ``keep`` and change nothing."""
 
     def make(name: str) -> Callable[..., None]:
-        def function(activation: Tensor, hook: Any) -> None:  # noqa: ARG001
+        def function(activation: Tensor, hook: Any) -> None:
             keep(name, activation.detach())
 
         return function
 
+    known = model.hook_dict
     for name in names:
-        if name not in model.hook_dict:
-            raise unknown("hook point", name, model.hook_dict)
+        if name not in known:
+            raise unknown("hook point", name, known)
     return [(name, make(name)) for name in names]

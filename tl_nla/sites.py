@@ -1,6 +1,7 @@
 """Sites: names for the states and the writes of a model."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,8 +110,12 @@ class Site:
             return 0
         return self.layer
 
-    def validate(self, model: Any) -> "Site":
+    def validate(self, model: Any, known: Collection[str] | None = None) -> "Site":
         """Check the site against a model.
+
+        Args:
+            model: the TransformerLens model.
+            known: ``model.hook_dict``, where it is at hand.
 
         Returns:
             The site itself.
@@ -121,14 +126,17 @@ class Site:
         if self.kind == "span":
             for end in (self.start, self.end):
                 if end is not None:
-                    end.validate(model)
+                    end.validate(model, known)
             return self
+        known = model.hook_dict if known is None else known
         layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
         if self.layer is not None and self.layer >= layers:
-            raise InputError(f"layer {self.layer} of {str(self)!r} is out of range; the model has layers 0 to {layers - 1}")
+            raise InputError(
+                f"layer {self.layer} of {str(self)!r} is out of range; the model has layers 0 to {layers - 1}"
+            )
         if self.head is not None and self.head >= heads:
-            raise InputError(f"head {self.head} of {str(self)!r} is out of range; the model has heads 0 to {heads - 1}")
-        if self.point is not None and self.point not in model.hook_dict:
+            raise InputError(f"head of {str(self)!r} is out of range; the model has heads 0 to {heads - 1}")
+        if self.point is not None and self.point not in known:
             reason = " (attention and MLP run in parallel)" if self.point.endswith("resid_mid") else ""
-            raise InputError(f"the model has no {self.point}{reason}; {unknown('hook point', self.point, model.hook_dict)}")
+            raise InputError(f"the model has no {self.point}{reason}; {unknown('hook point', self.point, known)}")
         return self

@@ -10,8 +10,8 @@ from torch import Tensor
 from tl_nla.adapters.base import Adapter
 from tl_nla.adapters.records import ForwardRecord, known_ids, places
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
-from tl_nla.errors import InputError
-from tl_nla.hooks import HookPair, hook_point
+from tl_nla.errors import InputError, unknown
+from tl_nla.hooks import HookPair
 from tl_nla.positions import Positions
 from tl_nla.reading import Reading, points_of
 from tl_nla.sites import Site
@@ -78,12 +78,15 @@ class ReadingAdapter(Adapter):
         """
         if self._records and self._model is not model:
             raise InputError("this adapter holds readings of another model; take its results and call reset()")
-        names = dict.fromkeys(name for site in self.sites for name in points_of(model, site.validate(model)))
+        known = model.hook_dict
+        sites = [site.validate(model, known) for site in self.sites]
+        names = dict.fromkeys(name for site in sites for name in points_of(model, site, known))
         for name in (_START, *names):
-            hook_point(model, name)
+            if name not in known:
+                raise unknown("hook point", name, known)
         self._drop_unfinished()
         self._model, self._names, self._text, self._early = model, tuple(names), None, {}
-        pairs: list[HookPair] = [(_IDS, self._keeper(_IDS))] if _IDS in model.hook_dict else []
+        pairs: list[HookPair] = [(_IDS, self._keeper(_IDS))] if _IDS in known else []
         return [*pairs, (_START, self._start), *((name, self._keeper(name)) for name in names)]
 
     def reading(self, tokens: Int[Tensor, "batch pos"] | None = None) -> Reading:

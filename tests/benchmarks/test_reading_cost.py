@@ -1,0 +1,145 @@
+"""What reading costs beside the bare forward pass, in time and in memory. Run by ``make bench``."""
+
+import time
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tests import zoo
+from tl_nla.reading import read
+
+LAYERS, HEADS, D_MODEL, BATCH, LENGTH = 12, 12, 288, 8, 128
+STATES = [f"blocks.{layer}.hook_resid_post" for layer in range(LAYERS)]
+ALL_HEADS = [f"blocks.{layer}.attn.head.{head}" for layer in range(LAYERS) for head in range(HEADS)]
+EIGHT = [1, 17, 33, 49, 65, 81, 97, -1]
+KINDS = ["bridge", "hooked"] if zoo.HAS_HOOKED_TRANSFORMER else ["bridge"]
+
+
+def build(kind):
+    if kind == "hooked":
+        sizes = {"d_head": D_MODEL // HEADS, "d_mlp": 4 * D_MODEL, "d_vocab": 5000}
+        return zoo.hooked_transformer(n_layers=LAYERS, d_model=D_MODEL, n_heads=HEADS, n_ctx=LENGTH, **sizes)
+    sizes = {"n_layer": LAYERS, "n_head": HEADS, "n_embd": D_MODEL, "n_positions": LENGTH, "n_ctx": LENGTH}
+    return zoo.bridge("gpt2", vocab_size=5000, **sizes)
+
+
+def batch():
+    return torch.randint(4, 5000, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def bare(model, tokens):
+    return model(tokens)
+
+
+def one_state(model, tokens):
+    # The last block's output, so that the whole model runs as in the bare forward pass.
+    return read(model, tokens, [STATES[-1]])[STATES[-1]]
+
+
+def all_states(model, tokens):
+    reading = read(model, tokens, STATES)
+    return [reading[site] for site in STATES]
+
+
+def all_heads(model, tokens):
+    reading = read(model, tokens, ALL_HEADS, EIGHT)
+    return [reading.heads(layer) for layer in range(LAYERS)]
+
+
+@torch.no_grad()
+def cached_heads(model, tokens):
+    model.set_use_attn_result(True)
+    try:
+        names = [f"blocks.{layer}.attn.hook_result" for layer in range(LAYERS)]
+        _, cache = model.run_with_cache(tokens, names_filter=lambda name: name in names)
+        return [cache[name][:, EIGHT] for name in names]
+    finally:
+        model.set_use_attn_result(False)
+
+
+WAYS = {way.__name__: way for way in (bare, one_state, all_states, all_heads, cached_heads)}
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of all tensors alive that were made inside; the process's own peak hides behind its pools."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.known = {parameter.untyped_storage()._cdata for parameter in [*model.parameters(), *model.buffers()]}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        output = function(*arguments, **(keywords or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata not in self.known:
+                storage = leaf.untyped_storage()
+                self.known.add(storage._cdata)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self.freed, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.now)
+        return output
+
+    def freed(self, key, size):
+        self.known.discard(key)
+        self.now -= size
+
+
+def peak_memory(model, tokens, way):
+    """Peak of the memory of tensors, in MiB, while a way runs and its result is held."""
+    with PeakMemory(model) as memory:
+        kept = WAYS[way](model, tokens)
+    assert kept is not None
+    return memory.peak / 2**20
+
+
+def interleaved(model, tokens, ways, rounds):
+    """Shortest time of each way, the ways taking turns: a busy machine slows all of them alike."""
+    best = dict.fromkeys(ways, float("inf"))
+    for turn in range(rounds + 1):
+        for name in ways:
+            start = time.perf_counter()
+            WAYS[name](model, tokens)
+            if turn:  # the first turn warms up
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_time_beside_the_bare_forward_pass(kind, benchmark):
+    model, tokens = build(kind), batch()
+    names = ["bare", "one_state", "all_states", "all_heads"]
+    best = interleaved(model, tokens, names, 10)
+    ratios = {name: best[name] / best["bare"] for name in names[1:]}
+    cached = interleaved(model, tokens, ["all_heads", "cached_heads"], 3)
+    ratios["all_heads_of_cached_heads"] = cached["all_heads"] / cached["cached_heads"]
+    benchmark.extra_info.update(ratios, bare_seconds=best["bare"])
+    benchmark.pedantic(all_heads, (model, tokens), rounds=3)
+    print(kind, ratios)  # noqa: T201  (shown by pytest -s)
+    assert ratios["one_state"] <= 1.05
+    assert ratios["all_states"] <= 1.15
+    assert ratios["all_heads"] <= 1.3
+    if kind == "hooked":
+        assert ratios["all_heads_of_cached_heads"] <= 0.25
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_beside_a_full_cache(kind, benchmark):
+    model, tokens = build(kind), batch()
+    peaks = {way: peak_memory(model, tokens, way) for way in ("bare", "all_heads", "cached_heads")}
+    extra = {way: peaks[way] - peaks["bare"] for way in ("all_heads", "cached_heads")}
+    benchmark.extra_info.update(extra)
+    benchmark.pedantic(lambda: None, rounds=1)
+    print(kind, extra)  # noqa: T201
+    assert extra["all_heads"] <= extra["cached_heads"] / 10
+
+
+def test_both_ways_give_the_same_heads():
+    model, tokens = build("bridge"), batch()
+    slow = cached_heads(model, tokens)
+    for fast, full in zip(all_heads(model, tokens), slow, strict=True):
+        order = torch.tensor([position % LENGTH for position in EIGHT]).argsort()
+        torch.testing.assert_close(fast, full[:, order].flatten(0, 1), atol=1e-3, rtol=1e-3)
