@@ -38,10 +38,8 @@ def byte_tokenizer(begin: bool = False, chat: bool = True) -> PreTrainedTokenize
     core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
     if begin:
         core.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>",
-        clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    names = {"pad_token": SPECIAL[0], "bos_token": SPECIAL[1], "eos_token": SPECIAL[2]}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, clean_up_tokenization_spaces=False, **names)
     if chat:
         tokenizer.chat_template = ("<bos>" if begin else "") + _CHAT
     return tokenizer
@@ -69,8 +67,8 @@ def sidecar(tokenizer, role: str, schema: int = 2) -> dict:
     marker = tokenizer.encode(CHAR, add_special_tokens=False)[0]
     place = prompt.index(marker)
     found = {
-        "kind": "nla_model", "schema_version": schema, "role": name(role), "stage": "rl", "base_checkpoint": "some/base",
-        "d_model": zoo.D_MODEL,
+        "kind": "nla_model", "schema_version": schema, "role": name(role), "stage": "rl",
+        "base_checkpoint": "some/base", "d_model": zoo.D_MODEL,
         "extraction": {"injection_scale": SCALE if role == "av" else None, "mse_scale": zoo.D_MODEL**0.5},
         "tokens": {
             "injection_char": CHAR, "injection_token_id": marker, "injection_left_neighbor_id": prompt[place - 1],

@@ -67,7 +67,9 @@ def greedy(model, tokenizer, act, max_new_tokens: int, stop: tuple[int, ...]) ->
 def vector(model, tokenizer, text: str, head):
     """The head applied to the output of block K at the last token of the raw prompt, in the uncut model."""
     kept = []
-    block = model.get_decoder().layers[LAYER] if hasattr(model.get_decoder(), "layers") else model.get_decoder().h[LAYER]
+    block = (
+        model.get_decoder().layers[LAYER] if hasattr(model.get_decoder(), "layers") else model.get_decoder().h[LAYER]
+    )
     handle = block.register_forward_hook(
         lambda _m, _a, output: kept.append(output[0] if isinstance(output, tuple) else output)
     )

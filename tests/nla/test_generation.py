@@ -19,7 +19,9 @@ def make(family, kind="sqrt_d", slots=1):
     model = checkpoints.source_model(family)
     model.generation_config.eos_token_id = ENDS
     config = InjectionConfig(kind, 5.0 if kind in ("constant", "affine") else None, slots)
-    return NLA.create(model, tokenizer, 1, config, "<concept>{injection_char}</concept>", "<text>{explanation}</text> S")
+    return NLA.create(
+        model, tokenizer, 1, config, "<concept>{injection_char}</concept>", "<text>{explanation}</text> S"
+    )
 
 
 @pytest.fixture(scope="module", params=zoo.FAMILIES)
@@ -80,7 +82,10 @@ def test_finished_is_ended_within_the_cap(qwen, acts):
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
 def test_chunks_change_nothing(qwen, acts, batch_size):
-    whole, parts = qwen.generate(acts, max_new_tokens=CAP), qwen.generate(acts, max_new_tokens=CAP, batch_size=batch_size)
+    whole, parts = (
+        qwen.generate(acts, max_new_tokens=CAP),
+        qwen.generate(acts, max_new_tokens=CAP, batch_size=batch_size),
+    )
     assert torch.equal(whole.ids, parts.ids)
     assert torch.equal(whole.mask, parts.mask)
     torch.testing.assert_close(whole.logprobs, parts.logprobs, atol=1e-5, rtol=1e-5)
@@ -110,13 +115,17 @@ def test_several_samples_share_one_prompt(qwen, acts):
     together = qwen.generate(acts, max_new_tokens=CAP, samples=4)
     apart = qwen.generate(repeated, max_new_tokens=CAP)
     assert torch.equal(together.ids, apart.ids)
-    drawn = qwen.generate(acts, max_new_tokens=CAP, samples=4, temperature=1.0, generator=torch.Generator(), batch_size=20)
+    drawn = qwen.generate(
+        acts, max_new_tokens=CAP, samples=4, temperature=1.0, generator=torch.Generator(), batch_size=20
+    )
     assert len(drawn.texts) == 4 * len(acts)
     assert len(set(drawn.texts[:4])) > 1
     torch.testing.assert_close(drawn.logprobs, scored(qwen, repeated, drawn), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "slots"), [("constant", 1), ("affine", 2), ("raw", 1), ("additive", 1), ("additive", 3)])
+@pytest.mark.parametrize(
+    ("kind", "slots"), [("constant", 1), ("affine", 2), ("raw", 1), ("additive", 1), ("additive", 3)]
+)
 def test_every_injection_generates_what_it_scores(kind, slots, acts):
     verbalizer = make("llama", kind, slots).verbalizer
     found = verbalizer.generate(acts, max_new_tokens=CAP)
@@ -179,5 +188,5 @@ def test_samples_follow_the_distribution():
 
 @pytest.mark.parametrize("settings", [{"max_new_tokens": 0}, {"max_new_tokens": 1, "temperature": -1.0}])
 def test_refused_settings(settings):
-    with pytest.raises(InputError, match="max_new_tokens is 0|temperature is -1"):
+    with pytest.raises(InputError, match=r"max_new_tokens is 0|temperature is -1"):
         SamplingConfig(**settings)

@@ -12,6 +12,8 @@ from tl_nla.errors import InputError
 from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
 
 peft = pytest.importorskip("peft")
+# PEFT 0.21 asks transformers for something under its old name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
 def adapted(model, seed=0):

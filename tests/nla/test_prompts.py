@@ -77,9 +77,11 @@ def test_every_prompt_ends_in_the_suffix(text):
     assert ids[-len(suffix) :] == suffix
 
 
-@pytest.mark.parametrize("template", ["no place", "{explanation}{explanation} <summary>", "{explanation}", "{explanation}a"])
+@pytest.mark.parametrize(
+    "template", ["no place", "{explanation}{explanation} <summary>", "{explanation}", "{explanation}a"]
+)
 def test_suffix_refusals(template):
-    with pytest.raises(InputError, match="exactly once|two are needed"):
+    with pytest.raises(InputError, match=r"exactly once|two are needed"):
         prompts.suffix_ids(TOKENIZER, template)
 
 
@@ -91,7 +93,9 @@ def test_wrapped_text_is_extracted(text, between):
     assert prompts.extract_explanation("before " + wrapped + " after") == prompts.extract_explanation(wrapped)
 
 
-@pytest.mark.parametrize("response", ["", "words", "<explanation> open", "closed </explanation>", "</explanation><explanation>"])
+@pytest.mark.parametrize(
+    "response", ["", "words", "<explanation> open", "closed </explanation>", "</explanation><explanation>"]
+)
 def test_nothing_to_extract(response):
     assert prompts.extract_explanation(response) is None
 

@@ -236,7 +236,9 @@ def test_sidecar_without_role_or_scales(pair):
     assert NLA.from_pretrained(*pair).layer == checkpoints.LAYER
 
 
-@pytest.mark.parametrize(("said", "norm"), [("sqrt_d_model", zoo.D_MODEL**0.5), ("8e1", 80.0), (None, None), ("raw", None)])
+@pytest.mark.parametrize(
+    ("said", "norm"), [("sqrt_d_model", zoo.D_MODEL**0.5), ("8e1", 80.0), (None, None), ("raw", None)]
+)
 def test_scale_vocabulary(pair, acts, said, norm):
     edit_sidecar(pair[0], extraction={"injection_scale": said})
     verbalizer = NLA.from_pretrained(*pair).verbalizer
