@@ -1,6 +1,6 @@
 """Putting functions on hook points and taking exactly these off again, on every model class and exit path."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ def hook_point(model: Any, name: str) -> Any:
 
 
 @contextmanager
-def tap(model: Any, pairs: Sequence[HookPair]) -> Iterator[Any]:
+def tap(model: Any, pairs: Sequence[HookPair], points: Mapping[str, Any] | None = None) -> Iterator[Any]:
     """Attach ``(hook name, function)`` pairs for the duration of a block.
 
     Functions are removed by handle: the user's own hooks keep their places and their order, contexts may be left in
@@ -40,11 +40,12 @@ def tap(model: Any, pairs: Sequence[HookPair]) -> Iterator[Any]:
     Args:
         model: a ``HookedTransformer`` or ``TransformerBridge``.
         pairs: names as in ``model.hook_dict`` with functions ``(activation, hook) -> activation or None``.
+        points: ``model.hook_dict``, where it is at hand: bridges take milliseconds to build it.
 
     Raises:
         InputError: before anything is attached, when a name is unknown.
     """
-    points = model.hook_dict
+    points = model.hook_dict if points is None else points
     for name, _ in pairs:
         if name not in points:
             raise unknown("hook point", name, points)

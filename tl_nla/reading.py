@@ -103,7 +103,7 @@ def read(
     stop = stop_layer(model, chosen_sites)
     if stop is not None:
         arguments["stop_at_layer"] = stop
-    with tap(model, [(name, _keeper(values, name, mask)) for name in names]):
+    with tap(model, [(name, _keeper(values, name, mask)) for name in names], known):
         model(tokens, **arguments)
     batch, column = torch.nonzero(mask, as_tuple=True)
     position = row_positions(real_tokens(tokens, attention_mask))[batch, column]

@@ -243,3 +243,21 @@ def test_refusals_on_a_model(model, get_model):
         with pytest.raises(InputError, match=r"before the prompt|attention_mask has shape"), attach(model, bad):
             model(zoo.tokens())
         assert not zoo.hook_counts(model)
+
+
+@pytest.mark.skipif(not zoo.HAS_HOOKED_TRANSFORMER, reason="HookedTransformer left TransformerLens with version 4")
+def test_a_hooked_transformer_passes_no_embedding_while_generating(get_model):
+    model, adapter = get_model("hooked", "gpt2"), ReadingAdapter("hook_embed")
+    with attach(model, adapter):
+        generate(model, zoo.tokens(), True)
+    with pytest.raises(InputError, match="passes no hook_embed while it generates"):
+        adapter.reading()
+
+
+def test_passes_that_start_inside_the_model_are_refused(llama):
+    adapter = ReadingAdapter("blocks.2.hook_resid_post")
+    with attach(llama, adapter):
+        llama(zoo.tokens())
+        keep = dict(adapter.hooks(llama))["blocks.2.hook_resid_post"]
+        with pytest.raises(InputError, match="from their start"):
+            keep(torch.zeros(2, 7, zoo.D_MODEL), None)
