@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from tests import zoo
 from tl_nla.attribution.readout import read_out
 from tl_nla.errors import InputError
+from tl_nla.nla.prompts import choose_injection_char
 from tl_nla.oracle.labels import Lens, Vocabulary, effects, probability_effects, write_effects
+from tl_nla.storyworld.tokenizer import build_tokenizer
 
 PLAIN = Vocabulary.of(None, zoo.VOCAB)
 
@@ -106,6 +108,17 @@ def test_vocabulary_of_a_tokenizer(tokenizer):
     assert not vocabulary.allowed[:4].any()
     assert not vocabulary.allowed[-2:].any()
     assert vocabulary.words(torch.tensor([[5, -1], [6, 7]])) == [["w5"], ["w6", "w7"]]
+
+
+def test_the_marker_of_readers_is_never_named():
+    tokenizer = build_tokenizer()
+    vocabulary = Vocabulary.of(tokenizer, len(tokenizer))
+    marker = tokenizer.encode(choose_injection_char(tokenizer), add_special_tokens=False)[0]
+    assert vocabulary.texts[marker] == ""
+    assert not vocabulary.allowed[marker]
+    word = tokenizer.encode(" red", add_special_tokens=False)[0]
+    assert vocabulary.texts[word] == "red"
+    assert vocabulary.allowed[word]
 
 
 def test_refusals(llama):

@@ -16,8 +16,8 @@ from tl_nla.attribution.readout import logit_scale, read_out
 from tl_nla.errors import InputError
 from tl_nla.oracle.labels.vocabulary import Vocabulary
 
-LOGIT_BUDGET = 2**23
-"""Logits held at once."""
+LOGIT_BUDGET = 2**22
+"""Logits held at once: few enough to stay in the processor's cache between the passes over them."""
 _BLOCK = 64
 
 
@@ -167,12 +167,13 @@ def _extremes(
     if width != len(vocabulary.texts):
         raise InputError(f"the unembedding has {width} tokens, the vocabulary {len(vocabulary.texts)}")
     step = max(1, LOGIT_BUDGET // width)
+    banned = torch.nonzero(~vocabulary.allowed).flatten()
     parts = []
     for start in range(0, count, step):
         part = values(slice(start, start + step))
-        banned = ~vocabulary.allowed.to(part.device)
-        up = _top_words(part.masked_fill(banned, -torch.inf), vocabulary, top_k, floor)
-        down = _top_words((-part).masked_fill(banned, -torch.inf), vocabulary, top_k, floor)
+        # In place, and negated in between: copies would cost as much as the matrix product.
+        up = _top_words(part.index_fill_(1, banned.to(part.device), -torch.inf), vocabulary, top_k, floor)
+        down = _top_words(part.neg_().index_fill_(1, banned.to(part.device), -torch.inf), vocabulary, top_k, floor)
         parts.append((up[0], up[1], down[0], -down[1]))
     if not parts:
         raise InputError("no writes were given; at least one is needed")

@@ -9,13 +9,16 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 
+_MARKERS = range(0x3200, 0x3400)
+"""Characters that mark the slots of readers; no text that a reader is taught may hold one."""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
     """The tokens that labels may name.
 
     Attributes:
-        texts: text of every token without the space around it.
+        texts: text of every token without the space around it; blank for characters that mark a reader's slots.
         group: number of the word that a token spells, case and leading space aside; the same for all its variants.
         allowed: false for special tokens, blank ones and parts of a UTF-8 character.
     """
@@ -38,7 +41,7 @@ class Vocabulary:
         known = min(size, len(tokenizer))
         decoded = [tokenizer.decode([i]) for i in range(known)] + [""] * (size - known)
         special = set(tokenizer.all_special_ids)
-        texts = tuple(text.strip() for text in decoded)
+        texts = tuple("" if any(ord(char) in _MARKERS for char in text) else text.strip() for text in decoded)
         allowed = [bool(text) and "\ufffd" not in text and i not in special for i, text in enumerate(texts)]
         numbers_of: dict[str, int] = {}
         group = [numbers_of.setdefault(text.casefold(), len(numbers_of)) for text in texts]
