@@ -116,6 +116,7 @@ def test_the_marker_of_readers_is_never_named():
     marker = tokenizer.encode(choose_injection_char(tokenizer), add_special_tokens=False)[0]
     assert vocabulary.texts[marker] == ""
     assert not vocabulary.allowed[marker]
+    assert not vocabulary.allowed[tokenizer.encode("\x06", add_special_tokens=False)[0]]
     word = tokenizer.encode(" red", add_special_tokens=False)[0]
     assert vocabulary.texts[word] == "red"
     assert vocabulary.allowed[word]

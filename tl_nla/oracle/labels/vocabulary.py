@@ -20,7 +20,7 @@ class Vocabulary:
     Attributes:
         texts: text of every token without the space around it; blank for characters that mark a reader's slots.
         group: number of the word that a token spells, case and leading space aside; the same for all its variants.
-        allowed: false for special tokens, blank ones and parts of a UTF-8 character.
+        allowed: false for special tokens, blank and unprintable ones and parts of a UTF-8 character.
     """
 
     texts: tuple[str, ...]
@@ -42,7 +42,10 @@ class Vocabulary:
         decoded = [tokenizer.decode([i]) for i in range(known)] + [""] * (size - known)
         special = set(tokenizer.all_special_ids)
         texts = tuple("" if any(ord(char) in _MARKERS for char in text) else text.strip() for text in decoded)
-        allowed = [bool(text) and "\ufffd" not in text and i not in special for i, text in enumerate(texts)]
+        allowed = [
+            bool(text) and text.isprintable() and "\ufffd" not in text and i not in special
+            for i, text in enumerate(texts)
+        ]
         numbers_of: dict[str, int] = {}
         group = [numbers_of.setdefault(text.casefold(), len(numbers_of)) for text in texts]
         if not any(allowed):
