@@ -158,7 +158,9 @@ def test_only_chosen_positions_are_kept(model):
     assert reading.position.tolist() == [1, 6] * 3
     everything = read(model, zoo.tokens(3, 7), [*HEADS, "blocks.2"])
     for site in reading.sites:
-        assert torch.equal(reading[site], everything[site].reshape(3, 7, -1)[:, [1, 6]].flatten(0, 1))
+        # Not bit-equal: the matrix product of a head's few rows may be summed in another order.
+        chosen = everything[site].reshape(3, 7, -1)[:, [1, 6]].flatten(0, 1)
+        torch.testing.assert_close(reading[site], chosen, rtol=1e-5, atol=1e-6)
     assert all(value.untyped_storage().nbytes() == value.nbytes for value in reading.values.values())
 
 

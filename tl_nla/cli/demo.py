@@ -18,6 +18,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
     parser.add_argument("--last", type=int, default=None, metavar="N", help="explain the last N tokens only")
+    parser.add_argument("--svg", default=None, metavar="FILE", help="also save the table as a picture")
     add_common(parser)
     parser.set_defaults(run=run)
 
@@ -29,12 +30,14 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.explaining import explain_text, load_pair
     from tl_nla.evaluation.results import write_json
 
-    console = Console()
+    console = Console(record=args.svg is not None, width=150 if args.svg else None)
     with console.status("loading the model"):
         target, nla = load_pair(args.model, args.nla)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
     console.print(_table(explained, target.name, nla.layer))
     console.print(_legend(explained))
+    if args.svg:
+        console.save_svg(args.svg, title="tl-nla demo")
     if args.json:
         write_json({"model": target.name, "site": f"blocks.{nla.layer}.hook_resid_post", "rows": explained}, args.json)
     return 0
