@@ -65,6 +65,18 @@ def test_public_function_and_chunks_agree(kind, get_model):
         assert torch.allclose(whole.token_weight[index, ..., :1], weight.gather(-1, best), atol=1e-5)
 
 
+def test_the_targets_log_probability_is_followed(llama):
+    tokens = zoo.tokens(2, 9)
+    targets = tokens.roll(-1, 1)
+    effects = skip_effects(llama, tokens, ["blocks.1.mlp", "blocks.2"], targets=targets)
+    clean = llama(tokens).log_softmax(-1)
+    for row, part in enumerate(effects.components):
+        changed = skip_logits(llama, tokens, part).log_softmax(-1)
+        wanted = (changed - clean).gather(-1, targets[..., None])[..., 0]
+        assert torch.allclose(effects.target_change[row], wanted, atol=1e-5)
+    assert skip_effects(llama, tokens, ["blocks.2"]).target_change is None
+
+
 def test_everywhere_equals_one_ordinary_run(any_model):
     tokens = zoo.tokens(2, 9)
     for part in all_components(any_model, KINDS):

@@ -18,7 +18,7 @@
         "head": 3,                    null for all others
         "position": 10,               a member of ``positions``
         "direct": 1.25,               what it adds straight to the target (units of ``target.kind``)
-        "skip_kl": 0.31,              KL(clean || without it) in nats; null for "embed" and "bias", which are not skipped
+        "skip_kl": 0.31,              KL(clean || without it) in nats; null where not skipped ("embed", "bias")
         "skip_target_change": -0.4,   log p(target) without it minus with it; negative: it helps the target; or null
         "skip_flip": true,            whether the likeliest next token changes without it; false where not skipped
         "strength": 0.42,             norm of what it writes over the norm of the state it is added to; null for "embed"

@@ -39,6 +39,8 @@ class SkipEffects:
         clean_top: the most likely next token of the clean run.
         skipped_top: the most likely next token without the component.
         everywhere: whether the component was left out at all positions at once instead of one.
+        target_change: change of the log-probability (nats) of the targets that were asked for, negative where the
+            component helps them; None when none were.
     """
 
     components: tuple[Component, ...]
@@ -50,6 +52,7 @@ class SkipEffects:
     clean_top: Int[Tensor, "batch pos"]
     skipped_top: Int[Tensor, "component batch pos"]
     everywhere: bool
+    target_change: Float[Tensor, "component batch pos"] | None = None
 
     def __getitem__(self, component: Any) -> Float[Tensor, "batch pos"]:
         """KL of one component, given as a ``Component``, a ``Site`` or text."""
@@ -104,6 +107,7 @@ def skip_effects(
     everywhere: bool = False,
     top_k: int = 5,
     chunk: int | None = None,
+    targets: Int[Tensor, "batch pos"] | None = None,
 ) -> SkipEffects:
     """Measure the effect of leaving out each of several components, at every position.
 
@@ -118,6 +122,7 @@ def skip_effects(
         everywhere: leave each out at all positions at once.
         top_k: how many changed tokens to keep for each position.
         chunk: how many components run side by side; None to choose from the sizes.
+        targets: token ids whose log-probability is followed at every position.
 
     Returns:
         The effects, in the order of the components.
@@ -133,17 +138,22 @@ def skip_effects(
         raise InputError(f"replacements name {', '.join(strangers)}, which are not among the components left out")
     if not 1 <= top_k <= model.cfg.d_vocab:
         raise InputError(f"top_k must be between 1 and the vocabulary size {model.cfg.d_vocab}; found {top_k}")
+    if targets is not None and targets.shape != tokens.shape:
+        raise InputError(f"targets must have the tokens' shape {tuple(tokens.shape)}; found {tuple(targets.shape)}")
     clean = _prepared(model, tokens, attention_mask, everywhere)
     for part, value in written.items():
         _check_replacement(value, part, clean)
+    followed = torch.zeros_like(tokens) if targets is None else targets.to(tokens.device)
     rows = [
-        _compare(model, clean, last, top_k) for last in _last_states(model, clean, parts, written, everywhere, chunk)
+        _compare(model, clean, last, top_k, followed)
+        for last in _last_states(model, clean, parts, written, everywhere, chunk)
     ]
-    kl, top, ids, weights = (torch.stack(column) for column in zip(*rows, strict=True))
+    kl, top, ids, weights, moved = (torch.stack(column) for column in zip(*rows, strict=True))
+    moved = None if targets is None else moved.masked_fill(~clean.valid, float("nan"))
     clean_top = clean.logits.argmax(-1)
     flip = (top != clean_top) & clean.valid
     kl = kl.masked_fill(~clean.valid, float("nan"))
-    return SkipEffects(tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, everywhere)
+    return SkipEffects(tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, everywhere, moved)
 
 
 def _prepared(model: Any, tokens: Tensor, attention_mask: Tensor | None, everywhere: bool) -> CleanRun:
@@ -190,8 +200,8 @@ def _last_states(
         yield finished.pop(i)
 
 
-def _compare(model: Any, clean: CleanRun, last: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """KL, top token, most changed tokens and their signed weights of one component."""
+def _compare(model: Any, clean: CleanRun, last: Tensor, top_k: int, targets: Tensor) -> tuple[Tensor, ...]:
+    """KL, top token, most changed tokens with their signed weights, and the targets' change, of one component."""
     batch, length, vocab = clean.logits.shape
     step = max(1, VOCAB_BUDGET // (batch * vocab))
     pieces = []
@@ -205,9 +215,9 @@ def _compare(model: Any, clean: CleanRun, last: Tensor, top_k: int) -> tuple[Ten
         weight = change.abs() * ((old + new) / 2).exp()
         ids = weight.topk(top_k, dim=-1).indices
         signed = weight.gather(-1, ids) * change.gather(-1, ids).sign()
-        pieces.append((kl.clamp(min=0), logits.argmax(-1), ids, signed))
-    kl, top, ids, signed = (torch.cat(column, dim=1) for column in zip(*pieces, strict=True))
-    return kl, top, ids, signed
+        followed = change.gather(-1, targets[:, first : first + step, None])[..., 0]
+        pieces.append((kl.clamp(min=0), logits.argmax(-1), ids, signed, followed))
+    return tuple(torch.cat(column, dim=1) for column in zip(*pieces, strict=True))
 
 
 def _percentiles(parts: list[Component], kl: Float[Tensor, "component batch pos"]) -> Tensor:
