@@ -49,7 +49,10 @@ def _table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
     from rich.text import Text
 
     table = Table(
-        title=f"{model} · blocks.{layer}.hook_resid_post, in words", box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False
+        title=f"{model} · blocks.{layer}.hook_resid_post, in words",
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
     )
     table.add_column("token", style="bold cyan", no_wrap=True)
     table.add_column("explanation", ratio=3)

@@ -1,10 +1,23 @@
-"""``tl-nla evaluate SUITE``: the numbers, with their controls and intervals."""
+"""``tl-nla evaluate SUITE``: the numbers, with their controls and intervals.
+
+A suite is a module ``tl_nla/evaluation/SUITE_suite.py`` with ``evaluate(model: str, **options) -> Results`` and, where it
+has options of its own, ``add_arguments(parser)``. A suite whose module does not exist does not exist for the user.
+"""
 
 import argparse
+import importlib
+import importlib.util
 
-from tl_nla.errors import InputError, unknown
+from tl_nla.cli.options import OneLineParser
+from tl_nla.errors import unknown
 
-_SUITES = ("nla",)
+
+def available_suites() -> dict[str, str]:
+    """The suites that exist, with the full name of the module of each."""
+    from tl_nla.evaluation.results import SUITES
+
+    modules = {suite: f"tl_nla.evaluation.{suite}_suite" for suite in SUITES}
+    return {suite: module for suite, module in modules.items() if importlib.util.find_spec(module)}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -12,26 +25,26 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     from tl_nla.cli.options import add_common
 
     parser = subparsers.add_parser("evaluate", help="score a suite with all its controls")
-    parser.add_argument("suite", metavar="SUITE", help=f"one of {', '.join(_SUITES)}")
+    parser.add_argument("suite", metavar="SUITE", help="which numbers; an unknown name lists what there is")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     add_common(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, passthrough=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the suite, print its table, and write the JSON."""
-    if args.suite not in _SUITES:
-        raise unknown("suite", args.suite, _SUITES)
-    if args.model != "tiny":
-        raise InputError(f"--model {args.model!r}: suite 'nla' knows the truth of the embedded world only; use --model tiny")
+    suites = available_suites()
+    if args.suite not in suites:
+        raise unknown("suite", args.suite, suites)
+    module = importlib.import_module(suites[args.suite])
+    options = _own_options(module, args.suite, args.extra)
     from rich.console import Console
 
-    from tl_nla.evaluation.nla_suite import evaluate_nla
     from tl_nla.evaluation.tables import to_markdown, to_table
 
     console = Console()
     with console.status("evaluating"):
-        results = evaluate_nla()
+        results = module.evaluate(args.model, **options)
     if args.markdown:
         console.out(to_markdown(results), highlight=False)
     else:
@@ -39,3 +52,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         results.write(args.json)
     return 0
+
+
+def _own_options(module: object, suite: str, extra: list[str]) -> dict[str, object]:
+    parser = OneLineParser(prog=f"tl-nla evaluate {suite}")
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(parser)
+    return vars(parser.parse_args(extra))

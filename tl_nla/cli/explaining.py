@@ -22,12 +22,16 @@ def load_pair(model: str, folders: list[str] | None) -> tuple[Any, Any]:
     from tl_nla.targets import TINY, load_target
 
     if folders is None and model != TINY:
-        raise InputError(f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)")
+        raise InputError(
+            f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)"
+        )
     target = load_target(model)
     av, ar = folders or [str(WEIGHTS / "av"), str(WEIGHTS / "ar")]
     nla = NLA.from_pretrained(av, ar, dtype=torch.float32)
     if nla.d_model != int(target.model.cfg.d_model):
-        raise InputError(f"the NLA reads vectors of size {nla.d_model}, {model!r} has d_model {target.model.cfg.d_model}")
+        raise InputError(
+            f"the NLA reads vectors of size {nla.d_model}, {model!r} has d_model {target.model.cfg.d_model}"
+        )
     return target, nla
 
 
@@ -47,7 +51,9 @@ def encode_text(target: Any, text: str) -> list[int]:
     return begin + ids
 
 
-def explain_text(target: Any, nla: Any, text: str, last: int | None = None, progress: bool = False) -> list[dict[str, Any]]:
+def explain_text(
+    target: Any, nla: Any, text: str, last: int | None = None, progress: bool = False
+) -> list[dict[str, Any]]:
     """Explain every token of a text.
 
     Args:

@@ -11,8 +11,8 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from tl_nla.cli.options import OneLineParser
 from tl_nla.errors import InputError, unknown
 
 # Command -> module; a command whose module is not there yet does not exist for the user.
@@ -33,13 +33,6 @@ COMMANDS = {
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line instead of a page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see {self.prog} --help)")
-
-
 def available_commands() -> dict[str, str]:
     """The commands that exist, with the full name of the module of each."""
     modules = {command: f"tl_nla.cli.{name}" for command, name in COMMANDS.items()}
@@ -52,9 +45,11 @@ def build_parser(commands: dict[str, str]) -> argparse.ArgumentParser:
     Args:
         commands: command -> module, as from `available_commands`.
     """
-    parser = _Parser(prog="tl-nla", description="Say in words what a language model's activations and writes hold.")
+    parser = OneLineParser(
+        prog="tl-nla", description="Say in words what a language model's activations and writes hold."
+    )
     parser.add_argument("--version", action="store_true", help="print the versions that matter and exit")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=OneLineParser)
     for module in dict.fromkeys(commands.values()):
         importlib.import_module(module).add_parser(subparsers)
     return parser

@@ -2,6 +2,17 @@
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
+
+from tl_nla.errors import InputError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose complaint is one line instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint as an ``InputError``."""
+        raise InputError(f"{message} (see {self.prog} --help)")
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -11,12 +11,16 @@ _PARTS = ("target", "nla", "seeds")
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
     parser = subparsers.add_parser("rebuild-tiny", help="train the embedded target and its NLA again")
-    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder (default: the package's own weights)")
+    parser.add_argument(
+        "--out", type=Path, default=None, metavar="DIR", help="folder (default: the package's own weights)"
+    )
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
         help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2)",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="a few steps of everything: a test of the path, not of quality")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps of everything: a test of the path, not of quality"
+    )
     parser.set_defaults(run=run)
 
 

@@ -12,7 +12,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser = subparsers.add_parser("verbalize", help="explain states of texts, as JSON lines")
     parser.add_argument("text", nargs="*", help="texts; standard input, one text a line, when none is given")
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
-    parser.add_argument("--last", type=int, default=None, metavar="N", help="explain the last N tokens of each text only")
+    parser.add_argument(
+        "--last", type=int, default=None, metavar="N", help="explain the last N tokens of each text only"
+    )
     add_common(parser)
     parser.set_defaults(run=run)
 
@@ -27,7 +29,11 @@ def run(args: argparse.Namespace) -> int:
     if not texts:
         raise InputError("no text was given; pass texts as arguments or one a line on standard input")
     target, nla = load_pair(args.model, args.nla)
-    rows = [{"text": number, **row} for number, text in enumerate(texts) for row in explain_text(target, nla, text, args.last)]
+    rows = [
+        {"text": number, **row}
+        for number, text in enumerate(texts)
+        for row in explain_text(target, nla, text, args.last)
+    ]
     if args.json:
         write_json({"model": target.name, "site": f"blocks.{nla.layer}.hook_resid_post", "rows": rows}, args.json)
         return 0
