@@ -1,0 +1,107 @@
+"""Judges of claims in free text: any callable, with two mechanical ones and the agreement of two judges.
+
+A judge answers whether a text bears a claim out: ``True``, ``False``, or ``None`` when it cannot say. A language
+model behind a function is a judge; how far to believe it is measured by :func:`agreement` with a mechanical one
+where that one can judge.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tl_nla.errors import InputError
+from tl_nla.faithfulness.clauses import quoted_spans, split_clauses
+from tl_nla.storyworld.claims import Truth, check, parse_claims
+from tl_nla.storyworld.parser import parse
+
+ClaimJudge = Callable[[str, str], bool | None]
+"""``judge(claim, text) -> verdict``: whether the text up to the explained position bears the claim out."""
+
+
+def judge_quotes(claim: str, text: str) -> bool | None:
+    """Whether everything that the claim quotes stands in the text word for word; ``None`` when it quotes nothing."""
+    quotes = [claim[start:end].strip() for start, end in quoted_spans(claim)]
+    quotes = [quote for quote in quotes if quote]
+    return all(quote in text for quote in quotes) if quotes else None
+
+
+def judge_world(claim: str, text: str) -> bool | None:
+    """Whether a story of the embedded world makes the claim true; ``None`` for what the text alone cannot decide.
+
+    Claims about the next word depend on the model, so they are left undecided.
+    """
+    parsed = parse(text)
+    if not parsed.facts:
+        return None
+    verdicts = []
+    for said in parse_claims(claim):
+        if said.type == "recent":
+            back = int(said.subject)
+            verdicts.append(back < len(parsed.words) and parsed.words[-1 - back] == said.value)
+        elif said.type != "next":
+            verdicts.append(check(said, Truth(parsed.facts[-1], "")) == "true")
+    return all(verdicts) if verdicts else None
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """One clause of one explanation with its verdict."""
+
+    row: int
+    clause: str
+    verdict: bool | None
+
+
+def judge_explanations(explanations: Sequence[str], texts: Sequence[str], judge: ClaimJudge) -> list[JudgedClaim]:
+    """Every clause of every explanation, judged.
+
+    Args:
+        explanations: any texts; each sentence or line is one claim.
+        texts: what had been read where each was written, and nothing after it.
+        judge: the judge.
+
+    Raises:
+        InputError: when there is not one text an explanation.
+    """
+    if len(explanations) != len(texts):
+        raise InputError(f"{len(explanations)} explanations for {len(texts)} texts: give one text an explanation")
+    return [
+        JudgedClaim(row, clause.text, judge(clause.text, text))
+        for row, (explanation, text) in enumerate(zip(explanations, texts, strict=True))
+        for clause in split_clauses(explanation)
+    ]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two judges agree where both decided.
+
+    Attributes:
+        n: claims that both decided.
+        rate: share of equal verdicts.
+        kappa: Cohen's kappa (1960), agreement beyond chance; NaN when chance alone would agree always.
+        undecided: claims that only one of them decided.
+    """
+
+    n: int
+    rate: float
+    kappa: float
+    undecided: int
+
+
+def agreement(first: Sequence[bool | None], second: Sequence[bool | None]) -> Agreement:
+    """Compare two judges' verdicts on the same claims.
+
+    Raises:
+        InputError: when they judged different numbers of claims.
+    """
+    if len(first) != len(second):
+        raise InputError(f"the judges gave {len(first)} and {len(second)} verdicts: let both judge the same claims")
+    both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    undecided = sum((a is None) != (b is None) for a, b in zip(first, second, strict=True))
+    if not both:
+        return Agreement(0, float("nan"), float("nan"), undecided)
+    rate = sum(a == b for a, b in both) / len(both)
+    yes = [sum(verdicts) / len(both) for verdicts in zip(*both, strict=True)]
+    chance = yes[0] * yes[1] + (1 - yes[0]) * (1 - yes[1])
+    kappa = (rate - chance) / (1 - chance) if chance < 1 else float("nan")
+    return Agreement(len(both), rate, kappa, undecided)
