@@ -14,9 +14,7 @@ from tl_nla.nla import NLA
 Injection = Literal["constant", "sqrt_d", "raw", "affine", "additive"]
 
 
-def explanation_loss(
-    logits: Float[Tensor, "n pos vocab"], ids: Tensor, mask: Tensor
-) -> Float[Tensor, ""]:
+def explanation_loss(logits: Float[Tensor, "n pos vocab"], ids: Tensor, mask: Tensor) -> Float[Tensor, ""]:
     """Mean cross-entropy of the explanation's tokens in nats (Anthropic 2026, NLA paper, warm start).
 
     Args:

@@ -1,7 +1,7 @@
 """``tl-nla evaluate SUITE``: the numbers, with their controls and intervals.
 
-A suite is a module ``tl_nla/evaluation/SUITE_suite.py`` with ``evaluate(model: str, **options) -> Results`` and, where it
-has options of its own, ``add_arguments(parser)``. A suite whose module does not exist does not exist for the user.
+A suite is a module ``tl_nla/evaluation/SUITE_suite.py`` with ``evaluate(model: str, **options) -> Results`` and, where
+it has options of its own, ``add_arguments(parser)``. A suite whose module does not exist does not exist for the user.
 """
 
 import argparse

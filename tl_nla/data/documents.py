@@ -55,7 +55,9 @@ def jsonl_documents(path: str | Path, field: str = "text", limit: int | None = N
     return _numbered(Path(path).name, texts(), limit)
 
 
-def dataset_documents(rows: Iterable[Mapping[str, Any]], field: str = "text", limit: int | None = None) -> list[Document]:
+def dataset_documents(
+    rows: Iterable[Mapping[str, Any]], field: str = "text", limit: int | None = None
+) -> list[Document]:
     """The ``field`` of every row of a ``datasets`` dataset, or of any iterable of mappings."""
     return _numbered("dataset", (_field(row, field, "dataset row") for row in rows), limit)
 

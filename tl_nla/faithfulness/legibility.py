@@ -9,9 +9,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def token_losses(
-    model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int = 128
-) -> Float[Tensor, " n"]:
+def token_losses(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int = 128) -> Float[Tensor, " n"]:
     """Mean negative log-likelihood of each text's tokens under a clean language model, nats a token.
 
     Args:

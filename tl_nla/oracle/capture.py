@@ -199,9 +199,7 @@ def _sources(
     for kind in ("head", "attn"):
         layers = sorted({int(site.layer or 0) for site in sites if site.kind == kind})
         together = kind == "attn"
-        found.append(
-            head_sources(model, tokens, None, layers, config.sources, together) if layers else None
-        )
+        found.append(head_sources(model, tokens, None, layers, config.sources, together) if layers else None)
     return found[0], found[1]
 
 

@@ -81,9 +81,7 @@ class DiffOracle(nn.Module):
         reader = Reader(trainable_copy(model), tokenizer, chosen, char, scale, d_act)
         return cls(reader, WriteReconstructor(backbone, tokenizer, ar_template, reader.d_act), None, base)
 
-    def explain(
-        self, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any
-    ) -> list[str]:
+    def explain(self, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any) -> list[str]:
         """What each write does, in one sentence (see :mod:`tl_nla.oracle.texts`).
 
         Args:

@@ -126,8 +126,7 @@ def training_batches(
         index += _CHUNK
         batches = _pack(sorted(documents, key=lambda document: len(document.ids)), config.tokens)
         random.Random(f"order/{config.seed}/{index}").shuffle(batches)
-        for batch in batches[: steps - done]:
-            yield batch
+        yield from batches[: steps - done]
         done += len(batches)
 
 

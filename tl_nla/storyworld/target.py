@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 _FAST = 0.02
 """Rotary frequencies above this (radians a token) tell neighbours apart; those below leave content readable."""
@@ -62,7 +62,8 @@ def _hugging_face_config(tokenizer: PreTrainedTokenizerBase, config: TargetConfi
         vocab_size=len(tokenizer), hidden_size=config.d_model, intermediate_size=config.d_mlp,
         num_hidden_layers=config.n_layers, num_attention_heads=config.n_heads,
         num_key_value_heads=config.n_key_value_heads, head_dim=config.d_head, max_position_embeddings=config.n_ctx,
-        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta}, tie_word_embeddings=True, attention_bias=True,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+        tie_word_embeddings=True, attention_bias=True,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         architectures=["LlamaForCausalLM"],
     )  # fmt: skip

@@ -85,15 +85,29 @@ RECALL = (
     _template("looked", "recall", "{A} looked {feeling}.", "feels A feeling", claim="feeling"),
     _template("belonged", "recall", "The {object} belonged to {A}.", "holds object A", claim="who"),
     _template("was_with", "recall", "The {object} was with {A}.", "holds object A", claim="who"),
-    _template("stayed_in", "recall", "The {object} stayed in the {container}.", "inside object container", claim="inside"),
+    _template(
+        "stayed_in", "recall", "The {object} stayed in the {container}.", "inside object container", claim="inside"
+    ),
 )
 QUESTION = (
     _template("ask_where", "question", "Where is {A}? At the {place}.", "at A place", claim="where"),
     _template("ask_what", "question", "What does {A} have? The {object}.", "holds object A", claim="what"),
-    _template("ask_colour", "question", "Which colour is the {object}? It is {colour}.", "colour object colour", claim="colour"),
+    _template(
+        "ask_colour",
+        "question",
+        "Which colour is the {object}? It is {colour}.",
+        "colour object colour",
+        claim="colour",
+    ),
     _template("ask_feeling", "question", "How does {A} feel? Very {feeling}.", "feels A feeling", claim="feeling"),
     _template("ask_who", "question", "Who has the {object}? It is {A}.", "holds object A", claim="who"),
-    _template("ask_inside", "question", "Where is the {object}? In the {container}.", "inside object container", claim="inside"),
+    _template(
+        "ask_inside",
+        "question",
+        "Where is the {object}? In the {container}.",
+        "inside object container",
+        claim="inside",
+    ),
 )
 FILLER = (
     _template("ran_by", "filler", "A {animal} ran by."),

@@ -161,9 +161,7 @@ def _check(write: Tensor, before: Tensor, top_k: int) -> None:
         raise InputError(f"top_k is {top_k}; at least 1 token must be kept")
 
 
-def _extremes(
-    values: Any, count: int, vocabulary: Vocabulary, top_k: int, floor: float, width: int
-) -> Effects:
+def _extremes(values: Any, count: int, vocabulary: Vocabulary, top_k: int, floor: float, width: int) -> Effects:
     if width != len(vocabulary.texts):
         raise InputError(f"the unembedding has {width} tokens, the vocabulary {len(vocabulary.texts)}")
     step = max(1, LOGIT_BUDGET // width)

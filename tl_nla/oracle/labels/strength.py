@@ -43,9 +43,7 @@ class StrengthReference:
             raise InputError(f"nothing_below is {self.nothing_below}; allowed: a ratio of 0 or above, below 1")
 
     @classmethod
-    def measure(
-        cls, writes: Mapping[str, tuple[Tensor, Tensor]], nothing_below: float = 0.01
-    ) -> "StrengthReference":
+    def measure(cls, writes: Mapping[str, tuple[Tensor, Tensor]], nothing_below: float = 0.01) -> "StrengthReference":
         """Measure a reference on training documents.
 
         Args:
