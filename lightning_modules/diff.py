@@ -48,7 +48,7 @@ class WriteTexts(Dataset[dict[str, Any]]):
         return 2 * len(self.writes)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row, draw = index // 2, random.Random(f"{self.seed}/{index}")  # noqa: S311
+        row, draw = index // 2, random.Random(f"{self.seed}/{index}")
         question = draw.choice(sorted(self.writes.answers[row])) if index % 2 else EXPLAIN
         swap = question in (EXPLAIN, *_SWAPS) and draw.random() < self.swap_share
         text = self._swapped(row, question) if swap else self.writes.text(row, question)
@@ -277,7 +277,7 @@ def all_sites(model: Any, names: Sequence[str]) -> list[str]:
 def held_out_heads(sites: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
     """The heads that are left out of training: the rounded share of all heads among the sites, drawn by the seed."""
     heads = [site for site in sites if Site.parse(site).kind == "head"]
-    drawn = random.Random(f"heads/{seed}").sample(heads, round(share * len(heads)))  # noqa: S311
+    drawn = random.Random(f"heads/{seed}").sample(heads, round(share * len(heads)))
     return tuple(site for site in heads if site in drawn)
 
 

@@ -60,7 +60,7 @@ def substitutions(texts: Sequence[str], truths: Sequence[Truth], seed: int = 0) 
         truths: what is known where each was written.
         seed: of the new values.
     """
-    rng = random.Random(f"substitutions/{seed}")  # noqa: S311
+    rng = random.Random(f"substitutions/{seed}")
     edits = []
     for row, (text, truth) in enumerate(zip(texts, truths, strict=True)):
         clauses = split_clauses(text)

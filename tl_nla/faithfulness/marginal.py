@@ -20,7 +20,7 @@ from tl_nla.faithfulness.scoring import Scorer
 TOKEN_CLASSES = ("in_quote", "after_quote", "newline", "mark", "subword", "stopword", "first", "word")
 BINS = (0, 5, 10, 20, 40, 80, 160)
 _STOPWORDS = frozenset(
-    "a about an and are as at by for from has have in is it its next of on or recent that the this to was were with "  # noqa: SIM905
+    "a about an and are as at by for from has have in is it its next of on or recent that the this to was were with "
     "words feels surely likely perhaps".split()
 )
 

@@ -81,7 +81,7 @@ def order_curves(scorer: Scorer, texts: Sequence[str], depth: int | None = None,
     depth = depth or max(1, *map(len, clauses), 1)
     draws = []
     for seed in range(seeds):
-        rng = random.Random(f"order/{seed}")  # noqa: S311
+        rng = random.Random(f"order/{seed}")
         draws.append(prefix_curve(scorer, [rng.sample(own, len(own)) for own in clauses], depth))
     return OrderCurves(
         model=prefix_curve(scorer, clauses, depth),

@@ -36,7 +36,7 @@ def paraphrase(text: str, seed: int = 0, order: bool = True) -> str:
         seed: which paraphrase.
         order: also move the clauses.
     """
-    rng = random.Random(f"paraphrase/{seed}/{text}")  # noqa: S311
+    rng = random.Random(f"paraphrase/{seed}/{text}")
     worded = [_other_wording(clause.text, rng) for clause in split_clauses(text)]
     return join_clauses(_moved(worded, rng) if order else worded)
 
@@ -74,7 +74,7 @@ def _moved(parts: Sequence[str], rng: random.Random) -> list[str]:
 def shuffle_clauses(text: str, seed: int = 0) -> str:
     """The same clauses in another order."""
     clauses = [clause.text for clause in split_clauses(text)]
-    rng = random.Random(f"clauses/{seed}/{text}")  # noqa: S311
+    rng = random.Random(f"clauses/{seed}/{text}")
     return join_clauses(_moved(clauses, rng))
 
 
@@ -85,7 +85,7 @@ def reverse_clauses(text: str) -> str:
 
 def shuffle_words(text: str, seed: int = 0) -> str:
     """The words of each clause in another order; clauses stay in place."""
-    rng = random.Random(f"words/{seed}/{text}")  # noqa: S311
+    rng = random.Random(f"words/{seed}/{text}")
     return join_clauses([" ".join(_moved(clause.text.split(), rng)) for clause in split_clauses(text)])
 
 

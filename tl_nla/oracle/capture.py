@@ -158,7 +158,7 @@ def _encode(tokenizer: Any, text: str, context: int) -> list[int]:
 def _draw(length: int, config: CaptureConfig, name: str) -> list[int]:
     places = range(1, length)
     count = min(config.positions_per_document, len(places))
-    return sorted(random.Random(f"{config.seed}/{name}").sample(places, count))  # noqa: S311
+    return sorted(random.Random(f"{config.seed}/{name}").sample(places, count))
 
 
 def _capture_batch(
