@@ -141,8 +141,8 @@ function buildPage() {
   page.grid = element("table", { role: "grid", "aria-label": "Layer by component" });
   page.details = element("section", { class: "details", "aria-live": "polite", "aria-label": "Chosen component" });
   page.main = element("main", { hidden: "" },
-    element("h2", { text: "Position" }), page.tokens, page.summary,
-    element("h2", { text: "Components" }), page.measures, page.legend, page.strongest,
+    heading("Position", "framed tokens can be chosen; shaded ones were read by the chosen component"), page.tokens, page.summary,
+    heading("Components", "one row a layer; choose a cell to read it"), page.measures, page.legend, page.strongest,
     element("div", { class: "columns" }, element("div", { class: "scroll" }, page.grid), page.details));
   document.body.append(element("header", {}, page.controls, page.message), page.main);
 
@@ -215,6 +215,8 @@ function drawTokens(chosen) {
     return node;
   });
   redraw(page.tokens, nodes);
+  const shown = page.tokens.querySelector("[aria-selected='true']");
+  if (shown) page.tokens.scrollTop = shown.offsetTop - page.tokens.offsetTop - page.tokens.clientHeight / 2;
 }
 
 function option(text, chosen, choose) {
@@ -230,7 +232,7 @@ function drawSummary() {
   line.append("After ", quoted(tokens[choice.position]), ` (position ${choice.position})`);
   const next = predictions?.[rank] ?? [];
   if (next.length) line.append(", likeliest next:");
-  for (const [token, probability] of next) line.append(" ", quoted(token), ` ${percent(probability)}`);
+  next.forEach(([token, probability], order) => line.append(order ? ", " : " ", quoted(token), ` ${percent(probability)}`));
   const sum = element("p");
   sum.append("Explained: ", ...targetWords(target, rank), ` = ${plain(total?.logit?.[rank])}; the parts add up to ${plain(total?.sum_of_parts?.[rank])}.`);
   const words = by === "oracle" ? "the diff oracle" : "labels computed from the model";
@@ -318,9 +320,9 @@ function drawDetails(cell) {
     ["Direct", [`${signed(cell.direct)} to the `, ...targetWords(target, rank)]],
     ["Without it", typeof cell.skip_kl === "number" ? [`KL ${plain(cell.skip_kl)} nats; log-probability of `, quoted(target.tokens[rank]), ` ${signed(cell.skip_target_change)}; the likeliest next token ${cell.skip_flip ? "changes" : "stays"}`] : ["not skipped"]],
     ["Strength", [typeof cell.strength === "number" ? `${plain(cell.strength)} of the norm of the state it is added to` : DASH]],
-    ["Read from", pieces(cell.sources.map(([token, share]) => chip(token, share)))],
-    ["Promotes", pieces(cell.promoted.map((token) => chip(token)))],
-    ["Suppresses", pieces(cell.suppressed.map((token) => chip(token)))],
+    ["Read from", chips(cell.sources)],
+    ["Promotes", chips(cell.promoted.map((token) => [token]))],
+    ["Suppresses", chips(cell.suppressed.map((token) => [token]))],
   ];
   const list = element("dl", {}, ...rows.flatMap(([name, content]) => {
     const value = element("dd");
@@ -367,6 +369,7 @@ function element(name, attributes = {}, ...children) {
   return node;
 }
 
+function heading(text, hint) { return element("h2", { text }, element("span", { class: "faint", text: hint })); }
 function labelled(text, ...fields) { return element("label", {}, element("span", { text }), ...fields); }
 
 /** Replace the children and keep the keyboard focus on the chosen one when it was inside. */
@@ -382,7 +385,6 @@ function fill(select, names, chosen, text) {
 }
 
 function say(text) { page.message.textContent = text; }
-
 function keyOf(cell) { return `${cell.layer}/${cell.component}/${cell.head ?? "-"}`; }
 
 function nameOf(cell) {
@@ -392,20 +394,18 @@ function nameOf(cell) {
 }
 
 function shownValue(cell) { return MEASURES[choice.measure].shown(MEASURES[choice.measure].value(cell)); }
-
 function quoted(token) { return element("q", { class: "token", text: visible(token ?? "") }); }
 
-function chip(token, share) {
-  const node = element("span", { class: "chip" }, element("span", { class: "token", text: visible(token), title: visible(token) }));
-  if (typeof share === "number") node.append(element("span", { class: "faint", text: plain(share) }));
-  return node;
+function chips(pairs) {
+  return pairs.length ? pairs.map(([token, share]) => element("span", { class: "chip" },
+    element("span", { class: "token", text: visible(token), title: visible(token) }),
+    element("span", { class: "faint", text: share === undefined ? "" : plain(share) }))) : [DASH];
 }
 
-function pieces(nodes) { return nodes.length ? nodes : [DASH]; }
-
+/** Text with escapes for what would be invisible or turn the line around: control, zero-width and direction signs. */
 function printable(text) {
-  const control = (sign) => (sign === "\u007f" ? "\u2421" : String.fromCharCode(0x2400 + sign.charCodeAt(0)));
-  return String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, control);
+  const escape = (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, escape);
 }
 
 /** A token as something to see: line ends, tabs and lone spaces get signs of their own. */
@@ -415,7 +415,6 @@ function visible(token) {
 }
 
 function number(value) { return typeof value === "number" && Number.isFinite(value) ? value : 0; }
-
 function negated(value) { return typeof value === "number" ? -value : value; }
 
 function plain(value) {
