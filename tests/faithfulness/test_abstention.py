@@ -5,7 +5,8 @@ import torch
 
 from tests.faithfulness.helpers import explained
 from tl_nla.errors import InputError
-from tl_nla.faithfulness.abstention import abstain, clause_confidences
+from tl_nla.faithfulness.abstention import abstain, clause_confidences, withhold
+from tl_nla.faithfulness.claims import score_claims
 from tl_nla.nla import Generation
 from tl_nla.nla.generation import Responses
 from tl_nla.storyworld.tokenizer import build_tokenizer
@@ -44,3 +45,22 @@ def test_nothing_is_lost_at_threshold_zero():
 def test_threshold_is_a_probability():
     with pytest.raises(InputError, match="between 0 and 1"):
         abstain([], 2.0)
+
+
+def test_unsure_names_become_questions_and_claim_nothing():
+    texts, truths, _, _ = explained(6)
+    text = 'Recent words: " at the park". Next: surely ".". This is about Tom. Tom is at the farm. Tom feels sad.'
+    said = withhold(generated([text], [(" farm", 0.3)]), TOKENIZER, 0.5)
+    assert said == [text.replace("farm", "Where")]
+    everything = withhold(generated(texts, []), TOKENIZER, 1.0)
+    assert {claim.claim.type for claim in score_claims(everything, truths)} <= {"recent", "next"}
+    assert withhold(generated(texts, []), TOKENIZER, 0.5) == texts
+
+
+def test_a_repeated_guess_stays_a_guess():
+    text = "Tom is at the farm. The farm is red."
+    case = generated([text], [])
+    first = TOKENIZER.encode(" farm", add_special_tokens=False)[0]
+    place = (case.ids[0] == first).nonzero()[0, 0]
+    case.logprobs[0, place] = math.log(0.1)
+    assert withhold(case, TOKENIZER, 0.5) == ["Tom is at the Where. The Where is red."]

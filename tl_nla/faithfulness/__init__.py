@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tl_nla.faithfulness.abstention import SureClause, abstain, clause_confidences
+from tl_nla.faithfulness.abstention import SureClause, abstain, clause_confidences, sure_tokens, withhold
 from tl_nla.faithfulness.causal import CausalEffect, causal_effects, claim_directions, claimed_tokens, outputs_after
 from tl_nla.faithfulness.claims import (
     Guess,
@@ -11,6 +11,7 @@ from tl_nla.faithfulness.claims import (
     by_distance,
     by_type,
     distance_buckets,
+    made_claims,
     precision_by,
     recall_by,
     score_claims,
@@ -38,10 +39,10 @@ __all__ = [  # noqa: RUF022
     "Rate", "Retention", "ScoredClaim", "Scorer", "Steganographer", "SureClause", "Suspect", "TokenMarginal", "abstain",
     "agreement", "auc", "by_distance", "by_type", "canonical", "causal_effects", "claim_directions", "claimed_tokens",
     "clause_confidences", "cross_errors", "cross_reconstructor_gap", "deletions", "detect", "distance_buckets",
-    "edit_effects", "fve_matrix", "join_clauses", "judge_explanations", "judge_quotes", "judge_world",
+    "edit_effects", "fve_matrix", "join_clauses", "judge_explanations", "judge_quotes", "judge_world", "made_claims",
     "mean_effects", "measure_retention", "order_curves", "outputs_after", "paraphrase", "position_matched_excess",
     "precision_by", "prefix_curve", "recall_by", "reworded_by", "score_claims", "score_guesses", "split_clauses",
-    "substitutions", "token_losses", "token_marginals", "training_mean",
+    "substitutions", "sure_tokens", "token_losses", "token_marginals", "training_mean", "withhold",
 ]  # fmt: skip
 
 

@@ -1,17 +1,37 @@
-"""Abstention: clauses that the verbalizer itself was unsure of are left out.
+"""Abstention: what the verbalizer itself was unsure of is left out or asked for instead.
 
-Needs no training: the log-probabilities come with the words. What it costs in FVE and gains in claim precision is
-measured, not promised (``tl-nla evaluate faithfulness``).
+Needs no training of the verbalizer: the log-probabilities come with the words. A verbalizer's probabilities can be
+right where its greedy words are not, since greedy decoding names the best of many poor guesses as if it were known.
+What abstaining costs in FVE and gains in claim precision is measured (``docs/results/faithfulness.md``).
 """
 
 import math
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.clauses import join_clauses, split_clauses
 from tl_nla.nla import Generation
+from tl_nla.storyworld.lexicon import SLOTS
+
+_ASKED = {
+    "A": "Who", "B": "Who", "place": "Where", "container": "Where", "object": "What", "colour": "Which",
+    "feeling": "How", "animal": "What", "food": "What", "weather": "How", "time": "When",
+}  # fmt: skip
+QUESTION_WORDS: dict[str, str] = {word: _ASKED[slot] for slot, words in SLOTS.items() for word in words}
+"""Words of the embedded world that name something, with the question word that stands for their kind."""
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class SureToken:
+    """A generated token: where it stands in the explanation, and the probability with which it was decoded."""
+
+    start: int
+    end: int
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -21,7 +41,7 @@ class SureClause:
     Attributes:
         text: the clause.
         kind: its claim type.
-        confidence: the smallest probability among its tokens as they were decoded; 1 without tokens.
+        confidence: the smallest probability among its tokens; 1 without tokens.
     """
 
     text: str
@@ -29,8 +49,8 @@ class SureClause:
     confidence: float
 
 
-def clause_confidences(generation: Generation, tokenizer: Any) -> list[list[SureClause]]:
-    """How sure the verbalizer was of each clause of each explanation.
+def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]:
+    """The tokens of each explanation with their probabilities.
 
     Args:
         generation: greedy words with their log-probabilities.
@@ -40,16 +60,25 @@ def clause_confidences(generation: Generation, tokenizer: Any) -> list[list[Sure
     for row, text in enumerate(generation.texts):
         ids = generation.ids[row][generation.mask[row]].tolist()
         logprobs = generation.logprobs[row][generation.mask[row]].tolist()
-        ends = [len(tokenizer.decode(ids[: place + 1])) for place in range(len(ids))]
         offset = max(0, tokenizer.decode(ids).find(text))
-        clauses = []
-        for clause in split_clauses(text):
-            first, last = clause.start + offset, clause.end + offset
-            tokens = zip(logprobs, [0, *ends], ends, strict=False)
-            inside = [logprob for logprob, start, end in tokens if end > first and start < last]
-            clauses.append(SureClause(clause.text, clause.kind, math.exp(min(inside, default=0.0))))
-        rows.append(clauses)
+        ends = [len(tokenizer.decode(ids[: place + 1])) - offset for place in range(len(ids))]
+        tokens = zip([-offset, *ends], ends, logprobs, strict=False)
+        inside = [SureToken(start, end, math.exp(lp)) for start, end, lp in tokens if end > 0 and start < len(text)]
+        rows.append(inside)
     return rows
+
+
+def clause_confidences(generation: Generation, tokenizer: Any) -> list[list[SureClause]]:
+    """How sure the verbalizer was of each clause of each explanation; arguments as :func:`sure_tokens`."""
+    rows = []
+    for text, tokens in zip(generation.texts, sure_tokens(generation, tokenizer), strict=True):
+        clauses = split_clauses(text)
+        rows.append([SureClause(c.text, c.kind, _least(tokens, c.start, c.end)) for c in clauses])
+    return rows
+
+
+def _least(tokens: Sequence[SureToken], start: int, end: int) -> float:
+    return min((token.probability for token in tokens if token.end > start and token.start < end), default=1.0)
 
 
 def abstain(
@@ -62,6 +91,41 @@ def abstain(
         threshold: clauses below this confidence are left out, in [0, 1].
         keep: claim types that are never left out.
     """
+    _check(threshold)
+    return [join_clauses([c.text for c in own if c.confidence >= threshold or c.kind in keep]) for own in clauses]
+
+
+def withhold(
+    generation: Generation, tokenizer: Any, threshold: float, questions: Mapping[str, str] = QUESTION_WORDS
+) -> list[str]:
+    """Explanations in which every naming word that the verbalizer was unsure of became a question word.
+
+    ``Tom is at the farm.`` with an unsure ``farm`` becomes ``Tom is at the Where.``: that Tom is at some place is still
+    said, which place no longer. A word counts as unsure wherever it stands once its first mention was: repeating a guess
+    makes the verbalizer certain of it, not right. Question words are no claims (see ``faithfulness.claims``).
+
+    Args:
+        generation: greedy words with their log-probabilities.
+        tokenizer: the verbalizer's.
+        threshold: words below this probability are withheld, in [0, 1].
+        questions: naming words with the word that stands for their kind.
+    """
+    _check(threshold)
+    texts = []
+    for text, tokens in zip(generation.texts, sure_tokens(generation, tokenizer), strict=True):
+        parts, place = [], 0
+        first: dict[str, float] = {}
+        for found in _WORD.finditer(text):
+            word = found.group()
+            sure = min(_least(tokens, found.start(), found.end()), first.get(word, 1.0))
+            first.setdefault(word, sure)
+            if word in questions and sure < threshold:
+                parts += [text[place : found.start()], questions[word]]
+                place = found.end()
+        texts.append("".join([*parts, text[place:]]))
+    return texts
+
+
+def _check(threshold: float) -> None:
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold is {threshold}; allowed: a probability between 0 and 1")
-    return [join_clauses([c.text for c in own if c.confidence >= threshold or c.kind in keep]) for own in clauses]
