@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tl_nla.data import (
     Document,
     ExplainedStates,
+    Grounding,
     explain_states,
     jsonl_documents,
     split_documents,
@@ -25,6 +26,9 @@ from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.sites import Site
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
+from tl_nla.storyworld.tiny import embedded_grounding
+
+_EMBEDDED_SITE = "blocks.2.hook_resid_post"
 
 
 class StateExplanations(Dataset[tuple[Tensor, str]]):
@@ -59,12 +63,14 @@ class ActivationDataModule(L.LightningDataModule):
         batch_size: rows a batch.
         heldout: share of documents held out.
         seed: of the world's stories, the drawn positions and the order of rows.
+        grounding: probes of the site that tell which facts explanations may say; for ``"tiny"`` at the embedded NLA's
+            site the embedded ones unless others are given.
     """
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         source: str | Sequence[Document] = "world", documents: int = 8000, positions_per_document: int = 5,
-        batch_size: int = 64, heldout: float = 0.1, seed: int = 0,
+        batch_size: int = 64, heldout: float = 0.1, seed: int = 0, grounding: Grounding | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if seed == HELD_OUT_SEED:
@@ -74,7 +80,7 @@ class ActivationDataModule(L.LightningDataModule):
         self._target = (model, tokenizer)
         self.site, self.source, self.documents = Site.parse(site), source, documents
         self.positions_per_document, self.batch_size = positions_per_document, batch_size
-        self.heldout, self.seed = heldout, seed
+        self.heldout, self.seed, self.grounding = heldout, seed, grounding
         self.train_states: ExplainedStates | None = None
         self.heldout_states: ExplainedStates | None = None
 
@@ -86,9 +92,14 @@ class ActivationDataModule(L.LightningDataModule):
         train, held = split_documents(self.load_documents(), self.heldout)
         if not train or not held:
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
-        read = {"positions_per_document": self.positions_per_document, "seed": self.seed}
+        read = {"positions_per_document": self.positions_per_document, "seed": self.seed, "grounding": self._probes()}
         self.train_states = explain_states(model, tokenizer, train, str(self.site), **read)
         self.heldout_states = explain_states(model, tokenizer, held, str(self.site), **read)
+
+    def _probes(self) -> Grounding | None:
+        if self.grounding is None and self._target[0] == "tiny" and str(self.site) == _EMBEDDED_SITE:
+            return embedded_grounding()
+        return self.grounding
 
     def load_target(self) -> tuple[Any, Any]:
         """The TransformerLens model and its tokenizer."""

@@ -10,10 +10,12 @@ import torch
 from lightning_modules.activations import ActivationDataModule
 from lightning_modules.target import train_target
 from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
+from tl_nla.data import Grounding, explain_states, fit_grounding, world_documents
 from tl_nla.evaluation.nla_rows import NLARows, load_rows, save_rows, score_nla
 from tl_nla.evaluation.nla_suite import STORED_ROWS, held_out_states, training_states
 from tl_nla.nla import NLA, Reconstructor
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
+from tl_nla.storyworld.tiny import GROUNDING_FILE
 from tl_nla.storyworld.tokenizer import save_tokenizer
 from tl_nla.targets import Target, boot_target, fresh_nla
 
@@ -38,8 +40,8 @@ class RebuildConfig:
     target_steps: int = 1300
     documents: int = 6000
     positions: int = 6
-    reconstructor_steps: int = 1500
-    verbalizer_steps: int = 1500
+    reconstructor_steps: int = 2000
+    verbalizer_steps: int = 2000
     layer: int = 2
     learning_rate: float = 2e-3
 
@@ -58,7 +60,9 @@ def load_rebuilt(folder: Path) -> Target:
     return boot_target(str(folder), folder, load_causal_lm(folder, torch.float32), load_tokenizer(folder))
 
 
-def warm_start_nla(target_folder: Path, data: ActivationDataModule, config: RebuildConfig, seed: int, **trainer: Any) -> NLA:
+def warm_start_nla(
+    target_folder: Path, data: ActivationDataModule, config: RebuildConfig, seed: int, **trainer: Any
+) -> NLA:
     """Warm-start a pair on captured states.
 
     Args:
@@ -94,7 +98,7 @@ def rebuild_nla(folder: Path, config: RebuildConfig, seed: int, **trainer: Any) 
         trainer: further arguments of ``lightning.Trainer``.
     """
     target = load_rebuilt(folder / "target")
-    data = capture(target, config, seed)
+    data = capture(target, config, seed, ground(target, folder, config))
     nla = warm_start_nla(folder / "target", data, config, seed, **trainer)
     nla.mean = data.mean
     if seed == 0:
@@ -136,11 +140,22 @@ def run_steps(module: L.LightningModule, data: Any, steps: int, seed: int, **tra
     L.Trainer(**{**settings, **trainer}).fit(module, datamodule=data)
 
 
-def capture(target: Target, config: RebuildConfig, seed: int) -> ActivationDataModule:
+def ground(target: Target, folder: Path, config: RebuildConfig) -> Grounding:
+    """The probes in ``folder``; fitted on training states and stored there when they are missing."""
+    path = folder / GROUNDING_FILE
+    if not path.is_file():
+        point = f"blocks.{config.layer}.hook_resid_post"
+        documents = world_documents(config.documents, 0)
+        states = explain_states(target.model, target.tokenizer, documents, point, config.positions)
+        fit_grounding(states.acts, [truth.facts for truth in states.truths], point).save(path)
+    return Grounding.load(path)
+
+
+def capture(target: Target, config: RebuildConfig, seed: int, grounding: Grounding) -> ActivationDataModule:
     """States of training stories with their explanations."""
     data = ActivationDataModule(
         target.model, target.tokenizer, f"blocks.{config.layer}.hook_resid_post", "world", config.documents,
-        config.positions, seed=seed,
+        config.positions, seed=seed, grounding=grounding,
     )  # fmt: skip
     data.setup()
     return data

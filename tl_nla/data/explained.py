@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.data.documents import Document
+from tl_nla.data.grounding import Grounding
 from tl_nla.errors import InputError
 from tl_nla.hooks import tap
 from tl_nla.storyworld.claims import Truth
@@ -18,6 +19,8 @@ from tl_nla.storyworld.parser import Parse, facts_at, parse
 
 RECENT_TOKENS = 6
 _GUESSES, _GUESS_FLOOR = 3, 0.1
+_END = "the end"
+"""How an explanation calls the end token, whose own name would end the explanation."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def explain_states(
     min_position: int = 1,
     seed: int = 0,
     batch_size: int = 64,
+    grounding: Grounding | None = None,
 ) -> ExplainedStates:
     """Read states of documents at one hook point and write their explanations.
 
@@ -66,6 +70,8 @@ def explain_states(
         min_position: first position that may be drawn (the begin token is 0).
         seed: of the draw.
         batch_size: documents a forward pass.
+        grounding: probes of this hook point; facts that they do not find in a state are left out of its explanation
+            (they stay in its truth). ``None`` says every fact.
 
     Returns:
         The rows. Explanations depend on the text up to the position and on the model's prediction there only.
@@ -85,13 +91,14 @@ def explain_states(
         states, logits = _forward(model, tokenizer, [encoded[row] for row in batch], point)
         for place, row in enumerate(batch):
             picked = torch.tensor(chosen[row], dtype=torch.long, device=states.device)
+            acts = states[place, picked].float().cpu()
             guesses = _guesses(tokenizer, logits[place, picked])
             parsed = parse(documents[row].text)
-            texts = _truths(tokenizer, encoded[row], chosen[row], guesses, parsed)
-            rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], states[place, picked], texts, strict=True)]
+            texts = _truths(tokenizer, encoded[row], chosen[row], guesses, parsed, acts, grounding)
+            rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], acts, texts, strict=True)]
     flat = [(row, *entry) for row in sorted(rows) for entry in rows[row]]
     return ExplainedStates(
-        acts=torch.stack([entry[2] for entry in flat]).float().cpu(),
+        acts=torch.stack([entry[2] for entry in flat]),
         explanations=[entry[3] for entry in flat],
         truths=[entry[4] for entry in flat],
         contexts=[entry[5] for entry in flat],
@@ -131,22 +138,30 @@ def _guesses(tokenizer: Any, logits: Float[Tensor, "n vocab"]) -> list[list[tupl
     top = logits.float().softmax(-1).topk(_GUESSES)
     listed = []
     for values, ids in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-        pairs = [(tokenizer.decode([i]), p) for p, i in zip(values, ids, strict=True)]
+        named = [(_named(tokenizer, i), p) for p, i in zip(values, ids, strict=True)]
+        pairs = [(word, p) for word, p in named if word]
         listed.append(pairs[:1] + [pair for pair in pairs[1:] if pair[1] >= _GUESS_FLOOR])
     return listed
 
 
+def _named(tokenizer: Any, token: int) -> str:
+    if token == tokenizer.eos_token_id:
+        return _END
+    return "" if token in tokenizer.all_special_ids else str(tokenizer.decode([token]))
+
+
 def _truths(
-    tokenizer: Any, ids: list[int], positions: list[int], guesses: list[list[tuple[str, float]]], parsed: Parse
-) -> list[tuple[str, Truth, str]]:
+    tokenizer: Any, ids: list[int], positions: list[int], guesses: list[list[tuple[str, float]]], parsed: Parse,
+    acts: Tensor, grounding: Grounding | None,
+) -> list[tuple[str, Truth, str]]:  # fmt: skip
     first = 0 if tokenizer.bos_token_id is None else 1
+    facts = [facts_at(parsed, len(tokenizer.decode(ids[first : position + 1]))) for position in positions]
+    held = [None] * len(facts) if grounding is None else grounding.held(acts, facts)
     written = []
-    for position, guessed in zip(positions, guesses, strict=True):
-        read_so_far = tokenizer.decode(ids[first : position + 1])
+    for position, guessed, known, kinds in zip(positions, guesses, facts, held, strict=True):
         recent = tokenizer.decode(ids[max(first, position + 1 - RECENT_TOKENS) : position + 1])
-        facts = facts_at(parsed, len(read_so_far))
-        text = write_explanation(facts, recent, guessed)
+        text = write_explanation(known, recent, guessed, kinds)
         length = len(tokenizer.encode(text, add_special_tokens=False))
         context = tokenizer.decode(ids[max(first, position + 1 - length) : position + 1])
-        written.append((text, Truth(facts, recent, tuple(word for word, _ in guessed)), context))
+        written.append((text, Truth(known, recent, tuple(word for word, _ in guessed)), context))
     return written

@@ -18,6 +18,7 @@ from tl_nla.evaluation.probe import fit_probe
 from tl_nla.metrics import cosine, normalise, squared_deviations, squared_errors
 from tl_nla.nla import NLA
 from tl_nla.storyworld.claims import CLAIM_TYPES, Truth, count_claims
+from tl_nla.storyworld.explanations import fact_answers
 
 CONSTANT_TEXT = 'Recent words: " went to the park. Tom". Next: likely " was". This is about Tom. Tom is at the park.'
 MAX_NEW_TOKENS = 110
@@ -165,18 +166,11 @@ def known_answers(truths: Sequence[Truth]) -> Mapping[str, list[str | None]]:
     """The one answer of each claim type that a probe is asked for, ``None`` where nothing is known."""
     answers: dict[str, list[str | None]] = {kind: [] for kind in CLAIM_TYPES}
     for truth in truths:
-        facts = truth.facts
-        person = facts.person or ""
-        held = facts.held_by(person)
+        facts = fact_answers(truth.facts)
         words = truth.recent.split()
-        answers["recent"].append(words[-1] if words else None)
-        answers["next"].append(truth.guesses[0] if truth.guesses else None)
-        answers["who"].append(facts.person)
-        answers["where"].append(facts.at.get(person))
-        answers["what"].append(held[-1] if held else None)
-        answers["feeling"].append(facts.feels.get(person))
-        answers["colour"].append(facts.colour.get(facts.object or ""))
-        answers["inside"].append(facts.inside.get(facts.object or ""))
+        last = {"recent": words[-1] if words else None, "next": truth.guesses[0] if truth.guesses else None}
+        for kind in CLAIM_TYPES:
+            answers[kind].append(last[kind] if kind in last else facts[kind])
     return answers
 
 

@@ -14,6 +14,7 @@ from tl_nla.evaluation.nla_rows import NLARows, load_rows, score_nla
 from tl_nla.evaluation.results import Results, Row
 from tl_nla.storyworld.claims import CLAIM_TYPES
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
+from tl_nla.storyworld.tiny import embedded_grounding
 
 HELD_DOCUMENTS, HELD_POSITIONS, MIN_POSITION = 150, 6, 5
 STORED_ROWS = Path(__file__).parent.parent / "storyworld" / "weights" / "nla_rows.safetensors"
@@ -26,6 +27,8 @@ DEFINITION = {
     "intervals": "95%, bootstrap over documents and seeds",
     "cat": "the last tokens of the raw text, as many as the gold explanation has, read by a reconstructor with the same "
     "start, rows, steps and learning rate",
+    "gold": "recent words, the model's own prediction, and the facts of the text so far that linear probes find in the state "
+    "with probability >= .3 (the same rule that wrote the training texts)",
     "probe": "multinomial logistic regression from the state, asked where the fact is known; claim_precision is its "
     "accuracy",
     "shuffled": "each explanation paired with a state of another document",
@@ -35,12 +38,13 @@ DEFINITION = {
 def held_out_states(model: object, tokenizer: object, point: str) -> ExplainedStates:
     """The states every arm of the suite is scored on."""
     documents = world_documents(HELD_DOCUMENTS, HELD_OUT_SEED)
-    return explain_states(model, tokenizer, documents, point, HELD_POSITIONS, MIN_POSITION, seed=0)
+    grounding = embedded_grounding()
+    return explain_states(model, tokenizer, documents, point, HELD_POSITIONS, MIN_POSITION, 0, grounding=grounding)
 
 
 def training_states(model: object, tokenizer: object, point: str) -> ExplainedStates:
     """A sample of the training states, for the mean and the probes."""
-    return explain_states(model, tokenizer, world_documents(1500, 0), point, 6, 1, seed=0)
+    return explain_states(model, tokenizer, world_documents(3000, 0), point, 6, 1, seed=0)
 
 
 def evaluate(model: str = "tiny") -> Results:

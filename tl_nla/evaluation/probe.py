@@ -38,7 +38,7 @@ class Probe:
         return [self.classes[index] for index in self.probabilities(acts).argmax(-1).tolist()]
 
 
-def fit_probe(acts: Float[Tensor, "n d_model"], answers: Sequence[str], decay: float = 1e-3, steps: int = 60) -> Probe:
+def fit_probe(acts: Float[Tensor, "n d_model"], answers: Sequence[str], decay: float = 1e-6, steps: int = 100) -> Probe:
     """Fit a probe by L-BFGS, deterministic.
 
     Args:

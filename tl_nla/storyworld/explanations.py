@@ -5,7 +5,7 @@ the prediction from the model's logits there. These texts are the warm start of 
 reconstructor; :mod:`tl_nla.storyworld.claims` takes them apart again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from tl_nla.storyworld.facts import Facts
 
@@ -19,43 +19,69 @@ def certainty(probability: float) -> str:
     return "likely" if probability > LIKELY else "perhaps"
 
 
-def fact_sentences(facts: Facts) -> list[str]:
-    """What is known about the person and the object named last, one claim a sentence."""
-    said = []
+def fact_answers(facts: Facts) -> dict[str, str | None]:
+    """What can be asked about the person and the object named last, by kind; ``None`` where nothing was told.
+
+    The kinds are ``who``, ``where``, ``what`` (the person has), ``feeling``, ``colour``, ``holder`` (who else has the
+    object) and ``inside``.
+    """
     person, thing = facts.person, facts.object
-    if person is not None:
-        said.append(f"This is about {person}.")
-        if person in facts.at:
-            said.append(f"{person} is at the {facts.at[person]}.")
-        held = facts.held_by(person)
-        if held:
-            said.append(f"{person} has the {held[-1]}.")
-            thing = thing if thing is not None else held[-1]
-        if person in facts.feels:
-            said.append(f"{person} feels {facts.feels[person]}.")
-    if thing is not None:
-        if thing in facts.colour:
-            said.append(f"The {thing} is {facts.colour[thing]}.")
-        if facts.holder.get(thing, person) != person:
-            said.append(f"{facts.holder[thing]} has the {thing}.")
-        if thing in facts.inside:
-            said.append(f"The {thing} is in the {facts.inside[thing]}.")
-    return said
+    held = [] if person is None else facts.held_by(person)
+    thing = thing if thing is not None or not held else held[-1]
+    holder = facts.holder.get(thing or "")
+    return {
+        "who": person,
+        "where": facts.at.get(person or ""),
+        "what": held[-1] if held else None,
+        "feeling": facts.feels.get(person or ""),
+        "colour": facts.colour.get(thing or ""),
+        "holder": None if holder == person else holder,
+        "inside": facts.inside.get(thing or ""),
+    }
 
 
-def write_explanation(facts: Facts, recent: str, guesses: Sequence[tuple[str, float]]) -> str:
+def fact_sentences(facts: Facts, held: Container[str] | None = None) -> list[str]:
+    """What is known about the person and the object named last, one claim a sentence.
+
+    Args:
+        facts: the truth.
+        held: kinds of :func:`fact_answers` that are said; all when ``None``.
+    """
+    person, thing = facts.person, facts.object
+    answers = fact_answers(facts)
+    thing = thing if thing is not None else answers["what"]
+    forms = {
+        "who": "This is about {0}.",
+        "where": f"{person} is at the {{0}}.",
+        "what": f"{person} has the {{0}}.",
+        "feeling": f"{person} feels {{0}}.",
+        "colour": f"The {thing} is {{0}}.",
+        "holder": f"{{0}} has the {thing}.",
+        "inside": f"The {thing} is in the {{0}}.",
+    }
+    return [
+        form.format(answers[kind])
+        for kind, form in forms.items()
+        if answers[kind] is not None and (held is None or kind in held)
+    ]
+
+
+def write_explanation(
+    facts: Facts, recent: str, guesses: Sequence[tuple[str, float]], held: Container[str] | None = None
+) -> str:
     """One explanation of the state after a token.
 
     Args:
         facts: the truth up to and including the token.
         recent: the last few tokens as text, the explained one last.
         guesses: the model's best next tokens with their probabilities, best first.
+        held: kinds of facts that are said; all when ``None``.
 
     Returns:
-        The explanation, about 45 tokens of the embedded tokenizer.
+        The explanation, 25 to 60 tokens of the embedded tokenizer.
     """
     parts = [f'Recent words: "{recent}".']
     if guesses:
         words = " or ".join(f'"{word}"' for word, _ in guesses)
         parts.append(f"Next: {certainty(guesses[0][1])} {words}.")
-    return " ".join(parts + fact_sentences(facts))
+    return " ".join(parts + fact_sentences(facts, held))

@@ -12,6 +12,7 @@ from tl_nla.nla import NLA
 from tl_nla.targets import TINY, load_target
 
 WEIGHTS = Path(__file__).parent / "weights"
+GROUNDING_FILE = "grounding.safetensors"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ class Tiny:
         from tl_nla.oracle import DiffOracle
 
         return DiffOracle.from_pretrained(folder)
+
+
+def embedded_grounding() -> Any:
+    """The probes that tell which facts the embedded target's states hold (:class:`tl_nla.data.Grounding`).
+
+    Raises:
+        InputError: when they are not part of this installation.
+    """
+    from tl_nla.data.grounding import Grounding
+
+    return Grounding.load(WEIGHTS / GROUNDING_FILE)
 
 
 def load_tiny() -> Tiny:
