@@ -28,8 +28,14 @@ METRICS = (
     *("recall_at_4/suppresses", "recall_at_3/sources_distant", "auc/skip_flip", "spearman/strength"),
     *("precision/nothing", "unchanged_rate", "antisymmetry", "kl_recovered", "success", "validity", "facts_kept"),
     *("retention", "auc/steganographer", "tokens_to_fve_0.8"),
+    *("claim_retention", "deletion_loss", "substitution_loss", "causal_effect", "order_optimality"),
+    *("cross_reconstructor_gap", "excess_marginal_fve", "false_alarms", "legibility"),
 )
-TYPED_METRICS = ("claim_precision", "claim_recall")  # also as claim_precision/TYPE
+TYPED_METRICS = (  # also as claim_precision/TYPE, retention/PERTURBATION, auc/steganographer/DETECTOR, ...
+    *("claim_precision", "claim_recall", "retention", "claim_retention", "auc/steganographer", "deletion_loss"),
+    *("substitution_loss", "causal_effect", "order_optimality", "cross_reconstructor_gap", "excess_marginal_fve"),
+    *("false_alarms", "fve"),
+)
 SPLITS = ("heldout", "heldout_heads", "train")
 
 
@@ -63,7 +69,7 @@ class Row:
         """Refuse names outside the contract and numbers that are none."""
         if self.arm not in ARMS:
             raise unknown("arm", self.arm, ARMS)
-        if self.metric not in METRICS and self.metric.partition("/")[0] not in TYPED_METRICS:
+        if self.metric not in METRICS and not self.metric.startswith(tuple(f"{name}/" for name in TYPED_METRICS)):
             raise unknown("metric", self.metric, METRICS)
         if self.split not in SPLITS:
             raise unknown("split", self.split, SPLITS)
