@@ -16,6 +16,8 @@ from tl_nla.nla.prompts import (
     refuse_injection_char,
 )
 from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
+from tl_nla.nla.reference import FrozenReference, LoraSettings, add_lora
+from tl_nla.nla.rollouts import BuiltInBackend, RolloutBackend, RolloutConfig
 from tl_nla.nla.verbalizer import Generation, Verbalizer
 
 __all__ = [
@@ -24,13 +26,19 @@ __all__ = [
     "NLA",
     "TINY_AR_TEMPLATE",
     "TINY_AV_TEMPLATE",
+    "BuiltInBackend",
+    "FrozenReference",
     "Generation",
     "Injection",
     "InjectionConfig",
+    "LoraSettings",
     "Meta",
     "Reconstructor",
+    "RolloutBackend",
+    "RolloutConfig",
     "Verbalizer",
     "VerbalizerPrompt",
+    "add_lora",
     "build_verbalizer_prompt",
     "choose_injection_char",
     "cut_backbone",

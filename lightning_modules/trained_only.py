@@ -1,0 +1,49 @@
+"""Checkpoints that hold what is trained and nothing else."""
+
+from typing import Any
+
+import lightning as L
+
+from tl_nla.errors import InputError
+
+_COUNTS = "nla_training"
+
+
+class TrainedOnly(L.LightningModule):
+    """A module whose checkpoints leave out frozen weights, and that refuses checkpoints of another set of weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strict_loading = False
+
+    def trained_names(self) -> set[str]:
+        """Names of the parameters that are trained, tied ones once."""
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def counts(self) -> dict[str, int]:
+        """Counters that belong to the checkpoint."""
+        return {}
+
+    def set_counts(self, counts: dict[str, int]) -> None:
+        """Take over the counters of a checkpoint."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is trained, and the counters."""
+        kept = self.trained_names()
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
+        checkpoint[_COUNTS] = self.counts()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is of this training.
+
+        Raises:
+            InputError: when its weights are not exactly the trained ones of this module.
+        """
+        found, expected = checkpoint["state_dict"], self.trained_names()
+        if set(found) != expected:
+            odd = sorted(set(found) ^ expected)
+            raise InputError(
+                f"the checkpoint holds other weights than this training has: {len(odd)} names differ ({odd[0]}); "
+                "build the module with the same pair and the same lora setting"
+            )
+        self.set_counts(checkpoint.get(_COUNTS, self.counts()))

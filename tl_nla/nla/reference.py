@@ -1,0 +1,117 @@
+"""The frozen warm start that a trained verbalizer is held close to, and LoRA adapters to train instead of all weights."""
+
+import copy
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tl_nla.errors import InputError
+from tl_nla.nla.families import is_adapted
+from tl_nla.nla.lora import merge_copy
+from tl_nla.nla.pair import NLA
+from tl_nla.nla.rollouts import token_logprobs
+from tl_nla.nla.verbalizer import Verbalizer
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """A low-rank adapter (PEFT) on every linear layer of the blocks.
+
+    Attributes:
+        rank: of the adapter.
+        alpha: its strength; the update is scaled by alpha / rank, or alpha / sqrt(rank) with ``rank_stabilised``.
+        rank_stabilised: rsLoRA.
+        targets: names of the layers that get one; all linear layers but the output head by default.
+    """
+
+    rank: int = 16
+    alpha: float = 16.0
+    rank_stabilised: bool = True
+    targets: str | list[str] = "all-linear"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.alpha > 0:
+            raise InputError(f"LoRA rank is {self.rank} and alpha {self.alpha}; both must be above 0")
+
+
+def add_lora(nla: NLA, settings: LoraSettings) -> None:
+    """Freeze both parts of a pair and put fresh adapters on them; the reconstructor's head stays trainable.
+
+    An adapter that is there already is merged first, so that switching the fresh one off gives the warm start. The
+    functions of both parts are unchanged until the adapters are trained.
+
+    Raises:
+        InputError: when PEFT is not installed or no layer fits.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise InputError("LoRA training needs PEFT; install the extra: pip install 'tl-nla[lora]'") from error
+    verbalizer, reconstructor = nla.verbalizer, nla.reconstructor
+    for part, name in ((verbalizer, "model"), (reconstructor, "backbone")):
+        model = merge_copy(getattr(part, name)).requires_grad_(False)
+        config = LoraConfig(
+            r=settings.rank, lora_alpha=settings.alpha, use_rslora=settings.rank_stabilised,
+            target_modules=settings.targets if settings.targets == "all-linear" else list(settings.targets),
+        )  # fmt: skip
+        try:
+            setattr(part, name, get_peft_model(model, config))
+        except ValueError as error:
+            raise InputError(f"no adapter fits {type(model).__name__}: {' '.join(str(error).split())[:200]}") from error
+    verbalizer.injection.requires_grad_(False)
+
+
+class FrozenReference:
+    """The verbalizer as it was when this was made; no module, so that no checkpoint and no optimiser sees it.
+
+    With a PEFT model the adapter is switched off for the pass; otherwise a frozen copy is kept.
+
+    Args:
+        verbalizer: the warm start.
+    """
+
+    def __init__(self, verbalizer: Verbalizer) -> None:
+        self._live = verbalizer if is_adapted(verbalizer.model) else None
+        if self._live is not None and any(p.requires_grad for p in verbalizer.injection.parameters()):
+            raise InputError("with an adapter the injection must be frozen too, or the reference would move; see add_lora")
+        self._copy = None if self._live is not None else frozen_copy(verbalizer)
+
+    def to(self, device: torch.device) -> "FrozenReference":
+        """Move the copy, if there is one."""
+        if self._copy is not None:
+            self._copy.to(device)
+        return self
+
+    @torch.no_grad()
+    def logprobs(
+        self, acts: Float[Tensor, "n d_model"], ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"],
+        temperature: float = 1.0,
+    ) -> Float[Tensor, "n pos"]:  # fmt: skip
+        """As :func:`tl_nla.nla.rollouts.token_logprobs`, under the warm start and without gradient."""
+        verbalizer = self._copy if self._copy is not None else self._live
+        model: Any = verbalizer.model  # type: ignore[union-attr]
+        with nullcontext() if self._copy is not None else model.disable_adapter():
+            return token_logprobs(verbalizer, acts, ids, mask, temperature)  # type: ignore[arg-type]
+
+
+def frozen_copy(verbalizer: Verbalizer) -> Verbalizer:
+    """A copy in evaluation mode whose parameters need no gradient; the tokenizer is shared."""
+    shared = {id(verbalizer.tokenizer): verbalizer.tokenizer}
+    return copy.deepcopy(verbalizer, shared).eval().requires_grad_(False)
+
+
+def float32_masters(modules: Iterable[nn.Module]) -> None:
+    """Keep every trainable parameter in float32.
+
+    A bfloat16 weight cannot take up an update below 1/256 of its size: most weights would never move at the learning
+    rates of this training. Compute in bfloat16 with the Trainer's ``precision="bf16-mixed"``.
+    """
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.requires_grad and parameter.dtype != torch.float32:
+                parameter.data = parameter.data.float()

@@ -1,0 +1,158 @@
+"""Rollouts: several explanations of each activation, sampled at once, with their log-probabilities.
+
+The prompt of an activation is computed once for its whole group, all prompts times the group go through the model in
+one batch, finished rows leave it (:mod:`tl_nla.nla.generation`). Where sampling happens is behind
+:class:`RolloutBackend`, so that an external server can take its place.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_nla.errors import InputError
+from tl_nla.nla.prompts import CLOSE, OPEN
+from tl_nla.nla.verbalizer import Generation, Verbalizer
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How explanations are sampled.
+
+    Attributes:
+        group: explanations an activation.
+        max_new_tokens: cap of a response, tags included; a row that reaches it has failed.
+        temperature: of sampling, and of the policy whose log-probabilities are given.
+        batch_size: responses sampled at once; all when ``None``.
+
+    Raises:
+        InputError: for a group below 2, a cap below 1 or a temperature that is not above 0.
+    """
+
+    group: int = 8
+    max_new_tokens: int = 150
+    temperature: float = 1.0
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.group < 2:
+            raise InputError(f"group is {self.group}; advantages compare explanations of one activation: at least 2")
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {self.max_new_tokens}; at least 1 is needed")
+        if not self.temperature > 0:
+            raise InputError(f"temperature is {self.temperature}; rollouts are sampled: above 0, usually 1")
+        if self.batch_size is not None and self.batch_size < self.group:
+            raise InputError(f"batch_size is {self.batch_size}; a group of {self.group} is sampled at once, or None")
+
+
+@runtime_checkable
+class RolloutBackend(Protocol):
+    """Samples explanations.
+
+    An implementation on an external server sends :meth:`Verbalizer.prompt_embeddings` and must return the sampled ids
+    themselves with the log-probabilities of the sampling pass; the training pass measures how far its own are off.
+    """
+
+    exact: bool
+    """Whether the log-probabilities are those of the trained model to rounding, so that no scoring pass is needed."""
+
+    def sample(
+        self, verbalizer: Verbalizer, acts: Float[Tensor, "n d_model"], config: RolloutConfig,
+        generator: torch.Generator | None = None,
+    ) -> Generation:  # fmt: skip
+        """``config.group`` explanations of each activation, those of one activation side by side."""
+        ...
+
+
+class BuiltInBackend:
+    """Samples with the verbalizer itself; the log-probabilities of the sampling pass are exact."""
+
+    exact = True
+
+    def sample(
+        self, verbalizer: Verbalizer, acts: Float[Tensor, "n d_model"], config: RolloutConfig,
+        generator: torch.Generator | None = None,
+    ) -> Generation:  # fmt: skip
+        """See :class:`RolloutBackend`; in evaluation mode and without gradient."""
+        return verbalizer.generate(
+            acts, config.max_new_tokens, config.temperature, generator,
+            config.batch_size or len(acts) * config.group, samples=config.group,
+        )  # fmt: skip
+
+
+def token_logprobs(
+    verbalizer: Verbalizer, acts: Float[Tensor, "n d_model"], ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"],
+    temperature: float = 1.0,
+) -> Float[Tensor, "n pos"]:  # fmt: skip
+    """Log-probability in nats of given response tokens, teacher forced, with gradient; zero where the mask is false.
+
+    Args:
+        verbalizer: the policy, or its frozen warm start.
+        acts: one activation a row.
+        ids: response tokens, right-padded.
+        mask: true where a token is real.
+        temperature: of the policy.
+    """
+    logits = verbalizer(acts, ids, mask).float() / temperature
+    chosen = torch.log_softmax(logits, -1).gather(-1, ids.to(logits.device)[..., None])[..., 0]
+    return torch.where(mask.to(chosen.device), chosen, torch.zeros_like(chosen))
+
+
+def draw_budgets(
+    groups: int, group: int, low: int, high: int, generator: torch.Generator | None = None
+) -> Int[Tensor, " n"]:
+    """A random token budget for each group, uniform between ``low`` and ``high`` inclusive, repeated for its rows.
+
+    Raises:
+        InputError: when there is no number between the two, or a budget below 1.
+    """
+    if not 1 <= low <= high:
+        raise InputError(f"budgets run from {low} to {high}; give 1 or more, the smaller one first")
+    return torch.randint(low, high + 1, (groups,), generator=generator).repeat_interleave(group)
+
+
+def opening_lengths(tokenizer: object, ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]) -> Int[Tensor, " n"]:
+    """How many tokens of each response stand up to and including the open tag; 0 where it never opens."""
+    lengths = []
+    for row, real in zip(ids.cpu(), mask.cpu(), strict=True):
+        kept = row[real].tolist()
+        found = 0
+        if OPEN in tokenizer.decode(kept):  # type: ignore[attr-defined]
+            found = next(n for n in range(1, len(kept) + 1) if OPEN in tokenizer.decode(kept[:n]))  # type: ignore[attr-defined]
+        lengths.append(found)
+    return torch.tensor(lengths)
+
+
+def cut_explanations(
+    tokenizer: object, generation: Generation, budgets: Int[Tensor, " n"]
+) -> tuple[list[str], Bool[Tensor, "n pos"]]:
+    """Each explanation cut to the first tokens of its budget, and which response tokens that text was read from.
+
+    Args:
+        tokenizer: the verbalizer's.
+        generation: responses; a row that was not extracted gives the empty text and keeps all its tokens, since all of
+            them are to blame.
+        budgets: tokens of the explanation that are kept, tags not counted.
+
+    Returns:
+        The texts, stripped, and a mask over the response tokens: the open tag and the kept tokens. A row within its
+        budget keeps its closing tokens too.
+    """
+    opened = opening_lengths(tokenizer, generation.ids, generation.mask)
+    place = torch.arange(generation.ids.shape[1])
+    mask = generation.mask.cpu()
+    texts = []
+    kept = mask.clone()
+    for row, budget in enumerate((opened + budgets).tolist()):
+        if not generation.extracted[row]:
+            texts.append("")
+            continue
+        whole = generation.ids[row].cpu()[mask[row]]
+        text = tokenizer.decode(whole[:budget]).partition(OPEN)[2]  # type: ignore[attr-defined]
+        inside, closed, _ = text.partition(CLOSE)
+        texts.append(inside.strip())
+        if not closed and inside.strip() != generation.texts[row]:
+            kept[row] &= place < budget
+    return texts, kept
