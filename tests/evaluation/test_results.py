@@ -113,3 +113,14 @@ def test_tables_hold_the_numbers():
     screen = Console(file=io.StringIO(), width=160)
     screen.print(to_table(results()))
     assert "0.900 [0.800, 0.950]" in screen.file.getvalue()
+
+
+def test_more_metrics_than_arms_go_down():
+    from tl_nla.evaluation.tables import to_markdown
+
+    kinds = ("who", "where", "what")
+    rows = [Row(arm, f"claim_precision/{kind}", 0.5, 0.4, 0.6, 9) for arm in ("gold", "cat") for kind in kinds]
+    lines = to_markdown(Results("nla", "tiny", [0], {}, rows, 1.0)).splitlines()
+    assert lines[0] == "| metric | gold | cat |"
+    assert lines[2] == "| claim_precision/who | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |"
+    assert len(lines) == 5

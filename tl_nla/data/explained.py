@@ -126,7 +126,7 @@ def _forward(model: Any, tokenizer: Any, encoded: list[list[int]], point: str) -
     tokens = torch.tensor([ids + [pad] * (width - len(ids)) for ids in encoded])
     kept: list[Tensor] = []
 
-    def keep(activation: Tensor, hook: Any) -> None:  # noqa: ARG001
+    def keep(activation: Tensor, hook: Any) -> None:
         kept.append(activation.detach())
 
     with tap(model, [(point, keep)]):

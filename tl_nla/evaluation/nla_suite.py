@@ -22,13 +22,13 @@ DEFINITION = {
     "fve": "1 - sum|p-g|^2 / sum|g-m|^2; p, g L2-normalised to sqrt(d_model), m the training set's mean of normalised "
     "states; an explanation that could not be extracted costs 2 d_model",
     "site": "blocks.2.hook_resid_post",
-    "heldout": f"{HELD_DOCUMENTS} stories of stream {HELD_OUT_SEED}, which no training reads; {HELD_POSITIONS} positions "
-    f"each, from position {MIN_POSITION}",
+    "heldout": f"{HELD_DOCUMENTS} stories of stream {HELD_OUT_SEED}, which no training reads; {HELD_POSITIONS} "
+    f"positions each, from position {MIN_POSITION}",
     "intervals": "95%, bootstrap over documents and seeds",
-    "cat": "the last tokens of the raw text, as many as the gold explanation has, read by a reconstructor with the same "
-    "start, rows, steps and learning rate",
-    "gold": "recent words, the model's own prediction, and the facts of the text so far that linear probes find in the state "
-    "with probability >= .3 (the same rule that wrote the training texts)",
+    "cat": "the last tokens of the raw text, as many as the gold explanation has, read by a reconstructor with the "
+    "same start, rows, steps and learning rate",
+    "gold": "recent words, the model's own prediction, and the facts of the text so far that linear probes find in "
+    "the state with probability >= .3 (the same rule that wrote the training texts)",
     "probe": "multinomial logistic regression from the state, asked where the fact is known; claim_precision is its "
     "accuracy",
     "shuffled": "each explanation paired with a state of another document",

@@ -1,4 +1,7 @@
-"""Results as tables: rich for the terminal, Markdown for documents. Arms down, metrics across."""
+"""Results as tables: rich for the terminal, Markdown for documents.
+
+Arms go down and metrics across; the other way round where there are more metrics than arms.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -18,9 +21,10 @@ def to_table(results: Results) -> "Table":
 
     header, lines = _grid(results.rows)
     table = Table(title=f"{results.suite} · {results.model}", box=box.SIMPLE_HEAD, header_style="bold")
+    first = _first_number(header)
     for number, name in enumerate(header):
-        text = number < header.index("arm") + 1
-        table.add_column(Text(name), justify="left" if text else "right", style="bold" if name == "arm" else "")
+        style = "bold" if number == first - 1 else ""
+        table.add_column(Text(name), justify="left" if number < first else "right", style=style)
     for line in lines:
         table.add_row(*(Text(cell) for cell in line))  # Text: brackets of an interval are no markup
     return table
@@ -29,7 +33,7 @@ def to_table(results: Results) -> "Table":
 def to_markdown(results: Results) -> str:
     """The results as a Markdown table, preceded by nothing and ended by a line break."""
     header, lines = _grid(results.rows)
-    first = header.index("arm") + 1
+    first = _first_number(header)
     rule = ["---" if i < first else "---:" for i in range(len(header))]
     return "".join("| " + " | ".join(_escape(cell) for cell in line) + " |\n" for line in [header, rule, *lines])
 
@@ -37,13 +41,22 @@ def to_markdown(results: Results) -> str:
 def _grid(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     """Header and cells; columns of `_PLACE` that say the same in every row are left out."""
     places = [name for name in _PLACE if len({getattr(row, name) for row in rows}) > 1]
+    arms = list(dict.fromkeys(row.arm for row in rows))
     metrics = list(dict.fromkeys(row.metric for row in rows))
+    down, across = ("arm", "metric") if len(metrics) <= len(arms) else ("metric", "arm")
+    columns = metrics if across == "metric" else arms
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
         at = [getattr(row, name) for name in places]
-        key = (*("all" if value is None else str(value) for value in at), row.arm)
-        cells.setdefault(key, {})[row.metric] = _cell(row)
-    return [*places, "arm", *metrics], [[*key, *(found.get(m, "") for m in metrics)] for key, found in cells.items()]
+        key = (*("all" if value is None else str(value) for value in at), getattr(row, down))
+        cells.setdefault(key, {})[getattr(row, across)] = _cell(row)
+    lines = [[*key, *(found.get(column, "") for column in columns)] for key, found in cells.items()]
+    return [*places, down, *columns], lines
+
+
+def _first_number(header: list[str]) -> int:
+    """Number of the first column behind those that name the row."""
+    return 1 + next(number for number, name in enumerate(header) if name not in _PLACE)
 
 
 def _cell(row: Row) -> str:
