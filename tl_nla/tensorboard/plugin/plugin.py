@@ -69,7 +69,7 @@ class ContributionsPlugin(base_plugin.TBPlugin):
     def _report(self, request: wrappers.Request) -> bytes:
         points = self._points(request)
         text = _argument(request, "step")
-        if not text.isdecimal():
+        if not (text.isascii() and text.isdecimal() and len(text) < 20):
             raise InputError(f"step is a whole number from zero on; got {text!r}")
         if int(text) not in points:
             raise _NotFoundError(str(unknown("step", text, map(str, sorted(points)))))

@@ -28,7 +28,7 @@ def contribution_summary(tag: str, report: dict[str, Any]) -> Any:
 
     from tl_nla.attribution.report_schema import check_report
 
-    name = tag.removeprefix(TAG_PREFIX) if isinstance(tag, str) else ""
+    name = tag.removeprefix(TAG_PREFIX)
     if not name.strip():
         raise InputError(f"a contribution report needs the name of its prompt as tag; got {tag!r}")
     text = json.dumps(_finite(check_report(report)), allow_nan=False, separators=(",", ":"))
