@@ -1,0 +1,165 @@
+"""The words of a contribution report: tokens read, promoted and suppressed, and explanations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
+from tl_nla.oracle.labels.sources import HeadSources
+from tl_nla.oracle.texts import Label, label_text
+from tl_nla.reading import Reading
+from tl_nla.sites import Site
+
+SHARE_FLOOR = 0.04
+"""Sources with a smaller share are not named, as in the labels that oracles are taught."""
+_SOURCES = 3
+_JOINED = 3
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of one write."""
+
+    promoted: list[str]
+    suppressed: list[str]
+    sources: list[tuple[str, float]]
+    source_positions: list[int]
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Text of every token, space and all, and the words that may be named."""
+
+    raw: tuple[str, ...]
+    named: Vocabulary
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said of each site's writes, row by row of the reading, and of the embeddings."""
+
+    vocabulary: Texts
+    sites: dict[str, list[Told]]
+    embed: list[tuple[str, list[str], list[str]]] = field(default_factory=list)
+
+
+def words_of(
+    model: Any, tokens: Int[Tensor, "1 pos"], reading: Reading, tokenizer: Any, oracle: Any, top_k: int,
+    settings: Mapping[str, Any] | None = None,
+) -> Words:  # fmt: skip
+    """Say what every write of a reading does.
+
+    Args:
+        model: the TransformerLens model.
+        tokens: the prompt.
+        reading: writes of heads, attentions, MLPs and blocks.
+        tokenizer: its tokenizer; ``None`` names tokens by their ids.
+        oracle: a diff oracle, or ``None`` for labels. A whole attention or block that the oracle was not trained on
+            is explained by those of its parts whose writes are largest.
+        top_k: tokens named on each side.
+        settings: for ``oracle.explain``.
+    """
+    lens = Lens.of(model)
+    named = Vocabulary.of(tokenizer, lens.weight.shape[1])
+    texts = Texts(_raw_texts(tokenizer, lens.weight.shape[1]), named)
+    readers = {
+        "head": head_sources(model, tokens, top_k=_SOURCES),
+        "attn": head_sources(model, tokens, top_k=_SOURCES, together=True),
+    }
+    said = {} if oracle is None else _asked(oracle, reading, settings or {})
+    told: dict[str, list[Told]] = {}
+    for site in reading.sites:
+        write, before = reading[site].float(), reading.before(site).float()
+        effects = write_effects(lens, write, before, named, top_k)
+        up, down = named.words(effects.promoted), named.words(effects.suppressed)
+        sources = [_sources(readers.get(site.kind), site, column, tokens, texts) for column in reading.column.tolist()]
+        explained = said[str(site)] if oracle is not None else _labels(site, up, down, sources)
+        told[str(site)] = [
+            Told(up[row], down[row], sources[row][0], sources[row][1], explained[row]) for row in range(len(reading))
+        ]
+    if oracle is not None:
+        told |= {str(site): _composed(told, reading, site) for site in reading.sites if not _knows(oracle, site)}
+    return Words(texts, told, _embeddings(model, tokens, reading, lens, texts, top_k))
+
+
+def _raw_texts(tokenizer: Any, size: int) -> tuple[str, ...]:
+    if tokenizer is None:
+        return tuple(f"#{i}" for i in range(size))
+    known = min(size, len(tokenizer))
+    return tuple(tokenizer.decode([i]) for i in range(known)) + tuple(f"#{i}" for i in range(known, size))
+
+
+def _sources(
+    found: HeadSources | None, site: Site, column: int, tokens: Tensor, texts: Texts
+) -> tuple[list[tuple[str, float]], list[int]]:
+    """Tokens read and their columns, strongest first; the position itself and the first token are no sources."""
+    if found is None:
+        return [], []
+    place = int(site.layer or 0), int(site.head or 0) if site.kind == "head" else 0, 0, column
+    pairs = []
+    for columns, shares in ((found.distant, found.distant_weight), (found.local, found.local_weight)):
+        listed = zip(columns[place].tolist(), shares[place].tolist(), strict=True)
+        pairs += [(share, int(source)) for source, share in listed if share >= SHARE_FLOOR]
+    pairs = sorted(pairs, reverse=True)[:_SOURCES]
+    return [(texts.raw[int(tokens[0, source])], share) for share, source in pairs], [source for _, source in pairs]
+
+
+def _asked(oracle: Any, reading: Reading, settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The oracle's explanations of all writes it knows, in one batch; blank for the others."""
+    known = [site for site in reading.sites if _knows(oracle, site)]
+    writes, states = (torch.cat([part.float() for part in parts]) for parts in
+                      ([reading[site] for site in known], [reading.before(site) for site in known]))  # fmt: skip
+    texts = oracle.explain(writes, states, **settings)
+    rows = len(reading)
+    said = {str(site): texts[place * rows : (place + 1) * rows] for place, site in enumerate(known)}
+    return {str(site): said.get(str(site), [""] * rows) for site in reading.sites}
+
+
+def _labels(
+    site: Site, up: Sequence[list[str]], down: Sequence[list[str]],
+    sources: Sequence[tuple[list[tuple[str, float]], list[int]]],
+) -> list[str]:  # fmt: skip
+    texts = []
+    for row in range(len(up)):
+        read = tuple(dict.fromkeys(word.strip() for word, _ in sources[row][0] if word.strip()))
+        known = read if site.kind in ("head", "attn") else None
+        texts.append(label_text(Label(tuple(up[row]), tuple(down[row]), known)))
+    return texts
+
+
+def _knows(oracle: Any, site: Site) -> bool:
+    """Whether an oracle was trained on a site: on single heads and MLPs always assumed."""
+    if site.kind in ("head", "mlp") or oracle.strength is None:
+        return True
+    return any(Site.parse(known).kind == site.kind for known in oracle.strength.quantiles)
+
+
+def _composed(told: dict[str, list[Told]], reading: Reading, site: Site) -> list[Told]:
+    kinds = ("head", "mlp") if site.kind == "block" else ("head",)
+    parts = [part for part in reading.sites if part.layer == site.layer and part.kind in kinds]
+    sizes = torch.stack([reading[part].float().norm(dim=-1) for part in parts])
+    rows = []
+    for row, whole in enumerate(told[str(site)]):
+        strongest = sizes[:, row].argsort(descending=True)[:_JOINED].tolist()
+        said = [f"{_short(parts[i])}: {told[str(parts[i])][row].explanation}" for i in strongest]
+        rows.append(Told(whole.promoted, whole.suppressed, whole.sources, whole.source_positions, " · ".join(said)))
+    return rows
+
+
+def _short(site: Site) -> str:
+    return "MLP" if site.kind == "mlp" else f"head {site.head}"
+
+
+def _embeddings(
+    model: Any, tokens: Tensor, reading: Reading, lens: Lens, texts: Texts, top_k: int
+) -> list[tuple[str, list[str], list[str]]]:
+    first = reading.before(next(site for site in reading.sites if site.layer == 0 and site.kind == "head")).float()
+    effects = write_effects(lens, first, first, texts.named, top_k)
+    up, down = texts.named.words(effects.promoted), texts.named.words(effects.suppressed)
+    words = [texts.raw[int(tokens[0, column])] for column in reading.column.tolist()]
+    return [(f"the token {word!r} itself", *sides) for word, *sides in zip(words, up, down, strict=True)]

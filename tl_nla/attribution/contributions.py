@@ -1,0 +1,183 @@
+"""From a model and a prompt to the contribution report."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tl_nla.attribution.components import Component, all_components
+from tl_nla.attribution.contribution_words import Words, words_of
+from tl_nla.attribution.direct import DirectAttribution, direct_attribution
+from tl_nla.attribution.report import Cell, ContributionReport
+from tl_nla.attribution.skips import SkipEffects, skip_effects
+from tl_nla.errors import InputError
+from tl_nla.oracle.labels import relative_norm
+from tl_nla.positions import Positions, select_positions
+from tl_nla.reading import Reading, check_length, read
+
+KINDS = ("head", "attn", "mlp", "block")
+_PREDICTIONS = 3
+
+
+def layer_contributions(
+    model: Any, tokens: Int[Tensor, "..."] | str, oracle: Any = None, target: Any = None,
+    positions: Positions = -1, *, against: Any = None, quantity: str | None = None, skips: bool = True,
+    top_k: int = 4, tokenizer: Any = None, name: str | None = None, **settings: Any,
+) -> ContributionReport:  # fmt: skip
+    """What every layer and head contributed to the next-token prediction at some positions of a prompt.
+
+    Args:
+        model: a ``TransformerBridge`` or ``HookedTransformer`` in evaluation mode; it is left as found.
+        tokens: token ids of one prompt, ``[pos]`` or ``[1, pos]``, or its text (a begin token is added).
+        oracle: a :class:`tl_nla.oracle.DiffOracle` that explains the writes; without one the explanations are labels
+            computed from the model.
+        target: the explained token, by id or text, one for all positions, or ids ``[pos]`` over all columns;
+            the model's likeliest next token at each position when ``None``.
+        positions: see :func:`tl_nla.positions.select_positions`; the last one by default.
+        against: the other token of a logit difference, as ``target``.
+        quantity: ``logit``, ``difference`` or ``log_prob`` (see :func:`tl_nla.attribution.direct_attribution`).
+        skips: whether skip effects are computed (about one forward pass for each component).
+        top_k: tokens named as promoted and as suppressed.
+        tokenizer: of the model, when it carries none.
+        name: of the model, for the report.
+        settings: for ``oracle.explain``; greedy by default.
+
+    Returns:
+        The report. Skips are exact and position-local; direct contributions sum to the model's own number.
+
+    Raises:
+        InputError: the prompt or target cannot be used, or the family permits no exact computation.
+    """
+    tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
+    ids = _prompt(model, tokens, tokenizer)
+    columns = torch.nonzero(select_positions(ids, positions, None, tokenizer)[0]).flatten()
+    with torch.no_grad():
+        output = model(ids)
+        logits = (output if isinstance(output, Tensor) else output.logits).float()
+    chosen = logits.argmax(-1) if target is None else _token(target, ids, tokenizer, "target")
+    other = None if against is None else _token(against, ids, tokenizer, "against")
+    direct = direct_attribution(model, ids, chosen, against=other, quantity=quantity, unit="head")
+    parts = all_components(model, KINDS)
+    effects = skip_effects(model, ids, parts, top_k=1, targets=chosen) if skips else None
+    reading = read(model, ids, [str(part) for part in parts], columns.tolist())
+    words = words_of(model, ids, reading, tokenizer, oracle, top_k, settings)
+    cells, writes = _cells(model, direct, effects, reading, words)
+    texts = words.vocabulary.raw
+    likely = logits[0, columns].softmax(-1).topk(min(_PREDICTIONS, logits.shape[-1]), dim=-1)
+    return ContributionReport(
+        model=name or Path(str(getattr(model.cfg, "model_name", None) or type(model).__name__)).name,
+        prompt="".join(texts[i] for i in ids[0].tolist()) if tokenizer is None else tokenizer.decode(ids[0].tolist()),
+        tokens=tuple(texts[i] for i in ids[0].tolist()), positions=tuple(columns.tolist()),
+        target_kind=direct.quantity, targets=tuple(texts[i] for i in chosen[0, columns].tolist()),
+        against=() if other is None else tuple(texts[i] for i in other[0, columns].tolist()),
+        predictions=tuple(tuple((texts[i], p) for i, p in zip(row_ids, row, strict=True)) for row_ids, row in
+                          zip(likely.indices.tolist(), likely.values.tolist(), strict=True)),
+        n_layers=int(model.cfg.n_layers), n_heads=int(model.cfg.n_heads), cells=tuple(cells),
+        totals=tuple(direct.total[0, columns].tolist()), explained_by="labels" if oracle is None else "oracle",
+        writes=writes,
+    )  # fmt: skip
+
+
+def _prompt(model: Any, tokens: Any, tokenizer: Any) -> Int[Tensor, "1 pos"]:
+    if isinstance(tokens, str):
+        if tokenizer is None:
+            raise InputError("a prompt given as text needs a tokenizer, which this model does not carry")
+        begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        found = tokenizer.encode(tokens, add_special_tokens=False)
+        if not found:
+            raise InputError("the prompt is empty; give at least one word")
+        ids = torch.tensor([begin + found], device=model.W_U.device)
+    else:
+        ids = tokens[None] if isinstance(tokens, Tensor) and tokens.ndim == 1 else tokens
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or len(ids) != 1 or ids.is_floating_point() or not ids.numel():
+        shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
+        raise InputError(f"a report is of one prompt: give text or integer ids [pos] or [1, pos]; found {shape}")
+    check_length(model, ids)
+    return ids
+
+
+def _token(target: Any, ids: Tensor, tokenizer: Any, role: str) -> Int[Tensor, "1 pos"]:
+    """The target of every column."""
+    if isinstance(target, str):
+        if tokenizer is None:
+            raise InputError(f"{role} {target!r} is text, which needs a tokenizer; give its id")
+        found = tokenizer.encode(target, add_special_tokens=False)
+        if len(found) != 1:
+            shown = [tokenizer.decode([i]) for i in found]
+            raise InputError(f"{role} {target!r} must be one token, but is {shown}; words mostly need a leading space")
+        target = found[0]
+    value = torch.as_tensor(target, device=ids.device).long()
+    if value.ndim > 1 or (value.ndim == 1 and len(value) != ids.shape[1]):
+        raise InputError(f"{role} must be one token or one for each of the {ids.shape[1]} columns; found shape "
+                         f"{tuple(value.shape)}")  # fmt: skip
+    return value.expand_as(ids)
+
+
+def _cells(
+    model: Any, direct: DirectAttribution, effects: SkipEffects | None, reading: Reading, words: Words
+) -> tuple[list[Cell], Tensor]:
+    columns = reading.column.tolist()
+    layers, heads = int(model.cfg.n_layers), range(int(model.cfg.n_heads))
+    cells = [_bare(-1, "embed", "embed", direct, columns, words)]
+    writes = []
+    for layer in range(layers):
+        prefix = f"blocks.{layer}"
+        parts = [Component("head", layer, head, layer) for head in heads]
+        parts += [Component(kind, layer, None, layer) for kind in ("attn", "mlp", "block")]
+        for part in parts:
+            cells.append(_written(part, direct, effects, reading, words))
+            writes.append(reading[str(part)].float().cpu())
+        cells.append(_bare(layer, "bias", f"{prefix}.attn.bias", direct, columns, words))
+    cells.append(_bare(layers, "bias", "bias", direct, columns, words))
+    return [cell for row in cells for cell in row], torch.cat(writes)
+
+
+def _bare(
+    layer: int, component: str, label: str, direct: DirectAttribution, columns: list[int], words: Words
+) -> list[Cell]:
+    """Cells of what is not read from the residual stream's writes: embedding and biases."""
+    values = [_short(value) for value in direct[label][0, columns].tolist()]
+    told = words.embed if component == "embed" else [(_BIAS, [], [])] * len(columns)
+    return [Cell(layer, component, None, column, value, explanation=text, promoted=up, suppressed=down)
+            for column, value, (text, up, down) in zip(columns, values, told, strict=True)]  # fmt: skip
+
+
+_BIAS = "the same at every position: it depends on no token"
+
+
+def _written(
+    part: Component, direct: DirectAttribution, effects: SkipEffects | None, reading: Reading, words: Words
+) -> list[Cell]:
+    site, columns = str(part), reading.column.tolist()
+    added = sum(direct[label] for label in _labels(part, direct))[0, columns].tolist()
+    strength = relative_norm(reading[site], reading.before(site)).tolist()
+    cells = []
+    for row, column in enumerate(columns):
+        skip: dict[str, Any] = {}
+        if effects is not None and effects.target_change is not None:
+            place = effects.components.index(part), 0, column
+            skip = {"skip_kl": _short(effects.kl[place]), "skip_target_change": _short(effects.target_change[place]),
+                    "skip_flip": bool(effects.flip[place])}  # fmt: skip
+        told = words.sites[site][row]
+        cells.append(Cell(
+            part.layer, part.kind, part.head, column, _short(added[row]), strength=_short(strength[row]),
+            sources=told.sources, source_positions=told.source_positions, promoted=told.promoted,
+            suppressed=told.suppressed, explanation=told.explanation, **skip,
+        ))  # fmt: skip
+    return cells
+
+
+def _short(value: Any) -> float:
+    """A float32 number without the digits that only float64 has: reports of long prompts halve."""
+    return float(f"{float(value):.7g}")
+
+
+def _labels(part: Component, direct: DirectAttribution) -> list[str]:
+    """The terms of the direct attribution that a component consists of."""
+    name = f"blocks.{part.layer}"
+    if part.kind in ("head", "mlp"):
+        return [str(part)]
+    attention = [label for label in direct.labels if label.startswith(f"{name}.attn.")]
+    return attention if part.kind == "attn" else [*attention, f"{name}.mlp"]
