@@ -116,6 +116,7 @@ def test_tables_hold_the_numbers():
 
 
 def test_more_metrics_than_arms_go_down():
+    from tl_nla.evaluation.results import Results, Row
     from tl_nla.evaluation.tables import to_markdown
 
     kinds = ("who", "where", "what")
