@@ -221,6 +221,8 @@ def test_bad_requests_are_refused(model):
     for text in ("blocks.1", "blocks.0.hook_resid_post"):
         with pytest.raises(InputError, match="unknown write of this reading"):
             reading.before(text)
+    with pytest.raises(InputError, match="unknown layer of this reading's heads '0'; allowed: none"):
+        reading.heads(0)
     with pytest.raises(InputError, match="unknown hook point"):
         hook_pairs(model, ["blocks.0.hook_resid"], lambda name, value: None)
     assert not zoo.hook_counts(model)

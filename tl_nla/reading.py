@@ -26,6 +26,7 @@ class Reading:
         position: number among the row's real tokens.
         column: column of ``tokens`` (differs from ``position`` under left padding only).
         values: activations at the hook points that were needed, ``[n, ...]``.
+        factors: factors of the heads' writes by layer, as far as they were asked for.
     """
 
     model: Any = field(repr=False)
@@ -35,6 +36,7 @@ class Reading:
     position: Int[Tensor, " n"]
     column: Int[Tensor, " n"]
     values: dict[str, Tensor] = field(repr=False)
+    factors: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -48,7 +50,9 @@ class Reading:
         wanted = Site.parse(site)
         if wanted not in self.sites:
             raise unknown("site of this reading", wanted, [str(known) for known in self.sites])
-        return site_values(self.model, wanted, self.values)
+        if wanted.kind == "head":
+            return self._head(int(wanted.layer or 0), int(wanted.head or 0))
+        return site_values(wanted, self.values)
 
     def before(self, site: Site | str) -> Float[Tensor, "n d_model"]:
         """The state that a write is added to (for a span its earlier state).
@@ -62,8 +66,28 @@ class Reading:
         return self.values[state_before(self.model, wanted)]
 
     def heads(self, layer: int) -> Float[Tensor, "n n_heads d_model"]:
-        """Writes of all heads of a layer that was read with ``read(..., heads of that layer)``."""
-        return all_heads(self.model, layer, self.values)
+        """Writes of all heads of a layer of which any head was read.
+
+        Raises:
+            InputError: when no head of the layer was read, or the heads' writes do not add up.
+        """
+        if f"blocks.{layer}.attn.hook_z" not in self.values:
+            layers = dict.fromkeys(str(site.layer) for site in self.sites if site.kind == "head")
+            raise unknown("layer of this reading's heads", layer, layers)
+        factor = self._factor(layer)
+        writes = head_writes(self.model, layer, self.values[f"blocks.{layer}.attn.hook_z"])
+        return writes * (factor[:, None] if factor.ndim else factor)
+
+    def _head(self, layer: int, head: int) -> Float[Tensor, "n d_model"]:
+        z = self.values[f"blocks.{layer}.attn.hook_z"]
+        return head_writes(self.model, layer, z, [head])[:, 0] * self._factor(layer)
+
+    def _factor(self, layer: int) -> Tensor:
+        """Checking that the heads add up costs as much as all their writes, so it is done once a layer."""
+        if layer not in self.factors:
+            z, write = (self.values[f"blocks.{layer}.{name}"] for name in ("attn.hook_z", "hook_attn_out"))
+            self.factors[layer] = head_write_factor(self.model, layer, z, write, self.values)
+        return self.factors[layer]
 
 
 @torch.no_grad()
@@ -145,8 +169,8 @@ def state_before(model: Any, site: Site, known: Collection[str] | None = None) -
     return f"blocks.{site.layer}.hook_resid_pre"
 
 
-def site_values(model: Any, site: Site, values: dict[str, Tensor]) -> Float[Tensor, "n d_model"]:
-    """A site from the values of its hook points."""
+def site_values(site: Site, values: dict[str, Tensor]) -> Float[Tensor, "n d_model"]:
+    """A state, a span or the write of a block or of a part of it, from the values of its hook points."""
     if site.kind == "state":
         return values[str(site.point)]
     if site.kind == "span":
@@ -154,19 +178,7 @@ def site_values(model: Any, site: Site, values: dict[str, Tensor]) -> Float[Tens
     layer = f"blocks.{site.layer}"
     if site.kind == "block":
         return values[f"{layer}.hook_resid_post"] - values[f"{layer}.hook_resid_pre"]
-    if site.kind in ("attn", "mlp"):
-        return values[f"{layer}.hook_{site.kind}_out"]
-    number, head = int(site.layer or 0), int(site.head or 0)
-    z = values[f"{layer}.attn.hook_z"]
-    factor = head_write_factor(model, number, z, values[f"{layer}.hook_attn_out"], values)
-    return head_writes(model, number, z, [head])[:, 0] * factor
-
-
-def all_heads(model: Any, layer: int, values: dict[str, Tensor]) -> Float[Tensor, "n n_heads d_model"]:
-    """Writes of all heads of a layer from the values of its hook points."""
-    z = values[f"blocks.{layer}.attn.hook_z"]
-    factor = head_write_factor(model, layer, z, values[f"blocks.{layer}.hook_attn_out"], values)
-    return head_writes(model, layer, z) * (factor[:, None] if factor.ndim else factor)
+    return values[f"{layer}.hook_{site.kind}_out"]
 
 
 def stop_layer(model: Any, sites: Sequence[Site]) -> int | None:
