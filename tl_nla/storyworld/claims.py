@@ -11,7 +11,7 @@ CLAIM_TYPES = ("recent", "next", "who", "where", "what", "colour", "feeling", "i
 Verdict = Literal["true", "false", "untold"]
 
 _RECENT = re.compile(r'Recent words: "(.*?)"\.(?= Next:| This | The | [A-Z]\w+ (?:is|has|feels) |$)', re.DOTALL)
-_NEXT = re.compile(r'Next: (surely|likely|perhaps) ((?:".*?"(?: or )?)+)\.', re.DOTALL)
+_NEXT = re.compile(r'Next: (surely|likely|perhaps) ("[^"]*"(?: or "[^"]*")*)\.')  # linear: any text may come here
 _GUESS = re.compile(r'"(.*?)"(?= or |$)', re.DOTALL)
 _FACTS = (
     ("who", re.compile(r"This is about (\w+)\."), (None, 1)),
