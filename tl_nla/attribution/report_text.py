@@ -1,0 +1,130 @@
+"""The contribution report as Markdown that no model text can break."""
+
+import re
+import unicodedata
+from typing import Any
+
+from tl_nla.attribution.report import Cell, ContributionReport
+
+CELL_LIMIT, TEXT_LIMIT = 400, 200_000
+"""Longest text of one table cell, and of a whole document, in characters."""
+_PLAIN = re.compile(r"[\\`*_{}\[\]#+!~$]")
+_ENTITIES = {"|": "&#124;", "<": "&lt;", ">": "&gt;", "&": "&amp;"}
+_VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
+
+
+def escape(text: str, limit: int = CELL_LIMIT) -> str:
+    """Any text as the content of one Markdown table cell.
+
+    Line breaks, tabs and other control characters become visible signs, half surrogates the replacement character,
+    marks that turn the direction of writing are dropped, and everything that Markdown or HTML would read is escaped.
+
+    Args:
+        text: any string, also one that is no valid Unicode.
+        limit: characters kept before escaping; the rest is told by its number.
+    """
+    kept = "".join(_sign(char) for char in text[:limit])
+    safe = "".join(_ENTITIES.get(char, char) for char in _PLAIN.sub(r"\\\g<0>", kept))
+    return safe if len(text) <= limit else f"{safe}… ({len(text) - limit} more)"
+
+
+def show(token: str, limit: int = 40) -> str:
+    """A token for human eyes, unescaped: a leading space shown as such, control characters visible, length capped."""
+    shown = "".join(_sign(char) for char in token[:limit]) + ("…" if len(token) > limit else "")
+    return "␣" + shown[1:] if shown[:1] == " " else shown or "∅"
+
+
+def _sign(char: str) -> str:
+    if char in _VISIBLE:
+        return _VISIBLE[char]
+    category = unicodedata.category(char)
+    if category == "Cs":
+        return "\ufffd"
+    if category in ("Zl", "Zp"):
+        return "⏎"
+    if category == "Cc":
+        return "\ufffd"
+    return "" if category == "Cf" else char
+
+
+def markdown(report: ContributionReport, positions: list[int] | None = None, max_rows: int = 200) -> str:
+    """Tables of the report, one for each position.
+
+    Args:
+        report: the report.
+        positions: which of its positions; all when ``None``.
+        max_rows: most rows over all tables; how many were left out is told.
+
+    Returns:
+        Markdown with a blank line before every table, at most ``TEXT_LIMIT`` characters.
+    """
+    parts = [f"**Model** {escape(report.model)}, {report.n_layers} layers with {report.n_heads} heads. "
+             f"Direct: what a part adds to the {_QUANTITY[report.target_kind]}. Skip: what changes when the part is "
+             "left out at this position only.",
+             f"**Prompt** {escape(report.prompt, 2000)}"]  # fmt: skip
+    rows, left = 0, 0
+    for position in positions or report.positions:
+        cells = [cell for cell in _order(report, position) if cell.component != "bias" or abs(cell.direct) >= 5e-3]
+        shown = cells[: max(0, max_rows - rows)]
+        rows, left = rows + len(shown), left + len(cells) - len(shown)
+        if shown:
+            parts.append("\n".join([_heading(report, position), "", *_HEAD, *(_row(cell) for cell in shown)]))
+    if left:
+        parts.append(f"{left} more rows are in the report's JSON.")
+    return _cut("\n\n".join(parts))
+
+
+_QUANTITY = {"logit": "logit", "difference": "logit difference", "log_prob": "log-probability"}
+_HEAD = (
+    "| part | direct | skip KL | Δ log p | flips | read | explanation |",
+    "| :-- | --: | --: | --: | :-: | :-- | :-- |",
+)
+
+
+def _order(report: ContributionReport, position: int) -> list[Cell]:
+    """Embedding, then every layer's block with its parts, the strongest head first, then the biases."""
+    cells = report.at(position)
+    kinds = ("embed", "block", "attn", "head", "mlp", "bias")
+    return sorted(cells, key=lambda cell: (cell.layer, kinds.index(cell.component), -(cell.skip_kl or 0.0)))
+
+
+def _heading(report: ContributionReport, position: int) -> str:
+    index = report.positions.index(position)
+    likely = ", ".join(f"{escape(show(word))} {p:.0%}" for word, p in report.predictions[index])
+    against = f" against {escape(show(report.against[index]))}" if report.against else ""
+    return (
+        f"**Position {position}** {escape(show(report.tokens[position]))}: target {escape(show(report.targets[index]))}"
+        f"{against}, {_QUANTITY[report.target_kind]} {report.totals[index]:.3f} "
+        f"(sum of parts {report.sum_of_parts(position):.3f}); predicted {likely}"
+    )
+
+
+def _row(cell: Cell) -> str:
+    name = f"**{cell.name}**" if cell.component == "block" else cell.name
+    read = ", ".join(f"{escape(show(word))} {share:.0%}" for word, share in cell.sources)
+    columns = (name, f"{cell.direct:+.2f}", number(cell.skip_kl, "{:.3f}"), number(cell.skip_target_change, "{:+.3f}"),
+               "yes" if cell.skip_flip else "", read, escape(cell.explanation))  # fmt: skip
+    return "| " + " | ".join(columns) + " |"
+
+
+def number(value: float | None, form: str) -> str:
+    """A number, or a dash where nothing was measured."""
+    return "–" if value is None else form.format(value)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_LIMIT:
+        return text
+    return text[:TEXT_LIMIT].rsplit("\n", 1)[0] + "\n\n(cut here: the report's JSON holds the rest)"
+
+
+def summary_rows(report: ContributionReport, position: int) -> list[dict[str, Any]]:
+    """Each layer with its block, and the head or MLP in it that the output needs most."""
+    rows = []
+    for layer in range(report.n_layers):
+        cells = [cell for cell in report.at(position) if cell.layer == layer]
+        block = next(cell for cell in cells if cell.component == "block")
+        parts = [cell for cell in cells if cell.component in ("head", "mlp")]
+        strongest = min(parts, key=lambda cell: (cell.skip_target_change or 0.0, -abs(cell.direct)))
+        rows.append({"layer": layer, "block": block, "strongest": strongest})
+    return rows

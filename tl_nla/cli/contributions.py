@@ -1,0 +1,183 @@
+"""``tl-nla contributions "text"``: what each layer and head contributed to the next token, in numbers and in words."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_TEXT = (
+    "One rainy afternoon Tom went to the harbor. Tom found a red kite. Tom felt happy. Lily came to the farm too. "
+    "Lily had a blue drum. They sang a song together. The kite was"
+)
+_BAR, _WIDE, _MIDDLE = 10, 120, 100
+
+
+def add_parser(subparsers: "argparse._SubParsersAction") -> None:
+    """Add the command."""
+    from tl_nla.cli.options import add_common
+
+    parser = subparsers.add_parser("contributions", help="what each layer and head contributed to the next token")
+    parser.add_argument("text", nargs="?", default=_TEXT, help="any text; the last token's prediction is explained")
+    for option, metavar, help_ in (
+        ("--target", "WORD", "explain this token, such as ' red' (default: the likeliest)"),
+        ("--against", "WORD", "explain the logit difference to this token"),
+        ("--oracle", "FOLDER", "diff oracle that explains the writes (tiny: the embedded one)"),
+        ("--logdir", "DIR", "write the whole report for tensorboard --logdir DIR"),
+        ("--svg", "FILE", "also save the table as a picture"),
+    ):
+        parser.add_argument(option, default=None, metavar=metavar, help=help_)
+    quantities = ("logit", "difference", "log_prob")
+    parser.add_argument("--quantity", default=None, choices=quantities, help="what the parts add up to")
+    parser.add_argument("--labels", action="store_true", help="explain with labels of the model, without an oracle")
+    parser.add_argument("--all-positions", action="store_true", help="report every token, not the last one only")
+    parser.add_argument("--heads", type=int, default=2, metavar="N", help="show N heads of each layer (default 2)")
+    add_common(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the report, print its table, write the files."""
+    from rich.console import Console
+
+    from tl_nla.attribution import layer_contributions
+    from tl_nla.errors import InputError
+    from tl_nla.targets import load_target
+
+    if args.logdir and Path(args.logdir).is_file():
+        raise InputError(f"--logdir {args.logdir!r} is a file; give a folder")
+    console = Console(record=args.svg is not None, width=150 if args.svg else None)
+    with console.status("loading the model"):
+        target = load_target(args.model)
+        oracle = None if args.labels else find_oracle(args.model, args.oracle)
+    with console.status("leaving out every layer and head in turn"):
+        report = layer_contributions(
+            target.model, args.text, oracle, args.target, "all" if args.all_positions else -1, against=args.against,
+            quantity=args.quantity, tokenizer=target.tokenizer, name=target.name,
+        )  # fmt: skip
+    _print(console, report, args.heads)
+    if args.svg:
+        console.save_svg(args.svg, title="tl-nla contributions")
+    if args.json:
+        report.to_json(args.json)
+    if args.logdir:
+        _log(report, args.logdir)
+        console.print(f"the whole report:  [bold]tensorboard --logdir {args.logdir}[/]", highlight=False)
+    return 0
+
+
+def find_oracle(model: str, folder: str | None) -> Any:
+    """The oracle of a folder; the embedded one for the embedded model where there is one, else ``None``."""
+    from tl_nla.storyworld.tiny import WEIGHTS
+    from tl_nla.targets import TINY
+
+    embedded = WEIGHTS / "oracle"
+    if folder is None and not (model == TINY and embedded.is_dir()):
+        return None
+    from tl_nla.oracle import DiffOracle
+
+    return DiffOracle.from_pretrained(folder or embedded)
+
+
+def _print(console: Any, report: Any, heads: int) -> None:
+    from rich.text import Text
+
+    from tl_nla.attribution.report_text import show
+
+    position, row = report.positions[-1], len(report.positions) - 1
+    line = Text("… " if len(report.prompt) > 300 else "")
+    line.append(report.prompt[-300:], style="dim")
+    line.append(f" →{report.targets[row]}", style="bold green")
+    if report.against:
+        line.append(f" rather than{report.against[row]}", style="bold magenta")
+    console.print(line)
+    likely = "   ".join(f"{show(word)} {p:.1%}" for word, p in report.predictions[row])
+    console.print(Text(f"the model expects   {likely}", style="dim"))
+    console.print(table(report, position, heads, console.width))
+    total = report.totals[row]
+    console.print(_legend(report, report.sum_of_parts(position), total))
+
+
+def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
+    """The table of one position: every layer, its strongest heads, its MLP; on narrow screens with fewer columns."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from tl_nla.attribution.report_text import number, show
+
+    title = f"{report.model} · what each part contributed"
+    shown = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    shown.add_column("part", no_wrap=True)
+    shown.add_column("direct", justify="right", no_wrap=True)
+    if width >= _WIDE:
+        shown.add_column("", width=2 * _BAR + 1, no_wrap=True)
+    shown.add_column("skip KL", justify="right", no_wrap=True)
+    shown.add_column("Δ log p", justify="right", no_wrap=True)
+    shown.add_column("", width=1)
+    if width >= _MIDDLE:
+        shown.add_column("read", no_wrap=True, max_width=22)
+    shown.add_column("in words", ratio=1)
+    rows = _rows(report, position, heads)
+    largest = max(abs(cell.direct) for cell in rows) or 1.0
+    for cell in rows:
+        block = cell.component == "block"
+        style = "bold cyan" if block else "" if cell.component in ("embed", "bias") else "dim" if _faint(cell) else ""
+        read = " ".join(show(word, 12) for word, share in cell.sources if share >= 0.1)
+        name = cell.name if cell.component in ("embed", "block", "bias") else f"  {cell.name.split(' ', 1)[1]}"
+        shown.add_row(
+            Text("final bias" if cell.component == "bias" else name, style=style), f"{cell.direct:+.2f}",
+            *([_bar(cell.direct / largest)] if width >= _WIDE else []),
+            number(cell.skip_kl, "{:.3f}"), number(cell.skip_target_change, "{:+.3f}"),
+            Text("↯" if cell.skip_flip else "", style="bold red"),
+            *([Text(read, style="yellow")] if width >= _MIDDLE else []),
+            Text("" if block else cell.explanation, style=style),
+        )  # fmt: skip
+    return shown
+
+
+def _rows(report: Any, position: int, heads: int) -> list[Any]:
+    cells = report.at(position)
+    rows = [cell for cell in cells if cell.component == "embed"]
+    for layer in range(report.n_layers):
+        mine = [cell for cell in cells if cell.layer == layer]
+        strongest = sorted((cell for cell in mine if cell.component == "head"),
+                           key=lambda cell: -max(cell.skip_kl or 0.0, 0.01 * abs(cell.direct)))  # fmt: skip
+        rows += [cell for cell in mine if cell.component == "block"] + strongest[:heads]
+        rows += [cell for cell in mine if cell.component == "mlp"]
+    return rows + [cell for cell in cells if cell.layer == report.n_layers and abs(cell.direct) >= 5e-3]
+
+
+def _faint(cell: Any) -> bool:
+    return cell.skip_kl is not None and cell.skip_kl < 1e-3
+
+
+def _bar(share: float) -> Any:
+    """A bar that grows to the right from the middle for what helps, to the left for what hinders."""
+    from rich.text import Text
+
+    size = round(abs(share) * _BAR)
+    left = ("█" * size if share < 0 else "").rjust(_BAR)
+    right = ("█" * size if share > 0 else "").ljust(_BAR)
+    return Text.assemble((left, "magenta"), ("│", "dim"), (right, "green"))
+
+
+def _legend(report: Any, parts: float, total: float) -> str:
+    quantity = {"logit": "logit", "difference": "logit difference", "log_prob": "log-probability"}[report.target_kind]
+    said = "the oracle's words" if report.explained_by == "oracle" else "labels computed from the model (no oracle)"
+    return (
+        f"[bold]direct[/] adds up: the parts sum to {parts:.3f}, the model's {quantity} is {total:.3f}.  "
+        "[bold]skip KL[/], [bold]Δ log p[/]: what changes when the part is left out at this position only; "
+        f"[bold red]↯[/] the prediction flips.\n[bold]in words[/]: {said}. Words say what a write would do by itself; "
+        "the skips say whether the output needs it."
+    )
+
+
+def _log(report: Any, folder: str) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from tl_nla.tensorboard.log import log_hparams, log_layout, log_report
+
+    with SummaryWriter(folder) as writer:
+        log_layout(writer, ["prompt"])
+        log_report(writer, report, 0, "prompt", embeddings=True)
+        settings = {"model": report.model, "quantity": report.target_kind, "explained_by": report.explained_by}
+        log_hparams(writer, settings, {"hp/target": sum(report.totals) / len(report.totals)})
