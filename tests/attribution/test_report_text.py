@@ -12,7 +12,7 @@ from tl_nla.attribution.report_text import CELL_LIMIT, TEXT_LIMIT, escape, show
 
 NASTY = (
     *("a | b", "line\nbreak\r\n", "<script>alert(1)</script><b>", "x" * 10_000, "\ud800 half"),
-    *("**bold** `code` [l](u)"),
+    "**bold** `code` [l](u)",
     *("\u202eturned", "\x00\x07", "| --- |\n| :-: |", "&amp; &#124;", "", "🦜 日本", "$a_1$ \\", "\u2028", "#h"),
 )
 
