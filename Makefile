@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 TORCH_INDEX ?=
-TEXT ?= Mary gave the red ball to John in the garden because she was happy.
+TEXT ?=
 PYTEST_ARGS ?= -q
 TL3 := 3.9.0
 
@@ -18,7 +18,7 @@ OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
-	$(OFFLINE) $(VENV)/bin/tl-nla demo "$(TEXT)"
+	$(OFFLINE) $(VENV)/bin/tl-nla demo $(if $(TEXT),"$(TEXT)")
 
 test: $(VENV)/.installed
 	$(OFFLINE) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)

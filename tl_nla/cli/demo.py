@@ -4,8 +4,8 @@ import argparse
 from typing import Any
 
 _SENTENCE = (
-    "One rainy afternoon Tom went to the harbor. Tom found a red kite. Tom felt happy. Lily came to the farm too. "
-    "Lily had a blue drum. Tom looked around the harbor."
+    "One rainy afternoon Tom went to the harbor. Tom found a kite painted red. Tom felt happy. "
+    "Lily came to the farm too. The kite was red."
 )
 _MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]?[/] "}
 
@@ -61,9 +61,23 @@ def _table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
     table.add_column("claims checked against the text", ratio=2)
     for row in rows:
         fve = "–" if row["fve"] is None else f"{row['fve']:.2f}"
-        claims = Text.from_markup(" ".join(_MARKS[c["verdict"]] + c["short"] for c in row["claims"]))
+        claims = Text.from_markup(_marked(row["claims"]))
         table.add_row(Text(row["token"]), Text(row["explanation"]), fve, f"{row['cosine']:.2f}", claims)
     return table
+
+
+def _marked(claims: list[dict[str, str]]) -> str:
+    """The claims with their verdicts; those on recent words are counted together."""
+    recent = [claim["verdict"] == "true" for claim in claims if claim["type"] == "recent"]
+    shown = []
+    if recent:
+        mark = "true" if all(recent) else "untold" if any(recent) else "false"
+        shown.append(_MARKS[mark].replace("?", "◐") + f"recent words {sum(recent)}/{len(recent)}")
+    for claim in claims:
+        if claim["type"] != "recent":
+            said = " ".join([claim["type"], *f"{claim['subject']} {claim['value']}".split()])
+            shown.append(_MARKS[claim["verdict"]] + said.replace("[", "("))
+    return " ".join(shown)
 
 
 def _legend(rows: list[dict[str, Any]]) -> str:
@@ -71,7 +85,8 @@ def _legend(rows: list[dict[str, Any]]) -> str:
     true = sum(verdict == "true" for verdict in verdicts)
     return (
         f"[bold]{true} of {len(verdicts)}[/] claims are true of the text so far "
-        "([green]✓[/] true, [red]✗[/] false, [yellow]?[/] the text does not say).\n"
+        "([green]✓[/] true, [yellow]◐[/] in part, [red]✗[/] false, "
+        "[yellow]?[/] the text does not say).\n"
         "FVE: how much of this state the words alone give back (1 all of it, 0 no more than the average state). "
         "A high FVE does not make the words true."
     )

@@ -65,7 +65,7 @@ def explain_text(
 
     Returns:
         One dictionary a token: ``position, token, explanation, extracted, fve, cosine, claims``; the claims carry
-        ``type, subject, value, verdict, short``.
+        ``type, subject, value, verdict``.
     """
     from tl_nla.data import Document, explain_states
     from tl_nla.metrics import cosine, squared_deviations, squared_errors
@@ -96,22 +96,9 @@ def explain_text(
 
 
 def checked_claims(explanation: str, truth: Any) -> list[dict[str, str]]:
-    """The claims of an explanation with their verdicts; recent words are joined into one."""
+    """The claims of an explanation with their verdicts: ``type, subject, value, verdict``."""
+    from dataclasses import asdict
+
     from tl_nla.storyworld.claims import check, parse_claims
 
-    claims = parse_claims(explanation)
-    recent = [claim for claim in claims if claim.type == "recent"]
-    listed = []
-    if recent:
-        right = sum(check(claim, truth) == "true" for claim in recent)
-        verdict = "true" if right == len(recent) else "false"
-        short = f"recent {right}/{len(recent)}"
-        listed.append({"type": "recent", "subject": "", "value": "", "verdict": verdict, "short": short})
-    for claim in claims:
-        if claim.type != "recent":
-            said = f"{claim.subject} {claim.value}".strip()
-            listed.append({
-                "type": claim.type, "subject": claim.subject, "value": claim.value,
-                "verdict": check(claim, truth), "short": f"{claim.type} {said}".replace("[", "("),
-            })  # fmt: skip
-    return listed
+    return [{**asdict(claim), "verdict": check(claim, truth)} for claim in parse_claims(explanation)]
