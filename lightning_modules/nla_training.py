@@ -57,7 +57,8 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         if self.length_penalty < 0 or self.length_free < 0:
-            raise InputError(f"length_penalty {self.length_penalty} and length_free {self.length_free} cannot be negative")
+            found = f"length_penalty {self.length_penalty} and length_free {self.length_free}"
+            raise InputError(f"{found}: neither can be negative")
         if self.budget_from is not None and self.budget_from < 1:
             raise InputError(f"budget_from is {self.budget_from}; a budget is at least 1 token, or None for no budget")
 
@@ -132,7 +133,7 @@ class NLATraining(TrainedOnly):
             add_lora(pair, lora)
         float32_masters((pair.verbalizer, pair.reconstructor))
         object.__setattr__(self, "nla", pair)
-        self.verbalizer, self.reconstructor = pair.verbalizer.eval(), pair.reconstructor.eval()
+        self.verbalizer, self.reconstructor = pair.verbalizer.train(), pair.reconstructor.train()
         object.__setattr__(self, "frozen", FrozenReference(pair.verbalizer) if kl_weight else None)
         self.batches = self.skipped = self._skipped_in_a_row = 0
         self.fve: FractionOfVarianceExplained | None = None
@@ -152,7 +153,7 @@ class NLATraining(TrainedOnly):
         if self.frozen is not None:
             self.frozen.to(self.device)
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Without dropout: the log-probabilities of sampling and of training are then those of one policy."""
         self.verbalizer.eval()
         self.reconstructor.eval()

@@ -182,6 +182,8 @@ def test_explanations_are_cut_to_their_budget():
     tokenizer, found = written([whole, whole, whole, "<explanation>abc"], [True, True, True, False])
     texts, kept = cut_explanations(tokenizer, found, torch.tensor([2, 6, 50, 2]))
     assert texts == ["ab", "abcdef", "abcdef", ""]
+    spaced = written(["<explanation>\nabc\n</explanation>"])[1]
+    assert cut_explanations(tokenizer, spaced, torch.tensor([1]))[0] == ["a"]
     opened = opening_lengths(tokenizer, found.ids, found.mask)
     assert opened.tolist() == [len(tokenizer.encode("<explanation>", add_special_tokens=False))] * 4
     assert kept[0].sum() == opened[0] + 2

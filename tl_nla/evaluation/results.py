@@ -21,7 +21,7 @@ ARMS = (
     *("explanation", "warm_start", "sampled", "gold", "cat", "state", "component", "shuffled", "empty", "constant"),
     *("mean", "cat_and_explanation", "cat_and_shuffled", "same_twice", "swapped", "probe", "sum_of_heads"),
     *("two_explanations", "unsteered", "round_trip", "append", "edit", "edit_delta", "edit_replace", "caa"),
-    "random_direction",
+    *("random_direction", "longer_warm_start", "ordered", "embedded"),
 )
 METRICS = (
     *("fve", "cosine", "extraction_rate", "claim_precision", "claim_recall", "recall_at_4/promotes"),

@@ -1,4 +1,4 @@
-"""The frozen warm start that a trained verbalizer is held close to, and LoRA adapters to train instead of all weights."""
+"""The frozen warm start that a trained verbalizer is held close to, and LoRA adapters."""
 
 import copy
 from collections.abc import Iterable
@@ -78,7 +78,7 @@ class FrozenReference:
     def __init__(self, verbalizer: Verbalizer) -> None:
         self._live = verbalizer if is_adapted(verbalizer.model) else None
         if self._live is not None and any(p.requires_grad for p in verbalizer.injection.parameters()):
-            raise InputError("with an adapter the injection must be frozen too, or the reference would move; see add_lora")
+            raise InputError("with an adapter the injection must be frozen too, or the reference moves; see add_lora")
         self._copy = None if self._live is not None else frozen_copy(verbalizer)
 
     def to(self, device: torch.device) -> "FrozenReference":

@@ -6,7 +6,7 @@ one batch, finished rows leave it (:mod:`tl_nla.nla.generation`). Where sampling
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -113,20 +113,21 @@ def draw_budgets(
     return torch.randint(low, high + 1, (groups,), generator=generator).repeat_interleave(group)
 
 
-def opening_lengths(tokenizer: object, ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]) -> Int[Tensor, " n"]:
-    """How many tokens of each response stand up to and including the open tag; 0 where it never opens."""
+def opening_lengths(tokenizer: Any, ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]) -> Int[Tensor, " n"]:
+    """How many tokens of each response stand before the explanation's first visible token; 0 where it never opens."""
     lengths = []
     for row, real in zip(ids.cpu(), mask.cpu(), strict=True):
         kept = row[real].tolist()
-        found = 0
-        if OPEN in tokenizer.decode(kept):  # type: ignore[attr-defined]
-            found = next(n for n in range(1, len(kept) + 1) if OPEN in tokenizer.decode(kept[:n]))  # type: ignore[attr-defined]
-        lengths.append(found)
+        if OPEN not in tokenizer.decode(kept):
+            lengths.append(0)
+            continue
+        visible = (n for n in range(1, len(kept) + 1) if tokenizer.decode(kept[:n]).partition(OPEN)[2].strip())
+        lengths.append(next(visible, len(kept)) - 1)
     return torch.tensor(lengths)
 
 
 def cut_explanations(
-    tokenizer: object, generation: Generation, budgets: Int[Tensor, " n"]
+    tokenizer: Any, generation: Generation, budgets: Int[Tensor, " n"]
 ) -> tuple[list[str], Bool[Tensor, "n pos"]]:
     """Each explanation cut to the first tokens of its budget, and which response tokens that text was read from.
 
@@ -150,7 +151,7 @@ def cut_explanations(
             texts.append("")
             continue
         whole = generation.ids[row].cpu()[mask[row]]
-        text = tokenizer.decode(whole[:budget]).partition(OPEN)[2]  # type: ignore[attr-defined]
+        text = tokenizer.decode(whole[:budget]).partition(OPEN)[2]
         inside, closed, _ = text.partition(CLOSE)
         texts.append(inside.strip())
         if not closed and inside.strip() != generation.texts[row]:

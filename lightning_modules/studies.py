@@ -1,0 +1,223 @@
+"""Stored training runs of the evaluation suites: ``python -m lightning_modules.studies training --seed 0``."""
+
+import argparse
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lightning_modules.activations import ActivationDataModule
+from lightning_modules.nla_training import NLATraining, RewardConfig, load_pair
+from lightning_modules.rebuild import RebuildConfig, capture, load_rebuilt, run_steps, warm_start_nla
+from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
+from tl_nla.data import ExplainedStates
+from tl_nla.evaluation.nla_rows import NLARows
+from tl_nla.evaluation.nla_suite import held_out_states
+from tl_nla.evaluation.training_rows import CURVE, TrainingRows
+from tl_nla.nla import NLA, RolloutConfig
+from tl_nla.storyworld.tiny import WEIGHTS, embedded_grounding
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Settings of the training study; those of the stored runs by default.
+
+    Attributes:
+        reconstructor_steps: of the deliberately short warm start, 64 rows each.
+        verbalizer_steps: likewise.
+        core_minutes: processor time of the reinforcement learning, and of the longer warm start beside it.
+        batch: activations a step.
+        group: explanations an activation.
+        cap: tokens of a response.
+        learning_rate: of the verbalizer.
+        reconstructor_learning_rate: of the reconstructor.
+        kl_weight: of the divergence from the warm start.
+        budget_to: largest prefix budget of the ordered run, tokens.
+        prefix_rows: held-out rows scored at every prefix.
+    """
+
+    reconstructor_steps: int = 150
+    verbalizer_steps: int = 120
+    core_minutes: float = 12.0
+    batch: int = 24
+    group: int = 8
+    cap: int = 72
+    learning_rate: float = 1e-4
+    reconstructor_learning_rate: float = 5e-4
+    kl_weight: float = 0.02
+    budget_to: int = 44
+    prefix_rows: int = 300
+
+
+class Recorder(L.Callback):
+    """Writes down the curve, and stops after a given processor time; both survive a resume."""
+
+    def __init__(self, core_seconds: float) -> None:
+        self.limit, self.spent, self.rows = core_seconds, 0.0, []
+        self._last = 0.0
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the clock."""
+        self._last = time.process_time()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """One row of the curve."""
+        now = time.process_time()
+        self.spent, self._last = self.spent + now - self._last, now
+        logged = trainer.callback_metrics
+        self.rows.append([self.spent, *(float(logged[f"train/{name}"]) for name in CURVE[1:])])
+        trainer.should_stop = trainer.should_stop or self.spent >= self.limit
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"spent": self.spent, "rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.spent, self.rows = state_dict["spent"], state_dict["rows"]
+
+
+def reinforce(
+    nla: NLA, data: ActivationDataModule, config: StudyConfig, folder: Path, seed: int,
+    reward: RewardConfig | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Train a pair in place by reinforcement learning for the configured processor time.
+
+    A run that was cut off goes on from its last checkpoint in ``folder``; the curve is in TensorBoard there.
+
+    Returns:
+        The curve, a row a step, columns ``CURVE``.
+    """
+    training = NLATraining(
+        nla=nla, learning_rate=config.learning_rate, reconstructor_learning_rate=config.reconstructor_learning_rate,
+        kl_weight=config.kl_weight, warmup_steps=5, rollouts=RolloutConfig(config.group, config.cap), reward=reward,
+        seed=seed,
+    )  # fmt: skip
+    recorder = Recorder(60 * config.core_minutes)
+    saver = ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=10)
+    last = folder / "last.ckpt"
+    batches = copy.copy(data)
+    batches.batch_size, batches.seed = config.batch, seed
+    L.seed_everything(seed, workers=True, verbose=False)
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=-1, callbacks=[recorder, saver], limit_val_batches=0,
+        logger=TensorBoardLogger(folder, name="tensorboard"), log_every_n_steps=1, enable_model_summary=False,
+        enable_progress_bar=False,
+    )  # fmt: skip
+    resumed = {"ckpt_path": last, "weights_only": True} if last.is_file() else {}
+    trainer.fit(training, datamodule=batches, **resumed)
+    trainer.save_checkpoint(last)
+    nla.eval()
+    return torch.tensor(recorder.rows)
+
+
+def continue_warm_start(nla: NLA, data: ActivationDataModule, config: StudyConfig, seed: int) -> float:
+    """Spend the same processor time on more warm start: half on each part, its steps counted from a short trial.
+
+    Returns:
+        The processor seconds that it took.
+    """
+    started = time.process_time()
+    for kind in (ReconstructorWarmStart, VerbalizerWarmStart):
+        trial = copy.deepcopy(nla)
+        begun = time.process_time()
+        run_steps(kind(nla=trial, learning_rate=2e-3), data, 10, seed, limit_val_batches=0, enable_progress_bar=False)
+        steps = int(60 * config.core_minutes / 2 / ((time.process_time() - begun) / 10))
+        module = kind(nla=nla, learning_rate=2e-3)
+        run_steps(module, data, steps, seed + 1000, limit_val_batches=0, enable_progress_bar=False)
+    nla.eval()
+    return time.process_time() - started
+
+
+def study_data(seed: int) -> ActivationDataModule:
+    """The states of the embedded default's training, of one seed's stories."""
+    return capture(load_rebuilt(WEIGHTS / "target"), RebuildConfig(), seed, embedded_grounding())
+
+
+def study_held_out() -> ExplainedStates:
+    """The held-out states of suite ``nla``."""
+    target = load_rebuilt(WEIGHTS / "target")
+    return held_out_states(target.model, target.tokenizer, "blocks.2.hook_resid_post")
+
+
+def short_warm_start(data: ActivationDataModule, config: StudyConfig, folder: Path, seed: int) -> NLA:
+    """The pair that reinforcement learning starts from; read from ``folder`` when it was made before."""
+    if not (folder / "ar").is_dir():
+        steps = RebuildConfig(
+            reconstructor_steps=config.reconstructor_steps, verbalizer_steps=config.verbalizer_steps
+        )  # fmt: skip
+        nla = warm_start_nla(WEIGHTS / "target", data, steps, seed, limit_val_batches=0, enable_progress_bar=False)
+        nla.mean = data.mean
+        nla.save_pretrained(folder)
+    return load_pair(str(folder))
+
+
+def training_study(
+    folder: Path, seed: int, config: StudyConfig, data: ActivationDataModule | None = None,
+    held: ExplainedStates | None = None, arms: tuple[str, ...] = ("explanation", "longer_warm_start", "ordered"),
+) -> TrainingRows:  # fmt: skip
+    """One seed of suite ``training``.
+
+    Args:
+        folder: of checkpoints and TensorBoard files.
+        seed: of stories, order of rows and sampling.
+        config: settings.
+        data: captured states; captured here when ``None``.
+        held: held-out states, likewise.
+        arms: what is trained: ``explanation`` by reinforcement learning from the short warm start,
+            ``longer_warm_start`` from the same start for the same time, ``ordered`` with prefix budgets from the
+            embedded pair.
+
+    Returns:
+        Scores of these arms, of ``warm_start`` (the start) and of ``embedded`` (the start of ``ordered``).
+    """
+    data = data or study_data(seed)
+    held = held or study_held_out()
+    mean = data.mean
+    found = TrainingRows(NLARows(seed, held.document, torch.zeros(len(held))))
+    start = short_warm_start(data, config, folder / "warm_start", seed)
+    found.score("warm_start", start, held, mean, config.prefix_rows)
+    if "explanation" in arms:
+        pair = copy.deepcopy(start)
+        found.curve["explanation"] = reinforce(pair, data, config, folder / "explanation", seed)
+        found.score("explanation", pair, held, mean, config.prefix_rows)
+        pair.save_pretrained(folder / "explanation" / "pair")
+    if "longer_warm_start" in arms:
+        pair = copy.deepcopy(start)
+        spent = continue_warm_start(pair, data, config, seed)
+        found.curve["longer_warm_start"] = torch.tensor([[spent]])
+        found.score("longer_warm_start", pair, held, mean, config.prefix_rows)
+    if "ordered" in arms:
+        pair = load_pair("tiny")
+        found.score("embedded", pair, held, mean, config.prefix_rows)
+        reward = RewardConfig(budget_from=2, budget_to=config.budget_to)
+        found.curve["ordered"] = reinforce(pair, data, config, folder / "ordered", seed, reward)
+        found.score("ordered", pair, held, mean, config.prefix_rows)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one seed of a study and store its row scores."""
+    parser = argparse.ArgumentParser(prog="python -m lightning_modules.studies")
+    parser.add_argument("study", choices=["training"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="checkpoints and TensorBoard files")
+    parser.add_argument("--store", type=Path, default=WEIGHTS, help="where the row scores go")
+    parser.add_argument("--core-minutes", type=float, default=StudyConfig.core_minutes)
+    parser.add_argument("--arms", nargs="+", default=["explanation", "longer_warm_start", "ordered"])
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    folder = args.folder / f"training-{args.seed}"
+    config = StudyConfig(core_minutes=args.core_minutes)
+    rows = training_study(folder, args.seed, config, arms=tuple(args.arms))
+    rows.save(args.store / f"training_rows_{args.seed}.safetensors")
+
+
+if __name__ == "__main__":
+    main()
