@@ -7,12 +7,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Adapter": "tl_nla.adapters",
+    "ContributionReport": "tl_nla.attribution.report",
     "InputError": "tl_nla.errors",
     "NLA": "tl_nla.nla",
     "Reading": "tl_nla.reading",
     "Site": "tl_nla.sites",
     "VerbalizerAdapter": "tl_nla.adapters",
     "attach": "tl_nla.adapters",
+    "layer_contributions": "tl_nla.attribution.contributions",
     "load_tiny": "tl_nla.storyworld.tiny",
     "read": "tl_nla.reading",
 }
