@@ -9,5 +9,6 @@ __all__ = ["log_hparams", "log_layout", "log_report", "scalars"]
 def __getattr__(name: str) -> Any:
     """Import the writing side when it is first used: TensorBoard's server loads this package and needs no torch."""
     if name not in __all__:
-        raise AttributeError(f"module 'tl_nla.tensorboard' has no attribute {name!r}; public names: {', '.join(__all__)}")
+        known = ", ".join(__all__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public names: {known}")
     return getattr(importlib.import_module("tl_nla.tensorboard.log"), name)
