@@ -182,7 +182,6 @@ def training_study(
     mean = data.mean
     found = TrainingRows(NLARows(seed, held.document, torch.zeros(len(held))))
     start = short_warm_start(data, config, folder / "warm_start", seed)
-    found.score("warm_start", start, held, mean, config.prefix_rows)
     if "explanation" in arms:
         pair = copy.deepcopy(start)
         found.curve["explanation"] = reinforce(pair, data, config, folder / "explanation", seed)
@@ -199,6 +198,7 @@ def training_study(
         reward = RewardConfig(budget_from=2, budget_to=config.budget_to)
         found.curve["ordered"] = reinforce(pair, data, config, folder / "ordered", seed, reward)
         found.score("ordered", pair, held, mean, config.prefix_rows)
+    found.score("warm_start", start, held, mean, config.prefix_rows)
     return found
 
 

@@ -17,7 +17,12 @@ SUITES = (
     *("nla", "training", "injection", "layers_matrix", "heads", "layers", "spans", "questions", "contributions"),
     *("steering", "faithfulness", "steganography"),
 )
+INJECTION_ARMS = (
+    *("constant_0.5", "constant_1", "constant_2", "constant_4", "sqrt_d", "affine", "additive"),
+    *("constant_1/3_slots", "sqrt_d/3_slots", "additive/3_slots", "affine/3_slots"),
+)
 ARMS = (
+    *INJECTION_ARMS,
     *("explanation", "warm_start", "sampled", "gold", "cat", "state", "component", "shuffled", "empty", "constant"),
     *("mean", "cat_and_explanation", "cat_and_shuffled", "same_twice", "swapped", "probe", "sum_of_heads"),
     *("two_explanations", "unsteered", "round_trip", "append", "edit", "edit_delta", "edit_replace", "caa"),

@@ -1,0 +1,121 @@
+"""Suite ``layers_matrix``: an NLA at layers that it was not trained at, as it is and behind learned maps."""
+
+import argparse
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tl_nla.data import world_documents
+from tl_nla.errors import InputError
+from tl_nla.evaluation.bootstrap import fve_interval, mean_interval
+from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
+from tl_nla.evaluation.nla_suite import MIN_POSITION
+from tl_nla.evaluation.results import Results, Row
+from tl_nla.metrics import normalise, squared_deviations, squared_errors
+from tl_nla.nla import NLA
+from tl_nla.nla.adaptation import adapt
+from tl_nla.sites import Site
+from tl_nla.storyworld.corpus import HELD_OUT_SEED
+
+DEFINITION = {
+    "fve": "1 - sum|p-g|^2 / sum|g-m|^2 at the row's layer; p, g L2-normalised to sqrt(d_model), m the mean of "
+    "normalised training states of that layer; an explanation that could not be extracted costs 2 d_model",
+    "layer": "K', the block whose output is explained; the embedded NLA was trained at layer 2, so this is one row "
+    "of the matrix of layers",
+    "warm_start": "before: states of K' straight into the NLA of K, its reconstruction compared with the state of K'",
+    "explanation": "after: a ridge map K' to K in front of the verbalizer, and one K to K' behind the reconstructor, "
+    "both from training stories; no weight of the NLA is touched",
+    "gold": "the ceiling of the maps: K' to K to K' without any words",
+    "intervals": "95%, bootstrap over documents",
+}
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """States of all layers at the same tokens.
+
+    Attributes:
+        acts: layer -> states.
+        document: of each row.
+    """
+
+    acts: dict[int, Tensor]
+    document: Tensor
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the suite."""
+    parser.add_argument("--documents", type=int, default=60, help="held-out stories, 6 positions each")
+    parser.add_argument("--train-documents", type=int, default=400, help="stories that the maps are fitted on")
+
+
+def evaluate(model: str = "tiny", documents: int = 60, train_documents: int = 400) -> Results:
+    """Score the embedded NLA at every layer of the embedded target.
+
+    Args:
+        model: ``"tiny"``.
+        documents: held-out stories.
+        train_documents: stories for the maps and the means.
+
+    Raises:
+        InputError: for another model.
+    """
+    from tl_nla.storyworld.tiny import load_tiny
+
+    if model != "tiny":
+        raise InputError(f"--model {model!r}: suite 'layers_matrix' knows the embedded NLA only; use --model tiny")
+    started = time.perf_counter()
+    tiny = load_tiny()
+    layers = range(int(tiny.model.cfg.n_layers))
+    train = layer_states(tiny.model, tiny.tokenizer, layers, train_documents, 0)
+    held = layer_states(tiny.model, tiny.tokenizer, layers, documents, HELD_OUT_SEED)
+    rows = [row for layer in layers for row in layer_rows(tiny.nla, train, held, layer)]
+    sizes = {"heldout": f"{documents} stories of stream {HELD_OUT_SEED}", "maps": f"{train_documents} training stories"}
+    return Results("layers_matrix", "tiny", [0], {**DEFINITION, **sizes}, rows, time.perf_counter() - started)
+
+
+@torch.no_grad()
+def layer_states(model: Any, tokenizer: Any, layers: range, documents: int, seed: int) -> LayerStates:
+    """Outputs of blocks at six drawn positions of each story, the same for all layers."""
+    from tl_nla.reading import read
+
+    chooser = torch.Generator().manual_seed(0)
+    sites = [f"blocks.{layer}.hook_resid_post" for layer in layers]
+    acts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    places: list[int] = []
+    for number, document in enumerate(world_documents(documents, seed)):
+        ids = [tokenizer.bos_token_id, *tokenizer.encode(document.text, add_special_tokens=False)]
+        ids = ids[: model.cfg.n_ctx]
+        drawn = torch.randperm(len(ids) - MIN_POSITION, generator=chooser)[:6].sort().values + MIN_POSITION
+        reading = read(model, torch.tensor([ids]), sites, positions=drawn.tolist())
+        for layer, site in zip(layers, sites, strict=True):
+            acts[layer].append(reading[Site.parse(site)].float())
+        places += [number] * len(drawn)
+    return LayerStates({layer: torch.cat(parts) for layer, parts in acts.items()}, torch.tensor(places))
+
+
+def layer_rows(nla: NLA, train: LayerStates, held: LayerStates, layer: int) -> list[Row]:
+    """Before and after the maps, at one layer."""
+    there = held.acts[layer]
+    adapted = adapt(nla, train.acts[layer], train.acts[nla.layer], layer)
+    mean = normalise(train.acts[layer]).double().mean(0).float()
+    deviations = squared_deviations(there, mean)
+    rows: list[Row] = []
+
+    def add(arm: str, preds: Tensor, failed: Tensor | None) -> None:
+        errors = squared_errors(preds, there, failed)
+        interval = fve_interval(errors, deviations, held.document, generator=torch.Generator().manual_seed(0))
+        rows.append(Row.of(arm, "fve", interval, layer=layer))
+
+    pairs: dict[str, Any] = {"warm_start": nla, "explanation": adapted}
+    for arm, pair in pairs.items():
+        found = pair.generate(there, max_new_tokens=MAX_NEW_TOKENS)
+        texts = [text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
+        add(arm, pair.reconstruct(texts), ~found.extracted)
+        rate = mean_interval(found.extracted.double(), held.document, generator=torch.Generator().manual_seed(0))
+        rows.append(Row.of(arm, "extraction_rate", rate, layer=layer))
+    add("gold", adapted.back(adapted.front(there)), None)
+    return rows
