@@ -18,7 +18,7 @@ HOSTILE = [
 
 
 def report(
-    tokens: list[str] | None = None, n_layers: int = 3, n_heads: int = 2, explanation: str = "", step: int = 0
+    tokens: list[str] | None = None, n_layers: int = 3, n_heads: int = 2, explanation: str | None = None, step: int = 0
 ) -> dict[str, Any]:
     """A report of the last two positions, whose head 1 of layer 1 is the strongest part by far.
 
@@ -26,14 +26,14 @@ def report(
         tokens: texts of the prompt's tokens.
         n_layers: number of layers.
         n_heads: heads of every layer.
-        explanation: words of layer 1, head 1; all others name themselves.
+        explanation: words of layer 1, head 1, which otherwise names itself as all do.
         step: makes the numbers differ between steps.
     """
     tokens = PROMPT if tokens is None else tokens
     positions = [len(tokens) - 2, len(tokens) - 1]
     cells = [cell for position in positions for cell in _cells(tokens, position, n_layers, n_heads, step)]
     for cell in cells:
-        if explanation and (cell["layer"], cell["head"]) == (1, 1):
+        if explanation is not None and (cell["layer"], cell["head"]) == (1, 1):
             cell["explanation"] = explanation
     parts = [sum(cell["direct"] for cell in cells if _adds(cell, position)) for position in positions]
     return {

@@ -64,11 +64,11 @@ class Browser:
         """An expression of every element that matches, shadow roots included (TensorBoard's own tabs use them)."""
         return self.run(_DEEP + f"return found.map((node) => {expression});", selector)
 
-    def wait(self, what: str, script: str, seconds: float = 20.0) -> Any:
+    def wait(self, what: str, script: str, seconds: float = 60.0) -> Any:
         """Wait until the script returns something true, and give it."""
         return self._until(what, lambda: self.run(script), seconds)
 
-    def wait_deep(self, what: str, selector: str, expression: str, seconds: float = 20.0) -> list[Any]:
+    def wait_deep(self, what: str, selector: str, expression: str, seconds: float = 60.0) -> list[Any]:
         """Wait until the expression is true of some element that matches, and give the values that are."""
         return self._until(what, lambda: [value for value in self.deep(selector, expression) if value], seconds)
 
@@ -115,7 +115,7 @@ class Browser:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self._address + path, data, headers, method=method)  # noqa: S310 - this machine
         try:
-            with _DIRECT.open(request, timeout=60) as response:
+            with _DIRECT.open(request, timeout=180) as response:
                 return json.load(response)["value"]
         except urllib.error.HTTPError as error:
             with error:

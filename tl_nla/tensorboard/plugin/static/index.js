@@ -38,8 +38,8 @@ const MEASURES = {
 };
 
 const PALETTES = {
-  light: { neutral: [246, 246, 246], helps: [33, 102, 172], against: [179, 88, 6], amount: [84, 39, 143] },
-  dark: { neutral: [58, 58, 60], helps: [107, 174, 224], against: [240, 160, 75], amount: [184, 160, 230] },
+  light: { neutral: [246, 246, 246], helps: [179, 88, 6], against: [84, 39, 136], amount: [33, 102, 172] },
+  dark: { neutral: [58, 58, 60], helps: [240, 160, 75], against: [184, 160, 230], amount: [107, 174, 224] },
 };
 
 const state = { runs: {}, run: null, tag: null, steps: [], step: null, report: null, asked: 0 };
@@ -54,8 +54,6 @@ export async function render() {
   followTheme(() => drawReport());
   await Promise.all([styled, loadRuns()]);
 }
-
-// ---------------------------------------------------------------- reading from the server
 
 async function ask(route, query = {}) {
   const url = new URL(route, HOME);
@@ -122,8 +120,6 @@ async function loadReport(current) {
   drawReport();
 }
 
-// ---------------------------------------------------------------- the page around a report
-
 function buildPage() {
   page.run = element("select", { id: "run" });
   page.tag = element("select", { id: "prompt" });
@@ -175,8 +171,6 @@ function followTheme(changed) {
   else preference.addEventListener("change", apply);
   apply();
 }
-
-// ---------------------------------------------------------------- drawing a report
 
 function drawReport() {
   page.main.hidden = !state.report;
@@ -338,8 +332,6 @@ function chooseCell(cell) {
   page.grid.querySelector("td[tabindex='0']")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
-// ---------------------------------------------------------------- keyboard
-
 /** Arrow keys, Home and End move within rows of focusable nodes and choose the node they reach. */
 function moveFocus(event, rows) {
   const row = rows.findIndex((nodes) => nodes.includes(event.target));
@@ -356,8 +348,6 @@ function moveFocus(event, rows) {
   const goal = rows[toRow][Math.min(toColumn, rows[toRow].length - 1)];
   goal.click();
 }
-
-// ---------------------------------------------------------------- small parts
 
 function element(name, attributes = {}, ...children) {
   const node = document.createElement(name);
@@ -432,7 +422,7 @@ function signed(value) {
 
 function percent(value) { return typeof value === "number" ? `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)}%` : DASH; }
 
-/** Colour of a share from -1 to 1: blue helps, orange works against, purple where there is no direction. */
+/** Colour of a share from -1 to 1: orange helps, purple works against (as in the heat maps), blue has no direction. */
 function colourOf(share) {
   const palette = PALETTES[document.documentElement.dataset.theme] ?? PALETTES.light;
   const end = MEASURES[choice.measure].oneSided ? palette.amount : share >= 0 ? palette.helps : palette.against;
