@@ -5,7 +5,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tl_nla.cli.main import main
 
-TEXT = "Tom went to the harbor. Tom found a red kite. They sang a song together. The kite was"
+TEXT = "Tom went to the harbor. Tom found a kite painted red. They sang a song together. The kite was"
 
 
 def test_the_table_shows_numbers_and_words(capsys, tmp_path):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 _TEXT = (
-    "One rainy afternoon Tom went to the harbor. Tom found a red kite. Tom felt happy. Lily came to the farm too. "
-    "Lily had a blue drum. They sang a song together. The kite was"
+    "One rainy afternoon Tom went to the harbor. Tom found a kite painted red. Tom felt happy. Lily came to the farm too. "
+    "Lily had a drum painted blue. They sang a song together. The kite was"
 )
 _BAR, _WIDE, _MIDDLE = 10, 120, 100
 
@@ -23,6 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         ("--oracle", "FOLDER", "diff oracle that explains the writes (tiny: the embedded one)"),
         ("--logdir", "DIR", "write the whole report for tensorboard --logdir DIR"),
         ("--svg", "FILE", "also save the table as a picture"),
+        ("--figures", "DIR", "also save the heat maps as PNG files (needs matplotlib)"),
     ):
         parser.add_argument(option, default=None, metavar=metavar, help=help_)
     quantities = ("logit", "difference", "log_prob")
@@ -42,8 +43,10 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.errors import InputError
     from tl_nla.targets import load_target
 
-    if args.logdir and Path(args.logdir).is_file():
-        raise InputError(f"--logdir {args.logdir!r} is a file; give a folder")
+    for option in ("logdir", "figures"):
+        folder = getattr(args, option)
+        if folder and Path(folder).is_file():
+            raise InputError(f"--{option} {folder!r} is a file; give a folder")
     console = Console(record=args.svg is not None, width=150 if args.svg else None)
     with console.status("loading the model"):
         target = load_target(args.model)
@@ -58,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         console.save_svg(args.svg, title="tl-nla contributions")
     if args.json:
         report.to_json(args.json)
+    if args.figures:
+        _save_figures(report, Path(args.figures))
     if args.logdir:
         _log(report, args.logdir)
         console.print(f"the whole report:  [bold]tensorboard --logdir {args.logdir}[/]", highlight=False)
@@ -169,6 +174,12 @@ def _legend(report: Any, parts: float, total: float) -> str:
         f"[bold red]↯[/] the prediction flips.\n[bold]in words[/]: {said}. Words say what a write would do by itself; "
         "the skips say whether the output needs it."
     )
+
+
+def _save_figures(report: Any, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in report.figures().items():
+        figure.savefig(folder / f"contributions_{name.replace('/', '_')}.png")
 
 
 def _log(report: Any, folder: str) -> None:

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-__all__ = ["log_hparams", "log_layout", "log_report", "scalars"]
+__all__ = ["log_hparams", "log_layout", "log_report", "log_writes", "scalars"]
 
 
 def __getattr__(name: str) -> Any:

@@ -59,8 +59,8 @@ def log_report(
     if images:
         for kind, figure in report.figures().items():
             writer.add_figure(f"{prefix}/{kind}/{page}", figure, step, close=False)
-    if embeddings and report.writes is not None:
-        _embeddings(writer, f"{prefix}/writes", report, step)
+    if embeddings:
+        log_writes(writer, report, step, name)
     if tab:
         from tl_nla.tensorboard.plugin.summary import write_contributions
 
@@ -147,7 +147,14 @@ def _file_writer(writer: Any) -> Any:
     return get()
 
 
-def _embeddings(writer: Any, tag: str, report: ContributionReport, step: int) -> None:
+def log_writes(writer: Any, report: ContributionReport, step: int, name: str = "prompt") -> None:
+    """Put the writes of a report into the projector, to be coloured by layer or part; a folder of files a step.
+
+    Args: as for :func:`log_report`. A report that was read from JSON holds no writes, so nothing is written.
+    """
+    tag = f"{_prefix(writer, name, step)}/writes"
+    if report.writes is None:
+        return
     cells = [cell for cell in report.cells if cell.site is not None]
     header = ["layer", "part", "token", "target", "explanation"]
     target = dict(zip(report.positions, report.targets, strict=True))
