@@ -1,1 +1,39 @@
-"""Lightning modules, data modules and callbacks that wire the parts of tl_nla."""
+"""Lightning wiring of tl_nla: data modules, modules to fit, callbacks."""
+
+import importlib
+import importlib.util
+from typing import Any
+
+_HOMES = {
+    "ActivationDataModule": "activations",
+    "ContributionDataModule": "contribution",
+    "ContributionReportCallback": "reports",
+    "DiffDataModule": "diff",
+    "DiffNLATraining": "diff",
+    "DiffOracleTraining": "diff",
+    "ExactResume": "resume",
+    "ExplanationSamples": "samples",
+    "FaithfulnessCallback": "faithfulness",
+    "LayerContribution": "contribution",
+    "NLATraining": "nla_training",
+    "ReconstructorWarmStart": "warm_start",
+    "SaveNLA": "saving",
+    "VerbalizerWarmStart": "warm_start",
+}
+
+__all__ = sorted(name for name, home in _HOMES.items() if importlib.util.find_spec(f"{__name__}.{home}"))
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(
+            f"module 'lightning_modules' has no attribute {name!r}; public names: {', '.join(__all__)}"
+        )
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,8 +2,6 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,11 +14,10 @@ from tl_nla.data import (
     Document,
     ExplainedStates,
     Grounding,
+    check_source,
     explain_states,
-    jsonl_documents,
+    load_documents,
     split_documents,
-    text_file_documents,
-    world_documents,
 )
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
@@ -57,7 +54,7 @@ class ActivationDataModule(L.LightningDataModule):
         model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
         tokenizer: of a model given as an object; otherwise it comes with the model.
         site: residual-stream hook point to read, such as ``"blocks.2.hook_resid_post"``.
-        source: ``"world"``, the path of a text file (paragraphs) or of a JSON-lines file, or the documents.
+        source: see :func:`tl_nla.data.load_documents`, or the documents themselves.
         documents: how many documents are read at most.
         positions_per_document: positions drawn from each document.
         batch_size: rows a batch.
@@ -69,7 +66,7 @@ class ActivationDataModule(L.LightningDataModule):
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
-        source: str | Sequence[Document] = "world", documents: int = 8000, positions_per_document: int = 5,
+        source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
         batch_size: int = 64, heldout: float = 0.1, seed: int = 0, grounding: Grounding | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -77,6 +74,8 @@ class ActivationDataModule(L.LightningDataModule):
             raise InputError(f"seed is {seed}, the stream of held-out stories; choose any other seed")
         if not isinstance(source, str) and not source:
             raise InputError("source holds no documents; at least one is needed on each side of the split")
+        if isinstance(source, str):
+            check_source(source)
         self._target = (model, tokenizer)
         self.site, self.source, self.documents = Site.parse(site), source, documents
         self.positions_per_document, self.batch_size = positions_per_document, batch_size
@@ -115,11 +114,7 @@ class ActivationDataModule(L.LightningDataModule):
         """All documents of the source."""
         if not isinstance(self.source, str):
             return list(self.source)[: self.documents]
-        if self.source == "world":
-            return world_documents(self.documents, self.seed)
-        if Path(self.source).suffix in (".jsonl", ".json"):
-            return jsonl_documents(self.source, limit=self.documents)
-        return text_file_documents(self.source, limit=self.documents)
+        return load_documents(self.source, self.documents, self.seed)
 
     def on_contexts(self) -> "ActivationDataModule":
         """The same rows with raw context in the place of the explanations, for the ``cat`` control."""

@@ -1,5 +1,6 @@
 """Warm starts: the verbalizer learns to write explanations, the reconstructor to read them."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
+from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.nla import NLA
 
@@ -50,17 +52,34 @@ class _WarmStart(L.LightningModule):
 
 
 def create_nla(model: str, layer: int, injection: Injection) -> NLA:
-    """A fresh pair from ``"tiny"``, a local folder or a hub id, with the templates that suit it."""
+    """The pair to train.
+
+    Args:
+        model: a folder with a pair (``av`` and ``ar``) to go on from, or what a fresh pair is made from: ``"tiny"``, a
+            folder with a model, or a hub id.
+        layer: block whose output a fresh pair explains; a saved pair knows its own.
+        injection: how a vector enters a fresh verbalizer.
+
+    Raises:
+        InputError: when a saved pair is of another layer.
+    """
     from tl_nla.targets import fresh_nla
 
-    return fresh_nla(model, layer, injection)
+    folder = Path(model)
+    if not ((folder / "av").is_dir() and (folder / "ar").is_dir()):
+        return fresh_nla(model, layer, injection)
+    pair = NLA.from_pretrained(folder / "av", folder / "ar", dtype=torch.float32)
+    if pair.layer != layer:
+        raise InputError(f"the pair in {model!r} is of layer {pair.layer}, not {layer}; give layer {pair.layer}")
+    return pair
 
 
 class VerbalizerWarmStart(_WarmStart):
     """Supervised training of the verbalizer on explanations (cross-entropy on the response only).
 
     Args:
-        model: what the pair is made from when ``nla`` is not given: ``"tiny"``, a local folder or a hub id.
+        model: when ``nla`` is not given: a folder with a pair (``av``, ``ar``) to go on from, or what a fresh pair is
+            made from: ``"tiny"``, a local folder or a hub id.
         layer: block whose output the states are.
         injection: how a vector enters the verbalizer.
         learning_rate: peak of the schedule.

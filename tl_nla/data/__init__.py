@@ -2,8 +2,10 @@
 
 from tl_nla.data.documents import (
     Document,
+    check_source,
     dataset_documents,
     jsonl_documents,
+    load_documents,
     split_documents,
     text_file_documents,
     world_documents,
@@ -15,10 +17,12 @@ __all__ = [
     "Document",
     "ExplainedStates",
     "Grounding",
+    "check_source",
     "dataset_documents",
     "explain_states",
     "fit_grounding",
     "jsonl_documents",
+    "load_documents",
     "split_documents",
     "text_file_documents",
     "world_documents",

@@ -12,6 +12,7 @@ from tl_nla.errors import InputError, unknown
 from tl_nla.storyworld.generator import write_story
 
 _BUCKETS = 10_000
+DATASET_PREFIX = "dataset:"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,40 @@ def dataset_documents(
 ) -> list[Document]:
     """The ``field`` of every row of a ``datasets`` dataset, or of any iterable of mappings."""
     return _numbered("dataset", (_field(row, field, "dataset row") for row in rows), limit)
+
+
+def check_source(source: str) -> None:
+    """Refuse at once a source that could not be read later.
+
+    Raises:
+        InputError: when it is a file that does not exist.
+    """
+    if source != "world" and not source.startswith(DATASET_PREFIX) and not Path(source).is_file():
+        raise InputError(
+            f"no source {source!r}; give 'world', the path of a text or JSON-lines file, or '{DATASET_PREFIX}NAME'"
+        )
+
+
+def load_documents(source: str, limit: int, seed: int = 0) -> list[Document]:
+    """Documents of a named source.
+
+    Args:
+        source: ``"world"``; the path of a text file (paragraphs) or of a JSON-lines file; ``"dataset:NAME"`` or
+            ``"dataset:NAME:SPLIT"``, a hub dataset or a local folder of one, read through ``datasets`` as a stream.
+        limit: how many at most.
+        seed: stream of the world's stories.
+    """
+    check_source(source)
+    if source == "world":
+        return world_documents(limit, seed)
+    if source.startswith(DATASET_PREFIX):
+        import datasets
+
+        name, _, split = source.removeprefix(DATASET_PREFIX).partition(":")
+        return dataset_documents(datasets.load_dataset(name, split=split or "train", streaming=True), limit=limit)
+    if Path(source).suffix in (".jsonl", ".json"):
+        return jsonl_documents(source, limit=limit)
+    return text_file_documents(source, limit=limit)
 
 
 def split_documents(documents: Iterable[Document], heldout: float = 0.1) -> tuple[list[Document], list[Document]]:

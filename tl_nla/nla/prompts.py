@@ -15,7 +15,8 @@ AV_TEMPLATE = (
     "the text is about.\n\nHere is the vector:\n<concept>{injection_char}</concept>\n\nNow explain it."
 )
 AR_TEMPLATE = "Summary of the following text: <text>{explanation}</text> <summary>"
-_FIRST_CHAR, _LAST_CHAR = 0x3200, 0x33FF
+_CHAR_RANGES = ((0x3200, 0x33FF), (0x2190, 0x27BF), (0x3041, 0x30FF), (0x0391, 0x0451), (0x00A1, 0x024F))
+"""The released recipe's range first; then, for small vocabularies, symbols, kana, Greek, Cyrillic, accented letters."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,21 @@ class VerbalizerPrompt:
 
 
 def choose_injection_char(tokenizer: Any) -> str:
-    """First character of U+3200 to U+33FF that is a single known token (released recipe).
+    """First rare character that is a single known token.
+
+    The released recipe looks in U+3200 to U+33FF only; vocabularies without one there (GPT-2's) get the first of the
+    symbols, kana, Greek, Cyrillic or accented letters.
 
     Raises:
         InputError: when the tokenizer has none.
     """
-    for code in range(_FIRST_CHAR, _LAST_CHAR + 1):
-        ids = tokenizer.encode(chr(code), add_special_tokens=False)
-        if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
-            return chr(code)
+    for first, last in _CHAR_RANGES:
+        for code in range(first, last + 1):
+            ids = tokenizer.encode(chr(code), add_special_tokens=False)
+            if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
+                return chr(code)
     raise InputError(
-        "the tokenizer has no single-token character in U+3200..U+33FF; add one or give injection_char explicitly"
+        "the tokenizer has no single-token character among rare ones; add one or give injection_char explicitly"
     )
 
 

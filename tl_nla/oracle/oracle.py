@@ -66,7 +66,7 @@ class DiffOracle(nn.Module):
             blocks: how many blocks the reconstructor keeps; all when ``None``.
             template: of the reader, with ``{injection_char}`` and ``{question}``.
             ar_template: of the reconstructor, with ``{explanation}``.
-            injection_char: marker; the first single-token character of U+3200 to U+33FF when ``None``.
+            injection_char: marker; see :func:`tl_nla.nla.choose_injection_char` when ``None``.
             base: name of the model, for the saved sidecar.
         """
         from tl_nla.targets import mean_embedding_norm

@@ -1,0 +1,39 @@
+"""Writes the pair in the released format when training ends."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from tl_nla.errors import InputError
+
+
+class SaveNLA(L.Callback):
+    """Saves ``folder/av`` and ``folder/ar`` after ``fit``, so that the next command can start from the folder.
+
+    Both parts are written; the one that was not trained is as it was loaded.
+
+    Args:
+        folder: where to.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check that there is a pair to save.
+
+        Raises:
+            InputError: when the module trains no NLA.
+        """
+        if not hasattr(pl_module, "nla"):
+            raise InputError(f"SaveNLA saves the pair of a module with .nla; {type(pl_module).__name__} has none")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the pair, with the training-set mean of the data module."""
+        pair: Any = pl_module.nla
+        data: Any = getattr(trainer, "datamodule", None)
+        if getattr(data, "mean", None) is not None:
+            pair.mean = data.mean
+        if trainer.is_global_zero:
+            pair.save_pretrained(self.folder)

@@ -1,0 +1,107 @@
+"""Every packaged YAML file is executed, on few rows and for two steps, through the command line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests import zoo
+from tl_nla.cli.main import main
+from tl_nla.cli.training import configs_folder, run_cli
+from tl_nla.nla import NLA
+from tl_nla.nla.loading import load_tokenizer
+from tl_nla.storyworld.tiny import WEIGHTS
+
+CONFIGS = sorted(path.name for path in configs_folder().glob("*.yaml"))
+SMALL = ["--trainer.max_steps", "2", "--data.init_args.documents", "24", "--data.init_args.batch_size", "4",
+         "--trainer.limit_val_batches", "1", "--trainer.enable_progress_bar", "false",
+         "--trainer.enable_model_summary", "false", "--trainer.precision", "32-true",
+         "--trainer.accelerator", "cpu"]  # fmt: skip
+
+
+def often(name):
+    """The packaged file with a checkpoint at every step, as a file of the user's."""
+    content = yaml.safe_load((configs_folder() / name).read_text())
+    for callback in content["trainer"]["callbacks"]:
+        if callback["class_path"].endswith("ModelCheckpoint"):
+            callback["init_args"]["every_n_train_steps"] = 1
+    Path(name).write_text(yaml.safe_dump(content))
+    return name
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sentences = [
+        f"Number {n} is a long sentence about nothing at all, with the words {n * 7} in it." for n in range(60)
+    ]
+    (tmp_path / "text.txt").write_text("\n\n".join(sentences))
+    return tmp_path
+
+
+def save_model(family, folder):
+    tokenizer = load_tokenizer(WEIGHTS / "target")
+    zoo.hf_model(family, vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def substitutes(name, folder):
+    """Tiny random models in the place of those that cannot be downloaded."""
+    if name == "gpt2.yaml":
+        save_model("gpt2", folder / "gpt2")
+        return ["--model.init_args.model", str(folder / "gpt2"), "--data.init_args.model", str(folder / "gpt2"),
+                "--model.init_args.layer", "1", "--data.init_args.site", "blocks.1.hook_resid_post"]  # fmt: skip
+    if name == "llama_8b_lora.yaml":
+        save_model("llama", folder / "llama")
+        from tl_nla.targets import fresh_nla
+
+        fresh_nla(folder / "llama", 1, "constant").save_pretrained(folder / "pair")
+        return ["--model.init_args.model", str(folder / "pair"), "--data.init_args.model", str(folder / "llama"),
+                "--data.init_args.site", "blocks.1.hook_resid_post", "--data.init_args.source", "text.txt",
+                "--model.init_args.rollouts.max_new_tokens", "8"]  # fmt: skip
+    if name == "tiny_nla_training.yaml":
+        return ["--model.init_args.rollouts.max_new_tokens", "8"]
+    return []
+
+
+def test_there_are_configs():
+    assert {"tiny_reconstructor.yaml", "tiny_verbalizer.yaml", "tiny_nla_training.yaml"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_runs(name, folder):
+    assert main(["fit", "-c", often(name), *SMALL, *substitutes(name, folder)]) == 0
+    checkpoints = sorted(Path("runs").rglob("*.ckpt"))
+    assert checkpoints
+    loaded = torch.load(checkpoints[-1], weights_only=True)
+    names = {key.split(".")[0] for key in loaded["state_dict"]}
+    assert names <= {"verbalizer", "reconstructor", "reader"}, "only what was trained is in a checkpoint"
+    for av in Path("runs").rglob("av"):
+        assert isinstance(NLA.from_pretrained(av, av.parent / "ar"), NLA)
+
+
+def test_goes_on_from_a_saved_pair(folder):
+    assert main(["fit", "-c", "tiny_reconstructor.yaml", *SMALL]) == 0
+    before = NLA.from_pretrained("runs/tiny_nla/av", "runs/tiny_nla/ar").reconstructor.head.weight
+    cli = run_cli(["fit", "-c", str(configs_folder() / "tiny_verbalizer.yaml"), *SMALL,
+                   "--model.init_args.model", "runs/tiny_nla"])  # fmt: skip
+    assert torch.equal(cli.model.nla.reconstructor.head.weight.detach(), before.detach())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-c", "nothing.yaml"], "nothing.yaml"),
+        (["-c", "tiny_reconstructor.yaml", "--model.init_args.layers", "3"], "layers"),
+        (["-c", "tiny_reconstructor.yaml", "--trainer.max_steps", "many"], "max_steps"),
+        (["-c", "tiny_reconstructor.yaml", "--data.init_args.source", "missing.txt"], "missing.txt"),
+    ],
+)
+def test_bad_configuration_is_one_line(arguments, says, folder, capsys):
+    assert main(["fit", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("tl-nla: ")
+    assert error.count("\n") == 1
+    assert says in error
+    assert not Path("runs").exists()

@@ -1,0 +1,106 @@
+"""``tl-nla fit|validate|test|predict -c FILE.yaml``: Lightning's own command line on our modules."""
+
+import argparse
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tl_nla.errors import InputError
+
+_COMMANDS = {
+    "fit": "train what a YAML file describes",
+    "validate": "score a checkpoint on the held-out documents",
+    "test": "score a checkpoint on the test documents",
+    "predict": "run a checkpoint over documents and write what it says",
+}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction") -> None:
+    """Add the four commands; LightningCLI reads their arguments."""
+    for command, text in _COMMANDS.items():
+        parser = subparsers.add_parser(command, help=text, add_help=False)
+        parser.set_defaults(run=run, passthrough=True)
+
+
+def configs_folder() -> Path:
+    """The packaged YAML files."""
+    return Path(str(importlib.util.find_spec("lightning_modules").origin)).parent / "configs"  # type: ignore[union-attr]
+
+
+def resolve_configs(arguments: list[str]) -> list[str]:
+    """Replace names of packaged YAML files by their paths; a file of the user's comes first.
+
+    Raises:
+        InputError: when a file exists in neither place.
+    """
+    resolved = list(arguments)
+    for place, argument in enumerate(arguments[:-1]):
+        if argument not in ("-c", "--config"):
+            continue
+        name = arguments[place + 1]
+        packaged = configs_folder() / Path(name).name
+        if not Path(name).is_file():
+            if not packaged.is_file():
+                known = ", ".join(sorted(path.name for path in configs_folder().glob("*.yaml")))
+                raise InputError(f"no config {name!r}, neither a file nor packaged; packaged: {known}")
+            resolved[place + 1] = str(packaged)
+    return resolved
+
+
+def run(args: argparse.Namespace) -> int:
+    """Hand over to LightningCLI.
+
+    Raises:
+        InputError: when jsonargparse is missing or the configuration is wrong.
+    """
+    if importlib.util.find_spec("jsonargparse") is None:
+        raise InputError("tl-nla fit needs jsonargparse: pip install 'tl-nla[cli]'")
+    run_cli([args.command, *resolve_configs(args.extra)])
+    return 0
+
+
+def run_cli(arguments: list[str]) -> Any:
+    """Build and run LightningCLI with these arguments.
+
+    Args:
+        arguments: subcommand first.
+
+    Returns:
+        The command line object, with ``.model``, ``.datamodule`` and ``.trainer``.
+
+    Raises:
+        InputError: when the configuration is wrong.
+    """
+    import lightning as L
+    from jsonargparse import ArgumentError
+    from lightning.pytorch.cli import LightningCLI
+
+    settings = {"exit_on_error": False}
+    try:
+        with warnings.catch_warnings():
+            # The arguments are given, on purpose, although sys.argv has some too.
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            # Lightning's own calls into jsonargparse; nothing that a user could change.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli")
+            # The weights after a step are what NLATraining wants to keep.
+            warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
+            return LightningCLI(
+                L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+                seed_everything_default=0, args=arguments, save_config_kwargs={"overwrite": True},
+                parser_kwargs={**settings, **dict.fromkeys(_COMMANDS, settings)},
+            )  # fmt: skip
+    except (ArgumentError, ValueError) as error:
+        raise _plain(error) from None
+
+
+def _plain(error: Exception) -> Exception:
+    """The complaint of ours that jsonargparse wrapped, or its own as one line; anything else as it is."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, InputError):
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    text = " ".join(str(error).split())
+    wrapped = type(error).__name__ == "ArgumentError" or text.startswith(("Does not validate", "Parser key"))
+    return InputError(text) if wrapped else error
