@@ -70,10 +70,10 @@ def about_story_ids(tokenizer: PreTrainedTokenizerBase, story: Story, rng: rando
     """
     ids = tokenizer.encode(story.text, add_special_tokens=False)
     cut = rng.randrange(8, len(ids) - 1)
-    prefix = tokenizer.decode(ids[:cut])
+    prefix = str(tokenizer.decode(ids[:cut]))
     facts = facts_at(parse(prefix), len(prefix))
-    recent = tokenizer.decode(ids[max(0, cut - RECENT_TOKENS) : cut])
-    text = write_explanation(facts, recent, [(tokenizer.decode(ids[cut : cut + 1]), 1.0)])
+    recent = str(tokenizer.decode(ids[max(0, cut - RECENT_TOKENS) : cut]))
+    text = write_explanation(facts, recent, [(str(tokenizer.decode(ids[cut : cut + 1])), 1.0)])
     wrapped = tokenizer.encode(f"<explanation>{text}</explanation>", add_special_tokens=False)
     return [tokenizer.bos_token_id, *ids[:cut], *wrapped, tokenizer.eos_token_id]
 
