@@ -33,6 +33,7 @@ def test_rows_choose_the_states():
     own = scorer()
     rows = torch.tensor([3, 3, 0])
     torch.testing.assert_close(own.errors([TEXTS[3], TEXTS[0], TEXTS[0]], rows)[[0, 2]], torch.zeros(2).double())
+    assert own.errors([], torch.tensor([], dtype=torch.long)).shape == (0,)
     with pytest.raises(InputError, match="one text a state"):
         own.errors(["a"])
 

@@ -101,8 +101,8 @@ def withhold(
     """Explanations in which every naming word that the verbalizer was unsure of became a question word.
 
     ``Tom is at the farm.`` with an unsure ``farm`` becomes ``Tom is at the Where.``: that Tom is at some place is still
-    said, which place no longer. A word counts as unsure wherever it stands once its first mention was: repeating a guess
-    makes the verbalizer certain of it, not right. Question words are no claims (see ``faithfulness.claims``).
+    said, which place no longer. A word is unsure wherever it stands once its first mention was: repeating a guess makes
+    the verbalizer certain of it, not right. Question words are no claims (see ``faithfulness.claims``).
 
     Args:
         generation: greedy words with their log-probabilities.

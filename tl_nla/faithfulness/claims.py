@@ -197,4 +197,3 @@ def score_guesses(texts: Sequence[str], gold: Sequence[str], truths: Sequence[Tr
             right = bool(truth.guesses) and said[1] == truth.guesses[0]
             guesses.append(Guess(row, said[0], said[1], right, None if deserved is None else deserved[0]))
     return guesses
-

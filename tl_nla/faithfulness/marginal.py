@@ -95,23 +95,28 @@ def token_marginals(scorer: Scorer, texts: Sequence[str], tokenizer: Any) -> lis
     return marginals
 
 
-def position_matched_excess(
-    marginals: Sequence[TokenMarginal], bins: Sequence[int] = BINS
-) -> dict[str, tuple[int, float, float]]:
-    """For each class: number of tokens, share of all FVE, and mean marginal above that of its place in the text.
+def excess_values(marginals: Sequence[TokenMarginal], bins: Sequence[int] = BINS) -> Float[Tensor, " n"]:
+    """Each token's marginal above the mean of all tokens in its bin of places.
 
     Args:
         marginals: from :func:`token_marginals`.
         bins: lower ends of the bins of places that are compared with each other.
     """
     place = torch.bucketize(torch.tensor([m.index for m in marginals]), torch.tensor(list(bins)), right=True)
-    values: Float[Tensor, " n"] = torch.tensor([m.marginal for m in marginals], dtype=torch.float64)
+    values = torch.tensor([m.marginal for m in marginals], dtype=torch.float64)
     sums = torch.zeros(len(bins) + 1, dtype=torch.float64).index_add_(0, place, values)
-    excess = values - (sums / place.bincount(minlength=len(bins) + 1).clamp_min(1))[place]
+    return values - (sums / place.bincount(minlength=len(bins) + 1).clamp_min(1))[place]
+
+
+def position_matched_excess(
+    marginals: Sequence[TokenMarginal], bins: Sequence[int] = BINS
+) -> dict[str, tuple[int, float, float]]:
+    """For each class: number of tokens, share of all FVE, and mean :func:`excess_values`."""
+    values = torch.tensor([m.marginal for m in marginals], dtype=torch.float64)
+    excess = excess_values(marginals, bins)
     table = {}
     for name in TOKEN_CLASSES:
         mine = torch.tensor([m.token_class == name for m in marginals])
         if mine.any():
-            share = float(values[mine].sum() / values.sum())
-            table[name] = (int(mine.sum()), share, float(excess[mine].mean()))
+            table[name] = (int(mine.sum()), float(values[mine].sum() / values.sum()), float(excess[mine].mean()))
     return table

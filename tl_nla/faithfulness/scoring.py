@@ -55,6 +55,8 @@ class Scorer:
         acts = self.acts if rows is None else self.acts[rows]
         if len(texts) != len(acts):
             raise InputError(f"{len(texts)} texts for {len(acts)} states: give one text a state")
+        if not texts:
+            return torch.zeros(0, dtype=torch.float64)
         distinct = list(dict.fromkeys(texts))
         places = {text: place for place, text in enumerate(distinct)}
         vectors = self.reconstruct(distinct)[[places[text] for text in texts]]

@@ -1,0 +1,83 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from lightning_modules.nla_training import NLATraining
+from lightning_modules.stego_runs import ParaphrasedTraining
+from lightning_modules.stego_sweep import POINTS, Point, Run, SweepConfig, draw_frontier, read_points, sweep
+from tests.lightning_modules.test_faithfulness import make_pair
+from tl_nla.errors import InputError
+from tl_nla.faithfulness.perturbations import paraphrase
+from tl_nla.nla.rollouts import RolloutConfig
+
+CONFIG = SweepConfig(kl_weights=(0.0, 0.1), warm_steps=(10,), steps=(0, 5), paraphrase=(False,))
+
+
+def fake(calls):
+    def train(run, config):
+        calls.append(run)
+        return [Point(run, steps, {"fve": 0.5 + steps / 100, "retention": 0.9 - run.kl_weight}) for steps in (0, 5, 9)]
+
+    return train
+
+
+def test_every_setting_is_one_run():
+    grid = SweepConfig(kl_weights=(0.0, 1.0), warm_steps=(1, 2), steps=(0,), paraphrase=(False, True), seeds=(0, 1))
+    runs = grid.runs()
+    assert len(runs) == len(set(runs)) == 16
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
+    calls = []
+    assert len(sweep(tmp_path, CONFIG, fake(calls), limit=1)) == 2
+    with (tmp_path / POINTS).open("a") as file:
+        file.write('{"run": {"seed"')  # a crash while writing
+    (tmp_path / POINTS).write_text((tmp_path / POINTS).read_text() + "\n")
+    points = sweep(tmp_path, CONFIG, fake(calls))
+    assert [(p.run.kl_weight, p.steps) for p in points] == [(0.0, 0), (0.0, 5), (0.1, 0), (0.1, 5)]
+    assert calls == CONFIG.runs()
+    assert sweep(tmp_path, CONFIG, fake(calls)) == points
+    assert calls == CONFIG.runs()  # nothing was repeated
+    assert read_points(tmp_path / POINTS) == points
+
+
+def test_points_that_were_not_asked_for_are_not_kept(tmp_path):
+    sweep(tmp_path, CONFIG, fake([]))
+    assert {json.loads(line)["steps"] for line in (tmp_path / POINTS).read_text().splitlines()} == {0, 5}
+
+
+def test_figure(tmp_path):
+    pytest.importorskip("matplotlib")
+    draw_frontier(sweep(tmp_path, CONFIG, fake([])), tmp_path / "frontier.png")
+    assert (tmp_path / "frontier.png").stat().st_size > 5000
+    with pytest.raises(InputError, match="no points"):
+        draw_frontier([], tmp_path / "none.png")
+
+
+def test_grid_is_checked():
+    with pytest.raises(InputError, match="seeds is empty"):
+        SweepConfig(seeds=())
+    with pytest.raises(InputError, match="cannot be negative"):
+        SweepConfig(kl_weights=(-1.0,))
+
+
+def test_paraphrased_reward_reads_other_words(monkeypatch):
+    """The reconstructor reads the paraphrase of what was sampled, and the sampled words stay the policy's."""
+    acts, rollouts = torch.randn(2, 48), RolloutConfig(group=2, max_new_tokens=12)
+    plain = NLATraining(nla=make_pair(), kl_weight=0.0, rollouts=rollouts).explore(acts)
+    said = ['Recent words: " red. Tom". This is about Tom.'] * 4
+    monkeypatch.setattr(NLATraining, "explore", lambda self, acts: with_texts(plain, said))
+    found = ParaphrasedTraining(nla=make_pair(), kl_weight=0.0, rollouts=rollouts).explore(acts)
+    assert found.texts == [paraphrase(text, 0) for text in said]
+    assert found.generation is plain.generation
+
+
+def with_texts(experience, texts):
+
+    return dataclasses.replace(experience, texts=texts)
+
+
+def test_run_is_a_key():
+    assert {Run(0, 1, 0.1, False): 1}[Run(0, 1, 0.1, False)] == 1
