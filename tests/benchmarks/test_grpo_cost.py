@@ -15,7 +15,7 @@ from tl_nla.nla.generation import Responses
 from tl_nla.nla.rollouts import BuiltInBackend, RolloutConfig, token_logprobs
 from tl_nla.storyworld.tiny import load_tiny
 
-PROMPTS, CONFIG = 16, RolloutConfig(group=8, max_new_tokens=72)
+PROMPTS, CONFIG = 12, RolloutConfig(group=8, max_new_tokens=72)
 PLACES, NAMES = ("park", "school", "house", "shop"), ("Tom", "Anna", "Ben", "Mia")
 
 
@@ -65,7 +65,7 @@ def acts(nla):
     return nla.reconstruct(texts)[:PROMPTS]
 
 
-def step_seconds(nla, acts, backend, runs=3):
+def step_seconds(nla, acts, backend, runs=2):
     training = NLATraining(nla=copy.deepcopy(nla), rollouts=CONFIG, backend=backend)
     training.mean = None
     seconds, tokens = [], []

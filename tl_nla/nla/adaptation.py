@@ -32,7 +32,7 @@ class StateMap:
 
 
 def fit_map(
-    source: Float[Tensor, "n d_in"], target: Float[Tensor, "n d_out"], decay: float = 1e-3
+    source: Float[Tensor, "n d_in"], target: Float[Tensor, "rows d_out"], decay: float = 1e-3
 ) -> StateMap:
     """Ridge regression from normalised states to normalised states of the same tokens, solved in float64.
 
