@@ -25,7 +25,7 @@ def report(get_model):
 
 def test_parts_sum_to_the_logit_in_every_family(bridge):
     tokens = zoo.tokens(1, 9)
-    report = layer_contributions(bridge, tokens, positions=[4, 8], tokenizer=zoo.tokenizer())
+    report = layer_contributions(bridge, tokens, positions=[4, 8], tokenizer=zoo.tokenizer(), skips=False)
     capped = getattr(bridge.cfg, "output_logits_soft_cap", -1) or -1
     logits = bridge(tokens).detach()[0, [4, 8]].max(-1).values.tolist()
     for position, total, logit in zip(report.positions, report.totals, logits, strict=True):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 _TEXT = (
-    "One rainy afternoon Tom went to the harbor. Tom found a kite painted red. Tom felt happy. Lily came to the farm too. "
-    "Lily had a drum painted blue. They sang a song together. The kite was"
+    "One rainy afternoon Tom went to the harbor. Tom found a kite painted red. Tom felt happy. "
+    "Lily came to the farm too. Lily had a drum painted blue. They sang a song together. The kite was"
 )
 _BAR, _WIDE, _MIDDLE = 10, 120, 100
 
