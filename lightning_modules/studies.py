@@ -84,7 +84,7 @@ class Recorder(L.Callback):
 
 
 def reinforce(
-    nla: NLA, data: ActivationDataModule, config: StudyConfig, folder: Path, seed: int,
+    nla: NLA, data: L.LightningDataModule, config: StudyConfig, folder: Path, seed: int,
     reward: RewardConfig | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """Train a pair in place by reinforcement learning for the configured processor time.
@@ -102,7 +102,7 @@ def reinforce(
     recorder = Recorder(60 * config.core_minutes)
     saver = ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=10)
     last = folder / "last.ckpt"
-    batches = copy.copy(data)
+    batches: Any = copy.copy(data)
     batches.batch_size, batches.seed = config.batch, seed
     L.seed_everything(seed, workers=True, verbose=False)
     trainer = L.Trainer(
