@@ -1,0 +1,68 @@
+import json
+
+import pytest
+import torch
+
+from tl_nla.cli.main import main
+from tl_nla.errors import InputError
+from tl_nla.evaluation.faithfulness_suite import evaluate
+from tl_nla.evaluation.results import read_results
+from tl_nla.targets import fresh_nla
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An untrained pair of the embedded target, whose words are nonsense."""
+    folder = tmp_path_factory.mktemp("pair")
+    torch.manual_seed(0)
+    fresh_nla("tiny", 2, "affine").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pair(folder):
+    return [str(folder / "av"), str(folder / "ar")]
+
+
+def test_on_stories_everything_is_measured(pair):
+    results = evaluate("tiny", nla=pair, reader=[pair[1]], documents=2, max_new_tokens=20)
+    metrics = {(row.arm, row.metric) for row in results.rows}
+    wanted = {
+        ("gold", "claim_precision"), ("gold", "claim_recall/facts"), ("gold", "retention"), ("gold", "legibility"),
+        ("gold", "claim_retention/paraphrase"), ("gold", "deletion_loss/next"), ("gold", "substitution_loss"),
+        ("gold", "causal_effect/next"), ("gold", "order_optimality/first_1"), ("gold", "excess_marginal_fve/in_quote"),
+        ("gold", "cross_reconstructor_gap"), ("explanation", "fve"), ("explanation", "fve/withheld_0.5"),
+        ("explanation", "retention/word_order"), ("probe", "claim_precision/next"),
+    }  # fmt: skip
+    assert wanted <= metrics, wanted - metrics
+    found = {(row.arm, row.metric): row.value for row in results.rows}
+    assert found["gold", "claim_precision"] == 1
+    assert found["gold", "claim_retention/clause_order"] == 1
+    assert found["gold", "cross_reconstructor_gap"] == 0  # the same reconstructor was given as the other one
+    assert "not_measured" not in results.definition
+
+
+def test_on_any_texts_what_is_not_known_is_said(pair, tmp_path, capsys):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("Some words about nothing.\n\nOther words, said again and again.\n")
+    out = tmp_path / "results.json"
+    argv = ["evaluate", "faithfulness", "--nla", *pair, "--texts", str(texts), "--max-new-tokens", "20"]
+    assert main([*argv, "--json", str(out)]) == 0
+    results = read_results(out)
+    assert "what is true in these texts is not known" in results.definition["not_measured"]
+    metrics = {row.metric for row in results.rows}
+    assert {"fve", "retention", "deletion_loss"} <= metrics
+    assert not [m for m in metrics if m.startswith(("claim_precision/who", "claim_recall", "substitution"))]
+    assert {row.arm for row in results.rows} <= {"explanation", "random_direction"}
+    assert json.loads(out.read_text())["suite"] == "faithfulness"
+
+
+def test_refusals(pair, tmp_path):
+    with pytest.raises(InputError, match="--nla AV AR"):
+        evaluate("some/model")
+    with pytest.raises(InputError, match="--texts FILE"):
+        evaluate("some/model", nla=pair)
+    with pytest.raises(InputError, match="no file"):
+        evaluate("tiny", nla=pair, texts=str(tmp_path / "none.txt"))
+    with pytest.raises(InputError, match="at least 2"):
+        evaluate("tiny", nla=pair, documents=1)
