@@ -122,6 +122,8 @@ class NLATraining(TrainedOnly):
         for name, value in (("updates", updates), ("accumulate", accumulate)):
             if value < 1:
                 raise InputError(f"{name} is {value}; at least 1 is needed")
+        if updates > 1 and accumulate > 1:
+            raise InputError(f"updates is {updates} and accumulate {accumulate}; one of them must be 1")
         self.automatic_optimization = False
         self.learning_rate, self.reconstructor_learning_rate = learning_rate, reconstructor_learning_rate
         self.kl_weight, self.clip, self.updates, self.accumulate = kl_weight, clip, updates, accumulate
@@ -166,7 +168,7 @@ class NLATraining(TrainedOnly):
             optimizer: Any = self.optimizers()
             self.manual_backward(loss / self.accumulate)
             if (self.batches + 1) % self.accumulate == 0:
-                logs |= self._step(optimizer, loss)
+                logs |= self._step(optimizer)
         self.batches += 1
         logs |= {"extraction_rate": experience.generation.extracted.float().mean(), "skipped": float(self.skipped)}
         logs["length"] = experience.generation.mask.sum(1).float().mean()
@@ -232,14 +234,15 @@ class NLATraining(TrainedOnly):
 
         return 1 - errors.double().sum() * acts.shape[-1] / squared_deviations(acts, self.mean).sum()
 
-    def _step(self, optimizer: Any, loss: Tensor) -> dict[str, Any]:
-        """Clip and step, or skip the step when the loss or a gradient is not finite."""
+    def _step(self, optimizer: Any) -> dict[str, Any]:
+        """Clip and step, or skip the step when a gradient is not finite."""
         parts = {"av": self.verbalizer, "ar": self.reconstructor}
         norms = {
             name: torch.nn.utils.clip_grad_norm_([p for p in part.parameters() if p.requires_grad], self.gradient_clip)
             for name, part in parts.items()
         }
-        if torch.isfinite(loss) and all(torch.isfinite(norm) for norm in norms.values()):
+        # The norms are the same in every process, the loss is not: all of them have to decide alike.
+        if all(torch.isfinite(norm) for norm in norms.values()):
             for group, rate in zip(optimizer.param_groups, self._rates(), strict=True):
                 group["lr"] = rate
             optimizer.step()
@@ -249,7 +252,7 @@ class NLATraining(TrainedOnly):
             self._skipped_in_a_row += 1
             if self._skipped_in_a_row >= _SKIPS_IN_A_ROW:
                 raise InputError(
-                    f"{_SKIPS_IN_A_ROW} steps in a row had a loss or gradient that is not finite; lower the learning "
+                    f"{_SKIPS_IN_A_ROW} steps in a row had a gradient that is not finite; lower the learning "
                     "rates or compute in float32"
                 )
         optimizer.zero_grad()
