@@ -26,6 +26,7 @@ from tl_nla.faithfulness.legibility import token_losses
 from tl_nla.faithfulness.marginal import TokenMarginal, position_matched_excess, token_marginals
 from tl_nla.faithfulness.order import OrderCurves, order_curves, prefix_curve
 from tl_nla.faithfulness.perturbations import PERTURBATIONS, paraphrase, reworded_by
+from tl_nla.faithfulness.readers import RidgeReader
 from tl_nla.faithfulness.retention import Retention, measure_retention
 from tl_nla.faithfulness.scoring import Scorer, training_mean
 from tl_nla.faithfulness.steganographer import Steganographer
@@ -35,14 +36,15 @@ _LAZY = ("ClaimCalibration", "ClaimPrecision", "CrossReconstructorGap", "FVERete
 
 __all__ = [  # noqa: RUF022
     "ClaimCalibration", "ClaimPrecision", "CrossReconstructorGap", "FVERetention",
-    "Agreement", "CausalEffect", "Clause", "ClaimJudge", "DETECTORS", "Edit", "Guess", "OrderCurves", "PERTURBATIONS",
-    "Rate", "Retention", "ScoredClaim", "Scorer", "Steganographer", "SureClause", "Suspect", "TokenMarginal", "abstain",
-    "agreement", "auc", "by_distance", "by_type", "canonical", "causal_effects", "claim_directions", "claimed_tokens",
-    "clause_confidences", "cross_errors", "cross_reconstructor_gap", "deletions", "detect", "distance_buckets",
-    "edit_effects", "fve_matrix", "join_clauses", "judge_explanations", "judge_quotes", "judge_world", "made_claims",
-    "mean_effects", "measure_retention", "order_curves", "outputs_after", "paraphrase", "position_matched_excess",
-    "precision_by", "prefix_curve", "recall_by", "reworded_by", "score_claims", "score_guesses", "split_clauses",
-    "substitutions", "sure_tokens", "token_losses", "token_marginals", "training_mean", "withhold",
+    "Agreement", "CausalEffect", "ClaimJudge", "Clause", "DETECTORS", "Edit", "Guess", "OrderCurves", "PERTURBATIONS",
+    "Rate", "Retention", "RidgeReader", "ScoredClaim", "Scorer", "Steganographer", "SureClause", "Suspect",
+    "TokenMarginal", "abstain", "agreement", "auc", "by_distance", "by_type", "canonical", "causal_effects",
+    "claim_directions", "claimed_tokens", "clause_confidences", "cross_errors", "cross_reconstructor_gap", "deletions",
+    "detect", "distance_buckets", "edit_effects", "fve_matrix", "join_clauses", "judge_explanations", "judge_quotes",
+    "judge_world", "made_claims", "mean_effects", "measure_retention", "order_curves", "outputs_after", "paraphrase",
+    "position_matched_excess", "precision_by", "prefix_curve", "recall_by", "reworded_by", "score_claims",
+    "score_guesses", "split_clauses", "substitutions", "sure_tokens", "token_losses", "token_marginals",
+    "training_mean", "withhold",
 ]  # fmt: skip
 
 
