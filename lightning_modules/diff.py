@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
+from lightning_modules.muon import MuonWithAdamW
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.oracle import (
+    NOTHING,
     CaptureConfig,
     DiffOracle,
     LabelledWrites,
@@ -27,8 +29,11 @@ from tl_nla.oracle import (
 from tl_nla.oracle.questions import EXPLAIN
 from tl_nla.sites import Site
 
-GROUPS = ("heads", "attn", "mlp", "blocks")
+GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
 """Names for all writes of a kind."""
+OPTIMIZERS = ("adamw", "muon")
+_SURELY = 0.8
+"""Writes shrunk as an example of nothing stay clear of the limit by this factor."""
 _SWAPS = {"promotes": "suppresses", "suppresses": "promotes"}
 
 
@@ -39,10 +44,18 @@ class WriteTexts(Dataset[dict[str, Any]]):
         writes: with strengths.
         swap_share: share of items whose write has its sign turned, and its promoted and suppressed words swapped.
         seed: of the questions drawn and the signs turned.
+        skip_share: how often the ``skip`` question is drawn where it has an answer (labels of skips are dear, so
+            captures may hold few); ``None`` draws all questions alike.
+        null_share: share of items whose write is shrunk below what counts as something, down to nothing at all; the
+            right words are then that it does nothing.
     """
 
-    def __init__(self, writes: LabelledWrites, swap_share: float = 0.0, seed: int = 0) -> None:
-        self.writes, self.swap_share, self.seed = writes, swap_share, seed
+    def __init__(
+        self, writes: LabelledWrites, swap_share: float = 0.0, seed: int = 0, skip_share: float | None = None,
+        null_share: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.writes, self.swap_share, self.seed, self.skip_share = writes, swap_share, seed, skip_share
+        self.null_share = null_share
 
     def __len__(self) -> int:
         return 2 * len(self.writes)
@@ -50,10 +63,21 @@ class WriteTexts(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row, draw = index // 2, random.Random(f"{self.seed}/{index}")
         question = draw.choice(sorted(self.writes.answers[row])) if index % 2 else EXPLAIN
+        if index % 2 and self.skip_share and "skip" in self.writes.answers[row] and draw.random() < self.skip_share:
+            question = "skip"
+        if question in (EXPLAIN, *_SWAPS) and draw.random() < self.null_share:
+            return self._nothing(row, question, draw)
         swap = question in (EXPLAIN, *_SWAPS) and draw.random() < self.swap_share
         text = self._swapped(row, question) if swap else self.writes.text(row, question)
         write = -self.writes.write[row] if swap else self.writes.write[row]
         return {"before": self.writes.before[row], "write": write, "question": question, "text": text}
+
+    def _nothing(self, row: int, question: str, draw: random.Random) -> dict[str, Any]:
+        before, write = self.writes.before[row], self.writes.write[row]
+        share = draw.choice((0.0, 1e-6, 0.01 * draw.random() * _SURELY))
+        shrunk = share * write * (before.norm() / write.norm().clamp_min(1e-12))
+        text = NOTHING if question == EXPLAIN else make_answer(question, ()).text
+        return {"before": before, "write": shrunk, "question": question, "text": text}
 
     def _swapped(self, row: int, question: str) -> str:
         if question == EXPLAIN:
@@ -73,7 +97,7 @@ class DiffDataModule(ActivationDataModule):
     Args:
         model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
         tokenizer: of a model given as an object; otherwise it comes with the model.
-        sites: ``"heads"``, ``"attn"``, ``"mlp"``, ``"blocks"`` for all writes of a kind, or single sites.
+        sites: ``"heads"``, ``"attn"``, ``"mlp"``, ``"blocks"``, ``"spans"`` for all writes of a kind, or single sites.
         source: as for :class:`ActivationDataModule`.
         documents: how many documents are read at most.
         positions_per_document: positions drawn from each document; each gives one row a site.
@@ -145,9 +169,13 @@ class _DiffTraining(L.LightningModule):
 
     oracle: DiffOracle
 
-    def __init__(self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float) -> None:
+    def __init__(
+        self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float, optimizer: str
+    ) -> None:
         super().__init__()
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        if optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", optimizer, OPTIMIZERS)
+        self.learning_rate, self.weight_decay, self.optimizer = learning_rate, weight_decay, optimizer
         object.__setattr__(self, "oracle", oracle or create_oracle(model))
 
     def setup(self, stage: str) -> None:
@@ -159,10 +187,15 @@ class _DiffTraining(L.LightningModule):
             self.oracle.strength = data.reference
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a one-cycle schedule over the run (Smith 2018)."""
+        """AdamW with a one-cycle schedule over the run (Smith 2018); or Muon, which needs no long warm-up."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule: Any
+        if self.optimizer == "muon":
+            muon = MuonWithAdamW(self.named_parameters(), self.learning_rate, self.weight_decay)
+            schedule = torch.optim.lr_scheduler.LambdaLR(muon, lambda step: _flat_then_down(step, steps))
+            return {"optimizer": muon, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -177,16 +210,17 @@ class DiffOracleTraining(_DiffTraining):
     Args:
         model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id.
         learning_rate: peak of the schedule.
-        weight_decay: of AdamW.
+        weight_decay: of the optimiser.
         oracle: the oracle whose reader is trained.
+        optimizer: ``"adamw"``, or ``"muon"`` (learning rate about 0.01), which trains small models in fewer steps.
     """
 
     def __init__(
         self, model: str = "tiny", learning_rate: float = 1e-3, weight_decay: float = 0.01,
-        oracle: DiffOracle | None = None,
+        oracle: DiffOracle | None = None, optimizer: str = "adamw",
     ) -> None:  # fmt: skip
-        super().__init__(oracle, model, learning_rate, weight_decay)
-        self.save_hyperparameters("model", "learning_rate", "weight_decay")
+        super().__init__(oracle, model, learning_rate, weight_decay, optimizer)
+        self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer")
         self.reader: Reader = self.oracle.reader.train()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -211,10 +245,10 @@ class DiffNLATraining(_DiffTraining):
 
     def __init__(
         self, model: str = "tiny", learning_rate: float = 1e-3, weight_decay: float = 0.01,
-        oracle: DiffOracle | None = None,
+        oracle: DiffOracle | None = None, optimizer: str = "adamw",
     ) -> None:  # fmt: skip
-        super().__init__(oracle, model, learning_rate, weight_decay)
-        self.save_hyperparameters("model", "learning_rate", "weight_decay")
+        super().__init__(oracle, model, learning_rate, weight_decay, optimizer)
+        self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer")
         self.reconstructor: WriteReconstructor = self.oracle.reconstructor.train()
         self.fve: FractionOfVarianceExplained | None = None
 
@@ -244,6 +278,10 @@ class DiffNLATraining(_DiffTraining):
             self.log("val/log_norm_error", ratio / self.reconstructor.log_norm_std, batch_size=len(texts))
 
 
+def _flat_then_down(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / 50) * min(1.0, 1.6 * (steps - step) / steps)
+
+
 def create_oracle(model: str) -> DiffOracle:
     """A fresh oracle from ``"tiny"``, a local folder or a hub id."""
     from tl_nla.nla.loading import load_causal_lm, load_tokenizer
@@ -265,6 +303,7 @@ def all_sites(model: Any, names: Sequence[str]) -> list[str]:
         "attn": [f"blocks.{i}.attn" for i in layers],
         "mlp": [f"blocks.{i}.mlp" for i in layers],
         "blocks": [f"blocks.{i}" for i in layers],
+        "spans": [f"blocks.{i}.hook_resid_pre -> blocks.{j}.hook_resid_post" for i in layers for j in layers if i < j],
     }
     sites: list[str] = []
     for name in names:

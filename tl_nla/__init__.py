@@ -7,8 +7,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Adapter": "tl_nla.adapters",
+    "DiffOracle": "tl_nla.oracle",
+    "HeadDiffAdapter": "tl_nla.adapters",
     "ContributionReport": "tl_nla.attribution.report",
     "InputError": "tl_nla.errors",
+    "LayerDiffAdapter": "tl_nla.adapters",
     "NLA": "tl_nla.nla",
     "Reading": "tl_nla.reading",
     "Site": "tl_nla.sites",

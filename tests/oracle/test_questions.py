@@ -32,7 +32,7 @@ def test_any_text_can_be_parsed(question, text):
 
 
 def test_wordings():
-    assert make_answer("sources", ("Mira",), local=("a", "at")).text == "Mira; a, at"
+    assert make_answer("sources", ("Mira",), local=("a", "at")).text == "Mira; a at"
     assert make_answer("skip", ("red",), flips=True, size=3).text == "flips to red; huge"
     assert make_answer("skip", ("red",), flips=False, size=0).text == "keeps red; faint"
     assert parse_answer("skip", "no idea") == Answer("skip", "no idea")

@@ -23,12 +23,15 @@ from tl_nla.oracle.labels import (
     write_effects,
 )
 from tl_nla.oracle.questions import EXPLAIN, Answer, make_answer
-from tl_nla.oracle.texts import Label, label_text
+from tl_nla.oracle.texts import Label, component_words, label_text
 from tl_nla.reading import Reading, read
 from tl_nla.sites import Site
 
 SHARE_FLOOR = 0.04
 """Sources with a smaller share are not named (science notes, section 4a)."""
+
+_Read = tuple[list[str], list[str], list[str]]
+"""Words of the distant, of the local and of all sources."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,25 @@ class LabelledWrites:
         steps = reference.step(self.write, self.before).tolist()
         labels = [replace(label, strength=step) for label, step in zip(self.labels, steps, strict=True)]
         return replace(self, labels=labels)
+
+    @classmethod
+    def join(cls, parts: "Sequence[LabelledWrites]") -> "LabelledWrites":
+        """Rows of several captures of the same sites, one behind the other; documents are numbered on.
+
+        Raises:
+            InputError: when there are none, or their sites differ.
+        """
+        if not parts or len({part.sites for part in parts}) > 1:
+            raise InputError("joining needs captures of the same sites; capture each with the same list")
+        documents, seen = [], 0
+        for part in parts:
+            documents.append(part.document + seen)
+            seen += int(part.document.max()) + 1
+        named = {name: torch.cat([getattr(part, name) for part in parts])
+                 for name in ("before", "write", "site", "position")}  # fmt: skip
+        return cls(labels=[label for part in parts for label in part.labels],
+                   answers=[answer for part in parts for answer in part.answers], sites=parts[0].sites,
+                   document=torch.cat(documents), **named)  # fmt: skip
 
     def select(self, rows: Int[Tensor, " m"]) -> "LabelledWrites":
         """Some of the rows."""
@@ -175,16 +197,21 @@ def _capture_batch(
     reading = read(model, tokens, sites, mask)
     numbers = torch.tensor([number for number, _, _ in rows], device=device)
     heads, pooled = _sources(model, tokens, sites, config)
-    effects = skip_effects(model, tokens, sites, top_k=4) if config.skips else None
+    skipped = [site for site in sites if site.kind != "span"]
+    effects = skip_effects(model, tokens, skipped, top_k=4) if config.skips and skipped else None
     parts = []
     for index, site in enumerate(sites):
         found = heads if site.kind == "head" else pooled if site.kind == "attn" else None
         sources = None if found is None else _source_words(found, site, reading, vocabulary, config)
-        skips = None if effects is None else skip_labels(effects, site, reading.batch, reading.column)
+        skips = (
+            None
+            if effects is None or site.kind == "span"
+            else skip_labels(effects, site, reading.batch, reading.column)
+        )
         before, write = reading.before(site).float(), reading[site].float()
         told = write_effects(lens, write, before, vocabulary, config.top_k)
         up, down = vocabulary.words(told.promoted), vocabulary.words(told.suppressed)
-        labels, answers = _in_words(up, down, sources, skips, vocabulary, config)
+        labels, answers = _in_words(component_words(site), up, down, sources, skips, vocabulary, config)
         parts.append(LabelledWrites(
             before.cpu(), write.cpu(), labels, answers, (), torch.full((len(reading),), index),
             numbers[reading.batch].cpu(), reading.column.cpu(),
@@ -205,7 +232,7 @@ def _sources(
 
 def _source_words(
     found: HeadSources, site: Site, reading: Reading, vocabulary: Vocabulary, config: CaptureConfig
-) -> list[tuple[list[str], list[str], list[str]]]:
+) -> list[_Read]:
     """For each row the words of distant, of local and of all sources, strongest first, each word once."""
     layer, head = found.layers.index(int(site.layer or 0)), int(site.head or 0)
     listed = []
@@ -222,14 +249,14 @@ def _source_words(
 
 
 def _in_words(
-    up: list[list[str]], down: list[list[str]], sources: list[tuple[list[str], list[str], list[str]]] | None,
-    skips: SkipLabels | None, vocabulary: Vocabulary, config: CaptureConfig,
+    component: str | None, up: list[list[str]], down: list[list[str]],
+    sources: list[_Read] | None, skips: SkipLabels | None, vocabulary: Vocabulary, config: CaptureConfig,
 ) -> tuple[list[Label], list[dict[str, Answer]]]:  # fmt: skip
     labels, answers = [], []
     sizes = [] if skips is None else skips.size.tolist()
     for row, (raised, lowered) in enumerate(zip(up, down, strict=True)):
         read_words = None if sources is None else tuple(sources[row][2])
-        labels.append(Label(tuple(raised), tuple(lowered), read_words))
+        labels.append(Label(tuple(raised), tuple(lowered), read_words, component=component))
         answer = {"promotes": make_answer("promotes", tuple(raised)),
                   "suppresses": make_answer("suppresses", tuple(lowered))}  # fmt: skip
         if sources is not None:

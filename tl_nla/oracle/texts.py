@@ -2,9 +2,10 @@
 
 One sentence a write::
 
-    It promotes red, blue; suppresses tall; attended Mira, boat; strength three
+    layer 1 head 3 promotes red blue; suppresses tall; attended Mira boat; strength three
 
-Parts that are missing are left out; a word with a comma, semicolon, quote or space in it stands as a JSON string.
+Parts that are missing are left out ("It" stands for a component that is not told); a word with a comma, semicolon,
+quote or space in it stands as a JSON string. Words have no commas between them: half the tokens, all of them words.
 """
 
 import json
@@ -13,12 +14,14 @@ from dataclasses import dataclass, field, replace
 
 from tl_nla.errors import InputError, unknown
 from tl_nla.oracle.labels.strength import STEPS
+from tl_nla.sites import Site
 
 _PARTS = {"promotes": "promoted", "suppresses": "suppressed", "attended": "sources"}
-_NONE = "none"
+_NONE, _UNTOLD = "none", "It"
 _PLAIN = re.compile(r'[^\s,;"]+')
 _WORD = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^\s,;"]+)\s*')
 # Quoted words may hold any separator, so parts are cut outside quotes only.
+_COMPONENT = re.compile(r"\s*(It\b|layer \d+ (?:head \d+|mlp|attention|block)(?!\S)|from layer \d+ to \d+(?!\S))")
 _SPLIT = re.compile(r'((?:[^;"]|"(?:[^"\\]|\\.)*")*)(?:;|$)')
 
 
@@ -31,12 +34,14 @@ class Label:
         suppressed: words made less likely.
         sources: words read, strongest first.
         strength: index into ``STEPS``.
+        component: who writes, in the words of :func:`component_words`; ``None`` when it is not told.
     """
 
     promoted: tuple[str, ...] | None = None
     suppressed: tuple[str, ...] | None = None
     sources: tuple[str, ...] | None = None
     strength: int | None = None
+    component: str | None = None
     rest: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +65,17 @@ def label_text(label: Label) -> str:
         parts.append(f"strength {STEPS[label.strength]}")
     if not parts:
         raise InputError("the label tells nothing; give at least one of promoted, suppressed, sources, strength")
-    return "It " + "; ".join(parts)
+    return f"{label.component or _UNTOLD} " + "; ".join(parts)
+
+
+def component_words(site: Site | str) -> str | None:
+    """Who writes, in words; ``None`` for a span that does not run from the input of one block to the output of one."""
+    site = Site.parse(site)
+    if site.kind == "span" and site.start is not None and site.end is not None:
+        whole = str(site.start.point).endswith("resid_pre") and str(site.end.point).endswith("resid_post")
+        return f"from layer {site.start.layer} to {site.end.layer}" if whole else None
+    names = {"head": f"head {site.head}", "mlp": "mlp", "attn": "attention", "block": "block"}
+    return f"layer {site.layer} {names[site.kind]}" if site.kind in names else None
 
 
 def parse_label(text: str) -> Label:
@@ -70,8 +85,11 @@ def parse_label(text: str) -> Label:
     """
     found: dict[str, object] = {}
     rest = []
-    body = re.sub(r"^\s*It\b", "", text)
-    for part in split_parts(body):
+    component = _COMPONENT.match(text)
+    if component:
+        text = text[component.end() :]
+        found["component"] = None if component[1] == _UNTOLD else component[1]
+    for part in split_parts(text):
         name, _, words = part.partition(" ")
         words = words.strip()
         if name in _PARTS and _PARTS[name] not in found:
@@ -89,10 +107,10 @@ def split_parts(text: str) -> list[str]:
 
 
 def list_words(words: tuple[str, ...] | list[str]) -> str:
-    """Words with commas between them; "none" for no words."""
+    """Words with spaces between them; "none" for no words."""
     if not words:
         return _NONE
-    return ", ".join(_quote(word) for word in words)
+    return " ".join(_quote(word) for word in words)
 
 
 def parse_words(text: str) -> list[str]:
@@ -107,6 +125,10 @@ def parse_words(text: str) -> list[str]:
         if text[place : place + 1] == ",":
             place += 1
     return words
+
+
+NOTHING = label_text(Label((), (), None, 0))
+"""What is said of a write too small to matter."""
 
 
 def strength_step(word: str) -> int:

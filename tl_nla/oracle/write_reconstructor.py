@@ -55,14 +55,32 @@ class WriteReconstructor(nn.Module):
         out = self.reconstructor(input_ids, attention_mask)
         return out[:, : self.d_act], out[:, self.d_act]
 
-    def loss(self, texts: list[str], write: Float[Tensor, "n d_act"]) -> Float[Tensor, ""]:
-        """Squared error of directions normalised to sqrt(d) (0 to 4) plus that of the standardised log norm."""
+    def loss(
+        self, texts: list[str], write: Float[Tensor, "n d_act"], prefix_weight: float = 1.0
+    ) -> Float[Tensor, ""]:
+        """Squared error of directions normalised to sqrt(d) (0 to 4) plus that of the standardised log norm.
+
+        Args:
+            texts: explanations.
+            write: the right writes.
+            prefix_weight: weight of the mean error of the directions that every prefix of a prompt gives: texts
+                that are cut short then read as what they say so far, and small reconstructors learn a little faster.
+        """
         ids, mask = self.encode(texts)
         device = self.reconstructor.device
-        direction, size = self(ids.to(device), mask.to(device))
+        ids, mask = ids.to(device), mask.to(device)
+        hidden = self.reconstructor.backbone(input_ids=ids, use_cache=False).last_hidden_state.float()
+        out = self.reconstructor.head(hidden)
         truth = write.to(device).float()
         wanted = ((log_norm(truth) - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4)
-        return (normalise(direction) - normalise(truth)).square().mean() + (size - wanted).square().mean()
+        rows, last = torch.arange(len(ids), device=device), mask.long().sum(1) - 1
+        errors = (normalise(out[..., : self.d_act]) - normalise(truth)[:, None]).square().mean(-1)
+        size = out[rows, last, self.d_act]
+        loss = errors[rows, last].mean() + (size - wanted).square().mean()
+        if prefix_weight:
+            mask = mask.index_put((rows, last), torch.zeros((), dtype=torch.bool, device=device))
+            loss = loss + prefix_weight * errors[mask].mean()
+        return loss
 
     def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_act"]:
         """Writes read back from explanations, in model units, on the CPU.

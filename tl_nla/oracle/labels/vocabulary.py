@@ -1,5 +1,6 @@
 """Which tokens of a vocabulary may be named, and which are the same word."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from tl_nla.errors import InputError
 
 _MARKERS = range(0x3200, 0x3400)
 """Characters that mark the slots of readers; no text that a reader is taught may hold one."""
+_TAG = re.compile(r"</?[a-zA-Z][\w-]*/?>|<\|.*\|>|\[/?[A-Z]{2,}\]")
+"""Tags and control tokens that a tokenizer does not count as special, such as ``</explanation>``: named in a label, one
+would end the reader's answer."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Vocabulary:
     Attributes:
         texts: text of every token without the space around it; blank for characters that mark a reader's slots.
         group: number of the word that a token spells, case and leading space aside; the same for all its variants.
-        allowed: false for special tokens, blank and unprintable ones and parts of a UTF-8 character.
+        allowed: false for special tokens, tags, blank and unprintable ones and parts of a UTF-8 character.
     """
 
     texts: tuple[str, ...]
@@ -43,7 +47,7 @@ class Vocabulary:
         special = set(tokenizer.all_special_ids)
         texts = tuple("" if any(ord(char) in _MARKERS for char in text) else text.strip() for text in decoded)
         allowed = [
-            bool(text) and text.isprintable() and "\ufffd" not in text and i not in special
+            bool(text) and text.isprintable() and "\ufffd" not in text and i not in special and not _TAG.search(text)
             for i, text in enumerate(texts)
         ]
         numbers_of: dict[str, int] = {}

@@ -1,0 +1,104 @@
+"""Scores of a diff oracle, row by row: every arm's squared error, and every question's counts.
+
+Rows, not averages, are kept, so that seeds can be joined and intervals drawn over documents.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tl_nla.errors import InputError
+from tl_nla.sites import Site
+
+KINDS = ("head", "attn", "mlp", "block", "span")
+
+
+@dataclass
+class OracleRows:
+    """Row scores of one trained oracle on held-out writes.
+
+    Attributes:
+        seed: of the training.
+        sites: texts of the sites.
+        untrained: the heads that no part was trained on.
+        means: mean of the normalised training writes, over all sites first, then of each site (zero for the
+            untrained).
+        site: index into ``sites``.
+        document: of each row.
+        position: of each row.
+        deviation: squared distance of each normalised write to the mean over all sites (the denominator of FVE).
+        errors: arm -> squared error of each row.
+        counts: name of a question's score -> two numbers a row; NaN where a row was not asked.
+        curves: arm -> FVE along the training, ``[points, 1 + kinds]``: the step count, then the FVE of each of
+            ``KINDS`` (trained components only).
+    """
+
+    seed: int
+    sites: tuple[str, ...]
+    untrained: tuple[str, ...]
+    means: Float[Tensor, "components d_model"]
+    site: Int[Tensor, " n"]
+    document: Int[Tensor, " n"]
+    position: Int[Tensor, " n"]
+    deviation: Float[Tensor, " n"]
+    errors: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    curves: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kind of each site."""
+        return [Site.parse(site).kind for site in self.sites]
+
+    def rows_of(self, kind: str, trained: bool | None = True) -> Tensor:
+        """Rows of one kind: of trained components, of untrained ones, or (``None``) of both."""
+        wanted = [
+            place for place, site in enumerate(self.sites)
+            if self.kinds[place] == kind and (trained is None or (site not in self.untrained) == trained)
+        ]  # fmt: skip
+        return torch.nonzero(torch.isin(self.site, torch.tensor(wanted, dtype=self.site.dtype))).flatten()
+
+
+def save_rows(parts: Sequence[OracleRows], path: Path) -> None:
+    """Store the row scores of several seeds in one safetensors file, in half precision."""
+    named: dict[str, Tensor] = {}
+    texts: dict[str, str] = {}
+    for rows in parts:
+        texts[str(rows.seed)] = json.dumps([rows.sites, rows.untrained])
+        own = {"means": rows.means.half(), "site": rows.site.short(), "document": rows.document.short(),
+               "position": rows.position.short(), "deviation": rows.deviation.half()}  # fmt: skip
+        for kind in ("errors", "counts"):
+            own |= {f"{kind}/{name}": value.half() for name, value in getattr(rows, kind).items()}
+        own |= {f"curves/{name}": value.float() for name, value in rows.curves.items()}
+        named |= {f"{rows.seed}/{name}": value.contiguous() for name, value in own.items()}
+    save_file(named, path, metadata=texts)
+
+
+def load_rows(path: Path) -> list[OracleRows]:
+    """Row scores stored by :func:`save_rows`, by seed.
+
+    Raises:
+        InputError: when the file is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"no stored results at {path}; run 'tl-nla rebuild-tiny --parts oracle'")
+    parts = []
+    with safe_open(path, "pt") as file:
+        texts, names = file.metadata(), list(file.keys())
+        for seed in sorted(texts, key=int):
+            found = {name.split("/", 1)[1]: file.get_tensor(name) for name in names if name.startswith(f"{seed}/")}
+            sites, untrained = (tuple(listed) for listed in json.loads(texts[seed]))
+            whole = [found[name].long() for name in ("site", "document", "position")]
+            rows = OracleRows(int(seed), sites, untrained, found["means"].float(), *whole, found["deviation"].float())
+            for kind in ("errors", "counts", "curves"):
+                own = {name: value.float() for name, value in found.items() if name.startswith(f"{kind}/")}
+                getattr(rows, kind).update({name.removeprefix(f"{kind}/"): value for name, value in own.items()})
+            parts.append(rows)
+    return parts

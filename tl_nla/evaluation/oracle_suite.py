@@ -1,0 +1,191 @@
+"""What suites ``heads``, ``layers``, ``spans``, ``questions`` share: where row scores come from, and FVE rows."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tl_nla.errors import InputError
+from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
+from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, load_rows
+from tl_nla.evaluation.results import Row
+from tl_nla.sites import Site
+
+STORED = Path(__file__).parent.parent / "storyworld" / "weights" / "oracle_rows.safetensors"
+DEFINITION = {
+    "fve": "1 - sum|p-g|^2 / sum|g-m|^2; p, g writes L2-normalised to sqrt(d_model), m the training set's mean over "
+    "all components; text -> vector by a trained reconstructor",
+    "intervals": "95%, bootstrap over documents and seeds",
+    "explanation": "greedy words of the diff oracle, read by its reconstructor",
+    "gold": "label text computed from the model, read by the same reconstructor",
+    "cat": "component and the last tokens of the raw text, as many as the explanation has, read by a reconstructor of "
+    "its own with the same start, rows, steps and learning rate",
+    "cat_and_explanation": "both texts, read by a reconstructor of its own trained alike (on label texts)",
+    "cat_and_shuffled": "the same reconstructor given the explanation of another document's write of the component",
+    "state": "component and the tokens that the state before the write promotes and suppresses, with a reconstructor "
+    "of its own trained alike",
+    "component": "the component's mean training write: the best that a reader of its name alone can do",
+    "shuffled": "the explanation of another document's write of the same component",
+    "probe": "ridge regression of the component's write on the state before it (a probe that also saw the write would "
+    "copy it)",
+    "fve/increment": "FVE of the arm minus FVE of cat, on the same rows",
+    "fve/step_N": "FVE after N steps of the arm's reconstructor (learning curve, no interval)",
+    "heldout": "stories that no training reads; components that were trained on",
+    "heldout_heads": "the same stories; a quarter of the heads, which nothing was trained on",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options for models other than the embedded one, for which an oracle is trained first."""
+    parser.add_argument("--oracle", type=Path, default=None, metavar="DIR", help="save the trained oracle here")
+    parser.add_argument("--texts", default=None, metavar="FILE", help="text or JSON-lines file (default: stories)")
+    parser.add_argument("--documents", type=int, default=None, metavar="N", help="training documents")
+    parser.add_argument("--steps", type=int, default=None, metavar="N", help="steps of every part")
+
+
+def gather(
+    model: str, oracle: Path | None = None, texts: str | None = None, documents: int | None = None,
+    steps: int | None = None,
+) -> tuple[list[OracleRows], dict[str, Any]]:  # fmt: skip
+    """Row scores: the stored ones for ``"tiny"``, those of an oracle trained now for any other model.
+
+    Returns:
+        Row scores by seed, and what to say of where they come from.
+
+    Raises:
+        InputError: for options that mean nothing for the embedded model, or when its rows are missing.
+    """
+    given = [name for name, value in (("--oracle", oracle), ("--texts", texts), ("--documents", documents),
+                                      ("--steps", steps)) if value is not None]  # fmt: skip
+    if model == "tiny":
+        if given:
+            raise InputError(f"{given[0]} is for models whose oracle is trained now; the embedded one is trained")
+        parts = load_rows(STORED)
+        source = f"row scores of seeds {[part.seed for part in parts]} stored by 'tl-nla rebuild-tiny --parts oracle'"
+        return parts, {**DEFINITION, "source": source}
+    rows, config = _train_now(model, oracle, texts, documents, steps)
+    source = f"an oracle trained now: {config.reader_steps} reader steps, {config.steps} steps of each reconstructor"
+    return [rows], {**DEFINITION, "source": source}
+
+
+def _train_now(
+    model: str, save: Path | None, texts: str | None, documents: int | None, steps: int | None
+) -> tuple[OracleRows, Any]:
+    from dataclasses import replace
+
+    from lightning_modules.rebuild_oracle import SMALL, build_oracle
+    from tl_nla.data import jsonl_documents, split_documents, text_file_documents, world_documents
+    from tl_nla.targets import load_target, model_folder
+
+    for name, value in (("--documents", documents), ("--steps", steps)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; at least 1 is needed")
+    config = SMALL if steps is None else replace(SMALL, steps=steps, reader_steps=steps)
+    count = documents or config.documents
+    if texts is None:
+        train, held = world_documents(count, 0), world_documents(max(4, min(config.held_documents, count // 4)), 1)
+    else:
+        read = jsonl_documents if texts.endswith((".jsonl", ".json")) else text_file_documents
+        train, held = split_documents(read(texts, limit=count), 0.15)
+        held = held[: config.held_documents]
+        if len(held) < 2 or not train:
+            raise InputError(f"{texts} gives {len(train)} documents to train on and {len(held)} held out; give more")
+    config = replace(config, skip_documents=max(1, min(config.skip_documents, len(train) // 3)))
+    target = load_target(model)
+    built, rows = build_oracle(target, model_folder(model), train, held, config, 0)
+    if save is not None:
+        built.save_pretrained(save)
+    return rows, config
+
+
+def generator() -> torch.Generator:
+    """The source of every interval's draws."""
+    return torch.Generator().manual_seed(0)
+
+
+def joined(parts: Sequence[OracleRows], arm: str, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Errors, deviations, documents and seeds of an arm on chosen rows of each seed."""
+    pairs = list(zip(parts, chosen, strict=True))
+    return (
+        torch.cat([part.errors[arm][rows].double() for part, rows in pairs]),
+        torch.cat([part.deviation[rows].double() for part, rows in pairs]),
+        torch.cat([part.document[rows] for part, rows in pairs]),
+        torch.cat([torch.full((len(rows),), part.seed) for part, rows in pairs]),
+    )
+
+
+def fve_rows(
+    parts: Sequence[OracleRows], arms: Sequence[str], kind: str, metric: str = "fve", split: str = "heldout",
+    heads: bool = False,
+) -> list[Row]:  # fmt: skip
+    """FVE of every arm: over all components of a kind, for each layer and, if wanted, for each head."""
+    rows: list[Row] = []
+    for arm in arms:
+        having = [part for part in parts if arm in part.errors]
+        for where, chosen in _places(having, kind, split == "heldout", heads):
+            terms = joined(having, arm, chosen)
+            rows.append(Row.of(arm, metric, fve_interval(*terms, generator=generator()), split, **where))
+    return rows
+
+
+def increment_rows(
+    parts: Sequence[OracleRows], arms: Sequence[str], kind: str, metric: str = "fve/increment", base: str = "cat"
+) -> list[Row]:
+    """FVE of arms minus that of another, on the same rows, over all components of a kind and for each layer."""
+    rows: list[Row] = []
+    for arm in arms:
+        having = [part for part in parts if arm in part.errors and base in part.errors]
+        for where, chosen in _places(having, kind, True, False):
+            one, deviation, documents, seeds = joined(having, arm, chosen)
+            other = joined(having, base, chosen)[0]
+            interval = ratio_interval(other - one, deviation, documents, seeds, generator=generator())
+            rows.append(Row.of(arm, metric, interval, **where))
+    return rows
+
+
+def curve_rows(parts: Sequence[OracleRows], kind: str, name: str = "fve") -> list[Row]:
+    """Learning curves: FVE of each arm's reconstructor at several step counts, the mean over seeds."""
+    column = 1 + KINDS.index(kind)
+    rows = []
+    for arm in sorted({arm for part in parts for arm in part.curves}):
+        tables = [part.curves[arm] for part in parts if arm in part.curves]
+        for line in range(len(tables[0])):
+            values = [float(table[line, column]) for table in tables]
+            if all(value == value for value in values):
+                metric = f"{name}/step_{int(tables[0][line, 0])}"
+                rows.append(Row(arm, metric, sum(values) / len(values), None, None, len(values)))
+    return rows
+
+
+def all_arms(parts: Sequence[OracleRows]) -> list[str]:
+    """Arms that some seed has, in the order in which they were scored."""
+    return list(dict.fromkeys(arm for part in parts for arm in part.errors))
+
+
+def _places(
+    parts: Sequence[OracleRows], kind: str, trained: bool, heads: bool
+) -> list[tuple[dict[str, int | None], list[Tensor]]]:
+    whole = [part.rows_of(kind, trained) for part in parts]
+    if not parts or not all(len(rows) for rows in whole):
+        return []
+    places: list[tuple[dict[str, int | None], list[Tensor]]] = [({}, whole)]
+    sites = [Site.parse(site) for site in parts[0].sites]
+    wanted = [
+        {"layer": layer}
+        for layer in sorted({site.layer for site in sites if site.kind == kind and site.layer is not None})
+    ]
+    if heads:
+        wanted += [{"layer": site.layer, "head": site.head} for site in sites if site.kind == "head"]
+    for where in wanted:
+        matching = {place for place, site in enumerate(sites) if all(getattr(site, k) == v for k, v in where.items())}
+        chosen = [
+            rows[torch.isin(part.site[rows], torch.tensor(sorted(matching)))]
+            for part, rows in zip(parts, whole, strict=True)
+        ]
+        # Every seed leaves out other heads: seeds without this one are left out of its number.
+        if all(len(rows) for rows in chosen):
+            places.append((dict(where), chosen))
+    return places

@@ -1,0 +1,101 @@
+"""What the reader of each arm is given to read: explanations, raw context, both, or less.
+
+Every arm is told which component wrote, so that no arm wins by naming it.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tl_nla.data import Document
+from tl_nla.errors import unknown
+from tl_nla.evaluation.nla_rows import shuffle_across_documents
+from tl_nla.oracle import Label, LabelledWrites, component_words, label_text
+from tl_nla.oracle.labels import Lens, Vocabulary, write_effects
+
+TEXT_ARMS = ("gold", "cat", "cat_and_explanation", "cat_and_shuffled", "state")
+"""Arms whose text has a reader of its own, trained alike."""
+UNTOLD_SHARE = 0.1
+"""Share of training explanations that do not name the component, so that untrained components can be read."""
+
+
+def arm_texts(
+    arm: str, writes: LabelledWrites, tokenizer: Any, documents: Sequence[Document], seed: int, training: bool,
+    explanations: Sequence[str] | None = None, states: Sequence[str] | None = None,
+) -> list[str]:  # fmt: skip
+    """The texts of one arm.
+
+    Args:
+        arm: one of ``TEXT_ARMS``.
+        writes: the rows.
+        tokenizer: of the model that was read.
+        documents: what the rows' ``document`` counts in.
+        seed: of the shuffle and of what is left untold.
+        training: leave the component out of some explanations.
+        explanations: generated explanations in the place of the labels.
+        states: label texts of the states before the writes (:func:`state_texts`), for ``state``.
+
+    Raises:
+        InputError: for an unknown arm.
+    """
+    if arm not in TEXT_ARMS:
+        raise unknown("arm with a reader of its own", arm, TEXT_ARMS)
+    said = list(explanations) if explanations is not None else [writes.text(row) for row in range(len(writes))]
+    if arm == "gold":
+        return _partly_untold(said, writes, seed) if training else said
+    if arm == "state":
+        return list(states or [])
+    budgets = [len(tokenizer.encode(f" {text}", add_special_tokens=False)) for text in said]
+    contexts = raw_contexts(writes, tokenizer, documents, budgets)
+    names = [component_words(site) or "It" for site in writes.sites]
+    told = [f"{names[site]} read{context}" for site, context in zip(writes.site.tolist(), contexts, strict=True)]
+    if arm == "cat":
+        return told
+    if arm == "cat_and_shuffled":
+        said = [said[row] for row in shuffled_rows(writes, seed).tolist()]
+    return [f"{context}; {text}" for context, text in zip(told, said, strict=True)]
+
+
+def raw_contexts(
+    writes: LabelledWrites, tokenizer: Any, documents: Sequence[Document], budgets: Sequence[int]
+) -> list[str]:
+    """For each row the last tokens of the text up to its position, ``budgets[row]`` of them at most."""
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    known: dict[int, list[int]] = {}
+    texts = []
+    for number, position, budget in zip(writes.document.tolist(), writes.position.tolist(), budgets, strict=True):
+        if number not in known:
+            known[number] = begin + tokenizer.encode(documents[number].text, add_special_tokens=False)
+        seen = known[number][len(begin) : position + 1]
+        text = tokenizer.decode(seen[-budget:])
+        texts.append(text if text.startswith(" ") else f" {text}")
+    return texts
+
+
+def shuffled_rows(writes: LabelledWrites, seed: int) -> Tensor:
+    """For every row a row of the same component and another document."""
+    other = torch.arange(len(writes))
+    for index in range(len(writes.sites)):
+        rows = torch.nonzero(writes.site == index).flatten()
+        if len(rows):
+            other[rows] = rows[shuffle_across_documents(writes.document[rows], seed)]
+    return other
+
+
+def state_texts(writes: LabelledWrites, lens: Lens, vocabulary: Vocabulary, top_k: int) -> list[str]:
+    """What the state before each write promotes and suppresses, in the words of an explanation."""
+    told = write_effects(lens, writes.before, writes.before, vocabulary, top_k)
+    sides = zip(vocabulary.words(told.promoted), vocabulary.words(told.suppressed), strict=True)
+    names = [component_words(site) for site in writes.sites]
+    return [label_text(Label(tuple(up), tuple(down), component=names[site]))
+            for (up, down), site in zip(sides, writes.site.tolist(), strict=True)]  # fmt: skip
+
+
+def _partly_untold(texts: list[str], writes: LabelledWrites, seed: int) -> list[str]:
+    draw = random.Random(f"untold/{seed}")
+    return [label_text(replace(writes.labels[row], component=None)) if draw.random() < UNTOLD_SHARE else text
+            for row, text in enumerate(texts)]  # fmt: skip
