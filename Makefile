@@ -14,7 +14,7 @@ PIP := -m pip install --disable-pip-version-check -qq
 INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-tl3 lint bench install install-tl3
+.PHONY: demo test test-tl3 lint bench gallery install install-tl3
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -33,6 +33,10 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(OFFLINE) $(VENV)/bin/python -m pytest $(PYTEST_ARGS) -o addopts= tests/benchmarks
+
+# Pictures for the docs; needs chromium and chromedriver.
+gallery: $(VENV)/.installed
+	$(OFFLINE) PYTHONPATH=. $(VENV)/bin/python docs/make_screenshots.py
 
 install: $(VENV)/.installed
 install-tl3: $(VENV_TL3)/.installed

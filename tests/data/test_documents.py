@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tl_nla.data import (
     Document,
     dataset_documents,
-    jsonl_documents,
     load_documents,
     split_documents,
     text_file_documents,

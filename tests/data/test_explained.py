@@ -47,7 +47,7 @@ def test_nothing_after_the_position_enters_a_label(target):
 
 def test_the_end_token_is_named_in_words(target):
     states = explained(target, world_documents(12, 9), positions_per_document=None)
-    special = [token for token in target.tokenizer.all_special_tokens if token != "</explanation>"]
+    special = [word for word in target.tokenizer.all_special_tokens if word != "</explanation>"]
     assert any("the end" in text for text in states.explanations)
     assert not any(token in text for text in states.explanations for token in special)
 
