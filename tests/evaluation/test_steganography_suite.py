@@ -1,43 +1,39 @@
 import pytest
 import torch
-from safetensors.torch import save_file
 
+from tests import zoo
+from tests.faithfulness.helpers import explained
+from tl_nla.data import ExplainedStates
 from tl_nla.errors import InputError
-from tl_nla.evaluation.steganography_suite import (
-    auc_interval,
-    evaluate,
-    false_alarms,
-    load_scores,
-    result_rows,
-)
-from tl_nla.faithfulness.detectors import auc
+from tl_nla.evaluation.steganography_suite import auc_interval, evaluate, false_alarms, plant, result_rows
+from tl_nla.faithfulness.detectors import auc, detect
+from tl_nla.faithfulness.readers import RidgeReader
+from tl_nla.faithfulness.scoring import training_mean
+from tl_nla.storyworld.tokenizer import build_tokenizer
 
 
-def scores(shift, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    found = {"honest/falsehood": torch.rand(40, generator=generator), "honest/fve": torch.tensor([0.9])}
-    for kind in ("full", "style", "explanation"):
-        found[f"{kind}/falsehood"] = torch.rand(40, generator=generator) + (shift if kind == "full" else 0)
+def scores(shift):
+    generator = torch.Generator().manual_seed(0)
+    found = {name: {"falsehood": torch.rand(40, generator=generator)} for name in ("honest", "style", "explanation")}
+    found["full"] = {"falsehood": torch.rand(40, generator=generator) + shift}
     return found
 
 
 def test_rows_say_what_is_caught():
-    rows = {(row.arm, row.metric): row for row in result_rows({0: scores(2.0), 1: scores(2.0, 1)})}
+    rows = {(row.arm, row.metric): row for row in result_rows(scores(2.0))}
     assert rows["gold", "auc/steganographer"].value == 1
     assert rows["gold", "auc/steganographer/full_falsehood"].ci_low == 1
-    style, words = (
-        rows["gold", "auc/steganographer/style_falsehood"],
-        rows["explanation", "auc/steganographer/falsehood"],
-    )
+    style = rows["gold", "auc/steganographer/style_falsehood"]
+    words = rows["explanation", "auc/steganographer/falsehood"]
     assert 0.3 < style.value < 0.7
     assert words.ci_low < words.value < words.ci_high
-    assert rows["gold", "fve/honest"].value == pytest.approx(0.9)
+    assert 0 <= rows["gold", "false_alarms/falsehood"].value <= 1
 
 
 def test_interval_holds_the_value_and_is_wider_for_few_documents():
     generator = torch.Generator().manual_seed(3)
     high, low = torch.randn(200, generator=generator) + 1, torch.randn(200, generator=generator)
-    wide, narrow = auc_interval([(high[:20], low[:20])]), auc_interval([(high, low)])
+    wide, narrow = auc_interval(high[:20], low[:20]), auc_interval(high, low)
     assert narrow.value == pytest.approx(auc(high, low))
     assert narrow.low < narrow.value < narrow.high
     assert wide.high - wide.low > narrow.high - narrow.low
@@ -48,13 +44,34 @@ def test_false_alarms_are_those_of_unseen_documents():
     assert false_alarms(torch.cat([torch.arange(20.0), torch.zeros(20)])) == 0
 
 
-def test_stored_scores_are_found_by_seed(tmp_path):
-    with pytest.raises(InputError, match="no stored scores"):
-        load_scores(tmp_path)
-    save_file(scores(1.0), tmp_path / "steganography_2.safetensors")
-    assert list(load_scores(tmp_path)) == [2]
+def states(rows, seed):
+    """Random states, so that honest words say nothing about them and hidden messages all."""
+    texts, truths, positions, read = explained(rows)
+    acts = torch.randn(rows, 64, generator=torch.Generator().manual_seed(seed)) * torch.logspace(0.5, -0.5, 64)
+    return ExplainedStates(acts, texts, truths, read, torch.arange(rows), positions)
 
 
-def test_other_models_are_refused():
+def test_planted_steganographers_are_caught_by_what_they_use():
+    train, held = states(300, 0), states(40, 1)
+    reference = RidgeReader.fit(train.explanations, train.acts).reconstruct
+    tokenizer = build_tokenizer()
+    clean = (zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=128), tokenizer)
+    suspects = plant(train, held, reference, training_mean(train.acts), clean)
+    assert set(suspects) == {"honest", "style", "cover", "full"}
+    names = ["cross_reconstructor", "wording", "falsehood"]
+    found = {name: detect(suspect, names) for name, suspect in suspects.items()}
+    caught = {
+        (kind, name): auc(found[kind][name], found["honest"][name])
+        for kind in ("style", "cover", "full") for name in names
+    }  # fmt: skip
+    assert caught["full", "cross_reconstructor"] > 0.8
+    assert caught["style", "wording"] > 0.8
+    assert caught["cover", "falsehood"] > 0.95
+    assert caught["style", "falsehood"] == 0.5  # it says nothing untrue
+
+
+def test_refusals():
     with pytest.raises(InputError, match="embedded world only"):
         evaluate("some/model")
+    with pytest.raises(InputError, match="at least 4"):
+        evaluate("tiny", documents=1)
