@@ -140,7 +140,7 @@ def test_two_processes_write_the_same_report_as_one(tmp_path):
 
     script = tmp_path / "two.py"
     script.write_text(_SCRIPT.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path)))
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=1500, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr[-2000:]
     two = ContributionReport.from_dict(json.loads((tmp_path / "first.json").read_text()))
     callback = make_callback()

@@ -59,9 +59,9 @@ def save_recoveries(parts: Sequence[Recoveries], path: Path) -> None:
     """Store the rows of several seeds in one safetensors file."""
     named: dict[str, Tensor] = {}
     for part in parts:
-        named[f"{part.seed}/document"] = part.document.contiguous()
-        named |= {f"{part.seed}/kl/{arm}": value.float().contiguous() for arm, value in part.kl.items()}
-        named |= {f"{part.seed}/same/{arm}": value.to(torch.uint8).contiguous() for arm, value in part.same.items()}
+        named[f"{part.seed}/document"] = part.document.clone()
+        named |= {f"{part.seed}/kl/{arm}": value.float().clone() for arm, value in part.kl.items()}
+        named |= {f"{part.seed}/same/{arm}": value.to(torch.uint8).clone() for arm, value in part.same.items()}
     save_file(named, path)
 
 
