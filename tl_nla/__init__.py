@@ -15,6 +15,7 @@ _HOMES = {
     "NLA": "tl_nla.nla",
     "Reading": "tl_nla.reading",
     "Site": "tl_nla.sites",
+    "SteeringAdapter": "tl_nla.adapters",
     "VerbalizerAdapter": "tl_nla.adapters",
     "attach": "tl_nla.adapters",
     "layer_contributions": "tl_nla.attribution.contributions",

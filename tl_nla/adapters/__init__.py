@@ -4,6 +4,7 @@ from tl_nla.adapters.attach import attach
 from tl_nla.adapters.base import Adapter
 from tl_nla.adapters.diff import DiffAdapter, HeadDiffAdapter, LayerDiffAdapter, WriteExplanation
 from tl_nla.adapters.reader import ReadingAdapter
+from tl_nla.adapters.steering import Steered, SteeringAdapter, VectorAdapter
 from tl_nla.adapters.verbalizer import Explanation, VerbalizerAdapter
 
 __all__ = [
@@ -13,6 +14,9 @@ __all__ = [
     "HeadDiffAdapter",
     "LayerDiffAdapter",
     "ReadingAdapter",
+    "Steered",
+    "SteeringAdapter",
+    "VectorAdapter",
     "VerbalizerAdapter",
     "WriteExplanation",
     "attach",

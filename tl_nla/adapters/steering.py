@@ -1,0 +1,200 @@
+"""Adapters that change states while a model runs or generates: through words, or by a vector."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tl_nla.adapters.base import Adapter
+from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
+from tl_nla.errors import InputError, unknown
+from tl_nla.hooks import HookPair
+from tl_nla.positions import Positions
+from tl_nla.sites import Site
+from tl_nla.steering.change import MODES, change_states
+from tl_nla.steering.rewriters import Rewriter
+from tl_nla.steering.vectors import SteeringVector
+
+_START = "blocks.0.hook_resid_pre"
+Strength = float | Callable[[int], float]
+"""One number, or a schedule: from the position in the text to a number."""
+
+
+@dataclass(frozen=True)
+class Steered:
+    """One steered state.
+
+    Attributes:
+        site: where.
+        batch: row of the batch.
+        position: number among the row's real tokens.
+        before: explanation of the state; ``None`` when a vector was added.
+        after: the rewritten explanation.
+        size: norm of what was added over the norm of the state.
+    """
+
+    site: str
+    batch: int
+    position: int
+    before: str | None
+    after: str | None
+    size: float
+
+
+class _ShiftingAdapter(Adapter):
+    """Adds a shift to states at chosen positions; each is found once and given again, with and without the cache."""
+
+    def __init__(
+        self, site: Site | str, strength: Strength, positions: Positions, generated: Generated,
+        attention_mask: Tensor | None,
+    ) -> None:  # fmt: skip
+        self.site = Site.parse(site)
+        if self.site.is_write:
+            raise InputError(f"{self.site} is a write; steering changes states, such as 'blocks.2.hook_resid_post'")
+        self.strength, self.attention_mask = strength, attention_mask
+        self.positions, self.generated = known_positions(positions, generated), generated
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the running text and all rows."""
+        self._text: RunningText | None = None
+        self._shift: Tensor | None = None
+        self._new: tuple[Tensor, Tensor, int] | None = None
+        self._rows: list[Steered] = []
+
+    def hooks(self, model: Any) -> list[HookPair]:
+        """Hook names and functions for a model; each call starts a new text.
+
+        Raises:
+            InputError: for a site that the model does not have.
+        """
+        name, known = str(self.site.validate(model)), model.hook_dict
+        for point in (_START, name):
+            if point not in known:
+                raise unknown("hook point", point, known)
+        self._text = self._shift = self._new = None
+        return [(_START, self._start), (name, self._steer)]
+
+    def results(self) -> list[Steered]:
+        """What was changed, in the order in which the model came by."""
+        return list(self._rows)
+
+    @abstractmethod
+    def _shifts(
+        self, acts: Float[Tensor, "n d_model"], strength: Float[Tensor, " n"]
+    ) -> tuple[Tensor, list[str | None], list[str | None]]:
+        """What is added to each state, and its words before and after."""
+
+    def _start(self, activation: Tensor, hook: Any) -> None:
+        states = activation.detach()
+        if self._new is not None and self._text is not None:  # the last pass broke off before the site
+            kept = self._text.seen.shape[1] - self._new[2]
+            self._text.seen = self._text.seen[:, :kept]
+            self._text = self._text if kept else None
+        if self._text is None or not self._text.goes_on(states):
+            self._text, self._shift = RunningText.begin(states, 0), None
+        width = self._text.extend(states)
+        chosen, number = choose_new(self._text, width, self.positions, self.generated, self.attention_mask)
+        self._new = (chosen, number, width)
+
+    def _steer(self, activation: Tensor, hook: Any) -> Tensor | None:
+        if self._new is not None:
+            chosen, number, width = self._new
+            with torch.inference_mode(False), torch.no_grad():
+                found = self._new_shift(activation.detach()[:, activation.shape[1] - width :].clone(), chosen, number)
+                self._shift = found if self._shift is None else torch.cat([self._shift, found], 1)
+            self._new = None
+        if self._shift is None or not bool(self._shift.any()):
+            return None
+        shift = self._shift[:, self._shift.shape[1] - activation.shape[1] :]
+        return torch.where((shift != 0).any(-1, keepdim=True), activation + shift.to(activation), activation)
+
+    def _new_shift(self, states: Tensor, chosen: Tensor, number: Int[Tensor, "batch new"]) -> Tensor:
+        shift = torch.zeros_like(states)
+        row, column = torch.nonzero(chosen, as_tuple=True)
+        if not len(row):
+            return shift
+        places = number[row, column].tolist()
+        strength = torch.tensor([self.strength(p) if callable(self.strength) else self.strength for p in places])
+        acts = states[row, column]
+        added, before, after = self._shifts(acts, strength.float().to(acts.device))
+        shift[row, column] = added.to(shift)
+        sizes = (added.float().norm(dim=-1) / acts.float().norm(dim=-1).clamp_min(1e-12)).tolist()
+        for listed in zip(row.tolist(), places, before, after, sizes, strict=True):
+            self._rows.append(Steered(str(self.site), *listed))
+        return shift
+
+
+class SteeringAdapter(_ShiftingAdapter):
+    """Steers by editing words: reads the state, verbalizes, rewrites, reconstructs, and puts the change into the state.
+
+    The model goes on from the changed state. Nothing is changed where the rewriter changes nothing (``delta``) or the
+    strength is 0, to the bit. See :func:`tl_nla.steering.change_states` for the two modes.
+
+    Args:
+        nla: the NLA of the site's layer.
+        site: residual-stream hook point.
+        rewrite: from explanation to explanation; see :mod:`tl_nla.steering.rewriters`.
+        mode: ``"delta"`` or ``"replace"``.
+        strength: a number, or a schedule from the position to a number.
+        positions: see :class:`tl_nla.adapters.ReadingAdapter`.
+        generated: steer generated tokens as well (``True``), not at all, or ``"only"`` them.
+        attention_mask: of the prompt.
+        settings: for ``nla.verbalize``, such as ``max_new_tokens``.
+
+    Raises:
+        InputError: for an unknown mode or site, or a write (not a state).
+    """
+
+    def __init__(
+        self, nla: Any, site: Site | str, rewrite: Rewriter, mode: str = "delta", strength: Strength = 1.0,
+        positions: Positions = "all", generated: Generated = True, attention_mask: Tensor | None = None,
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(site, strength, positions, generated, attention_mask)
+        if mode not in MODES:
+            raise unknown("mode", mode, MODES)
+        self.nla, self.rewrite, self.mode, self.settings = nla, rewrite, mode, settings
+
+    def hooks(self, model: Any) -> list[HookPair]:
+        """As for every adapter; also refuses a model of another width than the NLA's.
+
+        Raises:
+            InputError: see there.
+        """
+        width, wanted = int(model.cfg.d_model), getattr(self.nla, "d_model", None)
+        if wanted is not None and int(wanted) != width:
+            raise InputError(f"the NLA reads activations of size {wanted}, this model has d_model {width}")
+        return super().hooks(model)
+
+    def _shifts(self, acts: Tensor, strength: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:
+        change = change_states(self.nla, acts, self.rewrite, self.mode, strength, **self.settings)
+        return change.shift, list(change.before), list(change.after)
+
+
+class VectorAdapter(_ShiftingAdapter):
+    """Adds a steering vector, scaled to each state's norm: the baselines in the same interface.
+
+    Args:
+        vector: see :class:`tl_nla.steering.SteeringVector`.
+        strength: factor on top of the vector's own, or a schedule.
+        positions: see :class:`tl_nla.adapters.ReadingAdapter`.
+        generated: whether generated tokens are steered.
+        attention_mask: of the prompt.
+    """
+
+    def __init__(
+        self, vector: SteeringVector, strength: Strength = 1.0, positions: Positions = "all",
+        generated: Generated = True, attention_mask: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(vector.site, strength, positions, generated, attention_mask)
+        self.vector = vector
+
+    def _shifts(self, acts: Tensor, strength: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:
+        scale = acts.float().norm(dim=-1, keepdim=True) / acts.shape[-1] ** 0.5
+        shift = strength[:, None] * self.vector.strength * self.vector.vector.to(acts.device) * scale
+        return shift, [None] * len(acts), [None] * len(acts)

@@ -1,0 +1,126 @@
+"""``tl-nla steer PROMPT --rewrite "red->yellow"``: what the model says, and what it says after its words were edited."""
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: "argparse._SubParsersAction") -> None:
+    """Add the command."""
+    from tl_nla.cli.options import add_common
+
+    parser = subparsers.add_parser("steer", help="edit the explanation of a state and let the model go on from there")
+    parser.add_argument("prompt", help="any text")
+    parser.add_argument(
+        "--rewrite", action="append", default=[], metavar="A->B", help="replace a word; may be repeated"
+    )
+    parser.add_argument("--expect", default=None, metavar="WORD", help="make the explanation expect this next word")
+    parser.add_argument("--append", default=None, metavar="SENTENCE", help="add a sentence to the explanation")
+    parser.add_argument("--mode", default="delta", help="delta (default) or replace")
+    parser.add_argument("--strength", type=float, default=1.0, metavar="X", help="0 is no steering (default 1)")
+    parser.add_argument(
+        "--where", default="last", help="last (the prompt's last token, default), prompt, generated, all"
+    )
+    parser.add_argument("--tokens", type=int, default=12, metavar="N", help="tokens to generate (default 12)")
+    parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
+    add_common(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Generate with and without steering and print both beside the edited words."""
+    from rich.console import Console
+
+    from tl_nla.cli.explaining import encode_text, load_pair
+    from tl_nla.errors import InputError
+    from tl_nla.evaluation.results import write_json
+
+    rewrite = _rewriter(args)
+    if args.tokens < 1:
+        raise InputError(f"--tokens is {args.tokens}; at least one token has to be generated")
+    console = Console()
+    with console.status("loading the model"):
+        target, nla = load_pair(args.model, args.nla)
+    ids = encode_text(target, args.prompt)
+    found = steer_text(target, nla, ids, rewrite, args)
+    console.print(_table(found))
+    if args.json:
+        write_json({"model": target.name, "prompt": args.prompt, **found}, args.json)
+    return 0
+
+
+def _rewriter(args: argparse.Namespace) -> Any:
+    from tl_nla.errors import InputError
+    from tl_nla.steering import append, compose, expect, parse_rewrite
+
+    parts = [parse_rewrite(text) for text in args.rewrite]
+    parts += [expect(args.expect)] if args.expect else []
+    parts += [append(args.append)] if args.append else []
+    if not parts:
+        raise InputError("no edit was given; add --rewrite 'red->yellow', --expect WORD or --append SENTENCE")
+    return compose(*parts)
+
+
+def steer_text(target: Any, nla: Any, ids: list[int], rewrite: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """The unsteered and the steered continuation, their first token's likeliest words, and the edits made."""
+    import torch
+
+    from tl_nla.adapters import SteeringAdapter, attach
+    from tl_nla.errors import unknown
+
+    places: dict[str, dict[str, Any]] = {
+        "last": {"positions": -1, "generated": False},
+        "prompt": {"positions": slice(1, None), "generated": False},
+        "generated": {"positions": "all", "generated": "only"},
+        "all": {"positions": slice(1, None)},
+    }
+    if args.where not in places:
+        raise unknown("place", args.where, places)
+    point = f"blocks.{nla.layer}.hook_resid_post"
+    adapter = SteeringAdapter(nla, point, rewrite, args.mode, args.strength, **places[args.where])
+    tokens = torch.tensor([ids])
+    texts, likeliest = [], []
+    for adapters in ((), (adapter,)):
+        pairs = [pair for one in adapters for pair in one.hooks(target.model)]
+        with torch.no_grad():
+            chances = target.model.run_with_hooks(tokens, fwd_hooks=pairs)[0, -1].float().softmax(-1).topk(3)
+        likeliest.append([
+            [target.tokenizer.decode([token]), chance]
+            for token, chance in zip(chances.indices.tolist(), chances.values.tolist(), strict=True)
+        ])  # fmt: skip
+        adapter.reset()
+        settings = {"max_new_tokens": args.tokens, "do_sample": False, "verbose": False}
+        if adapters:
+            with attach(target.model, adapter):
+                grown = target.model.generate(tokens, **settings)
+        else:
+            grown = target.model.generate(tokens, **settings)
+        texts.append(target.tokenizer.decode(grown[0, len(ids) :]))
+    edits = [
+        {"position": row.position, "before": row.before, "after": row.after, "size": row.size}
+        for row in adapter.results()
+        if row.before != row.after
+    ]
+    return {"unsteered": texts[0], "steered": texts[1], "next_unsteered": likeliest[0], "next_steered": likeliest[1],
+            "edits": edits}  # fmt: skip
+
+
+def _table(found: dict[str, Any]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    for name in ("", "unsteered", "steered"):
+        table.add_column(name, style="bold" if not name else "")
+    words = [
+        ", ".join(f"{word!r} {chance:.2f}" for word, chance in found[f"next_{way}"]) for way in ("unsteered", "steered")
+    ]
+    table.add_row("next", *(Text(text) for text in words))
+    table.add_row("text", Text(found["unsteered"]), Text(found["steered"]))
+    for edit in found["edits"][:8]:
+        table.add_row(f"words at {edit['position']}", Text(edit["before"]), Text(edit["after"]))
+    if not found["edits"]:
+        table.caption = "The edit changed no explanation: the words that it names were not said."
+    elif len(found["edits"]) > 8:
+        table.caption = f"and {len(found['edits']) - 8} more positions"
+    return table

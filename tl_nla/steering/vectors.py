@@ -1,0 +1,82 @@
+"""Steering vectors: from an edit of words, from examples, or at random; usable without the NLA."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tl_nla.errors import InputError
+from tl_nla.metrics.functional import normalise
+
+
+@dataclass(frozen=True)
+class SteeringVector:
+    """A direction for the states of one site.
+
+    Attributes:
+        vector: in units in which every state has norm sqrt(d_model), so that it suits states of any norm.
+        site: hook point that it was made for.
+        model: name of the model.
+        strength: factor that it is meant to be used with.
+    """
+
+    vector: Float[Tensor, " d_model"]
+    site: str
+    model: str = ""
+    strength: float = 1.0
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file with its site, model and strength."""
+        about = {"site": self.site, "model": self.model, "strength": str(self.strength)}
+        save_file({"vector": self.vector.detach().float().contiguous()}, path, metadata=about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SteeringVector":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: when the file is missing, damaged or no steering vector.
+        """
+        if not Path(path).is_file():
+            raise InputError(f"no steering vector at {str(path)!r}")
+        try:
+            with safe_open(path, "pt") as file:
+                about, vector = file.metadata() or {}, file.get_tensor("vector")
+        except SafetensorError as error:
+            raise InputError(f"{path} holds no steering vector: {error}") from None
+        if "site" not in about:
+            raise InputError(f"{path} does not say which site it is for; write it with SteeringVector.save")
+        return cls(vector, about["site"], about.get("model", ""), float(about.get("strength", "1")))
+
+
+def vector_from_words(nla: Any, before: str, after: str, site: str, model: str = "") -> SteeringVector:
+    """The difference that an edit of words makes to the reconstructor.
+
+    Raises:
+        InputError: when the two texts are the same.
+    """
+    if before == after:
+        raise InputError("before and after are the same text; an edit that changes nothing gives no direction")
+    new, old = normalise(nla.reconstruct([after, before]).float()).unbind(0)
+    return SteeringVector(new - old, site, model)
+
+
+def mean_difference(
+    wanted: Float[Tensor, "n d_model"], others: Float[Tensor, "m d_model"], site: str, model: str = ""
+) -> SteeringVector:
+    """Mean of normalised states with an attribute minus mean of those without (CAA; Rimsky et al. 2024).
+
+    Departs from the source in normalising each state first, so that the vector has the units of the others here.
+    """
+    return SteeringVector(normalise(wanted.float()).mean(0) - normalise(others.float()).mean(0), site, model)
+
+
+def random_direction(like: SteeringVector, generator: torch.Generator) -> SteeringVector:
+    """A random direction of the same norm: what any push of this size does."""
+    draw = torch.randn(like.vector.shape, generator=generator)
+    return SteeringVector(draw * like.vector.norm() / draw.norm(), like.site, like.model, like.strength)
