@@ -168,7 +168,7 @@ class NLATraining(TrainedOnly):
             optimizer: Any = self.optimizers()
             self.manual_backward(loss / self.accumulate)
             if (self.batches + 1) % self.accumulate == 0:
-                logs |= self._step(optimizer)
+                logs |= self._step(optimizer, loss)
         self.batches += 1
         logs |= {"extraction_rate": experience.generation.extracted.float().mean(), "skipped": float(self.skipped)}
         logs["length"] = experience.generation.mask.sum(1).float().mean()
@@ -234,15 +234,16 @@ class NLATraining(TrainedOnly):
 
         return 1 - errors.double().sum() * acts.shape[-1] / squared_deviations(acts, self.mean).sum()
 
-    def _step(self, optimizer: Any) -> dict[str, Any]:
-        """Clip and step, or skip the step when a gradient is not finite."""
+    def _step(self, optimizer: Any, loss: Tensor) -> dict[str, Any]:
+        """Clip and step, or skip the step when the loss or a gradient is not finite."""
         parts = {"av": self.verbalizer, "ar": self.reconstructor}
         norms = {
             name: torch.nn.utils.clip_grad_norm_([p for p in part.parameters() if p.requires_grad], self.gradient_clip)
             for name, part in parts.items()
         }
+        finite = bool(torch.isfinite(loss)) and all(bool(torch.isfinite(norm)) for norm in norms.values())
         # The norms are the same in every process, the loss is not: all of them have to decide alike.
-        if all(torch.isfinite(norm) for norm in norms.values()):
+        if self.trainer.strategy.reduce_boolean_decision(finite, all=True):
             for group, rate in zip(optimizer.param_groups, self._rates(), strict=True):
                 group["lr"] = rate
             optimizer.step()
@@ -252,7 +253,7 @@ class NLATraining(TrainedOnly):
             self._skipped_in_a_row += 1
             if self._skipped_in_a_row >= _SKIPS_IN_A_ROW:
                 raise InputError(
-                    f"{_SKIPS_IN_A_ROW} steps in a row had a gradient that is not finite; lower the learning "
+                    f"{_SKIPS_IN_A_ROW} steps in a row had a loss or gradient that is not finite; lower the learning "
                     "rates or compute in float32"
                 )
         optimizer.zero_grad()
