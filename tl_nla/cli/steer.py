@@ -1,4 +1,4 @@
-"""``tl-nla steer PROMPT --rewrite "red->yellow"``: what the model says, and what it says after its words were edited."""
+"""``tl-nla steer PROMPT --rewrite "red->yellow"``: what the model says before and after its words were edited."""
 
 import argparse
 from typing import Any

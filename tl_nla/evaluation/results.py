@@ -32,15 +32,15 @@ METRICS = (
     *("fve", "cosine", "extraction_rate", "claim_precision", "claim_recall", "recall_at_4/promotes"),
     *("recall_at_4/suppresses", "recall_at_3/sources_distant", "auc/skip_flip", "spearman/strength"),
     *("precision/nothing", "unchanged_rate", "antisymmetry", "kl_recovered", "success", "validity", "facts_kept"),
-    *("retention", "auc/steganographer", "tokens_to_fve_0.8", "top1_agreement", "changes_answer"),
+    *("retention", "auc/steganographer", "tokens_to_fve_0.8", "top1_agreement", "changes_answer", "kl"),
     *("precision_at_3/skips", "precision_at_3/direct", "precision_at_3/everywhere", "recall_at_3/fact_sources"),
     *("claim_retention", "deletion_loss", "substitution_loss", "causal_effect", "order_optimality"),
-    *("cross_reconstructor_gap", "excess_marginal_fve", "false_alarms", "legibility"),
+    *("cross_reconstructor_gap", "excess_marginal_fve", "false_alarms", "legibility", "judge_agreement"),
 )
 TYPED_METRICS = (  # also as claim_precision/TYPE, retention/PERTURBATION, auc/steganographer/DETECTOR, ...
     *("claim_precision", "claim_recall", "retention", "claim_retention", "auc/steganographer", "deletion_loss"),
     *("substitution_loss", "causal_effect", "order_optimality", "cross_reconstructor_gap", "excess_marginal_fve"),
-    *("false_alarms", "fve"),
+    *("false_alarms", "fve", "judge_agreement", "success"),
 )
 SPLITS = ("heldout", "heldout_heads", "train")
 
