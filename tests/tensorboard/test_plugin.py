@@ -122,8 +122,9 @@ def test_refuses_to_be_written_to(served):
     assert answer.headers["Allow"] == "GET"
 
 
-def test_serves_its_own_two_files_and_no_others(served):
-    for path, kind in (("/index.js", "text/javascript"), ("/index.css", "text/css")):
+def test_serves_its_own_files_and_no_others(served):
+    kinds = {"/index.js": "text/javascript", "/values.js": "text/javascript", "/index.css": "text/css"}
+    for path, kind in kinds.items():
         answer = served.get(_ROUTE + path)
         assert answer.status_code == 200
         assert answer.headers["Content-Type"].startswith(kind)
@@ -132,7 +133,7 @@ def test_serves_its_own_two_files_and_no_others(served):
 
 
 def test_the_module_sets_text_only_as_text_and_loads_nothing_from_elsewhere(served):
-    code = served.get(_ROUTE + "/index.js").text + served.get(_ROUTE + "/index.css").text
+    code = "".join(served.get(f"{_ROUTE}/{name}").text for name in ("index.js", "values.js", "index.css"))
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "http://",
                  "https://", "url(", "@import", "import("):  # fmt: skip
         assert word not in code

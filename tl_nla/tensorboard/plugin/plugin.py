@@ -19,7 +19,7 @@ from tl_nla.errors import InputError, unknown
 from tl_nla.tensorboard.plugin.names import PLUGIN_NAME, SCHEMA
 
 _STATIC = Path(__file__).parent / "static"
-_FILES = {"/index.js": "text/javascript", "/index.css": "text/css"}
+_FILES = {"/index.js": "text/javascript", "/values.js": "text/javascript", "/index.css": "text/css"}
 _MOST_STEPS = 1000
 
 
@@ -53,7 +53,7 @@ class ContributionsPlugin(base_plugin.TBPlugin):
         return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name="Contributions")
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
-        """Routes: two static files, ``/tags``, ``/steps`` and ``/report``. No route answers in HTML."""
+        """Routes: the static files, ``/tags``, ``/steps`` and ``/report``. No route answers in HTML."""
         static = {path: _static_app(path, content_type) for path, content_type in _FILES.items()}
         answers = {"/tags": self._tags, "/steps": self._steps, "/report": self._report}
         return static | {path: _json_app(answer) for path, answer in answers.items()}

@@ -1,12 +1,13 @@
 /**
- * The Contributions tab: one module, no dependencies, no build step, nothing loaded from elsewhere.
+ * The Contributions tab: plain ES, no dependencies, no build step, nothing loaded from elsewhere.
  *
  * Everything that comes from a report is untrusted text: it enters the page through textContent (and through the title
  * and aria-label attributes), never as markup.
  */
 
+import { DASH, colourOf, css, inkOn, negated, number, percent, plain, printable, signed, visible } from "./values.js";
+
 const HOME = new URL("./", import.meta.url);
-const DASH = "—";
 const PARTS = ["embed", "head", "mlp", "bias"];
 const SUMS = ["attn", "block"];
 const NAMES = { embed: "embedding", attn: "attention", mlp: "MLP", block: "block", bias: "bias" };
@@ -35,11 +36,6 @@ const MEASURES = {
     hint: "KL divergence (nats) from the model's own output to the output without the component at this position.",
     oneSided: true,
   },
-};
-
-const PALETTES = {
-  light: { neutral: [246, 246, 246], helps: [179, 88, 6], against: [84, 39, 136], amount: [33, 102, 172] },
-  dark: { neutral: [58, 58, 60], helps: [240, 160, 75], against: [184, 160, 230], amount: [107, 174, 224] },
 };
 
 const state = { runs: {}, run: null, tag: null, steps: [], step: null, report: null, asked: 0 };
@@ -287,7 +283,7 @@ function gridCell(cell, scale) {
   });
   node.classList.toggle("flips", Boolean(cell.skip_flip));
   node.classList.toggle("sum", SUMS.includes(cell.component));
-  const colour = colourOf(number(value) / scale);
+  const colour = colourOf(number(value) / scale, MEASURES[choice.measure].oneSided);
   node.style.backgroundColor = css(colour);
   node.style.color = inkOn(colour);
   node.onclick = () => chooseCell(cell);
@@ -296,7 +292,7 @@ function gridCell(cell, scale) {
 
 function drawLegend(scale) {
   const { ends, oneSided, hint } = MEASURES[choice.measure];
-  const stops = [...Array(11).keys()].map((index) => css(colourOf(oneSided ? index / 10 : index / 5 - 1)));
+  const stops = [...Array(11).keys()].map((index) => css(colourOf(oneSided ? index / 10 : index / 5 - 1, oneSided)));
   const bar = element("span", { class: "bar" });
   bar.style.background = `linear-gradient(to right, ${stops.join(",")})`;
   const [low, high] = oneSided ? [ends[0], `${ends[1]} (${plain(scale)})`] : [`${ends[0]} (${plain(scale)})`, `(${plain(scale)}) ${ends[1]}`];
@@ -390,50 +386,4 @@ function chips(pairs) {
   return pairs.length ? pairs.map(([token, share]) => element("span", { class: "chip" },
     element("span", { class: "token", text: visible(token), title: visible(token) }),
     element("span", { class: "faint", text: share === undefined ? "" : plain(share) }))) : [DASH];
-}
-
-/** Text with escapes for what would be invisible or turn the line around: control, zero-width and direction signs. */
-function printable(text) {
-  const escape = (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  return String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, escape);
-}
-
-/** A token as something to see: line ends, tabs and lone spaces get signs of their own. */
-function visible(token) {
-  const text = printable(String(token).replace(/\r?\n/g, "↵").replace(/\t/g, "⇥"));
-  return text.trim() === "" ? text.replace(/\s/g, "␣") || "∅" : text;
-}
-
-function number(value) { return typeof value === "number" && Number.isFinite(value) ? value : 0; }
-function negated(value) { return typeof value === "number" ? -value : value; }
-
-function plain(value) {
-  if (typeof value !== "number") return DASH;
-  const size = Math.abs(value);
-  const digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
-  const text = size.toFixed(digits);
-  return (value < 0 && Number(text) !== 0 ? "−" : "") + text;
-}
-
-function signed(value) {
-  const text = plain(value);
-  return typeof value === "number" && value > 0 && Number(text) !== 0 ? `+${text}` : text;
-}
-
-function percent(value) { return typeof value === "number" ? `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)}%` : DASH; }
-
-/** Colour of a share from -1 to 1: orange helps, purple works against (as in the heat maps), blue has no direction. */
-function colourOf(share) {
-  const palette = PALETTES[document.documentElement.dataset.theme] ?? PALETTES.light;
-  const end = MEASURES[choice.measure].oneSided ? palette.amount : share >= 0 ? palette.helps : palette.against;
-  const weight = Math.min(1, Math.abs(share));
-  return palette.neutral.map((value, index) => Math.round(value + weight * (end[index] - value)));
-}
-
-function css(colour) { return `rgb(${colour.join(" ")})`; }
-
-/** Black or white, whichever contrasts more (WCAG relative luminance): at least 4.5 to 1 on any colour. */
-function inkOn(colour) {
-  const [red, green, blue] = colour.map((value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
