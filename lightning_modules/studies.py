@@ -43,7 +43,7 @@ class StudyConfig:
     """
 
     reconstructor_steps: int = 150
-    verbalizer_steps: int = 200
+    verbalizer_steps: int = 120
     core_minutes: float = 12.0
     batch: int = 24
     group: int = 8
