@@ -32,11 +32,11 @@ def test_on_stories_everything_is_measured(pair):
         ("gold", "claim_retention/paraphrase"), ("gold", "deletion_loss/next"), ("gold", "substitution_loss"),
         ("gold", "causal_effect/next"), ("gold", "order_optimality/first_1"), ("gold", "excess_marginal_fve/in_quote"),
         ("gold", "cross_reconstructor_gap"), ("explanation", "fve"), ("explanation", "fve/withheld_0.5"),
-        ("explanation", "retention/word_order"), ("probe", "claim_precision/next"),
+        ("gold", "judge_agreement/quotes"), ("explanation", "retention/word_order"), ("probe", "claim_precision/next"),
     }  # fmt: skip
     assert wanted <= metrics, wanted - metrics
     found = {(row.arm, row.metric): row.value for row in results.rows}
-    assert found["gold", "claim_precision"] == 1
+    assert found["gold", "claim_precision"] == found["gold", "judge_agreement/quotes"] == 1
     assert found["gold", "claim_retention/clause_order"] == 1
     assert found["gold", "cross_reconstructor_gap"] == 0  # the same reconstructor was given as the other one
     assert "not_measured" not in results.definition

@@ -23,7 +23,7 @@ from tl_nla.faithfulness.claims import (
 from tl_nla.faithfulness.clauses import quoted_spans, split_clauses
 from tl_nla.faithfulness.codes import cross_errors, cross_reconstructor_gap
 from tl_nla.faithfulness.edits import Edit, deletions, edit_effects, substitutions
-from tl_nla.faithfulness.judge import judge_explanations, judge_quotes
+from tl_nla.faithfulness.judge import agreement, judge_explanations, judge_quotes, judge_world
 from tl_nla.faithfulness.marginal import TOKEN_CLASSES, excess_values, token_marginals
 from tl_nla.faithfulness.order import order_curves
 from tl_nla.faithfulness.retention import measure_retention
@@ -99,7 +99,15 @@ def quote_rows(words: Words, read: Sequence[str]) -> list[Row]:
     if not judged:
         return []
     rate = Rate([claim.row for claim in judged], [bool(claim.verdict) for claim in judged])
-    return [_rate_row(words, "claim_precision/quoted_verbatim", rate)]
+    rows = [_rate_row(words, "claim_precision/quoted_verbatim", rate)]
+    if words.truths is None:
+        return rows
+    some, so_far = words.texts[:CURVE_ROWS], list(read)[:CURVE_ROWS]
+    both = [[c.verdict for c in judge_explanations(some, so_far, judge)] for judge in (judge_quotes, judge_world)]
+    found = agreement(both[0], both[1])
+    measured = {"judge_agreement/quotes": found.rate, "judge_agreement/quotes_kappa": found.kappa}
+    known = {name: value for name, value in measured.items() if value == value}
+    return rows + [Row(words.arm, name, value, None, None, found.n) for name, value in known.items()]
 
 
 def claim_rows(words: Words) -> list[Row]:

@@ -48,6 +48,8 @@ DEFINITION = {
     "excess_marginal_fve": "FVE that a token of the class adds, above the mean of tokens at its place",
     "cross_reconstructor_gap": "FVE under the own reconstructor minus mean FVE under those given with --reader",
     "fve/withheld_T": "FVE when naming words of probability below T became question words; claim metrics too",
+    "judge_agreement/quotes": "share of equal verdicts of the judge of quotes and the world's judge where both decide; "
+    "quotes_kappa: Cohen's kappa",
     "legibility": "mean negative log-likelihood of the words under the target model, nats a token",
 }  # fmt: skip
 NEEDS_TRUTH = "claim_precision, claim_recall, claim_retention, substitution_loss, withholding, arms gold and probe"
@@ -189,7 +191,7 @@ def _reader(folder: str, nla: list[str] | None) -> Reconstruct:
 
 def _arm_rows(words: measure.Words, subject: _Subject, readers: dict[str, Reconstruct]) -> list[Row]:
     pairs = zip(words.tokens, words.position.tolist(), strict=True)
-    so_far = [subject.tokenizer.decode(ids[: position + 1]) for ids, position in pairs]
+    so_far = [subject.tokenizer.decode(ids[: position + 1], skip_special_tokens=True) for ids, position in pairs]
     losses = token_losses(subject.model, subject.tokenizer, words.texts)
     return [
         *measure.fve_rows(words), *measure.claim_rows(words), *measure.quote_rows(words, so_far),

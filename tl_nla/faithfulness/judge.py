@@ -5,13 +5,14 @@ model behind a function is a judge; how far to believe it is measured by :func:`
 where that one can judge.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.clauses import quoted_spans, split_clauses
 from tl_nla.storyworld.claims import Truth, check, parse_claims
-from tl_nla.storyworld.parser import parse
+from tl_nla.storyworld.parser import Parse, parse
 
 ClaimJudge = Callable[[str, str], bool | None]
 """``judge(claim, text) -> verdict``: whether the text up to the explained position bears the claim out."""
@@ -29,7 +30,7 @@ def judge_world(claim: str, text: str) -> bool | None:
 
     Claims about the next word depend on the model, so they are left undecided.
     """
-    parsed = parse(text)
+    parsed = _parse(text)
     if not parsed.facts:
         return None
     verdicts = []
@@ -40,6 +41,12 @@ def judge_world(claim: str, text: str) -> bool | None:
         elif said.type != "next":
             verdicts.append(check(said, Truth(parsed.facts[-1], "")) == "true")
     return all(verdicts) if verdicts else None
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(text: str) -> Parse:
+    """Every claim of an explanation is judged by the same text."""
+    return parse(text)
 
 
 @dataclass(frozen=True)
