@@ -1,5 +1,7 @@
 """Checkpoints in the released format give what the published recipe gives."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -63,6 +65,19 @@ def test_vectors(released):
         torch.testing.assert_close(ours[row], expected, atol=1e-4, rtol=1e-4)
 
 
+def test_injection_character_in_a_text_is_refused(released):
+    nla, _, _ = released
+    with pytest.raises(InputError, match=r"text 1 .* holds the injection character .*U\+320E.*remove it") as caught:
+        nla.reconstruct(["fine", f"no {checkpoints.CHAR}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_text_longer_than_the_context_is_refused(released):
+    nla, _, _ = released
+    with pytest.raises(InputError, match="the context 256; shorten it"):
+        nla.reconstruct(["fine", "x" * 300])
+
+
 def test_greedy_tokens_are_those_of_generate(released, acts):
     nla, whole, tokenizer = released
     stop = nla.verbalizer.stop_ids
@@ -87,6 +102,19 @@ def test_round_trip_keeps_everything(released, acts, tmp_path):
     assert again.verbalizer.injection.config == nla.verbalizer.injection.config
     assert again.verbalize(acts, max_new_tokens=6) == nla.verbalize(acts, max_new_tokens=6)
     torch.testing.assert_close(again.reconstruct(TEXTS), nla.reconstruct(TEXTS), rtol=0, atol=0)
+
+
+def test_sliding_window_shorter_than_the_text_is_at_work(tmp_path):
+    """The equalities above hold with a window of 8 tokens; without it Gemma 3 gives other vectors."""
+    vectors = []
+    for window in (8, 256):
+        av, ar = checkpoints.write_pair(tmp_path / str(window), "gemma3")
+        for folder in (av, ar):
+            config = json.loads((folder / "config.json").read_text())
+            assert config["sliding_window"] == 8
+            (folder / "config.json").write_text(json.dumps({**config, "sliding_window": window}))
+        vectors.append(NLA.from_pretrained(av, ar).reconstruct(TEXTS))
+    assert not torch.allclose(*vectors, atol=1e-3)
 
 
 # One line each for whatever is wrong. The pair is written once; every test damages its own copy.

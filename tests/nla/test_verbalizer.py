@@ -161,15 +161,16 @@ def test_extraction(verbalizer, acts, monkeypatch):
     from tl_nla.nla.generation import Responses
 
     raw = ["<explanation> a </explanation></turn>", "<explanation> a </explanation>", "<explanation> a</turn>"]
+    raw.append(f"<explanation>a{CHAR}</explanation></turn>")  # words that repeat the marker could not be read back
     rows = [tokenizer.encode(text, add_special_tokens=False) for text in raw]
     width = max(map(len, rows))
     mask = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-    finished = torch.tensor([True, False, True])
-    found = verbalizer._read(Responses(ids, mask, torch.zeros(3, width), finished))
-    assert found.extracted.tolist() == [True, False, False]
+    finished = torch.tensor([True, False, True, True])
+    found = verbalizer._read(Responses(ids, mask, torch.zeros(4, width), finished))
+    assert found.extracted.tolist() == [True, False, False, False]
     assert found.closed is found.extracted
-    assert found.texts == ["a", "a", raw[2]]
+    assert found.texts == ["a", "a", raw[2], "a"]
 
 
 def test_slots_of_prompt_and_injection_must_agree():

@@ -67,7 +67,7 @@ class NLA(nn.Module):
             injection: how vectors enter the verbalizer.
             av_template: with ``{injection_char}``.
             ar_template: with ``{explanation}``.
-            injection_char: marker; the first single-token character of U+3200 to U+33FF when ``None``.
+            injection_char: marker; see :func:`tl_nla.nla.choose_injection_char` when ``None``.
             base: name of the model, for the saved sidecar; the model's own name when empty.
 
         Raises:
@@ -140,7 +140,13 @@ class NLA(nn.Module):
         return self.verbalizer.generate(acts, **settings)
 
     def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
-        """Vectors read back from explanations; only their direction was trained."""
+        """Vectors read back from explanations; only their direction was trained.
+
+        Raises:
+            InputError: for an empty list, a text longer than the context, or one with the injection character (words
+                of a verbalizer never hold it; see :class:`tl_nla.nla.verbalizer.Generation`).
+        """
+        prompts.refuse_injection_char(texts, self.verbalizer.prompt.char)
         return self.reconstructor.reconstruct(texts, batch_size)
 
     def _meta(self, role: Any) -> Meta:

@@ -32,9 +32,10 @@ class Generation:
     """Explanations with their tokens; see :class:`tl_nla.nla.generation.Responses`.
 
     Attributes:
-        texts: the explanations; the unfinished response as it stands where none could be extracted.
-        extracted: rows whose response held a closed explanation and ended within the cap; every other row counts
-            as failed (released recipe).
+        texts: the explanations without the injection character; the unfinished response as it stands where none could
+            be extracted.
+        extracted: rows whose response held a closed explanation, ended within the cap and did not repeat the injection
+            character; every other row counts as failed (released recipe, but for the character).
         responses: tokens, mask and log-probabilities.
     """
 
@@ -202,8 +203,10 @@ class Verbalizer(nn.Module):
         raw = [self.tokenizer.decode(ids) for ids in kept]
         found = [extract_explanation(text) for text in raw]
         extracted = torch.tensor([text is not None for text in found]) & responses.finished.cpu()
+        # A marker among the words names nothing and could not be read back, so it fails the row and is left out.
+        extracted &= torch.tensor([self.prompt.char not in text for text in raw])
         texts = [whole if text is None else text for whole, text in zip(raw, found, strict=True)]
-        return Generation(texts, extracted, responses)
+        return Generation([text.replace(self.prompt.char, "") for text in texts], extracted, responses)
 
     def _respond(
         self, acts: Tensor, sampling: SamplingConfig, generator: torch.Generator | None, samples: int
