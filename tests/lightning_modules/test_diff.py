@@ -14,6 +14,7 @@ from tests import zoo
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
 from tl_nla.errors import InputError
+from tl_nla.oracle import NOTHING, DiffOracle
 from tl_nla.oracle.questions import parse_answer
 from tl_nla.oracle.texts import parse_label
 
@@ -110,3 +111,58 @@ def test_refusals(get_model):
         DiffDataModule(swap_share=1.0)
     with pytest.raises(InputError, match="call setup"):
         DiffDataModule().train_dataloader()
+
+
+# PEFT 0.21 asks transformers for something under its old name.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_lora_trains_adapters_and_slots_only(data, tmp_path):
+    peft = pytest.importorskip("peft")
+    oracle = make_oracle()
+    settings = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    oracle.reader.model = peft.get_peft_model(oracle.reader.model, settings)
+    before = {name: value.clone() for name, value in oracle.reader.named_parameters()}
+    batch = next(iter(data.train_dataloader()))
+    arguments = batch["before"], batch["write"], batch["questions"], batch["texts"]
+    with torch.no_grad():
+        start = float(oracle.reader.loss(*arguments))
+    fit(DiffOracleTraining(oracle=oracle, learning_rate=1e-2), data, steps=8)
+    changed = {name for name, value in oracle.reader.named_parameters() if not torch.equal(value, before[name])}
+    assert changed
+    assert all("lora_" in name or name.startswith("slots.") for name in changed)
+    with torch.no_grad():
+        assert float(oracle.reader.loss(*arguments)) < start
+    oracle.save_pretrained(tmp_path / "oracle")  # the adapter is merged on the way out, and stays on the oracle
+    again = DiffOracle.from_pretrained(tmp_path / "oracle")
+    write, states = data.train_writes.write[:4], data.train_writes.before[:4]
+    ids, _ = oracle.reader.encode_responses(["red"] * 4)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again.reader(states, write, ids), oracle.reader.eval()(states, write, ids), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_shrunk_writes_are_called_nothing(data):
+    items = WriteTexts(data.train_writes, null_share=0.5)
+    shrunk = 0
+    for index in range(0, len(items), 2):
+        item = items[index]
+        ratio = item["write"].norm() / item["before"].norm()
+        if item["text"] == NOTHING:
+            shrunk += 1
+            assert ratio < 0.01
+        else:
+            assert torch.equal(item["write"], data.train_writes.write[index // 2])
+    assert 0 < shrunk < len(items) // 2
+
+
+def test_muon_trains_too(data):
+    oracle = make_oracle()
+    with torch.no_grad():
+        batch = next(iter(data.train_dataloader()))
+        arguments = batch["before"], batch["write"], batch["questions"], batch["texts"]
+        start = float(oracle.reader.loss(*arguments))
+    fit(DiffOracleTraining(oracle=oracle, learning_rate=0.01, optimizer="muon"), data, steps=8)
+    with torch.no_grad():
+        assert float(oracle.reader.loss(*arguments)) < start
+    with pytest.raises(InputError, match="unknown optimizer"):
+        DiffOracleTraining(oracle=oracle, optimizer="sgd")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tl_nla.errors import unknown
 
-_PARTS = ("target", "nla", "seeds")
+_PARTS = ("target", "nla", "seeds", "oracle")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -16,7 +16,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
-        help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2)",
+        help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2), "
+        "oracle (seed 0 and the readers of its controls)",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help="a few steps of everything: a test of the path, not of quality"
@@ -46,4 +47,10 @@ def run(args: argparse.Namespace) -> int:
     if "seeds" in args.parts:
         for seed in (1, 2):
             rebuild_nla(folder, config, seed)
+    if "oracle" in args.parts:
+        from lightning_modules.rebuild import load_rebuilt
+        from lightning_modules.rebuild_oracle import QUICK, OracleConfig, rebuild_oracle
+
+        oracle_config = QUICK if args.quick else OracleConfig()
+        rebuild_oracle(folder, oracle_config, 0, load_rebuilt(folder / "target"))
     return 0

@@ -1,0 +1,268 @@
+"""Trains a diff oracle on any target with the readers of all arms it is compared with, and scores them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_modules.diff import WriteTexts, all_sites, held_out_heads
+from lightning_modules.fit_oracle import Curve, FitConfig, fit_reader, fit_reconstructor
+from tl_nla.data import Document, world_documents
+from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, load_rows, save_rows
+from tl_nla.evaluation.oracle_score import (
+    component_means,
+    distant_words,
+    frequent_sources,
+    score_answers,
+    score_flip_probe,
+    score_readers,
+    score_state_probe,
+    score_sum_of_heads,
+    score_words,
+    start_rows,
+)
+from tl_nla.evaluation.oracle_texts import arm_texts, shuffled_rows, state_texts
+from tl_nla.metrics import squared_errors
+from tl_nla.nla.loading import load_causal_lm, load_tokenizer
+from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, WriteReconstructor, capture_writes
+from tl_nla.oracle.labels import Lens, Vocabulary
+from tl_nla.storyworld.corpus import HELD_OUT_SEED
+from tl_nla.targets import Target
+
+STORED_ROWS = "oracle_rows.safetensors"
+_CURVE_ROWS = 1500
+
+
+@dataclass(frozen=True)
+class OracleConfig:
+    """What an oracle is trained on and for how long; the defaults are those of the embedded one.
+
+    Attributes:
+        documents: training documents.
+        skip_documents: how many of them (the last) also have the ``skip`` question labelled.
+        held_documents: held-out documents.
+        positions: positions of each training document; one more of each held-out one.
+        top_k: words named on each side.
+        blocks: how many blocks the reconstructors keep.
+        reader_steps: steps of the reader.
+        steps: steps of the reconstructor and of every arm's own reader.
+        batch_size: rows a step.
+        heldout_heads: share of heads that nothing is trained on.
+        arms: arms with a reader of their own that are trained beside the reconstructor.
+    """
+
+    documents: int = 3100
+    skip_documents: int = 500
+    held_documents: int = 100
+    positions: int = 2
+    top_k: int = 8
+    blocks: int = 2
+    reader_steps: int = 4000
+    steps: int = 2400
+    batch_size: int = 32
+    heldout_heads: float = 0.25
+    arms: tuple[str, ...] = ("cat", "cat_and_explanation", "state")
+
+
+SMALL = OracleConfig(300, 60, 30, 2, 4, 2, 300, 200, 32)
+"""A few minutes on one core for a small model: shows that everything runs, not how good it can get."""
+
+QUICK = OracleConfig(12, 6, 6, 1, 4, 1, 2, 2, 4)
+"""A test of the path."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """Labelled writes of both splits, and the texts they are from."""
+
+    train: LabelledWrites
+    held: LabelledWrites
+    untrained: tuple[str, ...]
+    train_documents: Sequence[Document]
+    held_documents: Sequence[Document]
+    reference: Any
+
+
+def capture(
+    target: Target, train: Sequence[Document], held: Sequence[Document], config: OracleConfig, seed: int
+) -> Captured:
+    """Label the writes of all heads, attentions, MLPs, blocks and spans.
+
+    Args:
+        target: the model.
+        train: training documents.
+        held: held-out documents.
+        config: sizes.
+        seed: of positions and of the heads left out.
+    """
+    sites = oracle_sites(target.model)
+    untrained = held_out_heads(sites, config.heldout_heads, seed)
+    kept = [site for site in sites if site not in untrained]
+    settings = CaptureConfig(config.positions, config.top_k, skips=False, seed=seed)
+    cut = len(train) - config.skip_documents
+    parts = [capture_writes(target.model, target.tokenizer, chosen, kept, replace(settings, skips=skips))
+             for chosen, skips in ((train[:cut], False), (train[cut:], True)) if chosen]  # fmt: skip
+    writes = LabelledWrites.join(parts)
+    reference = writes.reference()
+    settings = replace(settings, positions_per_document=config.positions + 1, skips=True)
+    told = capture_writes(target.model, target.tokenizer, held, sites, settings).with_strength(reference)
+    return Captured(writes.with_strength(reference), told, untrained, train, held, reference)
+
+
+def oracle_sites(model: Any) -> list[str]:
+    """All heads, MLPs, attentions and blocks, and the spans between at most five blocks."""
+    sites = all_sites(model, ("heads", "mlp", "attn", "blocks"))
+    last = int(model.cfg.n_layers) - 1
+    ends = sorted({round(last * place / 4) for place in range(5)}) if last > 3 else list(range(last + 1))
+    return sites + [f"blocks.{i}.hook_resid_pre -> blocks.{j}.hook_resid_post" for i in ends for j in ends if i < j]
+
+
+def train_oracle(
+    folder: Path, data: Captured, config: OracleConfig, seed: int, base: str = ""
+) -> tuple[DiffOracle, Curve]:
+    """Train reader and reconstructor; also gives the reconstructor's learning curve."""
+    torch.manual_seed(seed)
+    oracle = fresh_oracle(folder, data, config, base)
+    items = WriteTexts(data.train, 0.15, seed, 0.6, 0.05)
+    fit_reader(oracle.reader, items, FitConfig(config.reader_steps, config.batch_size, seed=seed))
+    curve = train_arm("gold", oracle.reconstructor, data, config, seed, oracle.reader.tokenizer, None)
+    return oracle.eval(), curve
+
+
+def fresh_oracle(folder: Path, data: Captured, config: OracleConfig, base: str = "") -> DiffOracle:
+    """An untrained oracle that knows the usual magnitudes."""
+    model, tokenizer = load_causal_lm(folder, torch.float32), load_tokenizer(folder)
+    blocks = min(config.blocks, int(model.config.num_hidden_layers))
+    oracle = DiffOracle.create(model, tokenizer, data.train.write.shape[1], blocks=blocks, base=base)
+    oracle.fit(data.train.before, data.train.write)
+    oracle.strength = data.reference
+    return oracle
+
+
+def train_arm(
+    arm: str, reconstructor: WriteReconstructor, data: Captured, config: OracleConfig, seed: int, tokenizer: Any,
+    model: Any,
+) -> Curve:  # fmt: skip
+    """Train the reader of one arm on its own texts, in the same order and for as long as every other arm's."""
+    texts = texts_of(arm, data.train, data.train_documents, tokenizer, model, seed, config.top_k, training=True)
+    held = texts_of(arm, data.held, data.held_documents, tokenizer, model, seed, config.top_k)
+    score = curve_scorer(reconstructor, held, data)
+    return fit_reconstructor(reconstructor, texts, data.train.write,
+                             FitConfig(config.steps, config.batch_size, seed=seed), score)  # fmt: skip
+
+
+def texts_of(
+    arm: str, writes: LabelledWrites, documents: Sequence[Document], tokenizer: Any, model: Any, seed: int, top_k: int,
+    training: bool = False, explanations: Sequence[str] | None = None,
+) -> list[str]:  # fmt: skip
+    """Texts of an arm; the states' own effects where the arm is ``state``."""
+    states = None
+    if arm == "state":
+        lens = Lens.of(model)
+        states = state_texts(writes, lens, Vocabulary.of(tokenizer, lens.weight.shape[1]), top_k)
+    return arm_texts(arm, writes, tokenizer, documents, seed, training, explanations, states)
+
+
+def curve_scorer(reconstructor: WriteReconstructor, texts: Sequence[str], data: Captured) -> Callable[[], list[float]]:
+    """FVE of each of ``KINDS`` on some held-out writes of trained components."""
+    held = data.held
+    rows = torch.randperm(len(held), generator=torch.Generator().manual_seed(5))[:_CURVE_ROWS]
+    means = component_means(data.train, held.sites)
+    known = start_rows(held.select(rows), means, data.untrained, 0)
+
+    def score() -> list[float]:
+        errors = squared_errors(reconstructor.reconstruct([texts[row] for row in rows.tolist()]), held.write[rows])
+        parts = [known.rows_of(kind) for kind in KINDS]
+        return [
+            float(1 - errors[part].sum() / known.deviation[part].sum()) if len(part) else float("nan") for part in parts
+        ]
+
+    return score
+
+
+def score_oracle(
+    oracle: DiffOracle, readers: dict[str, WriteReconstructor], curves: dict[str, Curve], data: Captured,
+    target: Target, config: OracleConfig, seed: int,
+) -> OracleRows:  # fmt: skip
+    """Row scores of all arms and questions on the held-out writes."""
+    held = data.held
+    rows = start_rows(held, component_means(data.train, held.sites), data.untrained, seed)
+    explanations = score_words(rows, oracle, held)
+    score_sum_of_heads(rows, oracle, held, explanations)
+    settings = target.tokenizer, target.model, seed, config.top_k
+    given = {arm: explanations if arm.startswith("cat_and") else None for arm in readers}
+    texts = {arm: texts_of(arm, held, data.held_documents, *settings, explanations=given[arm]) for arm in readers}
+    if "cat" in readers:
+        lengths = explanations  # raw context as long as the words it stands beside
+        texts["cat"] = texts_of("cat", held, data.held_documents, *settings, explanations=lengths)
+    score_readers(rows, readers, texts, held)
+    if "cat_and_explanation" in readers:
+        other = [explanations[row] for row in shuffled_rows(held, seed).tolist()]
+        mixed = texts_of("cat_and_explanation", held, data.held_documents, *settings, explanations=other)
+        score_readers(rows, {"cat_and_shuffled": readers["cat_and_explanation"]}, {"cat_and_shuffled": mixed}, held)
+    score_state_probe(rows, data.train, held)
+    score_answers(rows, oracle, held, explanations, frequent_sources(data.train), previous_words(target, data))
+    score_flip_probe(rows, data.train, held)
+    for arm, curve in curves.items():
+        rows.curves[arm] = torch.tensor(
+            [[step, *scores] for step, scores in zip(curve.steps, curve.scores, strict=True)]
+        )
+    return rows
+
+
+def previous_words(target: Target, data: Captured) -> list[list[str]]:
+    """For each held-out row the words nearest to it among those too far back to be local."""
+    vocabulary = Vocabulary.of(target.tokenizer, target.model.W_U.shape[1])
+    bos = target.tokenizer.bos_token_id
+    ids = [([] if bos is None else [bos]) + target.tokenizer.encode(document.text, add_special_tokens=False)
+           for document in data.held_documents]  # fmt: skip
+    places = zip(data.held.document.tolist(), data.held.position.tolist(), strict=True)
+    return [distant_words(ids[document], position, vocabulary.texts) for document, position in places]
+
+
+def build_oracle(
+    target: Target, folder: Path, train: Sequence[Document], held: Sequence[Document], config: OracleConfig, seed: int
+) -> tuple[DiffOracle, OracleRows]:
+    """Capture, train everything, score everything.
+
+    Args:
+        target: the model that is explained.
+        folder: its Hugging Face files; reader and reconstructors start from them.
+        train: training documents.
+        held: held-out documents.
+        config: sizes and steps.
+        seed: of positions, left-out heads and orders of rows.
+    """
+    data = capture(target, train, held, config, seed)
+    oracle, curve = train_oracle(folder, data, config, seed, target.name)
+    readers, curves = {}, {"gold": curve}
+    for arm in config.arms:
+        torch.manual_seed(seed)
+        readers[arm] = fresh_oracle(folder, data, config).reconstructor
+        curves[arm] = train_arm(arm, readers[arm], data, config, seed, target.tokenizer, target.model)
+    return oracle, score_oracle(oracle, readers, curves, data, target, config, seed)
+
+
+def rebuild_oracle(folder: Path, config: OracleConfig, seed: int, target: Target) -> None:
+    """Remake the embedded oracle: seed 0 is shipped, of every seed the row scores are kept.
+
+    Args:
+        folder: holds ``target``; receives ``oracle`` and the row scores.
+        config: sizes and steps.
+        seed: of the stream of stories, and of everything drawn.
+        target: the model in ``folder / "target"``.
+    """
+    train = world_documents(config.documents, seed)
+    held = world_documents(config.held_documents, HELD_OUT_SEED)
+    oracle, rows = build_oracle(target, folder / "target", train, held, config, seed)
+    if seed == 0:
+        oracle.save_pretrained(folder / "oracle", torch.float16)
+    store_rows(folder / STORED_ROWS, rows)
+
+
+def store_rows(path: Path, rows: OracleRows) -> None:
+    """Put one seed's row scores into the file of all seeds."""
+    others = [known for known in load_rows(path) if known.seed != rows.seed] if path.is_file() else []
+    save_rows(sorted([*others, rows], key=lambda known: known.seed), path)

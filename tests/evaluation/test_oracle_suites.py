@@ -1,0 +1,130 @@
+"""The suites of diff oracles on made-up row scores, and their texts on a random model's writes."""
+
+import pytest
+import torch
+
+from tests import zoo
+from tl_nla.data import Document
+from tl_nla.errors import InputError
+from tl_nla.evaluation import heads_suite, layers_suite, oracle_suite, questions_suite, spans_suite
+from tl_nla.evaluation.oracle_rows import OracleRows, load_rows, save_rows
+from tl_nla.evaluation.oracle_texts import TEXT_ARMS, arm_texts, raw_contexts, shuffled_rows
+from tl_nla.evaluation.questions_suite import area_under_curve, spearman
+from tl_nla.oracle import CaptureConfig, capture_writes, parse_label
+
+SPAN = "blocks.0.hook_resid_pre -> blocks.1.hook_resid_post"
+SITES = ("blocks.0.attn.head.0", "blocks.0.attn.head.1", "blocks.1.attn.head.0", "blocks.0.attn", "blocks.0.mlp",
+         "blocks.0", SPAN)  # fmt: skip
+ERRORS = {"mean": 1.0, "explanation": 0.2, "gold": 0.1, "cat": 0.5, "cat_and_explanation": 0.15, "state": 0.75}
+
+
+def make_rows(seed):
+    site = torch.arange(len(SITES)).repeat_interleave(10)
+    document = torch.arange(10).repeat(len(SITES))
+    rows = OracleRows(seed, SITES, SITES[2:3], torch.zeros(8, 4), site, document, document, torch.ones(70))
+    rows.errors = {arm: torch.full((70,), error) for arm, error in ERRORS.items()}
+    rows.errors["sum_of_heads"] = torch.where(site == 3, 0.25, torch.nan)
+    both = torch.tensor([[1.0, 2.0]]).repeat(70, 1)
+    score = torch.arange(70.0)
+    rows.counts = {"explanation/recall_at_4/promotes": both,
+                   "probe/auc/skip_flip": torch.stack([score, (score > 30).float()], 1),
+                   "explanation/spearman/strength": torch.stack([score, score**2], 1)}  # fmt: skip
+    rows.counts["explanation/recall_at_3/sources_distant"] = both.where(site[:, None] < 4, torch.nan)
+    rows.curves = {"gold": torch.tensor([[100.0, 0.5, 0.4, 0.3, 0.2, 0.1], [200.0, 0.7, 0.6, 0.5, 0.4, 0.3]])}
+    return rows
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    save_rows([make_rows(0), make_rows(1)], tmp_path / "rows.safetensors")
+    monkeypatch.setattr(oracle_suite, "STORED", tmp_path / "rows.safetensors")
+    return tmp_path / "rows.safetensors"
+
+
+def values(results, metric, **where):
+    return {row.arm: row.value for row in results.rows
+            if row.metric == metric and all(getattr(row, key) == value for key, value in where.items())}  # fmt: skip
+
+
+def test_rows_are_kept(stored):
+    first, second = load_rows(stored)
+    assert (first.seed, second.seed) == (0, 1)
+    assert first.sites == SITES
+    assert first.untrained == SITES[2:3]
+    torch.testing.assert_close(first.errors["gold"], make_rows(0).errors["gold"], rtol=1e-3, atol=0)
+    torch.testing.assert_close(first.curves["gold"], make_rows(0).curves["gold"])
+    assert first.rows_of("head").tolist() == list(range(20))
+    assert first.rows_of("head", False).tolist() == list(range(20, 30))
+    assert len(first.rows_of("head", None)) == 30
+
+
+def test_heads(stored):
+    results = heads_suite.evaluate()
+    assert results.seeds == [0, 1]
+    whole = values(results, "fve", split="heldout", layer=None)
+    assert whole == pytest.approx({arm: 1 - error for arm, error in ERRORS.items()}, abs=1e-3)
+    assert values(results, "fve", split="heldout", layer=0, head=1) == pytest.approx(whole, abs=1e-6)
+    assert values(results, "fve", split="heldout", layer=1) == {}
+    assert set(values(results, "fve", split="heldout_heads", layer=1, head=None)) == set(ERRORS)
+    assert values(results, "fve/increment", layer=None) == pytest.approx({"cat_and_explanation": 0.35}, abs=1e-3)
+    assert values(results, "fve/minus_cat", layer=0) == pytest.approx({"explanation": 0.3}, abs=1e-3)
+    assert values(results, "fve/step_200") == pytest.approx({"gold": 0.7})
+
+
+def test_layers_and_spans(stored):
+    results = layers_suite.evaluate()
+    assert values(results, "fve/attn", layer=0)["sum_of_heads"] == pytest.approx(0.75, abs=1e-3)
+    assert "sum_of_heads" not in values(results, "fve/block")
+    assert values(results, "fve/attn_minus_cat", layer=None) == pytest.approx({"sum_of_heads": 0.25}, abs=1e-3)
+    spans = spans_suite.evaluate()
+    assert values(spans, "fve/0-0")["explanation"] == pytest.approx(0.8, abs=1e-3)
+    assert values(spans, "fve/gap/0-1") == pytest.approx({"explanation": 0.55}, abs=1e-3)
+
+
+def test_questions(stored):
+    results = questions_suite.evaluate()
+    assert values(results, "recall_at_4/promotes", split="heldout") == {"explanation": 0.5}
+    assert values(results, "spearman/strength", split="heldout")["explanation"] == pytest.approx(1)
+    rows = [row for row in results.rows if row.metric == "recall_at_3/sources_distant" and row.split == "heldout"]
+    assert rows[0].n == 2 * 30
+    assert values(results, "auc/skip_flip", split="heldout")["probe"] == pytest.approx(1)
+
+
+def test_statistics_against_slow_ones():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 5, (40,), generator=generator).double()
+    positive = torch.randint(0, 2, (40,), generator=generator).double()
+    pairs = [(float(a > b) + 0.5 * float(a == b)) for a in scores[positive == 1] for b in scores[positive == 0]]
+    assert area_under_curve(scores, positive) == pytest.approx(sum(pairs) / len(pairs))
+    ranks = torch.tensor([float((scores < s).sum() + (scores <= s).sum() + 1) / 2 for s in scores])
+    other = torch.arange(40.0).double()
+    expected = float(torch.corrcoef(torch.stack([ranks, other.float()]))[0, 1])
+    assert spearman(scores, other) == pytest.approx(expected, abs=1e-5)
+    assert area_under_curve(scores, torch.ones(40)) != area_under_curve(scores, torch.ones(40))
+
+
+def test_texts_of_the_arms(llama, tokenizer):
+    documents = [Document(f"d/{n}", " ".join(f"w{i}" for i in zoo.tokens(1, 12, seed=n)[0].tolist())) for n in range(4)]
+    writes = capture_writes(llama, tokenizer, documents, ["blocks.0.mlp", "blocks.1"], CaptureConfig(3, skips=False))
+    row = 5
+    words = documents[int(writes.document[row])].text.split()
+    seen = words[: int(writes.position[row])]
+    assert raw_contexts(writes, tokenizer, documents, [3] * len(writes))[row].split() == seen[-3:]
+    texts = {
+        arm: arm_texts(arm, writes, tokenizer, documents, 0, False, states=["s"] * len(writes)) for arm in TEXT_ARMS
+    }
+    assert texts["gold"][row] == writes.text(row)
+    assert texts["cat"][row].startswith(f"layer {int(writes.site[row])} ")
+    assert texts["cat_and_explanation"][row] == f"{texts['cat'][row]}; {writes.text(row)}"
+    other = shuffled_rows(writes, 0)
+    assert (writes.document[other] != writes.document).all()
+    assert torch.equal(writes.site[other], writes.site)
+    told = arm_texts("gold", writes, tokenizer, documents, 0, True)
+    assert {parse_label(text).component for text in told} <= {None, "layer 0 mlp", "layer 1 block"}
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(InputError, match="--steps is for models"):
+        heads_suite.evaluate("tiny", steps=3)
+    with pytest.raises(InputError, match="no stored results"):
+        load_rows(tmp_path / "none.safetensors")

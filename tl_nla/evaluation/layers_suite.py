@@ -1,0 +1,40 @@
+"""Suite ``layers``: blocks, attentions and MLPs in words, directly and as the sum of the heads' words."""
+
+import time
+from typing import Any
+
+from tl_nla.evaluation.oracle_suite import add_arguments, all_arms, curve_rows, fve_rows, gather, increment_rows
+from tl_nla.evaluation.results import Results
+
+__all__ = ["add_arguments", "evaluate"]
+
+
+def evaluate(model: str = "tiny", **options: Any) -> Results:
+    """Run the suite.
+
+    Args:
+        model: ``"tiny"``, a local folder or a hub id; for others than ``"tiny"`` an oracle is trained first.
+        options: see :func:`tl_nla.evaluation.oracle_suite.add_arguments`.
+
+    Returns:
+        ``fve/block``, ``fve/attn`` and ``fve/mlp`` of every arm, on average and by layer; for attention also
+        ``sum_of_heads``, and its increments over the direct reading and over raw context; learning curves.
+    """
+    started = time.perf_counter()
+    parts, definition = gather(model, **options)
+    arms = all_arms(parts)
+    rows = []
+    for kind in ("block", "attn", "mlp"):
+        own = [arm for arm in arms if kind == "attn" or arm != "sum_of_heads"]
+        rows += fve_rows(parts, own, kind, f"fve/{kind}")
+        both = [arm for arm in own if arm.startswith("cat_and")]
+        rows += increment_rows(parts, both, kind, f"fve/{kind}_increment") + curve_rows(parts, kind, f"fve/{kind}")
+    for base in ("explanation", "cat"):
+        rows += increment_rows(parts, ["sum_of_heads"], "attn", f"fve/attn_minus_{base}", base)
+    definition |= {
+        "sum_of_heads": "all heads of the layer explained one by one, greedy, and their reconstructions (told sizes) "
+        "added; heads that nothing was trained on are among them",
+        "fve/attn_minus_ARM": "FVE of sum_of_heads minus that of ARM on the same rows; cat has as many tokens as the "
+        "direct explanation, not as the sum's text",
+    }
+    return Results("layers", model, [part.seed for part in parts], definition, rows, time.perf_counter() - started)

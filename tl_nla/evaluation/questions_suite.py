@@ -1,0 +1,106 @@
+"""Suite ``questions``: are the answers of a diff oracle right, is it silent on nothing, and does its sign turn?"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_nla.evaluation.bootstrap import ratio_interval, statistic_interval
+from tl_nla.evaluation.oracle_rows import OracleRows
+from tl_nla.evaluation.oracle_suite import add_arguments, gather, generator
+from tl_nla.evaluation.results import Results, Row
+
+__all__ = ["add_arguments", "area_under_curve", "evaluate", "spearman"]
+_KINDS_OF_INTEREST = ("head", "attn", "mlp", "block")
+_QUESTIONS = {
+    "recall_at_4/promotes": "of the four words promoted most, the share that are among the first four answered",
+    "recall_at_4/suppresses": "the same for suppressed words; arm swapped: the write with its sign turned, against "
+    "the opposite list",
+    "recall_at_3/sources_distant": "of up to three strongest sources more than 15 tokens back (share >= .04), the "
+    "share among the first three answered; arm cat: the nearest words more than 15 back; constant: the component's "
+    "most frequent in training",
+    "auc/skip_flip": "area under the ROC of 'the next token changes without the write', scored by how much likelier "
+    "the reader is to begin with 'flips' than with 'keeps'; probe: logistic regression on state, write, size, name",
+    "spearman/strength": "rank correlation of the stated strength step with the write's norm, all components",
+    "precision/nothing": "of the writes called 'nothing', the share whose norm is below .01 of the state's; every "
+    "fourth write is also shown shrunk to .001 of the state's norm",
+    "unchanged_rate": "share of zero writes (the same vector twice) that are called 'nothing'",
+    "antisymmetry": "share of writes for which, with the sign turned, the lists of promoted and suppressed words "
+    "overlap more with each other's than with their own from before",
+}
+
+
+def evaluate(model: str = "tiny", **options: Any) -> Results:
+    """Run the suite.
+
+    Args:
+        model: ``"tiny"``, a local folder or a hub id; for others than ``"tiny"`` an oracle is trained first.
+        options: see :func:`tl_nla.evaluation.oracle_suite.add_arguments`.
+    """
+    started = time.perf_counter()
+    parts, definition = gather(model, **options)
+    rows: list[Row] = []
+    for split in ("heldout", "heldout_heads"):
+        for name in parts[0].counts:
+            arm, metric = name.split("/", 1)
+            row = question_row([part for part in parts if name in part.counts], name, arm, metric, split)
+            rows += [] if row is None else [row]
+    return Results("questions", model, [part.seed for part in parts], {**definition, **_QUESTIONS}, rows,
+                   time.perf_counter() - started)  # fmt: skip
+
+
+def question_row(parts: Sequence[OracleRows], name: str, arm: str, metric: str, split: str) -> Row | None:
+    """One number with its interval, over the rows that were asked; ``None`` where there are none."""
+    tables, documents, seeds = [], [], []
+    for part in parts:
+        kinds = ("head",) if split == "heldout_heads" else (*_KINDS_OF_INTEREST, "span")
+        rows = torch.cat([part.rows_of(kind, split == "heldout") for kind in kinds])
+        rows = rows[torch.isfinite(part.counts[name][rows]).all(1)]
+        tables.append(part.counts[name][rows].double())
+        documents.append(part.document[rows])
+        seeds.append(torch.full((len(rows),), part.seed))
+    table = torch.cat(tables)
+    places, seed = torch.cat(documents), torch.cat(seeds)
+    if not len(table):
+        return None
+    statistics = {"auc": area_under_curve, "spearman": spearman}
+    statistic = statistics.get(metric.split("/")[0])
+    if statistic is not None:
+        if len(table[:, 1].unique()) < 2:
+            return None
+        # Documents of several seeds are the same ones: they are drawn together, and ranks are taken over all.
+        interval = statistic_interval(_on(statistic, table), places, generator=generator(), resamples=200)
+        return Row.of(arm, metric, interval, split)
+    if not all(table[seed == one, 1].sum() > 0 for one in seed.unique()):
+        return None
+    return Row.of(arm, metric, ratio_interval(table[:, 0], table[:, 1], places, seed, generator=generator()), split)
+
+
+def area_under_curve(scores: Float[Tensor, " n"], positive: Float[Tensor, " n"]) -> float:
+    """Probability that a positive row has the higher score, ties counted half; NaN without both classes."""
+    ups = int((positive > 0.5).sum())
+    downs = len(positive) - ups
+    if not ups or not downs:
+        return float("nan")
+    ranks = _ranks(scores)
+    return float((ranks[positive > 0.5].sum() - ups * (ups + 1) / 2) / (ups * downs))
+
+
+def spearman(one: Float[Tensor, " n"], two: Float[Tensor, " n"]) -> float:
+    """Rank correlation, ties at their mean rank; NaN where one side does not vary."""
+    left, right = (ranks - ranks.mean() for ranks in (_ranks(one), _ranks(two)))
+    size = left.norm() * right.norm()
+    return float(left @ right / size) if size > 0 else float("nan")
+
+
+def _ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    _, place, count = values.unique(return_inverse=True, return_counts=True)
+    last = count.cumsum(0).double()
+    return (last - (count.double() - 1) / 2)[place]
+
+
+def _on(statistic: Callable[[Tensor, Tensor], float], table: Tensor) -> Callable[[Tensor], float]:
+    return lambda rows: statistic(table[rows, 0], table[rows, 1])

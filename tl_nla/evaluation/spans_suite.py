@@ -1,0 +1,65 @@
+"""Suite ``spans``: for every pair of layers, what the words of a span tell beyond the state before it."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
+from tl_nla.evaluation.oracle_rows import OracleRows
+from tl_nla.evaluation.oracle_suite import add_arguments, all_arms, fve_rows, gather, generator, joined
+from tl_nla.evaluation.results import Results, Row
+from tl_nla.oracle import component_words
+from tl_nla.sites import Site
+
+__all__ = ["add_arguments", "evaluate"]
+
+
+def evaluate(model: str = "tiny", **options: Any) -> Results:
+    """Run the suite.
+
+    Args:
+        model: ``"tiny"``, a local folder or a hub id; for others than ``"tiny"`` an oracle is trained first.
+        options: see :func:`tl_nla.evaluation.oracle_suite.add_arguments`.
+
+    Returns:
+        FVE of every arm over all spans; for each span ``fve/FIRST-LAST`` and the gap map ``fve/gap/FIRST-LAST``: FVE of
+        the span's explanation minus that of the state before alone. One block is the span from a layer to itself.
+    """
+    started = time.perf_counter()
+    parts, definition = gather(model, **options)
+    rows = fve_rows(parts, _arms(parts), "span")
+    for place, site in enumerate(parts[0].sites):
+        name = _pair(site)
+        if name is not None:
+            rows += _span_rows(parts, place, name)
+    definition |= {"fve/gap/FIRST-LAST": "FVE of the span's explanation minus that of the arm state, on the same rows"}
+    return Results("spans", model, [part.seed for part in parts], definition, rows, time.perf_counter() - started)
+
+
+def _span_rows(parts: Sequence[OracleRows], place: int, name: str) -> list[Row]:
+    chosen = [torch.nonzero(part.site == place).flatten() for part in parts]
+    rows = []
+    for arm in _arms(parts):
+        if all(arm in part.errors for part in parts):
+            rows.append(Row.of(arm, f"fve/{name}", fve_interval(*joined(parts, arm, chosen), generator=generator())))
+    if all("state" in part.errors for part in parts):
+        said, deviation, documents, seeds = joined(parts, "explanation", chosen)
+        before = joined(parts, "state", chosen)[0]
+        gap = ratio_interval(before - said, deviation, documents, seeds, generator=generator())
+        rows.append(Row.of("explanation", f"fve/gap/{name}", gap))
+    return rows
+
+
+def _pair(text: str) -> str | None:
+    site = Site.parse(text)
+    if site.kind == "block":
+        return f"{site.layer}-{site.layer}"
+    if site.kind == "span" and site.start is not None and site.end is not None and component_words(site):
+        return f"{site.start.layer}-{site.end.layer}"
+    return None
+
+
+def _arms(parts: Sequence[OracleRows]) -> list[str]:
+    return [arm for arm in all_arms(parts) if arm != "sum_of_heads"]  # that one is of attentions only
