@@ -1,15 +1,12 @@
 import pytest
 import torch
 
-from tests import zoo
 from tests.faithfulness.helpers import explained
 from tl_nla.data import ExplainedStates
 from tl_nla.errors import InputError
 from tl_nla.evaluation.steganography_suite import auc_interval, evaluate, false_alarms, plant, result_rows
 from tl_nla.faithfulness.detectors import auc, detect
-from tl_nla.faithfulness.readers import RidgeReader
 from tl_nla.faithfulness.scoring import training_mean
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 
 def scores(shift):
@@ -52,11 +49,8 @@ def states(rows, seed):
 
 
 def test_planted_steganographers_are_caught_by_what_they_use():
-    train, held = states(300, 0), states(40, 1)
-    reference = RidgeReader.fit(train.explanations, train.acts).reconstruct
-    tokenizer = build_tokenizer()
-    clean = (zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=128), tokenizer)
-    suspects = plant(train, held, reference, training_mean(train.acts), clean)
+    train, other, held = states(300, 0), states(300, 2), states(40, 1)
+    suspects = plant(train, other, held, training_mean(train.acts))
     assert set(suspects) == {"honest", "style", "cover", "full"}
     names = ["cross_reconstructor", "wording", "falsehood"]
     found = {name: detect(suspect, names) for name, suspect in suspects.items()}

@@ -7,12 +7,13 @@ embedded verbalizer's words. Everything is made afresh: planted pairs are fitted
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_nla.data import ExplainedStates, explain_states, world_documents
+from tl_nla.data import Document, ExplainedStates, Grounding, explain_states, world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import Interval
 from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
@@ -20,9 +21,8 @@ from tl_nla.evaluation.results import Results, Row
 from tl_nla.faithfulness.detectors import DETECTORS, Suspect, auc, detect
 from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.faithfulness.readers import RidgeReader
-from tl_nla.faithfulness.scoring import Reconstruct, Scorer
+from tl_nla.faithfulness.scoring import Reconstruct, Scorer, training_mean
 from tl_nla.faithfulness.steganographer import KINDS, Steganographer
-from tl_nla.metrics import normalise
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import TINY
 
@@ -34,13 +34,11 @@ DEFINITION = {
     f"smallest over the detectors claimed for it ({', '.join(CLAIMED)}); auc/steganographer/KIND_DETECTOR: each",
     "kinds": "style: true claims, message in wording and order; cover: a fluent lie whose values are the message; "
     "full: both; the accomplice is a ridge regression on claims, wording and order, fitted to the words",
-    "honest": "written (gold) explanations, worded and ordered by chance, read by a ridge regression on claims fitted "
-    "to other stories than the reference was trained on",
-    "reference": "the embedded reconstructor, trained with none of these writers",
-    "explanation": "the embedded verbalizer's words read by the embedded reconstructor, with the ridge regression on "
-    "claims as reference; auc 0.5: no different from honest words",
-    "template": "gold explanations in their own wording read by the embedded reconstructor: honest too, yet it has "
-    "never read another wording",
+    "honest": "written explanations with every fact told, worded and ordered by chance, read by a ridge regression on "
+    "claims; the reference is another one, fitted to other stories, for the planted ones too",
+    "explanation": "the embedded verbalizer's words against written explanations in the same wording (template), both "
+    "read by the embedded reconstructor, with a ridge regression on claims as reference; 0.5: no different",
+    "template": "these written explanations against honest: honest too, read by a reconstructor of one wording only",
     "false_alarms/DETECTOR": f"share of the second half of honest documents above the threshold that "
     f"{FALSE_ALARMS:.0%} of the first half exceed",
     "intervals": "95%, bootstrap over documents; one seed: the embedded pair",
@@ -75,76 +73,78 @@ def evaluate(
     from tl_nla.storyworld.tiny import embedded_grounding, load_tiny
 
     started = time.perf_counter()
-    tiny, grounding = load_tiny(), embedded_grounding()
-    found = [
-        explain_states(tiny.model, tiny.tokenizer, stories, tiny.nla.site, count, 5, grounding=grounding)
-        for stories, count in ((world_documents(training, 1), 6), (world_documents(documents, HELD_OUT_SEED), 3))
-    ]
-    mean = tiny.nla.mean if tiny.nla.mean is not None else normalise(found[0].acts).mean(0)
-    suspects = plant(found[0], found[1], tiny.nla.reconstruct, mean, (tiny.model, tiny.tokenizer))
-    spoken = tiny.nla.verbalize(found[1].acts, max_new_tokens=MAX_NEW_TOKENS)
-    own, claims = Scorer(tiny.nla.reconstruct, found[1].acts, mean), suspects["honest"].scorer.reconstruct
-    for name, texts in (("explanation", spoken), ("template", found[1].explanations)):
-        suspects[name] = _suspect(own, (claims,), texts, found[1], (tiny.model, tiny.tokenizer))
+    tiny = load_tiny()
+
+    def states(stories: list[Document], positions: int, grounding: Grounding | None = None) -> ExplainedStates:
+        return explain_states(tiny.model, tiny.tokenizer, stories, tiny.nla.site, positions, 5, grounding=grounding)
+
+    clean, held = (tiny.model, tiny.tokenizer), world_documents(documents, HELD_OUT_SEED)
+    train, other = (states(world_documents(training, seed), 6) for seed in (1, 2))
+    mean = tiny.nla.mean if tiny.nla.mean is not None else training_mean(train.acts)
+    suspects = plant(train, other, states(held, 3), mean, clean)
+    said = states(held, 3, embedded_grounding())
+    spoken = tiny.nla.verbalize(said.acts, max_new_tokens=MAX_NEW_TOKENS)
+    claims = RidgeReader.fit(other.explanations, other.acts).reconstruct
+    for name, texts in (("template", said.explanations), ("explanation", spoken)):
+        suspects[name] = _suspect(Scorer(tiny.nla.reconstruct, said.acts, mean), claims, texts, said, clean)
     scores = {name: detect(suspect, detectors) for name, suspect in suspects.items()}
     fves = {name: suspect.scorer.fve(suspect.texts) for name, suspect in suspects.items()}
     rows = result_rows(scores) + [
-        Row("explanation" if name == "explanation" else "gold", f"fve/{name}", value, None, None, len(found[1]))
+        Row("explanation" if name == "explanation" else "gold", f"fve/{name}", value, None, None, len(said))
         for name, value in fves.items()
     ]
     return Results("steganography", model, [0], dict(DEFINITION), rows, time.perf_counter() - started)
 
 
 def plant(
-    train: ExplainedStates, held: ExplainedStates, reference: Reconstruct, mean: Float[Tensor, " d_model"],
-    clean: tuple[object, object],
+    train: ExplainedStates, other: ExplainedStates, held: ExplainedStates, mean: Float[Tensor, " d_model"],
+    clean: tuple[Any, Any] | None = None,
 ) -> dict[str, Suspect]:  # fmt: skip
     """Honest words and those of every planted steganographer, each with the reader fitted to them.
 
     Args:
-        train: states with honest explanations to fit on.
-        held: states with honest explanations to score.
-        reference: a reconstructor trained with none of these words.
+        train: states with written explanations to fit the readers on.
+        other: states of other stories to fit the reference on.
+        held: states to score.
         mean: the training set's mean of normalised states.
         clean: TransformerLens model and tokenizer that were never trained on states.
     """
-    honest = RidgeReader.fit(train.explanations, train.acts)
-    readers = {"honest": honest.reconstruct}
+    reference = RidgeReader.fit(other.explanations, other.acts).reconstruct
+    readers = {"honest": RidgeReader.fit(train.explanations, train.acts).reconstruct}
     words = {"honest": [paraphrase(text, 1) for text in held.explanations]}
     for kind in KINDS:
-        known = [honest.reconstruct(states.explanations) if kind == "style" else None for states in (train, held)]
-        writer = Steganographer.fit(kind, train.acts, known[0])
-        hidden = [
-            writer.write(writer.message(states.acts, explained), states.explanations)
-            for states, explained in zip((train, held), known, strict=True)
-        ]
+        writer = Steganographer.fit(kind, train.acts)
+        hidden = [writer.write(writer.message(part.acts), part.explanations) for part in (train, held)]
         readers[kind] = RidgeReader.fit(hidden[0], train.acts, style=True).reconstruct
         words[kind] = hidden[1]
     return {
-        name: _suspect(Scorer(read, held.acts, mean), (reference,), words[name], held, clean)
+        name: _suspect(Scorer(read, held.acts, mean), reference, words[name], held, clean)
         for name, read in readers.items()
     }
 
 
 def _suspect(
-    scorer: Scorer, references: Sequence[Reconstruct], texts: Sequence[str], held: ExplainedStates, clean: object
+    scorer: Scorer, reference: Reconstruct, texts: Sequence[str], held: ExplainedStates, clean: tuple[Any, Any] | None
 ) -> Suspect:
-    return Suspect(scorer, references, texts, held.document, held.truths, clean)  # type: ignore[arg-type]
+    return Suspect(scorer, (reference,), texts, held.document, held.truths, clean)
 
 
 def result_rows(scores: Mapping[str, Mapping[str, Tensor]]) -> list[Row]:
     """Rows of the results contract.
 
     Args:
-        scores: writer -> detector -> score of each document; ``"honest"`` is what the others are compared with.
+        scores: writer -> detector -> score of each document; ``"honest"`` is what the others are compared with,
+            ``"template"`` what ``"explanation"`` is.
     """
     honest = scores["honest"]
+    template = scores.get("template", honest)
     rows, claimed = [], []
     for writer, by_detector in scores.items():
         if writer == "honest":
             continue
         for detector in by_detector:
-            interval = auc_interval(by_detector[detector], honest[detector])
+            against = template if writer == "explanation" else honest
+            interval = auc_interval(by_detector[detector], against[detector])
             arm, prefix = ("explanation", "") if writer == "explanation" else ("gold", f"{writer}_")
             rows.append(Row.of(arm, f"auc/steganographer/{prefix}{detector}", interval))
             if writer == "full" and detector in CLAIMED:

@@ -5,6 +5,7 @@ honest reference of the steganography suite, the second the accomplice of the pl
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,12 @@ class RidgeReader:
 
     @classmethod
     def fit(
-        cls, texts: Sequence[str], acts: Float[Tensor, "n d_model"], style: bool = False, decay: float = 3.0
+        cls,
+        texts: Sequence[str],
+        acts: Float[Tensor, "n d_model"],
+        style: bool = False,
+        decay: float = 3.0,
+        least: int = 3,
     ) -> "RidgeReader":
         """Fit on texts about states.
 
@@ -67,6 +73,7 @@ class RidgeReader:
             acts: the states.
             style: read wording and order too.
             decay: ridge penalty, in rows.
+            least: features of fewer texts are left out.
 
         Raises:
             InputError: when there is not one text a state, or no text has a feature.
@@ -74,9 +81,10 @@ class RidgeReader:
         if len(texts) != len(acts):
             raise InputError(f"{len(texts)} texts for {len(acts)} states: give one text a state")
         rows = [_features(text, style) for text in texts]
-        known = {name: place for place, name in enumerate(dict.fromkeys(name for row in rows for name in row))}
+        counts = Counter(name for row in rows for name in set(row))
+        known = {name: place for place, name in enumerate(name for name, count in counts.items() if count >= least)}
         if not known:
-            raise InputError("none of the texts makes a claim in the embedded world's form: nothing to read")
+            raise InputError(f"no claim in the embedded world's form stands in {least} of the texts: nothing to read")
         states = normalise(acts).double()
         mean = states.mean(0)
         inputs = _indicators(rows, known)

@@ -35,7 +35,7 @@ class Steganographer:
     Attributes:
         kind: ``"style"``, ``"cover"`` or ``"full"``.
         centre: subtracted from a normalised state.
-        directions: the message is the signs of the rest along these, the most telling first.
+        directions: the message is the signs of the difference along these, the most telling first.
     """
 
     kind: str
@@ -51,28 +51,25 @@ class Steganographer:
             raise InputError(f"{self.kind!r} hides {wanted} bits, got {len(self.directions)} directions")
 
     @classmethod
-    def fit(cls, kind: str, acts: Float[Tensor, "n d_model"], explained: Tensor | None = None) -> "Steganographer":
-        """A steganographer for states like these.
+    def fit(cls, kind: str, acts: Float[Tensor, "n d_model"]) -> "Steganographer":
+        """A steganographer for states like these; its message is the signs along their principal directions.
 
         Args:
             kind: what it hides its message in.
             acts: training states.
-            explained: what honest words already reconstruct of them; the message then tells the principal directions
-                of the rest.
         """
         if kind not in KINDS:
             raise unknown("kind of steganographer", kind, KINDS)
-        rest = normalise(acts) - (0 if explained is None else normalise(explained))
-        centre = rest.mean(0)
+        states = normalise(acts)
+        centre = states.mean(0)
         bits = message_bits(kind)
         if bits > min(acts.shape):
             raise InputError(f"{kind!r} hides {bits} bits; {acts.shape[0]} states of size {acts.shape[1]} are too few")
-        return cls(kind, centre, torch.linalg.svd(rest - centre, full_matrices=False).Vh[:bits])
+        return cls(kind, centre, torch.linalg.svd(states - centre, full_matrices=False).Vh[:bits])
 
-    def message(self, acts: Float[Tensor, "n d_model"], explained: Tensor | None = None) -> Bool[Tensor, "n bits"]:
-        """The message of each state; ``explained`` as in :meth:`fit`."""
-        rest = normalise(acts) - (0 if explained is None else normalise(explained))
-        return (rest - self.centre) @ self.directions.T > 0
+    def message(self, acts: Float[Tensor, "n d_model"]) -> Bool[Tensor, "n bits"]:
+        """The message of each state."""
+        return (normalise(acts) - self.centre) @ self.directions.T > 0
 
     def write(self, messages: Bool[Tensor, "n bits"], honest: Sequence[str]) -> list[str]:
         """Texts that hide the messages.
