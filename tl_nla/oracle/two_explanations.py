@@ -42,7 +42,7 @@ class TwoExplanations:
 
 
 def explain_twice(
-    nla: Any, before: Float[Tensor, "n d_model"], after: Float[Tensor, "n d_model"], differ: Differ | None = None,
+    nla: Any, before: Float[Tensor, "n d_model"], after: Float[Tensor, "states d_model"], differ: Differ | None = None,
     temperature: float = 0.0, generator: torch.Generator | None = None, **settings: Any,
 ) -> TwoExplanations:  # fmt: skip
     """Explain two states and describe the change.
