@@ -14,7 +14,7 @@ from tl_nla.storyworld.tokenizer import save_tokenizer
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
     tokenizer = save_tokenizer(path)
-    zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=256).save_pretrained(path)
+    zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(path)
     return path
 
 
@@ -49,4 +49,4 @@ def test_muon_and_adamw_share_all_parameters():
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
     optimizer.load_state_dict(state)
     with pytest.raises(InputError, match="no weight matrix"):
-        MuonWithAdamW(torch.nn.Embedding(2, 2).named_parameters())
+        MuonWithAdamW(torch.nn.LayerNorm(2).named_parameters())
