@@ -16,11 +16,10 @@ from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import mean_interval, ratio_interval
 from tl_nla.evaluation.results import Results, Row
 from tl_nla.reading import read
-from tl_nla.steering import append, compose, expect, mean_difference, random_direction, substitute
+from tl_nla.steering import append, compose, expect, judge_story, mean_difference, random_direction, substitute
 from tl_nla.storyworld.corpus import TRAINING_SEED, story_ids
 from tl_nla.storyworld.generator import Story, write_story
 from tl_nla.storyworld.lexicon import COLOURS, FEELINGS, PLACES
-from tl_nla.storyworld.parser import parse, split_words
 from tl_nla.storyworld.recalls import held_out_stories
 
 ATTRIBUTES = {"colour": COLOURS, "feeling": FEELINGS, "where": PLACES}
@@ -189,15 +188,12 @@ def _score(tiny: Any, case: Case, adapter: Adapter | None, clean: Tensor) -> dic
             grown = tiny.model.generate(tokens, **settings)
     said = tiny.tokenizer.decode(grown[0, len(case.ids) :], skip_special_tokens=True)
     prompt = tiny.tokenizer.decode(case.ids, skip_special_tokens=True)
-    parsed = parse(prompt + said)
-    start = sum(right <= len(prompt) for _, right in parsed.spans)
-    new = [sentence for sentence in parsed.sentences if sentence.end > start]
-    recalls = [sentence for sentence in new[1:] if sentence.template is not None and sentence.template.kind == "recall"]
+    judged = judge_story(prompt, said, case.target)
     return {
-        "success": float([word for word, _, _ in split_words(said)][:1] == [case.target]),
-        "validity": float(all(sentence.verdict != "ungrammatical" for sentence in new)),
-        "recalls": float(len(recalls)),
-        "kept": float(sum(sentence.verdict == "valid" for sentence in recalls)),
+        "success": float(judged.first),
+        "validity": float(judged.valid),
+        "recalls": float(judged.recalls),
+        "kept": float(judged.kept),
         "kl": float((clean.exp() * (clean - steered)).sum().clamp_min(0)),
     }
 

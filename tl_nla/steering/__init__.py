@@ -1,6 +1,16 @@
 """Steering through words: rewrite an explanation, put the difference back into the state."""
 
 from tl_nla.steering.change import Change, change_states
+from tl_nla.steering.judges import (
+    Judge,
+    StoryJudgement,
+    judge_story,
+    match_probability,
+    perplexity,
+    repetition,
+    word_distance,
+)
+from tl_nla.steering.leaks import Leak, leak, only, shuffled, words_told
 from tl_nla.steering.rewriters import (
     Rewriter,
     append,
@@ -17,19 +27,31 @@ from tl_nla.steering.vectors import SteeringVector, mean_difference, random_dire
 
 __all__ = [
     "Change",
+    "Judge",
+    "Leak",
     "Rewriter",
     "SteeringVector",
+    "StoryJudgement",
     "append",
     "change_states",
     "compose",
     "dry_run",
     "expect",
     "from_pipeline",
+    "judge_story",
+    "leak",
+    "match_probability",
     "mean_difference",
+    "only",
     "parse_rewrite",
+    "perplexity",
     "random_direction",
+    "repetition",
+    "shuffled",
     "substitute",
     "swap",
     "vector_from_words",
     "without_quotes",
+    "word_distance",
+    "words_told",
 ]

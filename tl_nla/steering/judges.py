@@ -1,0 +1,121 @@
+"""Judges of steered text: by the embedded world's own parser, and for any model."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tl_nla.errors import InputError
+from tl_nla.storyworld.parser import parse, split_words
+
+Judge = Callable[[str, str], float]
+"""From prompt and continuation to a score; a language model or a classifier may stand behind it."""
+
+
+@dataclass(frozen=True)
+class StoryJudgement:
+    """What the world's parser says about a continuation.
+
+    Attributes:
+        first: whether the target is its first word.
+        appears: whether the target stands anywhere in it.
+        valid: whether no finished sentence is outside of the world's grammar.
+        recalls: sentences, behind the first, that recall facts.
+        kept: how many of those agree with the facts told.
+    """
+
+    first: bool
+    appears: bool
+    valid: bool
+    recalls: int
+    kept: int
+
+
+def judge_story(prompt: str, said: str, target: str) -> StoryJudgement:
+    """Judge a continuation of a story.
+
+    The first finished sentence holds the steered word, which contradicts the story on purpose, so ``recalls`` and
+    ``kept`` leave it out.
+    """
+    parsed = parse(prompt + said)
+    start = sum(right <= len(prompt) for _, right in parsed.spans)
+    new = [sentence for sentence in parsed.sentences if sentence.end > start]
+    recalls = [sentence for sentence in new[1:] if sentence.template is not None and sentence.template.kind == "recall"]
+    words = [word for word, _, _ in split_words(said)]
+    return StoryJudgement(
+        first=words[:1] == [target],
+        appears=target in words,
+        valid=all(sentence.verdict != "ungrammatical" for sentence in new),
+        recalls=len(recalls),
+        kept=sum(sentence.verdict == "valid" for sentence in recalls),
+    )
+
+
+def repetition(text: str, size: int = 3) -> float:
+    """Share of a text's word n-grams that stood in it before; 0 for texts shorter than ``size``.
+
+    Raises:
+        InputError: for a size below one.
+    """
+    if size < 1:
+        raise InputError(f"size is {size}; an n-gram has at least one word")
+    words = [word for word, _, _ in split_words(text)]
+    grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def word_distance(text: str, other: str) -> float:
+    """Word edits (insert, delete, replace) between two texts over the longer one's words, from 0 to 1."""
+    first, second = ([word for word, _, _ in split_words(one)] for one in (text, other))
+    row = list(range(len(second) + 1))
+    for i, word in enumerate(first, 1):
+        above, row = row, [i]
+        for j, against in enumerate(second, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (word != against)))
+    return row[-1] / max(len(first), len(second), 1)
+
+
+@torch.no_grad()
+def perplexity(model: Any, tokens: Int[Tensor, "1 pos"], prompt: int) -> float:
+    """Perplexity under the clean model of the tokens behind the first ``prompt``.
+
+    Raises:
+        InputError: when the prompt is empty or nothing stands behind it.
+    """
+    if not 0 < prompt < tokens.shape[1]:
+        raise InputError(f"prompt is {prompt} of {tokens.shape[1]} tokens; at least one has to stand on either side")
+    chances = model(tokens)[0, prompt - 1 : -1].float().log_softmax(-1)
+    return math.exp(-float(chances.gather(1, tokens[0, prompt:, None].to(chances.device)).mean()))
+
+
+@torch.no_grad()
+def match_probability(
+    model: Any, encode: Callable[[str], Sequence[int]], question: str, match: str, other: str
+) -> float:
+    """P(match): chance of the letter of ``match`` among two options, averaged over both orders (Rimsky et al. 2024).
+
+    Averaging takes out a preference for a letter. Hooks that are on the model stay on: attach steering around the call.
+
+    Args:
+        model: a TransformerLens model.
+        encode: from text to token ids; ``A`` and ``B`` must be one token each.
+        question: what is asked.
+        match: the answer that shows the behaviour.
+        other: the answer that does not.
+
+    Raises:
+        InputError: when a letter is not one token.
+    """
+    letters = [list(encode(letter)) for letter in ("A", "B")]
+    if any(len(letter) != 1 for letter in letters):
+        raise InputError("'A' and 'B' have to be one token each; give an encode function without special tokens")
+    chances = []
+    for place, options in enumerate(((match, other), (other, match))):
+        asked = f"{question}\n(A) {options[0]}\n(B) {options[1]}\nAnswer: ("
+        logits = model(torch.tensor([list(encode(asked))]))[0, -1].float()
+        chances.append(float(logits[[letters[0][0], letters[1][0]]].softmax(-1)[place]))
+    return sum(chances) / 2
