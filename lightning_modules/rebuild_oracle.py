@@ -23,7 +23,7 @@ from tl_nla.evaluation.oracle_score import (
     score_words,
     start_rows,
 )
-from tl_nla.evaluation.oracle_texts import arm_texts, shuffled_rows, state_texts
+from tl_nla.evaluation.oracle_texts import arm_texts, readable, shuffled_rows, state_texts
 from tl_nla.metrics import squared_errors
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, WriteReconstructor, capture_writes
@@ -148,6 +148,7 @@ def train_arm(
     """Train the reader of one arm on its own texts, in the same order and for as long as every other arm's."""
     texts = texts_of(arm, data.train, data.train_documents, tokenizer, model, seed, config.top_k, training=True)
     held = texts_of(arm, data.held, data.held_documents, tokenizer, model, seed, config.top_k)
+    texts, held = readable(reconstructor, texts), readable(reconstructor, held)
     score = curve_scorer(reconstructor, held, data)
     return fit_reconstructor(reconstructor, texts, data.train.write,
                              FitConfig(config.steps, config.batch_size, seed=seed), score)  # fmt: skip

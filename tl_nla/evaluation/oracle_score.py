@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.evaluation.oracle_rows import OracleRows
-from tl_nla.evaluation.oracle_texts import shuffled_rows
+from tl_nla.evaluation.oracle_texts import readable, shuffled_rows
 from tl_nla.metrics import normalise, squared_deviations, squared_errors
 from tl_nla.oracle import DiffOracle, LabelledWrites, parse_label
 from tl_nla.oracle.labels import LOCAL, relative_norm
@@ -46,9 +46,9 @@ def score_words(rows: OracleRows, oracle: DiffOracle, held: LabelledWrites) -> l
     Returns:
         The explanations.
     """
-    texts = oracle.explain(held.write, held.before, max_new_tokens=MAX_NEW_TOKENS)
+    texts = readable(oracle.reconstructor, oracle.explain(held.write, held.before, max_new_tokens=MAX_NEW_TOKENS))
     found = oracle.reconstruct(texts)
-    gold = oracle.reconstruct([held.text(row) for row in range(len(held))])
+    gold = oracle.reconstruct(readable(oracle.reconstructor, [held.text(row) for row in range(len(held))]))
     empty = oracle.reconstruct([""]).expand(len(held), -1)
     arms = {"explanation": found, "gold": gold, "shuffled": found[shuffled_rows(held, rows.seed)], "empty": empty}
     for arm, preds in arms.items():
@@ -248,4 +248,4 @@ def score_readers(
 ) -> None:
     """Add the arms whose text has a reader of its own."""
     for arm, reader in readers.items():
-        rows.errors[arm] = squared_errors(reader.reconstruct(texts[arm]), held.write)
+        rows.errors[arm] = squared_errors(reader.reconstruct(readable(reader, texts[arm])), held.write)

@@ -14,7 +14,9 @@ from torch import Tensor
 from tl_nla.data import Document
 from tl_nla.errors import unknown
 from tl_nla.evaluation.nla_rows import shuffle_across_documents
-from tl_nla.oracle import Label, LabelledWrites, component_words, label_text
+from tl_nla.nla.families import context_length
+from tl_nla.nla.prompts import reconstructor_ids
+from tl_nla.oracle import Label, LabelledWrites, WriteReconstructor, component_words, label_text
 from tl_nla.oracle.labels import Lens, Vocabulary, write_effects
 
 TEXT_ARMS = ("gold", "cat", "cat_and_explanation", "cat_and_shuffled", "state")
@@ -74,6 +76,21 @@ def raw_contexts(
         text = tokenizer.decode(seen[-budget:])
         texts.append(text if text.startswith(" ") else f" {text}")
     return texts
+
+
+def readable(reconstructor: WriteReconstructor, texts: Sequence[str]) -> list[str]:
+    """Texts cut at the end where they are longer than the reconstructor's context (words of an untrained reader)."""
+    inner = reconstructor.reconstructor
+    limit = context_length(inner.backbone)
+    if limit is None:
+        return list(texts)
+    fitting = []
+    for text in texts:
+        kept = text
+        while kept and len(reconstructor_ids(inner.tokenizer, inner.template, [kept])[0]) > limit:
+            kept = kept[: len(kept) * 9 // 10]
+        fitting.append(kept)
+    return fitting
 
 
 def shuffled_rows(writes: LabelledWrites, seed: int) -> Tensor:
