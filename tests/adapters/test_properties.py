@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests import zoo
 from tl_nla.adapters import ReadingAdapter, attach
 from tl_nla.errors import InputError
+from tl_nla.hooks import is_bridge
 
 SITES = ["hook_embed", "ln_final.hook_normalized", "blocks.0.hook_resid_pre", "blocks.1.hook_resid_mid", "blocks.1",
          "blocks.2.attn", "blocks.0.mlp", "blocks.1.attn.head.2",
@@ -95,6 +96,8 @@ def test_outputs_hooks_gradients_and_flags_are_as_before(
     model, notes = own_model, []
     tokens, mask = padded(shape, padding)
     adapter = ReadingAdapter(sites, positions, generated, mask)
+    if way in ("cached", "uncached") and not is_bridge(model):
+        model.eval()  # HookedTransformer.generate does so itself and leaves it so
     for name in USERS:
         for number in (0, 1):
             model.hook_dict[name].add_hook(lambda activation, hook, number=number: notes.append(number))
@@ -113,6 +116,7 @@ def test_outputs_hooks_gradients_and_flags_are_as_before(
         assert notes == [0, 1, 0, 1]
     finally:
         model.reset_hooks()
+        model.blocks[0].train()
 
 
 @settings(max_examples=12)
