@@ -52,8 +52,8 @@ class Training(L.LightningModule):
 def train(folder, callback, **settings):
     trainer = L.Trainer(
         accelerator="cpu", max_steps=2, logger=TensorBoardLogger(folder, name="", version="run"), max_epochs=1,
-        enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
-        **{"devices": 1, **settings},
+        enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False,
+        use_distributed_sampler=False, **{"devices": 1, **settings},
     )  # fmt: skip
     module = Training()
     trainer.fit(module)

@@ -109,8 +109,11 @@ def evaluate(model: str = "tiny", stories: int = STORIES) -> Results:
     rows: list[Row] = []
     for arm, oracle in arms.items():
         if arm == "gold" or oracle is not None:
-            scores = [score for number, story in enumerate(held_out_stories(stories))
-                      for score in score_story(target.model, target.tokenizer, story, number, MIN_DISTANCE, oracle)]
+            scores = [
+                score
+                for number, story in enumerate(held_out_stories(stories))
+                for score in score_story(target.model, target.tokenizer, story, number, MIN_DISTANCE, oracle)
+            ]
             rows += fact_rows(scores, arm)
     stored = load_recoveries(STORED) if STORED.is_file() else []
     rows += recovery_rows(stored) if stored else []

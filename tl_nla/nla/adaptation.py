@@ -31,9 +31,7 @@ class StateMap:
         return normalise(acts.float()) @ self.weight.to(acts.device) + self.bias.to(acts.device)
 
 
-def fit_map(
-    source: Float[Tensor, "n d_in"], target: Float[Tensor, "rows d_out"], decay: float = 1e-3
-) -> StateMap:
+def fit_map(source: Float[Tensor, "n d_in"], target: Float[Tensor, "rows d_out"], decay: float = 1e-3) -> StateMap:
     """Ridge regression from normalised states to normalised states of the same tokens, solved in float64.
 
     Args:

@@ -67,9 +67,7 @@ def group_advantages(rewards: Float[Tensor, " n"], group: int, scale: bool = Tru
     return centred.flatten()
 
 
-def k3_divergence(
-    logprobs: Float[Tensor, "n pos"], reference: Float[Tensor, "n pos"]
-) -> Float[Tensor, "n pos"]:
+def k3_divergence(logprobs: Float[Tensor, "n pos"], reference: Float[Tensor, "n pos"]) -> Float[Tensor, "n pos"]:
     """Estimate of KL(policy ‖ reference) at each sampled token, never negative (Schulman 2020, estimator k3).
 
     Args:

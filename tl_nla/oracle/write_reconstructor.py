@@ -55,9 +55,7 @@ class WriteReconstructor(nn.Module):
         out = self.reconstructor(input_ids, attention_mask)
         return out[:, : self.d_act], out[:, self.d_act]
 
-    def loss(
-        self, texts: list[str], write: Float[Tensor, "n d_act"], prefix_weight: float = 1.0
-    ) -> Float[Tensor, ""]:
+    def loss(self, texts: list[str], write: Float[Tensor, "n d_act"], prefix_weight: float = 1.0) -> Float[Tensor, ""]:
         """Squared error of directions normalised to sqrt(d) (0 to 4) plus that of the standardised log norm.
 
         Args:
