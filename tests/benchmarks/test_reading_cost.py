@@ -1,14 +1,12 @@
 """What reading costs beside the bare forward pass, in time and in memory. Run by ``make bench``."""
 
 import time
-import weakref
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from tests import zoo
+from tl_nla.evaluation.peak_memory import peak_megabytes
 from tl_nla.reading import read
 
 LAYERS, HEADS, D_MODEL, BATCH, LENGTH = 12, 12, 288, 8, 128
@@ -71,36 +69,9 @@ def cached_heads(model, tokens):
 WAYS = {way.__name__: way for way in (bare, one_state, all_states, all_heads, each_head, cached_heads)}
 
 
-class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of all tensors alive that were made inside; the process's own peak hides behind its pools."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.known = {parameter.untyped_storage()._cdata for parameter in [*model.parameters(), *model.buffers()]}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        output = function(*arguments, **(keywords or {}))
-        for leaf in tree_leaves(output):
-            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata not in self.known:
-                storage = leaf.untyped_storage()
-                self.known.add(storage._cdata)
-                self.now += storage.nbytes()
-                weakref.finalize(storage, self.freed, storage._cdata, storage.nbytes())
-        self.peak = max(self.peak, self.now)
-        return output
-
-    def freed(self, key, size):
-        self.known.discard(key)
-        self.now -= size
-
-
 def peak_memory(model, tokens, way):
     """Peak of the memory of tensors, in MiB, while a way runs and its result is held."""
-    with PeakMemory(model) as memory:
-        kept = WAYS[way](model, tokens)
-    assert kept is not None
-    return memory.peak / 2**20
+    return peak_megabytes(lambda: WAYS[way](model, tokens), model)
 
 
 def interleaved(model, tokens, ways, rounds):
