@@ -22,7 +22,7 @@ def test_the_command_trains_on_any_folder(folder, tmp_path):
     from tl_nla.cli.main import main
 
     saved, path = tmp_path / "oracle", tmp_path / "heads.json"
-    common = ["--model", str(folder), "--documents", "12", "--steps", "2"]
+    common = ["--model", str(folder), "--documents", "6", "--steps", "2"]
     assert main(["evaluate", "heads", *common, "--json", str(path), "--oracle", str(saved)]) == 0
     results = read_results(path)
     arms = {row.arm for row in results.rows if row.metric == "fve"}
