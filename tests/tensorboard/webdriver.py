@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -130,7 +131,7 @@ def browser(dark: bool = False, size: tuple[int, int] = (1400, 900)) -> Iterator
         _started("chromedriver", "--port=0") as driver,
     ):
         try:
-            port = _announced(driver.stdout, rb"successfully on port (\d+)")
+            port = _announced(driver, rb"successfully on port (\d+)")
             colours = [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
             window = f"--window-size={size[0]},{size[1]}"
             chromium = Browser(f"http://127.0.0.1:{port}", [*_FLAGS, *colours, window, f"--user-data-dir={profile}"])
@@ -148,7 +149,7 @@ def tensorboard(python: str, folder: Path, *options: str) -> Iterator[str]:
     flags = ("--logdir", str(folder), "--host", "127.0.0.1", "--port", "0")
     with _started(python, "-m", "tensorboard.main", *flags, *options) as server:
         try:
-            port = _announced(server.stdout, rb"http://127.0.0.1:(\d+)")
+            port = _announced(server, rb"http://127.0.0.1:(\d+)")
             yield f"http://127.0.0.1:{port}/"
         finally:
             server.terminate()
@@ -158,12 +159,17 @@ def _started(*command: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603 - our own words
 
 
-def _announced(stream: Any, pattern: bytes) -> int:
-    """Port that a starting process names in its output."""
+def _announced(process: subprocess.Popen, pattern: bytes, seconds: float = 120.0) -> int:
+    """Port that a starting process names in its output; a process that names none in time is ended."""
     seen = b""
-    for line in stream:
-        seen += line
-        found = re.search(pattern, line)
-        if found:
-            return int(found[1])
+    patience = threading.Timer(seconds, process.kill)
+    patience.start()
+    try:
+        for line in process.stdout:
+            seen += line
+            found = re.search(pattern, line)
+            if found:
+                return int(found[1])
+    finally:
+        patience.cancel()
     raise AssertionError(f"the process named no port: {seen.decode(errors='replace')[-500:]}")
