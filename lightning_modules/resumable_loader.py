@@ -1,0 +1,83 @@
+"""A data loader that a checkpoint can put back where it was."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from tl_nla.errors import InputError
+
+
+class EpochSampler(DistributedSampler[int]):
+    """Rows in an order fixed by (seed, epoch), dealt to the processes in turn.
+
+    Batch *i* of ``k`` processes together holds the rows of batch *i* of one process with ``k`` times the batch size.
+
+    Args:
+        dataset: what is sampled.
+        seed: of the order.
+    """
+
+    def __init__(self, dataset: Dataset[Any], seed: int = 0) -> None:
+        running = torch.distributed.is_available() and torch.distributed.is_initialized()
+        world = torch.distributed.get_world_size() if running else 1
+        rank = torch.distributed.get_rank() if running else 0
+        super().__init__(dataset, num_replicas=world, rank=rank, shuffle=True, seed=seed)
+        self.skip = 0
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(super().__iter__())[self.skip :]
+        self.skip = 0
+        return iter(order)
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A shuffled loader with a state: how many batches of the epoch were handed out.
+
+    Batches that workers have fetched ahead do not count. Its randomness is its own: making an iterator draws nothing
+    from the global generator. Randomness inside a data set's ``__getitem__`` is not restored; ours has none.
+
+    Args:
+        dataset: rows.
+        batch_size: rows a batch and process.
+        seed: of the order.
+        settings: of ``DataLoader``.
+    """
+
+    def __init__(self, dataset: Dataset[Any], batch_size: int, seed: int = 0, **settings: Any) -> None:
+        self._order = EpochSampler(dataset, seed)
+        self._given = 0
+        super().__init__(
+            dataset, batch_size=batch_size, sampler=self._order, generator=torch.Generator(), **settings
+        )  # fmt: skip
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self.generator.manual_seed(self._order.seed + self._order.epoch)
+        self._given = self._order.skip // (self.batch_size or 1)
+        for batch in super().__iter__():
+            # No code may follow the last yield: Lightning stops by length and never comes back for it.
+            self._given += 1
+            yield batch
+
+    def _about(self) -> dict[str, int]:
+        return {"rows": len(self.dataset), "batch_size": int(self.batch_size or 1), "seed": self._order.seed}  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the epoch stands, and of which data."""
+        return {"batches": self._given % max(1, len(self)), **self._about()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches of the state.
+
+        Raises:
+            InputError: when the state is of other data.
+        """
+        for name, value in self._about().items():
+            if state.get(name) != value:
+                raise InputError(
+                    f"the checkpoint was written with {name} {state.get(name)}, this run has {value}; "
+                    "continue with the same data settings"
+                )
+        self._order.skip = state["batches"] * int(self.batch_size or 1)
