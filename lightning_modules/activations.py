@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_modules.resumable_loader import ResumableLoader
 from tl_nla.data import (
     Document,
     ExplainedStates,
@@ -62,12 +63,14 @@ class ActivationDataModule(L.LightningDataModule):
         seed: of the world's stories, the drawn positions and the order of rows.
         grounding: probes of the site that tell which facts explanations may say; for ``"tiny"`` at the embedded NLA's
             site the embedded ones unless others are given.
+        num_workers: processes that fetch rows; the rows are in memory, so that 0 is fastest.
     """
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
         batch_size: int = 64, heldout: float = 0.1, seed: int = 0, grounding: Grounding | None = None,
+        num_workers: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         if seed == HELD_OUT_SEED:
@@ -79,7 +82,7 @@ class ActivationDataModule(L.LightningDataModule):
         self._target = (model, tokenizer)
         self.site, self.source, self.documents = Site.parse(site), source, documents
         self.positions_per_document, self.batch_size = positions_per_document, batch_size
-        self.heldout, self.seed, self.grounding = heldout, seed, grounding
+        self.heldout, self.seed, self.grounding, self.num_workers = heldout, seed, grounding, num_workers
         self.train_states: ExplainedStates | None = None
         self.heldout_states: ExplainedStates | None = None
 
@@ -133,9 +136,8 @@ class ActivationDataModule(L.LightningDataModule):
         return normalise(self.train_states.acts).double().mean(0).float()
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Training rows in an order fixed by the seed."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return self._loader(self.train_states, shuffle=True, generator=generator, drop_last=True)
+        """Training rows in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
+        return self._loader(self.train_states, ResumableLoader, seed=self.seed, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Rows of the held-out documents."""
@@ -144,7 +146,10 @@ class ActivationDataModule(L.LightningDataModule):
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
 
-    def _loader(self, states: ExplainedStates | None, **settings: Any) -> DataLoader[Any]:
+    def _loader(
+        self, states: ExplainedStates | None, kind: type[DataLoader[Any]] = DataLoader, **settings: Any
+    ) -> DataLoader[Any]:
         if states is None:
             raise InputError("no states were captured yet; call setup() first")
-        return DataLoader(StateExplanations(states), batch_size=self.batch_size, collate_fn=_collate, **settings)
+        settings |= {"num_workers": self.num_workers, "collate_fn": _collate}
+        return kind(StateExplanations(states), batch_size=self.batch_size, **settings)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from tl_nla.errors import InputError
@@ -20,7 +20,7 @@ class EpochSampler(DistributedSampler[int]):
         seed: of the order.
     """
 
-    def __init__(self, dataset: Dataset[Any], seed: int = 0) -> None:
+    def __init__(self, dataset: Any, seed: int = 0) -> None:
         running = torch.distributed.is_available() and torch.distributed.is_initialized()
         world = torch.distributed.get_world_size() if running else 1
         rank = torch.distributed.get_rank() if running else 0
@@ -40,13 +40,13 @@ class ResumableLoader(DataLoader[Any]):
     from the global generator. Randomness inside a data set's ``__getitem__`` is not restored; ours has none.
 
     Args:
-        dataset: rows.
+        dataset: rows: anything with a length and rows by index.
         batch_size: rows a batch and process.
         seed: of the order.
         settings: of ``DataLoader``.
     """
 
-    def __init__(self, dataset: Dataset[Any], batch_size: int, seed: int = 0, **settings: Any) -> None:
+    def __init__(self, dataset: Any, batch_size: int, seed: int = 0, **settings: Any) -> None:
         self._order = EpochSampler(dataset, seed)
         self._given = 0
         super().__init__(
@@ -62,7 +62,7 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def _about(self) -> dict[str, int]:
-        return {"rows": len(self.dataset), "batch_size": int(self.batch_size or 1), "seed": self._order.seed}  # type: ignore[arg-type]
+        return {"rows": len(self.dataset), "batch_size": int(self.batch_size or 1), "seed": self._order.seed}
 
     def state_dict(self) -> dict[str, int]:
         """Where the epoch stands, and of which data."""
