@@ -62,7 +62,7 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def _about(self) -> dict[str, int]:
-        return {"rows": len(self.dataset), "batch_size": int(self.batch_size or 1), "seed": self._order.seed}
+        return {"rows": len(self.dataset), "batch_size": int(self.batch_size or 1), "seed": self._order.seed}  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, int]:
         """Where the epoch stands, and of which data."""
