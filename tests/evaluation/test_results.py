@@ -115,6 +115,22 @@ def test_tables_hold_the_numbers():
     assert "0.900 [0.800, 0.950]" in screen.file.getvalue()
 
 
+@pytest.mark.parametrize("width", [20, 60, 70])
+def test_a_narrow_terminal_cuts_no_number(width):
+    from rich.console import Console
+
+    from tl_nla.evaluation.tables import to_table
+
+    wide, narrow = (Console(file=io.StringIO(), width=160) for _ in range(2))
+    wide.print(to_table(results()))
+    narrow.print(to_table(results(), width))
+    numbers = {f"{row.value:.3f}" for row in results().rows}
+    assert all(number in narrow.file.getvalue() for number in numbers)
+    assert wide.file.getvalue().count("arm") < narrow.file.getvalue().count("arm")
+    if width > 50:
+        assert max(len(line.rstrip()) for line in narrow.file.getvalue().splitlines()) <= width
+
+
 def test_more_metrics_than_arms_go_down():
     from tl_nla.evaluation.results import Results, Row
     from tl_nla.evaluation.tables import to_markdown

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.markdown:
         console.out(to_markdown(results), highlight=False)
     else:
-        console.print(to_table(results))
+        console.print(to_table(results, console.width))
     if args.json:
         results.write(args.json)
     return 0

@@ -8,25 +8,57 @@ from typing import TYPE_CHECKING
 from tl_nla.evaluation.results import Results, Row
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 _PLACE = ("split", "layer", "head")
+_PADDING = 2
 
 
-def to_table(results: Results) -> "Table":
-    """The results as a rich table; an interval stands behind its value in square brackets."""
+def to_table(results: Results, width: int | None = None) -> "Group":
+    """The results for a terminal; an interval stands behind its value in square brackets.
+
+    Args:
+        results: what was measured.
+        width: of the terminal in characters. A table that does not fit is cut into several with fewer columns each, so
+            that no number is cut. ``None``: one table.
+    """
+    from rich.console import Group
+
+    header, lines = _grid(results.rows)
+    first = _first_number(header)
+    widths = [max(len(line[column]) for line in [header, *lines]) + _PADDING for column in range(len(header))]
+    groups = _columns_that_fit(widths, first, width)
+    title = f"{results.suite} · {results.model}"
+    return Group(*(_one_table(title, header, lines, first, columns) for columns in groups))
+
+
+def _columns_that_fit(widths: list[int], first: int, width: int | None) -> list[list[int]]:
+    """Columns of numbers, cut into groups that fit beside the columns that name the row; at least one a group."""
+    room = None if width is None else width - sum(widths[:first]) - _PADDING
+    groups: list[list[int]] = [[]]
+    for column in range(first, len(widths)):
+        taken = sum(widths[other] for other in groups[-1])
+        if room is not None and groups[-1] and taken + widths[column] > room:
+            groups.append([])
+        groups[-1].append(column)
+    return groups
+
+
+def _one_table(title: str, header: list[str], lines: list[list[str]], first: int, columns: list[int]) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    header, lines = _grid(results.rows)
-    table = Table(title=f"{results.suite} · {results.model}", box=box.SIMPLE_HEAD, header_style="bold")
-    first = _first_number(header)
-    for number, name in enumerate(header):
-        style = "bold" if number == first - 1 else ""
-        table.add_column(Text(name), justify="left" if number < first else "right", style=style)
+    table = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold")
+    for number in range(first):
+        table.add_column(Text(header[number]), style="bold" if number == first - 1 else "", overflow="fold")
+    for number in columns:
+        table.add_column(Text(header[number]), justify="right", overflow="fold")
     for line in lines:
-        table.add_row(*(Text(cell) for cell in line))  # Text: brackets of an interval are no markup
+        # An arm that has no number in these columns would be an empty line.
+        if any(line[column] for column in columns):
+            table.add_row(*(Text(line[column]) for column in [*range(first), *columns]))
     return table
 
 
