@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
-from lightning_modules.muon import MuonWithAdamW
+from lightning_modules.muon import known_optimizer, scheduled_optimizer
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
@@ -31,7 +31,6 @@ from tl_nla.sites import Site
 
 GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
 """Names for all writes of a kind."""
-OPTIMIZERS = ("adamw", "muon")
 _SURELY = 0.8
 """Writes shrunk as an example of nothing stay clear of the limit by this factor."""
 _SWAPS = {"promotes": "suppresses", "suppresses": "promotes"}
@@ -173,9 +172,8 @@ class _DiffTraining(L.LightningModule):
         self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float, optimizer: str
     ) -> None:
         super().__init__()
-        if optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", optimizer, OPTIMIZERS)
-        self.learning_rate, self.weight_decay, self.optimizer = learning_rate, weight_decay, optimizer
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.optimizer = known_optimizer(optimizer)
         object.__setattr__(self, "oracle", oracle or create_oracle(model))
 
     def setup(self, stage: str) -> None:
@@ -187,17 +185,10 @@ class _DiffTraining(L.LightningModule):
             self.oracle.strength = data.reference
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a one-cycle schedule over the run (Smith 2018); or Muon, which needs no long warm-up."""
+        """See :func:`lightning_modules.muon.scheduled_optimizer`."""
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule: Any
-        if self.optimizer == "muon":
-            muon = MuonWithAdamW(self.named_parameters(), self.learning_rate, self.weight_decay)
-            schedule = torch.optim.lr_scheduler.LambdaLR(muon, lambda step: _flat_then_down(step, steps))
-            return {"optimizer": muon, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.1)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        rates = self.learning_rate, self.weight_decay
+        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, steps)
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Keep single batches from throwing the weights far off."""
@@ -276,10 +267,6 @@ class DiffNLATraining(_DiffTraining):
             self.log("val/fve", self.fve, prog_bar=True, batch_size=len(texts))
             ratio = (found.norm(dim=-1) / write.norm(dim=-1).clamp_min(1e-12)).log().abs().mean()
             self.log("val/log_norm_error", ratio / self.reconstructor.log_norm_std, batch_size=len(texts))
-
-
-def _flat_then_down(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / 50) * min(1.0, 1.6 * (steps - step) / steps)
 
 
 def create_oracle(model: str) -> DiffOracle:

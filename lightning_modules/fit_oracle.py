@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.diff import WriteTexts, collate_writes
-from lightning_modules.muon import MuonWithAdamW
+from lightning_modules.muon import MuonWithAdamW, flat_then_down
 from tl_nla.oracle import Reader, WriteReconstructor
 
 
@@ -85,7 +85,7 @@ def _fit(
     score: Callable[[], Any] | None,
 ) -> Curve:  # fmt: skip
     optimizer = MuonWithAdamW(module.named_parameters(), config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: flat_then_down(step, config.steps))
     generator = torch.Generator().manual_seed(config.seed)
     order = torch.empty(0, dtype=torch.long)
     curve = Curve()
@@ -107,7 +107,3 @@ def _fit(
             module.train()
     module.eval()
     return curve
-
-
-def _rate(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / 50) * min(1.0, 1.6 * (steps - step) / steps)

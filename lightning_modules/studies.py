@@ -43,13 +43,13 @@ class StudyConfig:
     """
 
     reconstructor_steps: int = 150
-    verbalizer_steps: int = 120
-    core_minutes: float = 12.0
+    verbalizer_steps: int = 200
+    core_minutes: float = 9.0
     batch: int = 24
     group: int = 8
     cap: int = 72
-    learning_rate: float = 1e-4
-    reconstructor_learning_rate: float = 5e-4
+    learning_rate: float = 3e-4
+    reconstructor_learning_rate: float = 1e-3
     kl_weight: float = 0.02
     budget_to: int = 44
     prefix_rows: int = 300

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tl_nla.errors import unknown
 
-_PARTS = ("target", "nla", "seeds", "oracle")
+_PARTS = ("target", "nla", "seeds", "oracle", "contributions")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -17,7 +17,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
         help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2), "
-        "oracle (seed 0 and the readers of its controls)",
+        "oracle (seed 0 and the readers of its controls), contributions (words-only recovery, three seeds)",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help="a few steps of everything: a test of the path, not of quality"
@@ -49,8 +49,13 @@ def run(args: argparse.Namespace) -> int:
             rebuild_nla(folder, config, seed)
     if "oracle" in args.parts:
         from lightning_modules.rebuild import load_rebuilt
-        from lightning_modules.rebuild_oracle import QUICK, OracleConfig, rebuild_oracle
+        from lightning_modules.rebuild_oracle import QUICK as QUICK_ORACLE
+        from lightning_modules.rebuild_oracle import OracleConfig, rebuild_oracle
 
-        oracle_config = QUICK if args.quick else OracleConfig()
+        oracle_config = QUICK_ORACLE if args.quick else OracleConfig()
         rebuild_oracle(folder, oracle_config, 0, load_rebuilt(folder / "target"))
+    if "contributions" in args.parts:
+        from lightning_modules.words_only import QUICK, WordsOnlyConfig, rebuild_recoveries
+
+        rebuild_recoveries(config=QUICK if args.quick else WordsOnlyConfig(), folder=folder)
     return 0
