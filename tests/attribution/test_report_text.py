@@ -46,14 +46,15 @@ def rendered(text):
     return markdown_package.markdown(text, extensions=["markdown.extensions.tables"])
 
 
+@pytest.mark.parametrize(("narrow", "columns"), [(False, 7), (True, 4)])
 @pytest.mark.parametrize("text", NASTY)
-def test_no_model_text_breaks_the_table(text):
+def test_no_model_text_breaks_the_table(text, narrow, columns):
     report = make_report((text,))
-    page = rendered(report.to_markdown())
+    page = rendered(report.to_markdown(narrow=narrow))
     assert page.count("<table>") == 2
     rows = [row for row in page.split("<tr>")[1:] if "<td" in row]
     assert len(rows) == 2 * (2 + 2 * 6)
-    assert {row.count("<td") for row in rows} == {7}
+    assert {row.count("<td") for row in rows} == {columns}
     assert "<script" not in page
     assert "<b>" not in page
     report.to_markdown().encode("utf-8")

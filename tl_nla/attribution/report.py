@@ -174,11 +174,11 @@ class ContributionReport:
 
         return pd.DataFrame(self.rows())
 
-    def to_markdown(self, positions: list[int] | None = None, max_rows: int = 200) -> str:
+    def to_markdown(self, positions: list[int] | None = None, max_rows: int = 200, narrow: bool = False) -> str:
         """Tables of the contributions, position by position; see :func:`tl_nla.attribution.report_text.markdown`."""
         from tl_nla.attribution.report_text import markdown
 
-        return markdown(self, positions, max_rows)
+        return markdown(self, positions, max_rows, narrow)
 
     def figures(self) -> dict[str, Any]:
         """Heat maps as matplotlib figures by name; see :func:`tl_nla.attribution.report_figures.figures`."""

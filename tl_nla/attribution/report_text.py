@@ -47,13 +47,17 @@ def _sign(char: str) -> str:
     return "" if category == "Cf" else char
 
 
-def markdown(report: ContributionReport, positions: list[int] | None = None, max_rows: int = 200) -> str:
+def markdown(
+    report: ContributionReport, positions: list[int] | None = None, max_rows: int = 200, narrow: bool = False
+) -> str:
     """Tables of the report, one for each position.
 
     Args:
         report: the report.
         positions: which of its positions; all when ``None``.
         max_rows: most rows over all tables; how many were left out is told.
+        narrow: all numbers of a row in one cell. TensorBoard's text page breaks short words to give long columns room,
+            and a number broken in two reads as another number.
 
     Returns:
         Markdown with a blank line before every table, at most ``TEXT_LIMIT`` characters.
@@ -68,7 +72,8 @@ def markdown(report: ContributionReport, positions: list[int] | None = None, max
         shown = cells[: max(0, max_rows - rows)]
         rows, left = rows + len(shown), left + len(cells) - len(shown)
         if shown:
-            parts.append("\n".join([_heading(report, position), "", *_HEAD, *(_row(cell) for cell in shown)]))
+            head = _NARROW_HEAD if narrow else _HEAD
+            parts.append("\n".join([_heading(report, position), "", *head, *(_row(cell, narrow) for cell in shown)]))
     if left:
         parts.append(f"{left} more rows are in the report's JSON.")
     return _cut("\n\n".join(parts))
@@ -79,6 +84,9 @@ _HEAD = (
     "| part | direct | skip KL | Δ log p | flips | read | explanation |",
     "| :-- | --: | --: | --: | :-: | :-- | :-- |",
 )
+_NARROW_HEAD = ("| part | effect | read | explanation |", "| :-- | :-- | :-- | :-- |")
+_WIDEN = "\u00a0" * 14
+"""Room for the column of names, which the page would otherwise break in the middle of a word."""
 
 
 def _order(report: ContributionReport, position: int) -> list[Cell]:
@@ -99,11 +107,18 @@ def _heading(report: ContributionReport, position: int) -> str:
     )
 
 
-def _row(cell: Cell) -> str:
+def _row(cell: Cell, narrow: bool = False) -> str:
     name = f"**{cell.name}**" if cell.component == "block" else cell.name
     read = ", ".join(f"{escape(show(word))} {share:.0%}" for word, share in cell.sources)
-    columns = (name, f"{cell.direct:+.2f}", number(cell.skip_kl, "{:.3f}"), number(cell.skip_target_change, "{:+.3f}"),
-               "yes" if cell.skip_flip else "", read, escape(cell.explanation))  # fmt: skip
+    numbers = (f"{cell.direct:+.2f}", number(cell.skip_kl, "{:.3f}"), number(cell.skip_target_change, "{:+.3f}"))
+    columns: tuple[str, ...]
+    if narrow:
+        direct, divergence, change = numbers
+        skipped = f", skip KL {divergence}, Δ log p {change}" if cell.skip_kl is not None else ""
+        effect = f"direct {direct}{skipped}{', flips' if cell.skip_flip else ''}"
+        columns = (name + _WIDEN, effect, read, escape(cell.explanation))
+    else:
+        columns = (name, *numbers, "yes" if cell.skip_flip else "", read, escape(cell.explanation))
     return "| " + " | ".join(columns) + " |"
 
 

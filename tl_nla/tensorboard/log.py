@@ -51,7 +51,7 @@ def log_report(
     page = count // PAGE
     for tag, value in scalars(report).items():
         writer.add_scalar(f"{prefix}/{tag}", value, step)
-    writer.add_text(f"{prefix}/table/{page}", "\n" + report.to_markdown(), step)
+    writer.add_text(f"{prefix}/table/{page}", "\n" + report.to_markdown(narrow=True), step)
     heads = torch.tensor([cell.direct for cell in report.cells if cell.component == "head"])
     heads = heads[torch.isfinite(heads)]  # TensorBoard raises on empty and on non-finite histograms
     if len(heads):
