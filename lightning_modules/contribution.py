@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
 from lightning_modules.diff import create_oracle
-from lightning_modules.muon import known_optimizer, scheduled_optimizer
+from lightning_modules.schedules import known_optimizer, scheduled_optimizer
 from tl_nla.attribution import layer_contributions
 from tl_nla.attribution.words_only import (
     WrittenResiduals,
@@ -24,6 +24,7 @@ from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import normalise
 from tl_nla.oracle import CaptureConfig, DiffOracle, WriteReconstructor
+from tl_nla.oracle.labels import expected_vocabulary
 
 TEXTS = ("gold", "cat")
 
@@ -86,8 +87,9 @@ class ContributionDataModule(ActivationDataModule):
         train, held = split_documents(self.load_documents(), self.heldout)
         if not train or not held:
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
-        self.train_residuals, self.reference = capture_residuals(model, tokenizer, train, self.capture)
-        self.heldout_residuals, _ = capture_residuals(model, tokenizer, held, self.capture, self.reference)
+        named = expected_vocabulary(model, tokenizer, train)
+        self.train_residuals, self.reference = capture_residuals(model, tokenizer, train, self.capture, None, named)
+        self.heldout_residuals, _ = capture_residuals(model, tokenizer, held, self.capture, self.reference, named)
         context = int(model.cfg.n_ctx)
         self.train_texts = self.texts_of(self.train_residuals, train, tokenizer, context)
         self.heldout_texts = self.texts_of(self.heldout_residuals, held, tokenizer, context)
@@ -224,7 +226,7 @@ class LayerContribution(L.LightningModule):
         return [layer_contributions(model, prompt, oracle, tokenizer=tokenizer).to_dict() for prompt in batch]
 
     def configure_optimizers(self) -> Any:
-        """See :func:`lightning_modules.muon.scheduled_optimizer`."""
+        """See :func:`lightning_modules.schedules.scheduled_optimizer`."""
         steps = int(self.trainer.estimated_stepping_batches)
         rates = self.learning_rate, self.weight_decay
         return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, steps)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
-from lightning_modules.muon import known_optimizer, scheduled_optimizer
+from lightning_modules.schedules import known_optimizer, scheduled_optimizer
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
@@ -26,6 +26,7 @@ from tl_nla.oracle import (
     label_text,
     make_answer,
 )
+from tl_nla.oracle.labels import expected_vocabulary
 from tl_nla.oracle.questions import EXPLAIN
 from tl_nla.sites import Site
 
@@ -137,10 +138,11 @@ class DiffDataModule(ActivationDataModule):
         sites = all_sites(model, self.site_names)
         self.untrained = held_out_heads(sites, self.heldout_heads, self.seed)
         kept = [site for site in sites if site not in self.untrained]
-        writes = capture_writes(model, tokenizer, train, kept, self.capture)
+        named = expected_vocabulary(model, tokenizer, train)
+        writes = capture_writes(model, tokenizer, train, kept, self.capture, named)
         self.reference = writes.reference()
         self.train_writes = writes.with_strength(self.reference)
-        held_writes = capture_writes(model, tokenizer, held, sites, self.capture)
+        held_writes = capture_writes(model, tokenizer, held, sites, self.capture, named)
         self.heldout_writes = held_writes.with_strength(self.reference)
 
     @property
@@ -185,7 +187,7 @@ class _DiffTraining(L.LightningModule):
             self.oracle.strength = data.reference
 
     def configure_optimizers(self) -> Any:
-        """See :func:`lightning_modules.muon.scheduled_optimizer`."""
+        """See :func:`lightning_modules.schedules.scheduled_optimizer`."""
         steps = int(self.trainer.estimated_stepping_batches)
         rates = self.learning_rate, self.weight_decay
         return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, steps)

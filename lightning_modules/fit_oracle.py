@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.diff import WriteTexts, collate_writes
-from lightning_modules.muon import MuonWithAdamW, flat_then_down
+from lightning_modules.muon import MuonWithAdamW
+from lightning_modules.schedules import flat_then_down
 from tl_nla.oracle import Reader, WriteReconstructor
 
 

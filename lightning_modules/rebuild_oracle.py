@@ -27,7 +27,7 @@ from tl_nla.evaluation.oracle_texts import arm_texts, readable, shuffled_rows, s
 from tl_nla.metrics import squared_errors
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, WriteReconstructor, capture_writes
-from tl_nla.oracle.labels import Lens, Vocabulary
+from tl_nla.oracle.labels import Lens, Vocabulary, expected_vocabulary
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import Target
 
@@ -83,6 +83,7 @@ class Captured:
     train_documents: Sequence[Document]
     held_documents: Sequence[Document]
     reference: Any
+    vocabulary: Vocabulary
 
 
 def capture(
@@ -102,13 +103,14 @@ def capture(
     kept = [site for site in sites if site not in untrained]
     settings = CaptureConfig(config.positions, config.top_k, skips=False, seed=seed)
     cut = len(train) - config.skip_documents
-    parts = [capture_writes(target.model, target.tokenizer, chosen, kept, replace(settings, skips=skips))
+    named = expected_vocabulary(target.model, target.tokenizer, train)
+    parts = [capture_writes(target.model, target.tokenizer, chosen, kept, replace(settings, skips=skips), named)
              for chosen, skips in ((train[:cut], False), (train[cut:], True)) if chosen]  # fmt: skip
     writes = LabelledWrites.join(parts)
     reference = writes.reference()
     settings = replace(settings, positions_per_document=config.positions + 1, skips=True)
-    told = capture_writes(target.model, target.tokenizer, held, sites, settings).with_strength(reference)
-    return Captured(writes.with_strength(reference), told, untrained, train, held, reference)
+    told = capture_writes(target.model, target.tokenizer, held, sites, settings, named).with_strength(reference)
+    return Captured(writes.with_strength(reference), told, untrained, train, held, reference, named)
 
 
 def oracle_sites(model: Any) -> list[str]:
@@ -146,8 +148,7 @@ def train_arm(
     model: Any,
 ) -> Curve:  # fmt: skip
     """Train the reader of one arm on its own texts, in the same order and for as long as every other arm's."""
-    texts = texts_of(arm, data.train, data.train_documents, tokenizer, model, seed, config.top_k, training=True)
-    held = texts_of(arm, data.held, data.held_documents, tokenizer, model, seed, config.top_k)
+    texts, held = (texts_of(arm, data, split, tokenizer, model, seed, config.top_k) for split in ("train", "heldout"))
     texts, held = readable(reconstructor, texts), readable(reconstructor, held)
     score = curve_scorer(reconstructor, held, data)
     return fit_reconstructor(reconstructor, texts, data.train.write,
@@ -155,14 +156,14 @@ def train_arm(
 
 
 def texts_of(
-    arm: str, writes: LabelledWrites, documents: Sequence[Document], tokenizer: Any, model: Any, seed: int, top_k: int,
-    training: bool = False, explanations: Sequence[str] | None = None,
+    arm: str, data: Captured, split: str, tokenizer: Any, model: Any, seed: int, top_k: int,
+    explanations: Sequence[str] | None = None,
 ) -> list[str]:  # fmt: skip
-    """Texts of an arm; the states' own effects where the arm is ``state``."""
-    states = None
-    if arm == "state":
-        lens = Lens.of(model)
-        states = state_texts(writes, lens, Vocabulary.of(tokenizer, lens.weight.shape[1]), top_k)
+    """Texts of an arm on one split; the states' own effects where the arm is ``state``."""
+    training = split == "train"
+    writes = data.train if training else data.held
+    documents = data.train_documents if training else data.held_documents
+    states = state_texts(writes, Lens.of(model), data.vocabulary, top_k) if arm == "state" else None
     return arm_texts(arm, writes, tokenizer, documents, seed, training, explanations, states)
 
 
@@ -194,14 +195,14 @@ def score_oracle(
     score_sum_of_heads(rows, oracle, held, explanations)
     settings = target.tokenizer, target.model, seed, config.top_k
     given = {arm: explanations if arm.startswith("cat_and") else None for arm in readers}
-    texts = {arm: texts_of(arm, held, data.held_documents, *settings, explanations=given[arm]) for arm in readers}
+    texts = {arm: texts_of(arm, data, "heldout", *settings, explanations=given[arm]) for arm in readers}
     if "cat" in readers:
         lengths = explanations  # raw context as long as the words it stands beside
-        texts["cat"] = texts_of("cat", held, data.held_documents, *settings, explanations=lengths)
+        texts["cat"] = texts_of("cat", data, "heldout", *settings, explanations=lengths)
     score_readers(rows, readers, texts, held)
     if "cat_and_explanation" in readers:
         other = [explanations[row] for row in shuffled_rows(held, seed).tolist()]
-        mixed = texts_of("cat_and_explanation", held, data.held_documents, *settings, explanations=other)
+        mixed = texts_of("cat_and_explanation", data, "heldout", *settings, explanations=other)
         score_readers(rows, {"cat_and_shuffled": readers["cat_and_explanation"]}, {"cat_and_shuffled": mixed}, held)
     score_state_probe(rows, data.train, held)
     score_answers(rows, oracle, held, explanations, frequent_sources(data.train), previous_words(target, data))
@@ -215,12 +216,11 @@ def score_oracle(
 
 def previous_words(target: Target, data: Captured) -> list[list[str]]:
     """For each held-out row the words nearest to it among those too far back to be local."""
-    vocabulary = Vocabulary.of(target.tokenizer, target.model.W_U.shape[1])
     bos = target.tokenizer.bos_token_id
     ids = [([] if bos is None else [bos]) + target.tokenizer.encode(document.text, add_special_tokens=False)
            for document in data.held_documents]  # fmt: skip
     places = zip(data.held.document.tolist(), data.held.position.tolist(), strict=True)
-    return [distant_words(ids[document], position, vocabulary.texts) for document, position in places]
+    return [distant_words(ids[document], position, data.vocabulary.texts) for document, position in places]
 
 
 def build_oracle(

@@ -18,6 +18,7 @@ from torch import Tensor
 from tl_nla.attribution.readout import logit_scale, soft_cap
 from tl_nla.errors import InputError
 from tl_nla.oracle.capture import CaptureConfig, LabelledWrites, capture_writes
+from tl_nla.oracle.labels import Vocabulary
 from tl_nla.oracle.texts import component_words
 from tl_nla.sites import Site
 
@@ -72,8 +73,9 @@ def all_writes(model: Any) -> tuple[list[str], str]:
 
 
 def capture_residuals(
-    model: Any, tokenizer: Any, documents: Sequence[Any], config: CaptureConfig | None = None, reference: Any = None
-) -> tuple[WrittenResiduals, Any]:
+    model: Any, tokenizer: Any, documents: Sequence[Any], config: CaptureConfig | None = None, reference: Any = None,
+    vocabulary: Vocabulary | None = None,
+) -> tuple[WrittenResiduals, Any]:  # fmt: skip
     """Take the last residual states of drawn positions apart, with every write's label.
 
     Args:
@@ -82,13 +84,14 @@ def capture_residuals(
         documents: texts.
         config: what is drawn and told; skips are not computed.
         reference: of the strengths told; measured on these writes when ``None``.
+        vocabulary: the tokens that labels may name; every printable one when ``None``.
 
     Returns:
         The residuals, and the reference.
     """
     sites, span = all_writes(model)
     config = config or CaptureConfig(skips=False)
-    captured = capture_writes(model, tokenizer, documents, [*sites, span], config)
+    captured = capture_writes(model, tokenizer, documents, [*sites, span], config, vocabulary)
     own = captured.select(torch.nonzero(captured.site != len(sites)).flatten())
     reference = reference or own.reference()
     return _apart(captured.with_strength(reference), tuple(sites)), reference

@@ -133,7 +133,7 @@ class LabelledWrites:
 
 def capture_writes(
     model: Any, tokenizer: Any, documents: Sequence[Document], sites: Sequence[Site | str],
-    config: CaptureConfig | None = None,
+    config: CaptureConfig | None = None, vocabulary: Vocabulary | None = None,
 ) -> LabelledWrites:  # fmt: skip
     """Read the writes at several sites on documents and label them.
 
@@ -143,6 +143,8 @@ def capture_writes(
         documents: the texts; longer ones are cut to the model's context.
         sites: writes: heads, attentions, MLPs, blocks, spans.
         config: what is captured.
+        vocabulary: the tokens that labels may name, such as :func:`tl_nla.oracle.labels.expected_vocabulary` of the
+            training documents; every printable token when ``None``.
 
     Returns:
         One row for each document, drawn position and site. Labels depend on nothing behind the position.
@@ -155,7 +157,7 @@ def capture_writes(
     if not chosen or not all(site.is_write for site in chosen):
         raise InputError(f"sites are {[str(site) for site in chosen]}; give one or more writes, such as 'blocks.0.mlp'")
     lens = Lens.of(model)
-    vocabulary = Vocabulary.of(tokenizer, lens.weight.shape[1])
+    vocabulary = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
     rows = [(number, ids, _draw(len(ids), config, document.id)) for number, document in enumerate(documents)
             if len(ids := _encode(tokenizer, document.text, int(model.cfg.n_ctx))) > 1]  # fmt: skip
     if not rows:

@@ -1,6 +1,7 @@
 """Labels of writes computed from the model itself: sources, effects, skips and strength."""
 
 from tl_nla.oracle.labels.effects import Effects, Lens, probability_effects, write_effects
+from tl_nla.oracle.labels.expected import expected_vocabulary
 from tl_nla.oracle.labels.skip import SIZES, SkipLabels, skip_labels
 from tl_nla.oracle.labels.sources import LOCAL, HeadSources, head_sources, raw_source_weights
 from tl_nla.oracle.labels.strength import STEPS, StrengthReference, relative_norm
@@ -16,6 +17,7 @@ __all__ = [
     "SkipLabels",
     "StrengthReference",
     "Vocabulary",
+    "expected_vocabulary",
     "head_sources",
     "probability_effects",
     "raw_source_weights",

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from tests import zoo
+from tl_nla.data import Document
+from tl_nla.errors import InputError
+from tl_nla.oracle.labels import Vocabulary, expected_vocabulary
+from tl_nla.oracle.labels.expected import mean_prediction
+
+TEXTS = [" ".join(f"w{i}" for i in zoo.tokens(1, 5 + n, seed=n)[0].tolist()) for n in range(3)]
+DOCUMENTS = [Document(f"d/{n}", text) for n, text in enumerate(TEXTS)]
+
+
+def test_the_mean_is_that_of_single_runs(llama):
+    tokenizer = zoo.tokenizer()
+    rows = []
+    for document in DOCUMENTS:
+        ids = [tokenizer.bos_token_id, *tokenizer.encode(document.text, add_special_tokens=False)]
+        with torch.no_grad():
+            rows += list(llama(torch.tensor([ids]))[0].softmax(-1))
+    mean = mean_prediction(llama, tokenizer, [*DOCUMENTS, Document("empty", "")][:3])
+    torch.testing.assert_close(mean.float(), torch.stack(rows).mean(0), atol=1e-6, rtol=1e-5)
+
+
+def test_only_expected_tokens_may_be_named(llama):
+    tokenizer = zoo.tokenizer()
+    mean = mean_prediction(llama, tokenizer, DOCUMENTS)
+    everything = Vocabulary.of(tokenizer, len(mean))
+    share = float(mean.median() * len(mean))
+    named = expected_vocabulary(llama, tokenizer, DOCUMENTS, share)
+    assert torch.equal(named.allowed, everything.allowed & (mean >= share / len(mean)))
+    assert 0 < int(named.allowed.sum()) < int(everything.allowed.sum())
+    assert named.texts == everything.texts
+    assert torch.equal(expected_vocabulary(llama, tokenizer, DOCUMENTS, 0.0).allowed, everything.allowed)
+
+
+def test_the_embedded_default_names_its_own_words_only():
+    from tl_nla.data import world_documents
+    from tl_nla.targets import load_target
+
+    target = load_target("tiny")
+    named = expected_vocabulary(target.model, target.tokenizer, world_documents(20, 0))
+    words = {text for text, allowed in zip(named.texts, named.allowed.tolist(), strict=True) if allowed}
+    assert {"Tom", "red", "harbor", "."} <= words
+    assert not words & {"`", "%", "}", "$"}
+    assert 150 < len(words) < 260
+
+
+def test_bad_requests_are_refused(llama):
+    with pytest.raises(InputError, match="share is -1"):
+        expected_vocabulary(llama, zoo.tokenizer(), DOCUMENTS, -1.0)
+    with pytest.raises(InputError, match="no document has a token"):
+        expected_vocabulary(llama, zoo.tokenizer(), [], 0.5)
