@@ -13,6 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tests.tensorboard import webdriver
 from tl_nla.attribution import layer_contributions
+from tl_nla.cli.contributions import find_oracle
+from tl_nla.storyworld.tiny import embedded_vocabulary
 from tl_nla.targets import load_target
 from tl_nla.tensorboard.plugin import write_contributions
 
@@ -27,11 +29,20 @@ GRID = "return document.querySelectorAll('td[tabindex]').length > 0"
 def write_reports(folder: Path) -> None:
     """Write one report a prompt: of all positions for the tab, of the last two for the stock dashboards."""
     target = load_target("tiny")
+    oracle, named = find_oracle("tiny", None), embedded_vocabulary(target.model, target.tokenizer)
     with SummaryWriter(folder / "tiny") as writer:
         for name, prompt in PROMPTS.items():
             tokens = target.model.to_tokens(prompt)
             few, every = (
-                layer_contributions(target.model, tokens, positions=positions, tokenizer=target.tokenizer, name="tiny")
+                layer_contributions(
+                    target.model,
+                    tokens,
+                    oracle,
+                    positions=positions,
+                    tokenizer=target.tokenizer,
+                    name="tiny",
+                    vocabulary=named,
+                )
                 for positions in ([-2, -1], "all")
             )
             few.log(writer, 0, name, tab=False)

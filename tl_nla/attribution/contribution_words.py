@@ -50,7 +50,7 @@ class Words:
 
 def words_of(
     model: Any, tokens: Int[Tensor, "1 pos"], reading: Reading, tokenizer: Any, oracle: Any, top_k: int,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None, vocabulary: Vocabulary | None = None,
 ) -> Words:  # fmt: skip
     """Say what every write of a reading does.
 
@@ -63,9 +63,10 @@ def words_of(
             is explained by those of its parts whose writes are largest.
         top_k: tokens named on each side.
         settings: for ``oracle.explain``.
+        vocabulary: the tokens that may be named; every printable one when ``None``.
     """
     lens = Lens.of(model)
-    named = Vocabulary.of(tokenizer, lens.weight.shape[1])
+    named = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
     texts = Texts(_raw_texts(tokenizer, lens.weight.shape[1]), named)
     readers = {
         "head": head_sources(model, tokens, top_k=_SOURCES),

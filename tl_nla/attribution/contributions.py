@@ -13,7 +13,7 @@ from tl_nla.attribution.direct import DirectAttribution, direct_attribution
 from tl_nla.attribution.report import Cell, ContributionReport
 from tl_nla.attribution.skips import SkipEffects, skip_effects
 from tl_nla.errors import InputError
-from tl_nla.oracle.labels import relative_norm
+from tl_nla.oracle.labels import Vocabulary, relative_norm
 from tl_nla.positions import Positions, select_positions
 from tl_nla.reading import Reading, check_length, read
 
@@ -24,7 +24,8 @@ _PREDICTIONS = 3
 def layer_contributions(
     model: Any, tokens: Int[Tensor, "..."] | str, oracle: Any = None, target: Any = None,
     positions: Positions = -1, *, against: Any = None, quantity: str | None = None, skips: bool = True,
-    top_k: int = 4, tokenizer: Any = None, name: str | None = None, **settings: Any,
+    top_k: int = 4, tokenizer: Any = None, name: str | None = None, vocabulary: Vocabulary | None = None,
+    **settings: Any,
 ) -> ContributionReport:  # fmt: skip
     """What every layer and head contributed to the next-token prediction at some positions of a prompt.
 
@@ -42,6 +43,8 @@ def layer_contributions(
         top_k: tokens named as promoted and as suppressed.
         tokenizer: of the model, when it carries none.
         name: of the model, for the report.
+        vocabulary: the tokens that may be named as promoted or suppressed, such as
+            :func:`tl_nla.oracle.labels.expected_vocabulary` of some texts; every printable one when ``None``.
         settings: for ``oracle.explain``; greedy by default.
 
     Returns:
@@ -62,7 +65,7 @@ def layer_contributions(
     parts = all_components(model, KINDS)
     effects = skip_effects(model, ids, parts, top_k=1, targets=chosen) if skips else None
     reading = read(model, ids, [str(part) for part in parts], columns.tolist())
-    words = words_of(model, ids, reading, tokenizer, oracle, top_k, settings)
+    words = words_of(model, ids, reading, tokenizer, oracle, top_k, settings, vocabulary)
     cells, writes = _cells(model, direct, effects, reading, words)
     texts = words.vocabulary.raw
     likely = logits[0, columns].softmax(-1).topk(min(_PREDICTIONS, logits.shape[-1]), dim=-1)

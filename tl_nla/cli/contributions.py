@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
     from tl_nla.attribution import layer_contributions
     from tl_nla.errors import InputError
-    from tl_nla.targets import load_target
+    from tl_nla.storyworld.tiny import embedded_vocabulary
+    from tl_nla.targets import TINY, load_target
 
     for option in ("logdir", "figures"):
         folder = getattr(args, option)
@@ -51,10 +52,11 @@ def run(args: argparse.Namespace) -> int:
     with console.status("loading the model"):
         target = load_target(args.model)
         oracle = None if args.labels else find_oracle(args.model, args.oracle)
+        named = embedded_vocabulary(target.model, target.tokenizer) if args.model == TINY else None
     with console.status("leaving out every layer and head in turn"):
         report = layer_contributions(
             target.model, args.text, oracle, args.target, "all" if args.all_positions else -1, against=args.against,
-            quantity=args.quantity, tokenizer=target.tokenizer, name=target.name,
+            quantity=args.quantity, tokenizer=target.tokenizer, name=target.name, vocabulary=named,
         )  # fmt: skip
     _print(console, report, args.heads)
     if args.svg:

@@ -13,6 +13,7 @@ from tl_nla.targets import TINY, load_target
 
 WEIGHTS = Path(__file__).parent / "weights"
 GROUNDING_FILE = "grounding.safetensors"
+_STORIES = 30
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ def embedded_grounding() -> Any:
     from tl_nla.data.grounding import Grounding
 
     return Grounding.load(WEIGHTS / GROUNDING_FILE)
+
+
+def embedded_vocabulary(model: Any, tokenizer: Any) -> Any:
+    """The words that the embedded target ever expects (:func:`tl_nla.oracle.labels.expected_vocabulary`)."""
+    from tl_nla.data import world_documents
+    from tl_nla.oracle.labels import expected_vocabulary
+
+    return expected_vocabulary(model, tokenizer, world_documents(_STORIES, 0))
 
 
 def load_tiny() -> Tiny:
