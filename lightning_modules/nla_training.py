@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lightning_modules.processes import denominators, sums
 from lightning_modules.trained_only import TrainedOnly
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained
@@ -16,7 +17,7 @@ from tl_nla.nla.policy import (
     group_advantages,
     k3_divergence,
     length_penalties,
-    masked_mean,
+    masked_sum,
     mean_squared_errors,
     policy_objective,
     reconstruction_rewards,
@@ -89,6 +90,7 @@ class NLATraining(TrainedOnly):
     that the reconstructor reads from an explanation; a failed or truncated one counts as an error of 2. In the same
     step, on the same explanations, the reconstructor learns to read them better; no gradient goes from it to the words.
     One optimiser with a parameter group a part (so that the Trainer's steps are steps), trained weights in float32.
+    Means run over the tokens and rows of all processes; batches that are accumulated weigh the same.
 
     Args:
         model: the warm-started pair when ``nla`` is not given: ``"tiny"`` (the embedded one), or a folder with ``av``
@@ -97,7 +99,7 @@ class NLATraining(TrainedOnly):
         reconstructor_learning_rate: of the reconstructor; about 5 times the verbalizer's in the literature.
         kl_weight: weight of the k3 divergence from the warm start.
         clip: PPO's clipping of probability ratios; matters with ``updates`` above 1 or an inexact backend.
-        updates: policy steps on the same rollouts; above 1 not under ``ddp``.
+        updates: policy steps on the same rollouts.
         accumulate: batches whose gradients are summed up before a step (the Trainer's own setting is for automatic
             optimisation only).
         warmup_steps: steps over which both learning rates rise.
@@ -175,7 +177,7 @@ class NLATraining(TrainedOnly):
         bars = ("reward", "extraction_rate")
         size = len(batch["acts"])
         for name, value in logs.items():
-            self.log(f"train/{name}", value, prog_bar=name in bars, batch_size=size)
+            self.log(f"train/{name}", value, prog_bar=name in bars, batch_size=size, sync_dist=True)
 
     @torch.no_grad()
     def explore(self, acts: Float[Tensor, "n d_model"]) -> Experience:
@@ -213,18 +215,19 @@ class NLATraining(TrainedOnly):
         # A single step on exact rollouts is on policy: the ratio is one whatever the last digit of either pass says.
         on_policy = self.updates == 1 and self.backend.exact
         objective = policy_objective(logprobs, logprobs.detach() if on_policy else sampled, advantages, self.clip)
-        loss = masked_mean(objective, found.credited)
+        tokens, spoken, read = denominators(found.credited.sum(), mask.sum(), extracted.sum())
+        loss = masked_sum(objective, found.credited) / tokens
         logs: dict[str, Any] = {"policy_loss": loss.detach()}
         if found.reference is not None:
             divergence = k3_divergence(logprobs, found.reference)
-            loss = loss + self.kl_weight * masked_mean(divergence, mask)
-            logs["kl"] = masked_mean(divergence.detach(), mask)
-        regression = errors[extracted].sum() / extracted.sum().clamp_min(1)
+            loss = loss + self.kl_weight * (masked_sum(divergence, mask) / spoken)
+            logs["kl"] = masked_sum(divergence.detach(), mask) / spoken
+        regression = errors[extracted].sum() / read
         failed = errors.detach().masked_fill(~extracted, 2.0)
         logs |= {
             "reward": rewards.mean(), "reward_deviation": rewards.view(-1, self.rollouts.group).std(1).mean(),
             "reconstruction_loss": regression.detach(), "fve": self._fraction(failed, found.acts),
-            "mismatch": masked_mean((logprobs.detach() - sampled).abs(), mask),
+            "mismatch": masked_sum((logprobs.detach() - sampled).abs(), mask) / spoken,
         }  # fmt: skip
         return loss + regression, logs
 
@@ -232,7 +235,8 @@ class NLATraining(TrainedOnly):
         """FVE of the batch from mean squared errors a dimension, failed rows counted."""
         from tl_nla.metrics import squared_deviations
 
-        return 1 - errors.double().sum() * acts.shape[-1] / squared_deviations(acts, self.mean).sum()
+        error, deviation = sums(errors.double().sum() * acts.shape[-1], squared_deviations(acts, self.mean).sum())
+        return 1 - error / deviation
 
     def _step(self, optimizer: Any, loss: Tensor) -> dict[str, Any]:
         """Clip and step, or skip the step when the loss or a gradient is not finite."""

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
+from lightning_modules.processes import rank, world_size
 from tl_nla.errors import InputError
 
 
@@ -18,13 +19,13 @@ class EpochSampler(DistributedSampler[int]):
     Args:
         dataset: what is sampled.
         seed: of the order.
+        drop_last: leave out the rows that do not go round; otherwise the first ones of the order are served twice.
     """
 
-    def __init__(self, dataset: Any, seed: int = 0) -> None:
-        running = torch.distributed.is_available() and torch.distributed.is_initialized()
-        world = torch.distributed.get_world_size() if running else 1
-        rank = torch.distributed.get_rank() if running else 0
-        super().__init__(dataset, num_replicas=world, rank=rank, shuffle=True, seed=seed)
+    def __init__(self, dataset: Any, seed: int = 0, drop_last: bool = False) -> None:
+        super().__init__(
+            dataset, num_replicas=world_size(), rank=rank(), shuffle=True, seed=seed, drop_last=drop_last
+        )  # fmt: skip
         self.skip = 0
 
     def __iter__(self) -> Iterator[int]:
@@ -47,7 +48,7 @@ class ResumableLoader(DataLoader[Any]):
     """
 
     def __init__(self, dataset: Any, batch_size: int, seed: int = 0, **settings: Any) -> None:
-        self._order = EpochSampler(dataset, seed)
+        self._order = EpochSampler(dataset, seed, bool(settings.get("drop_last")))
         self._given = 0
         super().__init__(
             dataset, batch_size=batch_size, sampler=self._order, generator=torch.Generator(), **settings

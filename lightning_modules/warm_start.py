@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
+from lightning_modules.processes import denominators
+from lightning_modules.schedules import one_cycle
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.nla import NLA
@@ -16,26 +18,43 @@ from tl_nla.nla import NLA
 Injection = Literal["constant", "sqrt_d", "raw", "affine", "additive"]
 
 
-def explanation_loss(logits: Float[Tensor, "n pos vocab"], ids: Tensor, mask: Tensor) -> Float[Tensor, ""]:
+def explanation_loss(
+    logits: Float[Tensor, "n pos vocab"], ids: Tensor, mask: Tensor, count: Tensor | None = None
+) -> Float[Tensor, ""]:
     """Mean cross-entropy of the explanation's tokens in nats (Anthropic 2026, NLA paper, warm start).
 
     Args:
         logits: prediction of each response token, as :class:`tl_nla.nla.Verbalizer` gives them.
         ids: response token ids ``[n, pos]``.
         mask: true where a response token is real ``[n, pos]``.
+        count: what the sum is divided by, see :func:`lightning_modules.processes.denominators`; the number of real
+            tokens when ``None``.
     """
     losses = cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
     kept = mask.flatten().to(losses.dtype)
-    return (losses * kept).sum() / kept.sum()
+    return (losses * kept).sum() / (kept.sum() if count is None else count)
 
 
-def reconstruction_loss(preds: Float[Tensor, "n d_model"], acts: Float[Tensor, "n d_model"]) -> Float[Tensor, ""]:
-    """Mean squared error per dimension of vectors normalised to sqrt(d_model): 0 to 4, equal to 2 (1 - cosine)."""
-    return mse_loss(normalise(preds.float()), normalise(acts.float()))
+def reconstruction_loss(
+    preds: Float[Tensor, "n d_model"], acts: Float[Tensor, "n d_model"], count: Tensor | None = None
+) -> Float[Tensor, ""]:
+    """Mean squared error per dimension of vectors normalised to sqrt(d_model): 0 to 4, equal to 2 (1 - cosine).
+
+    Args:
+        preds: vectors that were read from explanations.
+        acts: vectors that were explained.
+        count: rows that the sum is divided by, as for :func:`explanation_loss`.
+    """
+    mean = mse_loss(normalise(preds.float()), normalise(acts.float()))
+    return mean if count is None else mean * (len(acts) / count)
 
 
 class _WarmStart(L.LightningModule):
-    """What both warm starts share: the pair they train and one optimiser with a one-cycle schedule."""
+    """What both warm starts share: the pair they train and one optimiser with a one-cycle schedule.
+
+    A loss is the mean over the tokens (rows) of all processes, so that ``ddp`` is one process with the whole batch.
+    Batches of the Trainer's ``accumulate_grad_batches`` weigh the same, however many tokens each has.
+    """
 
     def __init__(self, nla: NLA, learning_rate: float, weight_decay: float) -> None:
         super().__init__()
@@ -47,7 +66,7 @@ class _WarmStart(L.LightningModule):
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.1)
+        schedule = one_cycle(optimizer, self.learning_rate, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -98,12 +117,13 @@ class VerbalizerWarmStart(_WarmStart):
     def _loss(self, batch: dict[str, Any]) -> Tensor:
         ids, mask = self.verbalizer.encode_responses(batch["texts"])
         ids, mask = ids.to(self.device), mask.to(self.device)
-        return explanation_loss(self.verbalizer(batch["acts"], ids, mask), ids, mask)
+        (count,) = denominators(mask.sum())
+        return explanation_loss(self.verbalizer(batch["acts"], ids, mask), ids, mask, count)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch."""
         loss = self._loss(batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -141,8 +161,9 @@ class ReconstructorWarmStart(_WarmStart):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        loss = reconstruction_loss(self(batch["texts"]), batch["acts"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]))
+        (count,) = denominators(torch.tensor(float(len(batch["acts"])), device=self.device))
+        loss = reconstruction_loss(self(batch["texts"]), batch["acts"], count)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

@@ -104,8 +104,12 @@ def policy_objective(
 
 def masked_mean(values: Float[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]) -> Float[Tensor, ""]:
     """Mean over the tokens of a mask; zero when there are none."""
-    kept = torch.where(mask, values, torch.zeros_like(values))
-    return kept.sum() / mask.sum().clamp_min(1)
+    return masked_sum(values, mask) / mask.sum().clamp_min(1)
+
+
+def masked_sum(values: Float[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]) -> Float[Tensor, ""]:
+    """Sum over the tokens of a mask, whatever stands elsewhere."""
+    return torch.where(mask, values, torch.zeros_like(values)).sum()
 
 
 def failed_reward(log: bool = False) -> float:

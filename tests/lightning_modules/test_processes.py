@@ -1,0 +1,69 @@
+"""Two processes of ``ddp`` give the losses and the weights of one process with the same global batch."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lightning_modules import processes
+from lightning_modules.processes import denominators, sums
+from lightning_modules.resumable_loader import EpochSampler
+from tests.lightning_modules import two_processes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "tests.lightning_modules.two_processes", str(folder)], capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def logged(folder, kind, count):
+    with (folder / kind / str(count) / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{name: float(value) for name, value in row.items() if value} for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", two_processes.KINDS)
+def test_two_processes_are_one(kind, folder):
+    one, two = (torch.load(folder / f"{kind}-{count}.pt", weights_only=True) for count in (1, 2))
+    torch.manual_seed(0)
+    start = two_processes.build(kind).state_dict()
+    assert any(not torch.equal(start[name], value) for name, value in one["weights"].items()), "nothing was trained"
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], value, atol=1e-5, rtol=0, msg=name)
+    assert one["skipped"] == two["skipped"] == 2 * (kind == "nla_spoiled")
+    expected, found = logged(folder, kind, 1), logged(folder, kind, 2)
+    assert len(expected) == len(found) >= two_processes.STEPS
+    for mine, theirs in zip(expected, found, strict=True):
+        assert mine.keys() == theirs.keys()
+        # Vectors are shuffled among the rows of a process's batch.
+        assert mine.pop("val/loss_shuffled", 0) == pytest.approx(theirs.pop("val/loss_shuffled", 0), rel=0.1)
+        assert mine == pytest.approx(theirs, abs=1e-5, nan_ok=True)
+
+
+def test_one_process_counts_as_it_is(monkeypatch):
+    count = torch.tensor(7)
+    assert sums(count)[0] is not None
+    assert denominators(count, torch.tensor(0)) == (7, 1)
+    monkeypatch.setattr(processes, "world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda packed: packed.mul_(2))
+    assert denominators(count, torch.tensor(0)) == (7.0, 0.5)
+
+
+def test_two_processes_share_the_batches_of_one(monkeypatch):
+    whole = list(EpochSampler(range(23), seed=4))
+    monkeypatch.setattr("lightning_modules.resumable_loader.world_size", lambda: 2)
+    parts = []
+    for number in range(2):
+        monkeypatch.setattr("lightning_modules.resumable_loader.rank", lambda number=number: number)
+        parts.append(list(EpochSampler(range(23), seed=4, drop_last=True)))
+    assert [row for pair in zip(*parts, strict=True) for row in pair] == whole[:22]
