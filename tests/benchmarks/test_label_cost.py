@@ -21,14 +21,23 @@ SIZES = {
 
 
 def fastest(function, runs=5):
-    """Shortest of several runs after a warm-up: shared machines only ever add time."""
+    """Least processor time of several runs after a warm-up: shared machines only ever add time."""
     function()
     seconds = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = time.process_time()
         function()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return min(seconds)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other on a busy machine are counted as work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def test_sources_and_strengths_of_all_heads(benchmark):
@@ -40,7 +49,7 @@ def test_sources_and_strengths_of_all_heads(benchmark):
     benchmark.extra_info |= {"forward_passes": ratio, "reading_all_head_writes": fastest(
         lambda: [read(model, tokens, sites)[site] for site in sites[:1]], 2) / plain}  # fmt: skip
     benchmark(head_sources, model, tokens)
-    assert ratio <= 3
+    assert ratio <= 3, ratio
 
 
 @pytest.mark.parametrize("vocab", [4096, 32768])
@@ -51,4 +60,4 @@ def test_effects_against_the_matrix_product(benchmark, vocab):
     rate = plain / fastest(lambda: write_effects(lens, write, before, vocabulary))
     benchmark.extra_info["share_of_plain_rate"] = rate
     benchmark(write_effects, lens, write, before, vocabulary)
-    assert rate >= 0.6
+    assert rate >= 0.6, rate
