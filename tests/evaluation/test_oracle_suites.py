@@ -71,7 +71,8 @@ def test_heads(stored):
     assert values(results, "fve/step_200") == pytest.approx({"gold": 0.7})
 
 
-def test_layers_and_spans(stored):
+def test_layers_and_spans(stored, monkeypatch):
+    monkeypatch.setattr(layers_suite, "two_explanations_rows", lambda *given: [])
     results = layers_suite.evaluate()
     assert values(results, "fve/attn", layer=0)["sum_of_heads"] == pytest.approx(0.75, abs=1e-3)
     assert "sum_of_heads" not in values(results, "fve/block")
@@ -79,6 +80,23 @@ def test_layers_and_spans(stored):
     spans = spans_suite.evaluate()
     assert values(spans, "fve/0-0")["explanation"] == pytest.approx(0.8, abs=1e-3)
     assert values(spans, "fve/gap/0-1") == pytest.approx({"explanation": 0.55}, abs=1e-3)
+
+
+def test_two_explanations_are_scored_beside_their_null():
+    from tl_nla.evaluation.two_explanations_arm import scaled_change, two_explanations_rows
+    from tl_nla.oracle.two_explanations import TwoExplanations
+    from tl_nla.storyworld.tiny import load_tiny
+
+    tiny = load_tiny()
+    rows = two_explanations_rows(tiny.nla, tiny.model, tiny.tokenizer, torch.zeros(128), documents=4)
+    found = {(row.arm, row.metric): row.value for row in rows}
+    assert found["same_twice", "unchanged_rate"] == 1
+    assert found["sampled", "unchanged_rate"] < 1
+    assert found["two_explanations", "fve/block"] > found["two_explanations", "fve/attn"]
+    acts = torch.randn(2, 128, generator=torch.Generator().manual_seed(0))
+    texts = tiny.nla.verbalize(acts)
+    change = scaled_change(tiny.nla, TwoExplanations(texts, texts, []), acts, 3 * acts)
+    torch.testing.assert_close(change.norm(dim=1), 2 * acts.norm(dim=1), rtol=1e-4, atol=0)
 
 
 def test_questions(stored):

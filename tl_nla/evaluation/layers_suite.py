@@ -1,10 +1,14 @@
 """Suite ``layers``: blocks, attentions and MLPs in words, directly and as the sum of the heads' words."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from tl_nla.evaluation.oracle_rows import OracleRows
 from tl_nla.evaluation.oracle_suite import add_arguments, all_arms, curve_rows, fve_rows, gather, increment_rows
-from tl_nla.evaluation.results import Results
+from tl_nla.evaluation.results import Results, Row
+from tl_nla.evaluation.two_explanations_arm import DEFINITION, two_explanations_rows
+from tl_nla.targets import TINY
 
 __all__ = ["add_arguments", "evaluate"]
 
@@ -31,6 +35,9 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
         rows += increment_rows(parts, both, kind, f"fve/{kind}_increment") + curve_rows(parts, kind, f"fve/{kind}")
     for base in ("explanation", "cat"):
         rows += increment_rows(parts, ["sum_of_heads"], "attn", f"fve/attn_minus_{base}", base)
+    if model == TINY:
+        rows += _two_explanations(parts)
+        definition |= DEFINITION
     definition |= {
         "sum_of_heads": "all heads of the layer explained one by one, greedy, and their reconstructions (told sizes) "
         "added; heads that nothing was trained on are among them",
@@ -38,3 +45,11 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
         "direct explanation, not as the sum's text",
     }
     return Results("layers", model, [part.seed for part in parts], definition, rows, time.perf_counter() - started)
+
+
+def _two_explanations(parts: Sequence[OracleRows]) -> list[Row]:
+    """Scored afresh: the state NLA is the embedded one, whatever the oracle's seed."""
+    from tl_nla.storyworld.tiny import load_tiny
+
+    tiny = load_tiny()
+    return two_explanations_rows(tiny.nla, tiny.model, tiny.tokenizer, parts[0].means[0])
