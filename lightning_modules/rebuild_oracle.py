@@ -12,6 +12,7 @@ from lightning_modules.fit_oracle import Curve, FitConfig, fit_reader, fit_recon
 from tl_nla.data import Document, world_documents
 from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, load_rows, save_rows
 from tl_nla.evaluation.oracle_score import (
+    MAX_NEW_TOKENS,
     component_means,
     distant_words,
     frequent_sources,
@@ -33,6 +34,8 @@ from tl_nla.targets import Target
 
 STORED_ROWS = "oracle_rows.safetensors"
 _CURVE_ROWS = 1500
+_OWN_RATE = 0.005
+"""Half of the first training's rate: the reconstructor already reads labels."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,11 @@ class OracleConfig:
         top_k: words named on each side.
         blocks: how many blocks the reconstructors keep.
         reader_steps: steps of the reader.
-        steps: steps of the reconstructor and of every arm's own reader.
+        steps: steps of the reconstructor on labels.
         batch_size: rows a step.
         heldout_heads: share of heads that nothing is trained on.
+        own_words: training writes that the reader explains, for the reconstructor to learn its words.
+        own_steps: steps of the reconstructor on these and on as many labels; every arm's own reader has as many more.
         arms: arms with a reader of their own that are trained beside the reconstructor.
     """
 
@@ -59,17 +64,19 @@ class OracleConfig:
     positions: int = 2
     top_k: int = 8
     blocks: int = 2
-    reader_steps: int = 4000
-    steps: int = 2400
+    reader_steps: int = 7000
+    steps: int = 4000
     batch_size: int = 32
-    heldout_heads: float = 0.25
+    heldout_heads: float = 0.0
+    own_words: int = 20_000
+    own_steps: int = 1000
     arms: tuple[str, ...] = ("cat", "cat_and_explanation", "state")
 
 
-SMALL = OracleConfig(300, 60, 30, 2, 4, 2, 300, 200, 32)
+SMALL = OracleConfig(300, 60, 30, 2, 4, 2, 300, 200, 32, 0.25, 600, 50)
 """A few minutes on one core for a small model: shows that everything runs, not how good it can get."""
 
-QUICK = OracleConfig(12, 6, 6, 1, 4, 1, 2, 2, 4)
+QUICK = OracleConfig(12, 6, 6, 1, 4, 1, 2, 2, 4, 0.25, 8, 2)
 """A test of the path."""
 
 
@@ -130,7 +137,21 @@ def train_oracle(
     items = WriteTexts(data.train, 0.15, seed, 0.6, 0.05)
     fit_reader(oracle.reader, items, FitConfig(config.reader_steps, config.batch_size, seed=seed))
     curve = train_arm("gold", oracle.reconstructor, data, config, seed, oracle.reader.tokenizer, None)
+    read_own_words(oracle, data, config, seed)
     return oracle.eval(), curve
+
+
+def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, seed: int) -> None:
+    """Train the reconstructor on, half on the reader's own greedy words about training writes, half on labels."""
+    if not config.own_words or not config.own_steps:
+        return
+    drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
+    rows = drawn[: 2 * config.own_words]
+    writes, cut = data.train.select(rows), (len(rows) + 1) // 2
+    said = oracle.explain(writes.write[:cut], writes.before[:cut], max_new_tokens=MAX_NEW_TOKENS)
+    texts = readable(oracle.reconstructor, [*said, *(writes.text(row) for row in range(cut, len(rows)))])
+    fit = FitConfig(config.own_steps, config.batch_size, learning_rate=_OWN_RATE, seed=seed + 1)
+    fit_reconstructor(oracle.reconstructor, texts, writes.write, fit)
 
 
 def fresh_oracle(folder: Path, data: Captured, config: OracleConfig, base: str = "") -> DiffOracle:
@@ -151,8 +172,9 @@ def train_arm(
     texts, held = (texts_of(arm, data, split, tokenizer, model, seed, config.top_k) for split in ("train", "heldout"))
     texts, held = readable(reconstructor, texts), readable(reconstructor, held)
     score = curve_scorer(reconstructor, held, data)
-    return fit_reconstructor(reconstructor, texts, data.train.write,
-                             FitConfig(config.steps, config.batch_size, seed=seed), score)  # fmt: skip
+    steps = config.steps if arm == "gold" else config.steps + config.own_steps
+    fit = FitConfig(steps, config.batch_size, seed=seed)
+    return fit_reconstructor(reconstructor, texts, data.train.write, fit, score)
 
 
 def texts_of(

@@ -10,6 +10,7 @@ from tl_nla.evaluation.oracle_suite import (
     fve_rows,
     gather,
     increment_rows,
+    untrained_parts,
 )
 from tl_nla.evaluation.results import Results
 
@@ -33,9 +34,11 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
     both = [arm for arm in arms if arm.startswith("cat_and")]
     rows = fve_rows(parts, arms, "head", heads=True)
     rows += increment_rows(parts, both, "head") + increment_rows(parts, ["explanation"], "head", "fve/minus_cat")
-    rows += fve_rows(parts, arms, "head", split="heldout_heads")
+    untrained = untrained_parts(model, parts)
+    others = [arm for arm in all_arms(untrained) if arm != "sum_of_heads"]
+    rows += fve_rows(untrained, others, "head", split="heldout_heads")
     rows += fve_rows(parts, arms, "mlp", "fve/mlp") + increment_rows(parts, both, "mlp", "fve/mlp_increment")
     rows += curve_rows(parts, "head")
-    definition |= {"untrained_heads": {str(part.seed): list(part.untrained) for part in parts},
+    definition |= {"untrained_heads": {str(part.seed): list(part.untrained) for part in untrained},
                    "fve/minus_cat": "FVE of the arm minus that of cat, on the same rows"}  # fmt: skip
     return Results("heads", model, [part.seed for part in parts], definition, rows, time.perf_counter() - started)

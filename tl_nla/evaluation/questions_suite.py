@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tl_nla.evaluation.bootstrap import ratio_interval, statistic_interval
 from tl_nla.evaluation.oracle_rows import OracleRows
-from tl_nla.evaluation.oracle_suite import add_arguments, gather, generator
+from tl_nla.evaluation.oracle_suite import add_arguments, gather, generator, untrained_parts
 from tl_nla.evaluation.results import Results, Row
 
 __all__ = ["add_arguments", "area_under_curve", "evaluate", "spearman"]
@@ -43,10 +43,10 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
     started = time.perf_counter()
     parts, definition = gather(model, **options)
     rows: list[Row] = []
-    for split in ("heldout", "heldout_heads"):
-        for name in parts[0].counts:
+    for split, scored in (("heldout", parts), ("heldout_heads", untrained_parts(model, parts))):
+        for name in dict.fromkeys(name for part in scored for name in part.counts):
             arm, metric = name.split("/", 1)
-            row = question_row([part for part in parts if name in part.counts], name, arm, metric, split)
+            row = question_row([part for part in scored if name in part.counts], name, arm, metric, split)
             rows += [] if row is None else [row]
     return Results("questions", model, [part.seed for part in parts], {**definition, **_QUESTIONS}, rows,
                    time.perf_counter() - started)  # fmt: skip
