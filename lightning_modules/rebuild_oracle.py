@@ -25,6 +25,7 @@ from tl_nla.evaluation.oracle_score import (
     start_rows,
 )
 from tl_nla.evaluation.oracle_texts import arm_texts, readable, shuffled_rows, state_texts
+from tl_nla.evaluation.source_probe import score_source_probe
 from tl_nla.metrics import squared_errors
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, WriteReconstructor, capture_writes
@@ -229,6 +230,7 @@ def score_oracle(
     score_state_probe(rows, data.train, held)
     score_answers(rows, oracle, held, explanations, frequent_sources(data.train), previous_words(target, data))
     score_flip_probe(rows, data.train, held)
+    score_source_probe(rows, data.train, held)
     for arm, curve in curves.items():
         rows.curves[arm] = torch.tensor(
             [[step, *scores] for step, scores in zip(curve.steps, curve.scores, strict=True)]

@@ -109,10 +109,12 @@ def score_answers(
     for question, opposite in (("promotes", "suppresses"), ("suppresses", "promotes")):
         named[question] = oracle.ask(question, held.write, held.before, max_new_tokens=MAX_NEW_TOKENS)
         right = [answers[question].tokens for answers in held.answers]
-        rows.counts[f"explanation/recall_at_4/{question}"] = _recall([a.tokens for a in named[question]], right, 4)
+        rows.counts[f"explanation/recall_at_4/{question}"] = recall_counts(
+            [a.tokens for a in named[question]], right, 4
+        )
         turned = oracle.ask(question, -held.write, held.before, max_new_tokens=MAX_NEW_TOKENS)
         wanted = [answers[opposite].tokens for answers in held.answers]
-        rows.counts[f"swapped/recall_at_4/{question}"] = _recall([a.tokens for a in turned], wanted, 4)
+        rows.counts[f"swapped/recall_at_4/{question}"] = recall_counts([a.tokens for a in turned], wanted, 4)
         named[f"-{question}"] = turned
     sides = ("promotes", "suppresses", "-promotes", "-suppresses")
     rows.counts["swapped/antisymmetry"] = torch.tensor([
@@ -140,7 +142,7 @@ def _score_sources(
     }
     for arm, words in arms.items():
         table = torch.full((len(held), 2), torch.nan)
-        table[places] = _recall(words, right, 3)
+        table[places] = recall_counts(words, right, 3)
         rows.counts[f"{arm}/recall_at_3/sources_distant"] = table
 
 
@@ -225,7 +227,7 @@ def _flips(held: LabelledWrites) -> Tensor:
     return torch.tensor([torch.nan if flip is None else float(flip) for flip in told])
 
 
-def _recall(said: Sequence[Sequence[str]], right: Sequence[Sequence[str]], count: int) -> Float[Tensor, "n 2"]:
+def recall_counts(said: Sequence[Sequence[str]], right: Sequence[Sequence[str]], count: int) -> Float[Tensor, "n 2"]:
     """For each row how many of the first right words are among the first said ones, and how many there are."""
     rows = []
     for named, true in zip(said, right, strict=True):
