@@ -187,3 +187,21 @@ def test_cell_names():
     assert Cell(2, "head", 3, 0, 0.0).site == "blocks.2.attn.head.3"
     assert Cell(-1, "embed", None, 0, 0.0).name == "embedding"
     assert Cell(-1, "embed", None, 0, 0.0).site is None
+
+
+def test_only_words_of_the_vocabulary_are_named(llama):
+    from dataclasses import replace
+
+    from tl_nla.oracle.labels import Vocabulary
+
+    tokenizer = zoo.tokenizer()
+    named = Vocabulary.of(tokenizer, int(llama.cfg.d_vocab))
+    few = replace(named, allowed=named.allowed & (torch.arange(len(named.allowed)) % 5 == 0))
+    tokens = zoo.tokens(1, 6)
+    words = {text for text, allowed in zip(few.texts, few.allowed.tolist(), strict=True) if allowed}
+    found = layer_contributions(llama, tokens, tokenizer=tokenizer, vocabulary=few, skips=False)
+    said = {word.strip() for cell in found.cells for word in (*cell.promoted, *cell.suppressed) if cell.layer >= 0}
+    everything = layer_contributions(llama, tokens, tokenizer=tokenizer, skips=False)
+    assert said
+    assert said <= words
+    assert not {word.strip() for cell in everything.cells for word in cell.promoted if cell.layer >= 0} <= words
