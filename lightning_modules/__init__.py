@@ -5,12 +5,16 @@ import importlib.util
 from typing import Any
 
 _HOMES = {
+    "ActivationCapture": "capture",
     "ActivationDataModule": "activations",
+    "CapturedDataModule": "captured",
     "ContributionDataModule": "contribution",
     "ContributionReportCallback": "reports",
     "DiffDataModule": "diff",
+    "DiffNLAReinforcement": "diff_rewards",
     "DiffNLATraining": "diff",
     "DiffOracleTraining": "diff",
+    "DocumentDataModule": "documents",
     "ExactResume": "resume",
     "ExplanationSamples": "samples",
     "FaithfulnessCallback": "faithfulness",
@@ -18,6 +22,9 @@ _HOMES = {
     "NLATraining": "nla_training",
     "ReconstructorWarmStart": "warm_start",
     "SaveNLA": "saving",
+    "SteeringPrompts": "steering",
+    "SteeringSweep": "steering",
+    "SteeringWriter": "steering",
     "VerbalizerWarmStart": "warm_start",
 }
 

@@ -109,7 +109,7 @@ class NLATraining(TrainedOnly):
         reward: what they are rewarded for.
         lora: train adapters on both parts instead of all weights.
         seed: of sampling and budgets; every step draws from (seed, step, process), so a resumed run repeats itself.
-        nla: the warm-started pair.
+        nla: the warm-started pair: a :class:`tl_nla.nla.NLA`, or :class:`tl_nla.oracle.policy.WritePair`.
         backend: where sampling happens.
     """
 
@@ -118,7 +118,7 @@ class NLATraining(TrainedOnly):
         kl_weight: float = 0.01, clip: float | None = None, updates: int = 1, accumulate: int = 1,
         warmup_steps: int = 0, decay_steps: int | None = None, gradient_clip: float = 1.0,
         rollouts: RolloutConfig | None = None, reward: RewardConfig | None = None, lora: LoraSettings | None = None,
-        seed: int = 0, nla: NLA | None = None, backend: RolloutBackend | None = None,
+        seed: int = 0, nla: Any = None, backend: RolloutBackend | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         for name, value in (("updates", updates), ("accumulate", accumulate)):
@@ -203,9 +203,7 @@ class NLATraining(TrainedOnly):
         generation, reward, device = found.generation, self.reward, found.acts.device
         ids, mask = generation.ids.to(device), generation.mask.to(device)
         extracted = generation.extracted.to(device)
-        ar_ids, ar_mask = self.reconstructor.encode(found.texts)
-        preds = self.reconstructor(ar_ids.to(device), ar_mask.to(device))
-        errors = mean_squared_errors(preds, found.acts)
+        errors, trained = self.read_errors(found.texts, found.acts)
         rewards = reconstruction_rewards(errors.detach(), extracted, reward.log)
         if reward.length_penalty:
             rewards = rewards - length_penalties(mask.sum(1), reward.length_penalty, reward.length_free)
@@ -222,7 +220,7 @@ class NLATraining(TrainedOnly):
             divergence = k3_divergence(logprobs, found.reference)
             loss = loss + self.kl_weight * (masked_sum(divergence, mask) / spoken)
             logs["kl"] = masked_sum(divergence.detach(), mask) / spoken
-        regression = errors[extracted].sum() / read
+        regression = trained[extracted].sum() / read
         failed = errors.detach().masked_fill(~extracted, 2.0)
         logs |= {
             "reward": rewards.mean(), "reward_deviation": rewards.view(-1, self.rollouts.group).std(1).mean(),
@@ -231,10 +229,23 @@ class NLATraining(TrainedOnly):
         }  # fmt: skip
         return loss + regression, logs
 
+    def read_errors(
+        self, texts: list[str], acts: Float[Tensor, "n d_model"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Error of what is read back from each text: as it is rewarded, and as the reconstructor is trained on it."""
+        ids, mask = self.reconstructor.encode(texts)
+        errors = mean_squared_errors(self.reconstructor(ids.to(acts.device), mask.to(acts.device)), acts)
+        return errors, errors
+
+    def targets(self, acts: Float[Tensor, "n d_model"]) -> Tensor:
+        """What the reconstructor has to give back."""
+        return acts
+
     def _fraction(self, errors: Tensor, acts: Tensor) -> Tensor:
         """FVE of the batch from mean squared errors a dimension, failed rows counted."""
         from tl_nla.metrics import squared_deviations
 
+        acts = self.targets(acts)
         error, deviation = sums(errors.double().sum() * acts.shape[-1], squared_deviations(acts, self.mean).sum())
         return 1 - error / deviation
 
@@ -280,7 +291,7 @@ class NLATraining(TrainedOnly):
         found = self.nla.generate(batch["acts"], max_new_tokens=self.rollouts.max_new_tokens)
         texts = [text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
         if self.fve is not None:
-            self.fve.update(self.nla.reconstruct(texts), batch["acts"].cpu(), ~found.extracted)
+            self.fve.update(self.nla.reconstruct(texts), self.targets(batch["acts"]).cpu(), ~found.extracted)
             self.log("val/fve", self.fve, prog_bar=True, batch_size=len(texts))
         for name, value in (("extraction_rate", found.extracted), ("length", found.mask.sum(1))):
             self.log(f"val/{name}", value.float().mean(), batch_size=len(texts), sync_dist=True)

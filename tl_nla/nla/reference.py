@@ -15,7 +15,6 @@ from tl_nla.nla.families import is_adapted
 from tl_nla.nla.lora import merge_copy
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.rollouts import token_logprobs
-from tl_nla.nla.verbalizer import Verbalizer
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class FrozenReference:
         verbalizer: the warm start.
     """
 
-    def __init__(self, verbalizer: Verbalizer) -> None:
+    def __init__(self, verbalizer: Any) -> None:
         self._live = verbalizer if is_adapted(verbalizer.model) else None
         if self._live is not None and any(p.requires_grad for p in verbalizer.injection.parameters()):
             raise InputError("with an adapter the injection must be frozen too, or the reference moves; see add_lora")
@@ -99,7 +98,7 @@ class FrozenReference:
             return token_logprobs(verbalizer, acts, ids, mask, temperature)  # type: ignore[arg-type]
 
 
-def frozen_copy(verbalizer: Verbalizer) -> Verbalizer:
+def frozen_copy(verbalizer: Any) -> Any:
     """A copy in evaluation mode whose parameters need no gradient; the tokenizer is shared."""
     shared = {id(verbalizer.tokenizer): verbalizer.tokenizer}
     return copy.deepcopy(verbalizer, shared).eval().requires_grad_(False)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.nla.prompts import CLOSE, OPEN
-from tl_nla.nla.verbalizer import Generation, Verbalizer
+from tl_nla.nla.verbalizer import Generation
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class RolloutConfig:
 class RolloutBackend(Protocol):
     """Samples explanations.
 
-    An implementation on an external server sends :meth:`Verbalizer.prompt_embeddings` and must return the sampled ids
+    The verbalizer is a :class:`tl_nla.nla.Verbalizer`, or anything with its ``generate`` and call, such as
+    :class:`tl_nla.oracle.policy.ReaderPolicy`.
+
+    An implementation on an external server sends ``verbalizer.prompt_embeddings`` and must return the sampled ids
     themselves with the log-probabilities of the sampling pass; the training pass measures how far its own are off.
     """
 
@@ -59,7 +62,7 @@ class RolloutBackend(Protocol):
     """Whether the log-probabilities are those of the trained model to rounding, so that no scoring pass is needed."""
 
     def sample(
-        self, verbalizer: Verbalizer, acts: Float[Tensor, "n d_model"], config: RolloutConfig,
+        self, verbalizer: Any, acts: Float[Tensor, "n d_model"], config: RolloutConfig,
         generator: torch.Generator | None = None,
     ) -> Generation:  # fmt: skip
         """``config.group`` explanations of each activation, those of one activation side by side."""
@@ -72,7 +75,7 @@ class BuiltInBackend:
     exact = True
 
     def sample(
-        self, verbalizer: Verbalizer, acts: Float[Tensor, "n d_model"], config: RolloutConfig,
+        self, verbalizer: Any, acts: Float[Tensor, "n d_model"], config: RolloutConfig,
         generator: torch.Generator | None = None,
     ) -> Generation:  # fmt: skip
         """See :class:`RolloutBackend`; in evaluation mode and without gradient."""
@@ -83,7 +86,7 @@ class BuiltInBackend:
 
 
 def token_logprobs(
-    verbalizer: Verbalizer, acts: Float[Tensor, "n d_model"], ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"],
+    verbalizer: Any, acts: Float[Tensor, "n d_model"], ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"],
     temperature: float = 1.0,
 ) -> Float[Tensor, "n pos"]:  # fmt: skip
     """Log-probability in nats of given response tokens, teacher forced, with gradient; zero where the mask is false.

@@ -73,7 +73,7 @@ class Reader(nn.Module):
             question: one question for all rows, or ``"explain"``.
         """
         responses = self.model.get_input_embeddings()(response_ids.to(self.device))
-        embeddings = torch.cat([self._prompt_embeddings(before, write, question), responses], 1)
+        embeddings = torch.cat([self.prompt_embeddings(before, write, question), responses], 1)
         kept = response_ids.shape[1] + 1
         return self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept).logits[:, -kept:-1]
 
@@ -136,13 +136,14 @@ class Reader(nn.Module):
         with evaluating(self):
             for start in range(0, len(write), batch_size):
                 rows = slice(start, start + batch_size)
-                prompt = self._prompt_embeddings(before[rows], write[rows], question)
+                prompt = self.prompt_embeddings(before[rows], write[rows], question)
                 embed = self.model.get_input_embeddings()
                 parts = respond(step, embed, prompt[:1, :first], prompt[:, first:], sampling, self.pad_id, generator)
-                texts += [self._read(ids[mask]) for ids, mask in zip(parts.ids.cpu(), parts.mask.cpu(), strict=True)]
+                texts += [self.decode(ids[mask]) for ids, mask in zip(parts.ids.cpu(), parts.mask.cpu(), strict=True)]
         return texts
 
-    def _read(self, ids: Tensor) -> str:
+    def decode(self, ids: Int[Tensor, " pos"]) -> str:
+        """The words of an answer, without its end token."""
         kept = ids[:-1] if len(ids) and int(ids[-1]) in (self.end_id, self.tokenizer.eos_token_id) else ids
         return str(self.tokenizer.decode(kept)).strip()
 
@@ -153,7 +154,10 @@ class Reader(nn.Module):
         text = self.template.replace("{question}", wordings[question])
         return build_verbalizer_prompt(self.tokenizer, text, self.char, len(SLOTS))
 
-    def _prompt_embeddings(self, before: Tensor, write: Tensor, question: str) -> Float[Tensor, "n pos width"]:
+    def prompt_embeddings(
+        self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], question: str = EXPLAIN
+    ) -> Float[Tensor, "n pos width"]:
+        """Input embeddings of a question's prompt with both vectors in their slots."""
         prompt = self.prompts[check_question(question, explain=True)]
         ids = torch.tensor([prompt.ids], device=self.device)
         embeddings = self.model.get_input_embeddings()(ids).expand(len(write), -1, -1)
