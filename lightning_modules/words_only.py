@@ -136,7 +136,8 @@ def measure_recoveries(
         read["explanation"] = explained_texts(explainer, held, range(len(held)))
     rebuilt = {arm: rebuild(module.reconstructor, listed) for arm, listed in read.items()}
     said = rebuilt.get("explanation", rebuilt["gold"])
-    rebuilt["shuffled"] = said[shuffle_across_documents(held.document, data.seed)]
+    other = shuffle_across_documents(held.document, data.seed)
+    rebuilt |= {"shuffled": said[other], "shuffled_writes": held.writes[other]}
     module, texts = train_words_only(data, "cat", config)
     rebuilt["cat"] = rebuild(module.reconstructor, texts)
     for arm, vectors in rebuilt.items():

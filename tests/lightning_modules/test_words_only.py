@@ -59,7 +59,7 @@ def test_all_arms_are_scored_and_stored(data, small_oracle, tmp_path, monkeypatc
     explainer = make_oracle()
     words_only.rebuild_recoveries((5,), explainer, CONFIG, tmp_path)
     [part] = load_recoveries(tmp_path / words_only.STORED.name)
-    assert set(part.kl) == {"gold", "explanation", "shuffled", "cat"}
+    assert set(part.kl) == {"gold", "explanation", "shuffled", "shuffled_writes", "cat"}
     assert all(len(kl[0]) == len(data.heldout_residuals) for kl in part.kl.values())
     whole = {row.arm: row.value for row in recovery_rows([part]) if row.metric == "kl_recovered" and row.layer is None}
     assert set(whole) == set(part.kl)
@@ -67,6 +67,6 @@ def test_all_arms_are_scored_and_stored(data, small_oracle, tmp_path, monkeypatc
 
 
 def test_without_an_oracle_there_is_no_such_arm(data, small_oracle):
-    assert set(measure_recoveries(data, CONFIG).kl) == {"gold", "shuffled", "cat"}
+    assert set(measure_recoveries(data, CONFIG).kl) == {"gold", "shuffled", "shuffled_writes", "cat"}
     with pytest.raises(InputError, match="own_words is 2"):
         WordsOnlyConfig(own_words=2.0)

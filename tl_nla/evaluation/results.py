@@ -24,9 +24,14 @@ INJECTION_ARMS = (
 ARMS = (
     *INJECTION_ARMS,
     *("explanation", "warm_start", "sampled", "gold", "cat", "state", "component", "shuffled", "empty", "constant"),
+    "shuffled_writes",
     *("mean", "cat_and_explanation", "cat_and_shuffled", "same_twice", "swapped", "probe", "sum_of_heads"),
     *("two_explanations", "unsteered", "round_trip", "append", "edit", "edit_delta", "edit_replace", "caa"),
-    *("random_direction", "longer_warm_start", "ordered", "embedded"),
+    *("random_direction", "longer_warm_start", "ordered", "embedded", "prompt_edit", "facts_only", "next_only"),
+    *("quotes_removed_before", "quotes_removed_after", "attribute_only", "shuffled_rewriters", "shuffled_texts"),
+    *("told", "told_and_after", "told_strong", "told_and_after_strong", "told_and_after_adapted"),
+    "told_and_after_adapted_strong",
+    *("told_patched", "told_and_after_patched", "told_to_last_patched"),
 )
 METRICS = (
     *("fve", "cosine", "extraction_rate", "claim_precision", "claim_recall", "recall_at_4/promotes"),
@@ -36,11 +41,14 @@ METRICS = (
     *("precision_at_3/skips", "precision_at_3/direct", "precision_at_3/everywhere", "recall_at_3/fact_sources"),
     *("claim_retention", "deletion_loss", "substitution_loss", "causal_effect", "order_optimality"),
     *("cross_reconstructor_gap", "excess_marginal_fve", "false_alarms", "legibility", "judge_agreement"),
+    *("perplexity", "repetition", "distance", "leak", "dealt_success", "named", "probe_accuracy", "probe_follows"),
+    "target_probability",
 )
 TYPED_METRICS = (  # also as claim_precision/TYPE, retention/PERTURBATION, auc/steganographer/DETECTOR, ...
     *("claim_precision", "claim_recall", "retention", "claim_retention", "auc/steganographer", "deletion_loss"),
     *("substitution_loss", "causal_effect", "order_optimality", "cross_reconstructor_gap", "excess_marginal_fve"),
-    *("false_alarms", "fve", "judge_agreement", "success"),
+    *("false_alarms", "fve", "judge_agreement", "success", "validity", "kl", "facts_kept"),
+    *("named", "probe_accuracy", "probe_follows"),
 )
 SPLITS = ("heldout", "heldout_heads", "train")
 
