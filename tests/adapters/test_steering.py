@@ -161,7 +161,7 @@ def test_vector_adapter_scales_to_the_state(model):
 
 @pytest.mark.parametrize(
     ("settings", "says"),
-    [({"mode": "add"}, "delta"), ({"positions": "first"}, "positions"), ({"site": "blocks.1.attn"}, "write")],
+    [({"mode": "add"}, "delta"), ({"positions": "first"}, "positions"), ({"site": "blocks.1.query"}, "site")],
 )
 def test_refuses(settings, says):
     settings = {"site": "blocks.1.hook_resid_post", **settings}
@@ -172,3 +172,60 @@ def test_refuses(settings, says):
 def test_refuses_another_width(tiny):
     with pytest.raises(InputError, match="d_model"):
         SteeringAdapter(Words(7), SITE, expect("red")).hooks(tiny.model)
+
+
+WRITES = ["blocks.1.attn", "blocks.1.mlp", "blocks.1", "blocks.1.attn.head.2",
+          "blocks.0.hook_resid_post -> blocks.1.hook_resid_mid"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WRITES)
+def test_a_write_is_changed_where_it_enters_the_stream(model, text):
+    tokens, words = zoo.tokens(2, 6), Words(model.cfg.d_model)
+    after = "blocks.1.hook_resid_mid" if text in (WRITES[0], *WRITES[3:]) else "blocks.1.hook_resid_post"
+    plain = tl_nla.read(model, tokens, [text, after], positions=[1, -1])
+    write = plain[text]
+    seen = {}
+    adapter = SteeringAdapter(words, text, lambda said: f"{said} up", "replace", 0.5, positions=[1, -1])
+    keep = (after, lambda value, hook: seen.update(state=value.clone()))
+    with torch.no_grad():
+        model.run_with_hooks(tokens, fwd_hooks=[*adapter.hooks(model), keep])
+    expected = change_states(words, write, lambda said: f"{said} up", "replace", 0.5).shift
+    assert expected.norm() > 0.1 * write.norm()
+    torch.testing.assert_close(seen["state"][:, [1, 5]].flatten(0, 1), plain[after] + expected, atol=1e-4, rtol=1e-4)
+    assert [row.site for row in adapter.results()] == [text] * 4
+
+
+def test_a_write_is_steered_alike_with_and_without_the_cache(model):
+    texts = []
+    for cache in (True, False):
+        adapter = SteeringAdapter(Words(model.cfg.d_model), "blocks.0.attn.head.1", lambda text: f"{text} up",
+                                  "replace", 3.0)  # fmt: skip
+        with tl_nla.attach(model, adapter):
+            texts.append(model.generate(zoo.tokens(2, 4), max_new_tokens=4, do_sample=False, stop_at_eos=False,
+                                        verbose=False, use_past_kv_cache=cache, return_type="tokens"))  # fmt: skip
+        assert len(adapter.results()) == 2 * 7
+    assert torch.equal(*texts)
+
+
+def test_layers_are_steered_one_above_the_other(model):
+    tokens, words = zoo.tokens(1, 5), Words(model.cfg.d_model)
+    lower, upper = (SteeringAdapter(words, f"blocks.{layer}.hook_resid_post", lambda text: "up up", "replace",
+                                    positions=-1) for layer in (0, 1))  # fmt: skip
+    seen = []
+    keep = ("blocks.1.hook_resid_post", lambda value, hook: seen.append(value[:, -1].clone()))
+    with torch.no_grad():
+        model.run_with_hooks(tokens, fwd_hooks=[*lower.hooks(model), keep])
+        model.run_with_hooks(tokens, fwd_hooks=[*lower.hooks(model), *upper.hooks(model), keep])
+    below, both = seen
+    shift = change_states(words, below, lambda text: "up up", "replace").shift
+    torch.testing.assert_close(both, below + shift, atol=1e-5, rtol=1e-5)
+
+
+def test_each_row_may_have_its_own_edit(model):
+    tokens, words = zoo.tokens(2, 5), Words(model.cfg.d_model)
+    edits = [lambda text: text, lambda text: f"not {text}, up"]
+    adapter = SteeringAdapter(words, site(model), edits, positions=[2, -1])
+    run(model, tokens, adapter)
+    assert [(row.batch, row.before == row.after) for row in adapter.results()] == [(0, True)] * 2 + [(1, False)] * 2
+    with pytest.raises(InputError, match="rewriters"):
+        run(model, zoo.tokens(3, 5), adapter)

@@ -11,6 +11,7 @@ from tl_nla.steering import (
     dry_run,
     expect,
     from_pipeline,
+    outside_quotes,
     parse_rewrite,
     substitute,
     swap,
@@ -28,6 +29,12 @@ def test_whole_words_only():
 def test_all_at_once():
     assert swap("red", "blue")("red blue red") == "blue red blue"
     assert parse_rewrite("a->b, b->a")("a b") == "b a"
+
+
+def test_outside_of_quotes_only():
+    changed = outside_quotes(substitute({"red": "pink", "kite": "drum"}))(TEXT)
+    assert changed == 'Recent words: " The kite was". Next: surely " red" or " blue". The drum is pink.'
+    assert outside_quotes(str.upper)('a "b" c "d') == 'A "b" C "D'
 
 
 @given(st.text())

@@ -1,7 +1,7 @@
-"""Adapters that change states while a model runs or generates: through words, or by a vector."""
+"""Adapters that change states or writes while a model runs or generates: through words, or by a vector."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from tl_nla.adapters.base import Adapter
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
+from tl_nla.decomposition import head_write_factor, head_writes
 from tl_nla.errors import InputError, unknown
 from tl_nla.hooks import HookPair
 from tl_nla.positions import Positions
+from tl_nla.reading import points_of, site_values
 from tl_nla.sites import Site
 from tl_nla.steering.change import MODES, change_states
 from tl_nla.steering.rewriters import Rewriter
@@ -24,9 +26,19 @@ Strength = float | Callable[[int], float]
 """One number, or a schedule: from the position in the text to a number."""
 
 
+def entry_point(site: Site) -> str:
+    """Hook point at which a change of a state or write enters the residual stream."""
+    if site.kind == "span":
+        return str(site.end)
+    if site.kind == "state":
+        return str(site.point)
+    part = {"block": "resid_post", "mlp": "mlp_out"}.get(site.kind, "attn_out")
+    return f"blocks.{site.layer}.hook_{part}"
+
+
 @dataclass(frozen=True)
 class Steered:
-    """One steered state.
+    """One steered state or write.
 
     Attributes:
         site: where.
@@ -34,7 +46,7 @@ class Steered:
         position: number among the row's real tokens.
         before: explanation of the state; ``None`` when a vector was added.
         after: the rewritten explanation.
-        size: norm of what was added over the norm of the state.
+        size: norm of what was added over the norm of the state or write.
     """
 
     site: str
@@ -53,8 +65,6 @@ class _ShiftingAdapter(Adapter):
         attention_mask: Tensor | None,
     ) -> None:  # fmt: skip
         self.site = Site.parse(site)
-        if self.site.is_write:
-            raise InputError(f"{self.site} is a write; steering changes states, such as 'blocks.2.hook_resid_post'")
         self.strength, self.attention_mask = strength, attention_mask
         self.positions, self.generated = known_positions(positions, generated), generated
         self.reset()
@@ -64,6 +74,7 @@ class _ShiftingAdapter(Adapter):
         self._text: RunningText | None = None
         self._shift: Tensor | None = None
         self._new: tuple[Tensor, Tensor, int] | None = None
+        self._values: dict[str, Tensor] = {}
         self._rows: list[Steered] = []
 
     def hooks(self, model: Any) -> list[HookPair]:
@@ -72,12 +83,15 @@ class _ShiftingAdapter(Adapter):
         Raises:
             InputError: for a site that the model does not have.
         """
-        name, known = str(self.site.validate(model)), model.hook_dict
-        for point in (_START, name):
+        known = model.hook_dict
+        site = self.site.validate(model, known)
+        entry = entry_point(site)
+        parts = [name for name in points_of(model, site, known) if name != entry]
+        for point in (_START, *parts, entry):
             if point not in known:
                 raise unknown("hook point", point, known)
-        self._text = self._shift = self._new = None
-        return [(_START, self._start), (name, self._steer)]
+        self._model, self._text, self._shift, self._new = model, None, None, None
+        return [(_START, self._start), *((name, self._keeper(name)) for name in parts), (entry, self._steer)]
 
     def results(self) -> list[Steered]:
         """What was changed, in the order in which the model came by."""
@@ -85,7 +99,7 @@ class _ShiftingAdapter(Adapter):
 
     @abstractmethod
     def _shifts(
-        self, acts: Float[Tensor, "n d_model"], strength: Float[Tensor, " n"]
+        self, acts: Float[Tensor, "n d_model"], strength: Float[Tensor, " n"], row: Int[Tensor, " n"]
     ) -> tuple[Tensor, list[str | None], list[str | None]]:
         """What is added to each state, and its words before and after."""
 
@@ -99,13 +113,25 @@ class _ShiftingAdapter(Adapter):
             self._text, self._shift = RunningText.begin(states, 0), None
         width = self._text.extend(states)
         chosen, number = choose_new(self._text, width, self.positions, self.generated, self.attention_mask)
-        self._new = (chosen, number, width)
+        self._new, self._values = (chosen, number, width), {}
+
+    def _keeper(self, name: str) -> Callable[..., None]:
+        def keep(activation: Tensor, hook: Any) -> None:
+            if self._new is not None:
+                self._values[name] = self._chosen(activation)
+
+        return keep
+
+    def _chosen(self, activation: Tensor) -> Tensor:
+        """Values at the newly chosen positions, as a tensor that is none of inference mode's."""
+        chosen, _, width = self._new  # type: ignore[misc]
+        return activation.detach()[:, activation.shape[1] - width :][chosen.to(activation.device)].clone()
 
     def _steer(self, activation: Tensor, hook: Any) -> Tensor | None:
         if self._new is not None:
-            chosen, number, width = self._new
             with torch.inference_mode(False), torch.no_grad():
-                found = self._new_shift(activation.detach()[:, activation.shape[1] - width :].clone(), chosen, number)
+                self._values[entry_point(self.site)] = self._chosen(activation)
+                found = self._new_shift(activation)
                 self._shift = found if self._shift is None else torch.cat([self._shift, found], 1)
             self._new = None
         if self._shift is None or not bool(self._shift.any()):
@@ -113,32 +139,46 @@ class _ShiftingAdapter(Adapter):
         shift = self._shift[:, self._shift.shape[1] - activation.shape[1] :]
         return torch.where((shift != 0).any(-1, keepdim=True), activation + shift.to(activation), activation)
 
-    def _new_shift(self, states: Tensor, chosen: Tensor, number: Int[Tensor, "batch new"]) -> Tensor:
-        shift = torch.zeros_like(states)
+    def _new_shift(self, like: Tensor) -> Tensor:
+        chosen, number, width = self._new  # type: ignore[misc]
+        shift = torch.zeros(len(like), width, like.shape[-1], dtype=like.dtype, device=like.device)
         row, column = torch.nonzero(chosen, as_tuple=True)
         if not len(row):
             return shift
         places = number[row, column].tolist()
         strength = torch.tensor([self.strength(p) if callable(self.strength) else self.strength for p in places])
-        acts = states[row, column]
-        added, before, after = self._shifts(acts, strength.float().to(acts.device))
+        acts = self._read()
+        added, before, after = self._shifts(acts, strength.float().to(acts.device), row)
         shift[row, column] = added.to(shift)
         sizes = (added.float().norm(dim=-1) / acts.float().norm(dim=-1).clamp_min(1e-12)).tolist()
         for listed in zip(row.tolist(), places, before, after, sizes, strict=True):
             self._rows.append(Steered(str(self.site), *listed))
         return shift
 
+    def _read(self) -> Float[Tensor, "n d_model"]:
+        """The states or writes at the newly chosen positions."""
+        if self.site.kind != "head":
+            return site_values(self.site, self._values)
+        layer, head = int(self.site.layer or 0), int(self.site.head or 0)
+        z, write = (self._values[f"blocks.{layer}.{name}"] for name in ("attn.hook_z", "hook_attn_out"))
+        factor = head_write_factor(self._model, layer, z, write, self._values)
+        return head_writes(self._model, layer, z, [head])[:, 0] * factor
+
 
 class SteeringAdapter(_ShiftingAdapter):
     """Steers by editing words: reads the state, verbalizes, rewrites, reconstructs, and puts the change into the state.
 
     The model goes on from the changed state. Nothing is changed where the rewriter changes nothing (``delta``) or the
-    strength is 0, to the bit. See :func:`tl_nla.steering.change_states` for the two modes.
+    strength is 0, to the bit. See :func:`tl_nla.steering.change_states` for the two modes. Several layers are steered
+    by several adapters, each with the NLA of its layer: ``attach(model, lower, upper)``; the upper one reads what the
+    lower one changed.
 
     Args:
-        nla: the NLA of the site's layer.
-        site: residual-stream hook point.
-        rewrite: from explanation to explanation; see :mod:`tl_nla.steering.rewriters`.
+        nla: the NLA of the site: anything with ``verbalize(acts)`` and ``reconstruct(texts)``.
+        site: a state, or a write (of a head, an attention, an MLP, a block); the change of a write is added where the
+            write enters the residual stream.
+        rewrite: from explanation to explanation; see :mod:`tl_nla.steering.rewriters`. One for all, or one a row of
+            the batch.
         mode: ``"delta"`` or ``"replace"``.
         strength: a number, or a schedule from the position to a number.
         positions: see :class:`tl_nla.adapters.ReadingAdapter`.
@@ -147,18 +187,23 @@ class SteeringAdapter(_ShiftingAdapter):
         settings: for ``nla.verbalize``, such as ``max_new_tokens``.
 
     Raises:
-        InputError: for an unknown mode or site, or a write (not a state).
+        InputError: for an unknown mode or site.
     """
 
     def __init__(
-        self, nla: Any, site: Site | str, rewrite: Rewriter, mode: str = "delta", strength: Strength = 1.0,
-        positions: Positions = "all", generated: Generated = True, attention_mask: Tensor | None = None,
-        **settings: Any,
+        self, nla: Any, site: Site | str, rewrite: Rewriter | Sequence[Rewriter], mode: str = "delta",
+        strength: Strength = 1.0, positions: Positions = "all", generated: Generated = True,
+        attention_mask: Tensor | None = None, **settings: Any,
     ) -> None:  # fmt: skip
         super().__init__(site, strength, positions, generated, attention_mask)
         if mode not in MODES:
             raise unknown("mode", mode, MODES)
         self.nla, self.rewrite, self.mode, self.settings = nla, rewrite, mode, settings
+
+    def _start(self, activation: Tensor, hook: Any) -> None:
+        if not callable(self.rewrite) and len(self.rewrite) != len(activation):
+            raise InputError(f"{len(self.rewrite)} rewriters for a batch of {len(activation)}; give one, or one a row")
+        super()._start(activation, hook)
 
     def hooks(self, model: Any) -> list[HookPair]:
         """As for every adapter; also refuses a model of another width than the NLA's.
@@ -171,8 +216,9 @@ class SteeringAdapter(_ShiftingAdapter):
             raise InputError(f"the NLA reads activations of size {wanted}, this model has d_model {width}")
         return super().hooks(model)
 
-    def _shifts(self, acts: Tensor, strength: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:
-        change = change_states(self.nla, acts, self.rewrite, self.mode, strength, **self.settings)
+    def _shifts(self, acts: Tensor, strength: Tensor, row: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:
+        rewrite = self.rewrite if callable(self.rewrite) else [self.rewrite[number] for number in row.tolist()]
+        change = change_states(self.nla, acts, rewrite, self.mode, strength, **self.settings)
         return change.shift, list(change.before), list(change.after)
 
 
@@ -194,7 +240,7 @@ class VectorAdapter(_ShiftingAdapter):
         super().__init__(vector.site, strength, positions, generated, attention_mask)
         self.vector = vector
 
-    def _shifts(self, acts: Tensor, strength: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:
+    def _shifts(self, acts: Tensor, strength: Tensor, row: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:
         scale = acts.float().norm(dim=-1, keepdim=True) / acts.shape[-1] ** 0.5
         shift = strength[:, None] * self.vector.strength * self.vector.vector.to(acts.device) * scale
         return shift, [None] * len(acts), [None] * len(acts)

@@ -16,7 +16,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument("--expect", default=None, metavar="WORD", help="make the explanation expect this next word")
     parser.add_argument("--append", default=None, metavar="SENTENCE", help="add a sentence to the explanation")
     parser.add_argument("--mode", default="delta", help="delta (default) or replace")
-    parser.add_argument("--strength", type=float, default=1.0, metavar="X", help="0 is no steering (default 1)")
+    parser.add_argument(
+        "--strength", type=float, nargs="+", default=[1.0], metavar="X", help="0 is no steering (default 1); or several"
+    )
     parser.add_argument(
         "--where", default="last", help="last (the prompt's last token, default), prompt, generated, all"
     )
@@ -41,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
     with console.status("loading the model"):
         target, nla = load_pair(args.model, args.nla)
     ids = encode_text(target, args.prompt)
-    found = steer_text(target, nla, ids, rewrite, args)
-    console.print(_table(found))
+    runs = [steer_text(target, nla, ids, rewrite, args, strength) for strength in args.strength]
+    console.print(_table(runs))
+    found = runs[0] if len(runs) == 1 else {"sweep": runs}
     if args.json:
         write_json({"model": target.name, "prompt": args.prompt, **found}, args.json)
     return 0
@@ -60,7 +63,9 @@ def _rewriter(args: argparse.Namespace) -> Any:
     return compose(*parts)
 
 
-def steer_text(target: Any, nla: Any, ids: list[int], rewrite: Any, args: argparse.Namespace) -> dict[str, Any]:
+def steer_text(
+    target: Any, nla: Any, ids: list[int], rewrite: Any, args: argparse.Namespace, strength: float
+) -> dict[str, Any]:
     """The unsteered and the steered continuation, their first token's likeliest words, and the edits made."""
     import torch
 
@@ -76,7 +81,7 @@ def steer_text(target: Any, nla: Any, ids: list[int], rewrite: Any, args: argpar
     if args.where not in places:
         raise unknown("place", args.where, places)
     point = f"blocks.{nla.layer}.hook_resid_post"
-    adapter = SteeringAdapter(nla, point, rewrite, args.mode, args.strength, **places[args.where])
+    adapter = SteeringAdapter(nla, point, rewrite, args.mode, strength, **places[args.where])
     tokens = torch.tensor([ids])
     texts, likeliest = [], []
     for adapters in ((), (adapter,)):
@@ -100,27 +105,29 @@ def steer_text(target: Any, nla: Any, ids: list[int], rewrite: Any, args: argpar
         for row in adapter.results()
         if row.before != row.after
     ]
-    return {"unsteered": texts[0], "steered": texts[1], "next_unsteered": likeliest[0], "next_steered": likeliest[1],
-            "edits": edits}  # fmt: skip
+    return {"strength": strength, "unsteered": texts[0], "steered": texts[1], "next_unsteered": likeliest[0],
+            "next_steered": likeliest[1], "edits": edits}  # fmt: skip
 
 
-def _table(found: dict[str, Any]) -> Any:
+def _table(runs: list[dict[str, Any]]) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    def words(likeliest: list[Any]) -> Text:
+        return Text(", ".join(f"{word!r} {chance:.2f}" for word, chance in likeliest))
+
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    for name in ("", "unsteered", "steered"):
+    named = [f"steered, {run['strength']:g}" for run in runs] if len(runs) > 1 else ["steered"]
+    for name in ("", "unsteered", *named):
         table.add_column(name, style="bold" if not name else "")
-    words = [
-        ", ".join(f"{word!r} {chance:.2f}" for word, chance in found[f"next_{way}"]) for way in ("unsteered", "steered")
-    ]
-    table.add_row("next", *(Text(text) for text in words))
-    table.add_row("text", Text(found["unsteered"]), Text(found["steered"]))
-    for edit in found["edits"][:8]:
+    first = runs[0]
+    table.add_row("next", words(first["next_unsteered"]), *(words(run["next_steered"]) for run in runs))
+    table.add_row("text", Text(first["unsteered"]), *(Text(run["steered"]) for run in runs))
+    for edit in first["edits"][:8]:
         table.add_row(f"words at {edit['position']}", Text(edit["before"]), Text(edit["after"]))
-    if not found["edits"]:
+    if not first["edits"]:
         table.caption = "The edit changed no explanation: the words that it names were not said."
-    elif len(found["edits"]) > 8:
-        table.caption = f"and {len(found['edits']) - 8} more positions"
+    elif len(first["edits"]) > 8:
+        table.caption = f"and {len(first['edits']) - 8} more positions"
     return table

@@ -1,5 +1,6 @@
 """From a rewritten explanation to a changed state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ class Change:
 
 @torch.no_grad()
 def change_states(
-    nla: Any, acts: Float[Tensor, "n d_model"], rewrite: Rewriter, mode: str = "delta",
+    nla: Any, acts: Float[Tensor, "n d_model"], rewrite: Rewriter | Sequence[Rewriter], mode: str = "delta",
     strength: Float[Tensor, " n"] | float = 1.0, **settings: Any,
 ) -> Change:  # fmt: skip
     """Verbalize states, rewrite the words, and read the new words back.
@@ -45,22 +46,25 @@ def change_states(
     Args:
         nla: anything with ``verbalize(acts) -> list[str]`` and ``reconstruct(texts) -> "n d_model"``.
         acts: the states.
-        rewrite: from explanation to explanation.
+        rewrite: from explanation to explanation; one for all states, or one a state.
         mode: ``"delta"`` or ``"replace"``.
         strength: 0 leaves a state as it is, to the bit.
         settings: for ``nla.verbalize``.
 
     Raises:
-        InputError: for an unknown mode, or a strength that is not finite.
+        InputError: for an unknown mode, a strength that is not finite, or rewriters of another number.
     """
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
     strengths = torch.as_tensor(strength, dtype=torch.float32, device=acts.device).expand(len(acts))
     if not torch.isfinite(strengths).all():
         raise InputError("a strength is not finite; give numbers, 0 for no steering")
+    rewriters = [rewrite] * len(acts) if callable(rewrite) else list(rewrite)
+    if len(rewriters) != len(acts):
+        raise InputError(f"{len(rewriters)} rewriters for {len(acts)} states; give one for all, or one a state")
     states = acts.float()
     before = list(nla.verbalize(states, **settings))
-    after = [rewrite(text) for text in before]
+    after = [change(text) for change, text in zip(rewriters, before, strict=True)]
     size = states.norm(dim=-1, keepdim=True)
     scale = size / states.shape[-1] ** 0.5
     shift = torch.zeros_like(states)

@@ -38,8 +38,16 @@ def words_told(text: str, continuation: str, ignore: Collection[str] = ()) -> fl
         continuation: what the unsteered model says next.
         ignore: words that the edit itself is about.
     """
-    said = {word for word, _, _ in split_words(continuation) if word.isalnum()} - set(ignore)
-    return len(said & {word for word, _, _ in split_words(text)}) / len(said) if said else 0.0
+    return _share(_words(text), _words(continuation), ignore)
+
+
+def _words(text: str) -> set[str]:
+    return {word for word, _, _ in split_words(text) if word.isalnum()}
+
+
+def _share(told: set[str], said: set[str], ignore: Collection[str]) -> float:
+    asked = said - set(ignore)
+    return len(asked & told) / len(asked) if asked else 0.0
 
 
 def leak(texts: Sequence[str], continuations: Sequence[str], ignore: Sequence[Collection[str]]) -> Leak:
@@ -52,8 +60,9 @@ def leak(texts: Sequence[str], continuations: Sequence[str], ignore: Sequence[Co
         raise InputError(f"{len(texts)} texts, {len(continuations)} continuations, {len(ignore)} sets; give as many")
     if len(texts) < 2:
         raise InputError("a leak is measured against other prompts; give at least two")
+    told, said = [_words(text) for text in texts], [_words(text) for text in continuations]
     table = torch.tensor(
-        [[words_told(text, said, words) for said in continuations] for text, words in zip(texts, ignore, strict=True)],
+        [[_share(one, other, words) for other in said] for one, words in zip(told, ignore, strict=True)],
         dtype=torch.float64,
     )
     own = table.diagonal()

@@ -52,6 +52,16 @@ def without_quotes(text: str) -> str:
     return re.sub(r'"[^"]*"', '""', text)
 
 
+def outside_quotes(rewrite: Rewriter) -> Rewriter:
+    """Let a rewriter change only what stands outside of double quotes: facts, not quoted or expected words."""
+
+    def change(text: str) -> str:
+        parts = re.split(r'("[^"]*")', text)
+        return "".join(part if place % 2 else rewrite(part) for place, part in enumerate(parts))
+
+    return change
+
+
 def compose(*rewriters: Rewriter) -> Rewriter:
     """One rewriter after the other."""
 
