@@ -67,18 +67,30 @@ class OracleRows:
 
 
 def save_rows(parts: Sequence[OracleRows], path: Path) -> None:
-    """Store the row scores of several seeds in one safetensors file, in half precision."""
+    """Store the row scores of several seeds in one safetensors file, in small types."""
     named: dict[str, Tensor] = {}
     texts: dict[str, str] = {}
     for rows in parts:
         texts[str(rows.seed)] = json.dumps([rows.sites, rows.untrained])
         own = {"means": rows.means.half(), "site": rows.site.short(), "document": rows.document.short(),
                "position": rows.position.short(), "deviation": rows.deviation.half()}  # fmt: skip
-        for kind in ("errors", "counts"):
-            own |= {f"{kind}/{name}": value.half() for name, value in getattr(rows, kind).items()}
+        own |= {f"errors/{name}": value.half() for name, value in rows.errors.items()}
+        own |= {f"counts/{name}": _small(value) for name, value in rows.counts.items()}
         own |= {f"curves/{name}": value.float() for name, value in rows.curves.items()}
         named |= {f"{rows.seed}/{name}": value.contiguous() for name, value in own.items()}
     save_file(named, path, metadata=texts)
+
+
+def _small(counts: Tensor) -> Tensor:
+    """Numbers as single bytes where they are small and whole, with -1 for NaN; in half precision elsewhere."""
+    known = counts.nan_to_num(nan=0.0)
+    whole = bool(((known == known.round()) & (known >= 0) & (known <= 100)).all())
+    return counts.nan_to_num(nan=-1.0).to(torch.int8) if whole else counts.half()
+
+
+def _plain(stored: Tensor) -> Tensor:
+    value = stored.float()
+    return value.masked_fill(value < 0, torch.nan) if stored.dtype == torch.int8 else value
 
 
 def load_rows(path: Path) -> list[OracleRows]:
@@ -98,7 +110,7 @@ def load_rows(path: Path) -> list[OracleRows]:
             whole = [found[name].long() for name in ("site", "document", "position")]
             rows = OracleRows(int(seed), sites, untrained, found["means"].float(), *whole, found["deviation"].float())
             for kind in ("errors", "counts", "curves"):
-                own = {name: value.float() for name, value in found.items() if name.startswith(f"{kind}/")}
+                own = {name: _plain(value) for name, value in found.items() if name.startswith(f"{kind}/")}
                 getattr(rows, kind).update({name.removeprefix(f"{kind}/"): value for name, value in own.items()})
             parts.append(rows)
     return parts
