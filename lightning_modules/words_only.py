@@ -10,7 +10,14 @@ import lightning as L
 import torch
 
 from lightning_modules.contribution import ContributionDataModule, LayerContribution, known
-from tl_nla.attribution.words_only import WrittenResiduals, context_texts, rebuild, recovery
+from tl_nla.attribution.words_only import (
+    WrittenResiduals,
+    context_texts,
+    divergence,
+    output_logits,
+    rebuild,
+    recovery,
+)
 from tl_nla.errors import InputError
 from tl_nla.evaluation.contributions_suite import STORED, Recoveries, save_recoveries
 from tl_nla.evaluation.nla_rows import shuffle_across_documents
@@ -34,7 +41,7 @@ class WordsOnlyConfig:
     """
 
     documents: int = 1200
-    steps: int = 600
+    steps: int = 450
     learning_rate: float = 0.01
     sum_weight: float = 0.1
     own_words: float = 0.25
@@ -142,7 +149,18 @@ def measure_recoveries(
     rebuilt["cat"] = rebuild(module.reconstructor, texts)
     for arm, vectors in rebuilt.items():
         found.kl[arm], found.same[arm] = recovery(model, held, vectors, mean)
+    add_constant(found, model, known(data.train_residuals), held)
     return found
+
+
+def add_constant(found: Recoveries, model: Any, train: WrittenResiduals, held: WrittenResiduals) -> None:
+    """Add the arm ``constant``: the mean prediction of the training positions, whatever is read."""
+    usual = output_logits(model, train.final).double().softmax(-1).mean(0).log().float()
+    clean = output_logits(model, held.final)
+    kl = divergence(clean, usual.expand_as(clean))
+    layers = len(found.kl["gold"]) - 1
+    found.kl["constant"] = torch.stack([found.kl["gold"][0], *[kl] * layers])
+    found.same["constant"] = (clean.argmax(-1) == usual.argmax()).expand(layers + 1, -1)
 
 
 def rebuild_recoveries(

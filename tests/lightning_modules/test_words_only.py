@@ -59,14 +59,17 @@ def test_all_arms_are_scored_and_stored(data, small_oracle, tmp_path, monkeypatc
     explainer = make_oracle()
     words_only.rebuild_recoveries((5,), explainer, CONFIG, tmp_path)
     [part] = load_recoveries(tmp_path / words_only.STORED.name)
-    assert set(part.kl) == {"gold", "explanation", "shuffled", "shuffled_writes", "cat"}
+    assert set(part.kl) == {"gold", "explanation", "shuffled", "shuffled_writes", "constant", "cat"}
     assert all(len(kl[0]) == len(data.heldout_residuals) for kl in part.kl.values())
     whole = {row.arm: row.value for row in recovery_rows([part]) if row.metric == "kl_recovered" and row.layer is None}
     assert set(whole) == set(part.kl)
     torch.testing.assert_close(part.kl["gold"][0], part.kl["cat"][0])
+    torch.testing.assert_close(part.kl["gold"][0], part.kl["constant"][0])
+    assert bool((part.kl["constant"][1:] == part.kl["constant"][1]).all())
+    assert bool((part.kl["constant"] > 0).all())
 
 
 def test_without_an_oracle_there_is_no_such_arm(data, small_oracle):
-    assert set(measure_recoveries(data, CONFIG).kl) == {"gold", "shuffled", "shuffled_writes", "cat"}
+    assert set(measure_recoveries(data, CONFIG).kl) == {"gold", "shuffled", "shuffled_writes", "constant", "cat"}
     with pytest.raises(InputError, match="own_words is 2"):
         WordsOnlyConfig(own_words=2.0)

@@ -29,6 +29,7 @@ DEFINITION = {
     "shuffled": "texts of a position of another document, read by the reconstructor of the right ones",
     "shuffled_writes": "the exact writes of that other position, no words: what shuffled texts give at best. It "
     "is above zero because a state of mean writes predicts worse than a state of another document",
+    "constant": "words-only recovery: the mean prediction of the training positions, whatever is read",
     "planted facts": f"words of held-out stories decided by a fact told at least {MIN_DISTANCE} tokens before, where "
     "the model is right",
     "precision_at_3/skips": "share of the report's three strongest heads and MLPs that are among the three of an "
