@@ -53,7 +53,7 @@ class NLARows:
         named = {"document": self.document, "deviation": self.deviation.float()}
         for kind in ("errors", "cosines", "extracted", "claims"):
             for arm, value in getattr(self, kind).items():
-                named[f"{kind}/{arm}"] = value.to(torch.float32 if kind in ("errors", "cosines") else torch.int16)
+                named[f"{kind}/{arm}"] = value.to(torch.float32 if kind in ("errors", "cosines") else torch.int8)
         return {f"{self.seed}/{name}": value.contiguous() for name, value in named.items()}
 
 
