@@ -42,8 +42,16 @@ class StateExplanations(Dataset[tuple[Tensor, str]]):
         return self.states.acts[index], self.states.explanations[index]
 
 
-def _collate(rows: list[tuple[Tensor, str]]) -> dict[str, Any]:
+def collate(rows: list[tuple[Tensor, str]]) -> dict[str, Any]:
+    """A batch: the states under ``acts``, their texts under ``texts``."""
     return {"acts": torch.stack([act for act, _ in rows]), "texts": [text for _, text in rows]}
+
+
+def probes_of(model: Any, site: str, grounding: Grounding | None) -> Grounding | None:
+    """The probes given, or the embedded ones at the embedded NLA's site of the embedded target."""
+    if grounding is None and isinstance(model, str) and model == "tiny" and site == _EMBEDDED_SITE:
+        return embedded_grounding()
+    return grounding
 
 
 class ActivationDataModule(L.LightningDataModule):
@@ -94,14 +102,10 @@ class ActivationDataModule(L.LightningDataModule):
         train, held = split_documents(self.load_documents(), self.heldout)
         if not train or not held:
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
-        read = {"positions_per_document": self.positions_per_document, "seed": self.seed, "grounding": self._probes()}
+        probes = probes_of(self._target[0], str(self.site), self.grounding)
+        read = {"positions_per_document": self.positions_per_document, "seed": self.seed, "grounding": probes}
         self.train_states = explain_states(model, tokenizer, train, str(self.site), **read)
         self.heldout_states = explain_states(model, tokenizer, held, str(self.site), **read)
-
-    def _probes(self) -> Grounding | None:
-        if self.grounding is None and self._target[0] == "tiny" and str(self.site) == _EMBEDDED_SITE:
-            return embedded_grounding()
-        return self.grounding
 
     def load_target(self) -> tuple[Any, Any]:
         """The TransformerLens model and its tokenizer."""
@@ -128,6 +132,12 @@ class ActivationDataModule(L.LightningDataModule):
         other.heldout_states = dataclasses.replace(self.heldout_states, explanations=self.heldout_states.contexts)
         return other
 
+    def heldout_rows(self, count: int) -> tuple[Float[Tensor, "n d_model"], list[str]]:
+        """The first held-out states and their texts."""
+        if self.heldout_states is None:
+            raise InputError("no states were captured yet; call setup() first")
+        return self.heldout_states.acts[:count], self.heldout_states.explanations[:count]
+
     @property
     def mean(self) -> Float[Tensor, " d_model"]:
         """Mean of the normalised training states: the zero of every FVE."""
@@ -151,5 +161,5 @@ class ActivationDataModule(L.LightningDataModule):
     ) -> DataLoader[Any]:
         if states is None:
             raise InputError("no states were captured yet; call setup() first")
-        settings |= {"num_workers": self.num_workers, "collate_fn": _collate}
+        settings |= {"num_workers": self.num_workers, "collate_fn": collate}
         return kind(StateExplanations(states), batch_size=self.batch_size, **settings)

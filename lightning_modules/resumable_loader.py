@@ -33,6 +33,10 @@ class EpochSampler(DistributedSampler[int]):
         self.skip = 0
         return iter(order)
 
+    def about(self) -> dict[str, int]:
+        """What a checkpoint has to agree with."""
+        return {"seed": self.seed, "processes": self.num_replicas}
+
 
 class ResumableLoader(DataLoader[Any]):
     """A shuffled loader with a state: how many batches of the epoch were handed out.
@@ -44,11 +48,14 @@ class ResumableLoader(DataLoader[Any]):
         dataset: rows: anything with a length and rows by index.
         batch_size: rows a batch and process.
         seed: of the order.
+        order: sampler of the rows; one over all of them by default.
         settings: of ``DataLoader``.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, seed: int = 0, **settings: Any) -> None:
-        self._order = EpochSampler(dataset, seed, bool(settings.get("drop_last")))
+    def __init__(
+        self, dataset: Any, batch_size: int, seed: int = 0, order: EpochSampler | None = None, **settings: Any
+    ) -> None:
+        self._order = order or EpochSampler(dataset, seed, bool(settings.get("drop_last")))
         self._given = 0
         super().__init__(
             dataset, batch_size=batch_size, sampler=self._order, generator=torch.Generator(), **settings
@@ -63,7 +70,8 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def _about(self) -> dict[str, int]:
-        return {"rows": len(self.dataset), "batch_size": int(self.batch_size or 1), "seed": self._order.seed}  # type: ignore[arg-type]
+        rows: Any = self.dataset
+        return {"rows": len(rows), "batch_size": int(self.batch_size or 1), **self._order.about()}
 
     def state_dict(self) -> dict[str, int]:
         """Where the epoch stands, and of which data."""
@@ -76,9 +84,10 @@ class ResumableLoader(DataLoader[Any]):
             InputError: when the state is of other data.
         """
         for name, value in self._about().items():
-            if state.get(name) != value:
+            found = state.get(name, 1 if name == "processes" else None)
+            if found != value:
                 raise InputError(
-                    f"the checkpoint was written with {name} {state.get(name)}, this run has {value}; "
+                    f"the checkpoint was written with {name} {found}, this run has {value}; "
                     "continue with the same data settings"
                 )
         self._order.skip = state["batches"] * int(self.batch_size or 1)

@@ -7,11 +7,15 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from tl_nla.errors import InputError
-from tl_nla.metrics import cosine
+from tl_nla.metrics import cosine, squared_deviations, squared_errors
 
 
 class ExplanationSamples(L.Callback):
-    """Logs a table of held-out states: the written explanation, the verbalizer's own, and the cosine of its vector.
+    """Logs held-out states: the written explanation, the verbalizer's own, and how well its vector fits.
+
+    Beside the table goes the scalar ``explanations/fve``, the FVE of the rows in it: greedy words, explanations that
+    could not be extracted counted as an error of 2, against the training set's mean. The rows are few: for a number to
+    report, use ``val/fve``.
 
     Args:
         every_n_steps: optimiser steps between two tables.
@@ -34,26 +38,38 @@ class ExplanationSamples(L.Callback):
         if step == 0 or step % self.every_n_steps or step == self._last or not trainer.is_global_zero:
             return
         self._last = step
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("explanations", self.table(trainer, pl_module), step)
+        writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if writers:
+            table, fraction = self.table(trainer, pl_module)
+            for writer in writers:
+                writer.add_text("explanations", table, step)
+                writer.add_scalar("explanations/fve", fraction, step)
 
-    def table(self, trainer: L.Trainer, module: Any) -> str:
-        """The table as Markdown."""
-        states = getattr(getattr(trainer, "datamodule", None), "heldout_states", None)
-        if states is None:
-            raise InputError("ExplanationSamples needs a data module with heldout_states, such as ActivationDataModule")
-        acts, written = states.acts[: self.rows], states.explanations[: self.rows]
+    def table(self, trainer: L.Trainer, module: Any) -> tuple[str, float]:
+        """The table as Markdown, and the FVE of its rows.
+
+        Raises:
+            InputError: when the data module has no held-out rows to show.
+        """
+        data: Any = getattr(trainer, "datamodule", None)
+        if not hasattr(data, "heldout_rows"):
+            raise InputError("ExplanationSamples needs a data module with heldout_rows, such as ActivationDataModule")
+        acts, written = data.heldout_rows(self.rows)
         modes = [(part, part.training) for part in (module.nla.verbalizer, module.nla.reconstructor)]
         with torch.random.fork_rng():
             said = module.nla.generate(acts.to(module.device), max_new_tokens=self.max_new_tokens)
             found = module.nla.reconstruct(said.texts).to(acts.device)
         for part, training in modes:
             part.train(training)
-        lines = ["| written | said | cosine |", "| --- | --- | ---: |"]
-        for gold, text, angle in zip(written, said.texts, cosine(found, acts).tolist(), strict=True):
-            lines.append(f"| {_cell(gold)} | {_cell(text)} | {angle:.3f} |")
-        return "\n".join(lines)
+        extracted = said.extracted.to(acts.device)
+        shares = 1 - squared_errors(found, acts, ~extracted) / squared_deviations(acts, data.mean).mean()
+        lines = ["| written | said | cosine | FVE |", "| --- | --- | ---: | ---: |"]
+        columns = (written, said.texts, cosine(found, acts).tolist(), shares.tolist())
+        for gold, text, angle, share in zip(*columns, strict=True):
+            lines.append(f"| {_cell(gold)} | {_cell(text)} | {angle:.3f} | {share:.3f} |")
+        fraction = float(shares.mean())
+        lines.append(f"| | all {len(written)} rows | | {fraction:.3f} |")
+        return "\n".join(lines), fraction
 
 
 def _cell(text: str) -> str:

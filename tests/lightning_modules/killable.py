@@ -1,13 +1,12 @@
-"""A toy training that is killed at random moments, continued, and compared with one that was left alone.
+"""Trainings that are killed at random moments, continued, and compared with one that was left alone.
 
-Run as ``python tests/lightning_modules/killable.py FOLDER KILLS WORKERS``; prints one JSON line. Every run is a fork of
+Run as ``python -m tests.lightning_modules.killable FOLDER KILLS WORKERS [KIND]``; prints one JSON line. ``KIND`` is
+``toy``, ``verbalizer``, ``reconstructor`` or ``nla``: the real modules on a random tiny Llama. Every run is a fork of
 one process that has imported everything already, killed by SIGKILL after a random time since its first batch.
 """
 
 import json
-import os
 import random
-import signal
 import sys
 import time
 import warnings
@@ -17,24 +16,27 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_modules.nla_training import NLATraining
 from lightning_modules.resumable_loader import ResumableLoader
 from lightning_modules.resume import ExactResume
+from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
+from tests import zoo
+from tests.lightning_modules.forks import in_a_fork, kill, wait
+from tests.nla.test_generation import make
+from tl_nla.nla import RolloutConfig
 
-STEPS = 16
+STEPS, ACCUMULATED = 16, 3
+KINDS = ("toy", "verbalizer", "reconstructor", "nla")
 
 
 class Toy(L.LightningModule):
     """Dropout, Adam moments, a schedule, and random numbers drawn in validation."""
 
-    def __init__(self, started: Path | None = None, pause: float = 0.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
-        self.started, self.pause = started, pause
 
     def training_step(self, batch, batch_idx):
-        if self.started is not None:
-            self.started.touch()
-        time.sleep(self.pause)
         return self.net(batch).square().mean() + 0.1 * random.random() * self.net[0].weight.sum()
 
     def validation_step(self, batch, batch_idx):
@@ -49,92 +51,119 @@ class Toy(L.LightningModule):
         }
 
 
+class Begun(L.Callback):
+    """Tells that the first batch came, and slows the rest down."""
+
+    def __init__(self, started: Path | None, pause: float) -> None:
+        self.started, self.pause = started, pause
+
+    def on_train_batch_start(self, *args):
+        if self.started is not None:
+            self.started.touch()
+        time.sleep(self.pause)
+
+
+class EveryBatch(L.Callback):
+    """A checkpoint after every batch, so that most are inside an accumulation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "last.ckpt"
+
+    def on_train_batch_end(self, trainer, *args):
+        trainer.save_checkpoint(self.path)
+
+
 def rows():
     return list(torch.randn(38, 4, generator=torch.Generator().manual_seed(1)))
 
 
-def train(folder, workers=0, started=None, pause=0.0, ckpt_path="last", **settings):
-    """Two epochs and a bit, three batches a step, a checkpoint a step, a validation every seven batches."""
+def explained():
+    acts = torch.randn(38, zoo.D_MODEL, generator=torch.Generator().manual_seed(1))
+    return [{"acts": act, "texts": "abcdefghijklm"[: 1 + (5 * number) % 12]} for number, act in enumerate(acts)]
+
+
+def build(kind):
+    if kind == "toy":
+        return Toy()
+    pair = make("llama", "affine")
+    pair.mean = torch.zeros(zoo.D_MODEL)
+    if kind == "nla":
+        return NLATraining(nla=pair, learning_rate=1e-3, reconstructor_learning_rate=1e-3, accumulate=ACCUMULATED,
+                           kl_weight=0.1, rollouts=RolloutConfig(group=3, max_new_tokens=6))  # fmt: skip
+    return {"verbalizer": VerbalizerWarmStart, "reconstructor": ReconstructorWarmStart}[kind](nla=pair)
+
+
+def train(folder, workers=0, started=None, pause=0.0, ckpt_path="last", kind="toy", **settings):
+    """Two epochs and a bit, three batches a step, a validation every seven batches.
+
+    A checkpoint a step, or a batch with the real modules.
+    """
     torch.manual_seed(0)
     random.seed(0)
-    module = Toy(started, pause)
-    callbacks = [ExactResume(), ModelCheckpoint(folder, every_n_train_steps=1, save_last=True),
-                 *settings.pop("callbacks", [])]  # fmt: skip
+    module = build(kind)
+    toy = kind == "toy"
+    saving = [ModelCheckpoint(folder, every_n_train_steps=1, save_last=True)]
+    if not toy:
+        saving = [ModelCheckpoint(folder, every_n_train_steps=10**6), EveryBatch(Path(folder))]
+    callbacks = [ExactResume(), Begun(started, pause), *saving, *settings.pop("callbacks", [])]
+    data = rows() if toy else explained()
     trainer = L.Trainer(
-        max_steps=STEPS, accumulate_grad_batches=3, val_check_interval=7, accelerator="cpu", logger=False,
-        callbacks=callbacks, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=1, **settings,
+        max_steps=STEPS, accumulate_grad_batches=ACCUMULATED if module.automatic_optimization else 1,
+        val_check_interval=7, accelerator="cpu", devices=1, logger=False, callbacks=callbacks,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=1,
+        limit_val_batches=1.0 if toy else 2, **settings,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaders = (
-            ResumableLoader(rows(), batch_size=2, seed=5, num_workers=workers),
-            torch.utils.data.DataLoader(rows()),
+            ResumableLoader(data, batch_size=2, seed=5, num_workers=workers),
+            torch.utils.data.DataLoader(data, batch_size=1 if toy else 2),
         )
         trainer.fit(module, *loaders, ckpt_path=ckpt_path, weights_only=True)
     return module
 
 
-def in_a_fork(work) -> int:
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
-
-
-def killed(folder: Path, workers: int, chance: random.Random, longest: float) -> bool:
-    """Start or go on with the run and kill it after a random time; false when it ended before."""
-    started = folder / "started"
-    started.unlink(missing_ok=True)
-    child = in_a_fork(lambda: train(folder, workers, started, 0.004))
-    while not started.exists():
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return False
-        time.sleep(0.001)
-    time.sleep(chance.uniform(0, longest))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
-
-
-def reached(folder: Path) -> int:
+def reached(folder: Path) -> tuple[int, bool]:
+    """Batches before the checkpoint, and whether it holds gradients of an unfinished accumulation."""
     last = folder / "last.ckpt"
-    return torch.load(last, weights_only=True)["global_step"] if last.exists() else 0
+    if not last.exists():
+        return 0, False
+    state = torch.load(last, weights_only=True)["exact_resume"]
+    return state["batches"], bool(state["gradients"])
 
 
-def main(folder: Path, kills: int, workers: int) -> None:
+def main(folder: Path, kills: int, workers: int, kind: str = "toy") -> None:
     torch.set_num_threads(1)
     weights = folder / "weights.pt"
 
     def whole(into: Path) -> None:
-        torch.save(train(into, workers).state_dict(), weights)
+        torch.save(train(into, workers, kind=kind).state_dict(), weights)
 
     def run(into: Path) -> dict:
-        child = in_a_fork(lambda: whole(into))
-        if os.waitpid(child, 0)[1]:
+        if not wait([in_a_fork(lambda: whole(into))]):
             raise SystemExit("a run failed")
         return torch.load(weights, weights_only=True)
 
     begin = time.monotonic()
     expected = run(folder / "whole")
-    longest = 1.2 * (time.monotonic() - begin)
-    chance, equal, steps, died, runs = random.Random(0), [], [], 0, 0
+    longest = 0.4 * (time.monotonic() - begin)
+    chance, equal, moments, died, runs = random.Random(0), [], [], 0, 0
     while died < kills:
-        here = folder / f"run{runs}"
+        here, started = folder / f"run{runs}", folder / f"started{runs}"
         here.mkdir()
         runs += 1
-        for _ in range(5):
-            died += killed(here, workers, chance, longest / 3)
-            steps.append(reached(here))
+        for _ in range(min(5, kills - died)):
+            started.unlink(missing_ok=True)
+            slow = 0.004 if kind == "toy" else 0.0
+            work = in_a_fork(lambda into=here, at=started: train(into, workers, at, slow, kind=kind))  # noqa: B023
+            died += kill([work], started, chance.uniform(0, longest))
+            moments.append(reached(here))
         found = run(here)
         equal.append(all(torch.equal(found[name], value) for name, value in expected.items()))
-    sys.stdout.write(json.dumps({"kills": died, "runs": runs, "equal": equal, "steps": steps}) + "\n")
+    report = {"kind": kind, "workers": workers, "kills": died, "runs": runs, "equal": equal,
+              "batches": [batch for batch, _ in moments], "inside": sum(inside for _, inside in moments)}  # fmt: skip
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:5])

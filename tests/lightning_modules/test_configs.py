@@ -9,11 +9,15 @@ import yaml
 from tests import zoo
 from tl_nla.cli.main import main
 from tl_nla.cli.training import configs_folder, run_cli
+from tl_nla.data.shards import Shard, Texts, finish_capture, write_shard
 from tl_nla.nla import NLA
 from tl_nla.nla.loading import load_tokenizer
 from tl_nla.storyworld.tiny import WEIGHTS
 
 CONFIGS = sorted(path.name for path in configs_folder().glob("*.yaml"))
+CAPTURE = ["predict", "-c", "tiny_capture.yaml", "--data.init_args.documents", "24",
+           "--data.init_args.documents_per_shard", "8", "--trainer.accelerator", "cpu",
+           "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]  # fmt: skip
 SMALL = ["--trainer.max_steps", "2", "--data.init_args.documents", "24", "--data.init_args.batch_size", "4",
          "--trainer.limit_val_batches", "1", "--trainer.enable_progress_bar", "false",
          "--trainer.enable_model_summary", "false", "--trainer.precision", "32-true",
@@ -60,7 +64,9 @@ def substitutes(name, folder):
         return ["--model.init_args.model", str(folder / "pair"), "--data.init_args.model", str(folder / "llama"),
                 "--data.init_args.site", "blocks.1.hook_resid_post", "--data.init_args.source", "text.txt",
                 "--model.init_args.rollouts.max_new_tokens", "8"]  # fmt: skip
-    if name == "tiny_nla_training.yaml":
+    if name == "captured_nla_training.yaml":
+        assert main(CAPTURE) == 0
+    if name.endswith("nla_training.yaml"):
         return ["--model.init_args.rollouts.max_new_tokens", "8"]
     return []
 
@@ -69,9 +75,14 @@ def test_there_are_configs():
     assert {"tiny_reconstructor.yaml", "tiny_verbalizer.yaml", "tiny_nla_training.yaml"} <= set(CONFIGS)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+def small(name):
+    """A capture decides itself how many rows there are."""
+    return SMALL[:2] + SMALL[4:] if name.startswith("captured") else SMALL
+
+
+@pytest.mark.parametrize("name", sorted({*CONFIGS} - {"tiny_capture.yaml"}))
 def test_runs(name, folder):
-    assert main(["fit", "-c", often(name), *SMALL, *substitutes(name, folder)]) == 0
+    assert main(["fit", "-c", often(name), *small(name), *substitutes(name, folder)]) == 0
     checkpoints = sorted(Path("runs").rglob("*.ckpt"))
     assert checkpoints
     loaded = torch.load(checkpoints[-1], weights_only=True)
@@ -79,6 +90,40 @@ def test_runs(name, folder):
     assert names <= {"verbalizer", "reconstructor", "reader"}, "only what was trained is in a checkpoint"
     for av in Path("runs").rglob("av"):
         assert isinstance(NLA.from_pretrained(av, av.parent / "ar"), NLA)
+
+
+def test_captures(folder):
+    assert main(CAPTURE) == 0
+    assert sorted(path.name for path in Path("runs/tiny_capture").glob("shard-*")) == [
+        f"shard-{number:06d}.safetensors" for number in range(3)
+    ]
+    assert (Path("runs/tiny_capture") / "index.json").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
+@pytest.mark.filterwarnings("ignore:.*no last checkpoint available")
+def test_last_goes_on_where_the_run_was_cut(folder):
+    for number in range(3):
+        acts = torch.randn(12, 128, generator=torch.Generator().manual_seed(number))
+        texts = [Texts.pack(["she has the key"] * 12) for _ in range(2)]
+        write_shard(folder, number, Shard(acts, *texts, torch.arange(12), torch.arange(1, 13), 8))
+    finish_capture(folder, 3)
+
+    def weights(name, *steps):
+        content = yaml.safe_load((configs_folder() / "captured_nla_training.yaml").read_text())
+        content["data"]["init_args"] = {"folder": ".", "batch_size": 4}
+        for callback in content["trainer"]["callbacks"]:
+            if callback["class_path"].endswith("ModelCheckpoint"):
+                callback["init_args"] |= {"every_n_train_steps": 1, "dirpath": name}
+        Path("config.yaml").write_text(yaml.safe_dump(content))
+        for step in steps:
+            arguments = [*small("captured"), "--model.init_args.rollouts.max_new_tokens", "8", "--ckpt_path", "last"]
+            assert main(["fit", "-c", "config.yaml", *arguments, "--trainer.max_steps", str(step)]) == 0
+        return torch.load(f"{name}/last.ckpt", weights_only=True)
+
+    whole, cut = weights("whole", 3), weights("cut", 2, 3)
+    assert whole["global_step"] == cut["global_step"] == 3
+    assert all(torch.equal(value, cut["state_dict"][key]) for key, value in whole["state_dict"].items())
 
 
 def test_goes_on_from_a_saved_pair(folder):

@@ -6,7 +6,6 @@ of one process is not the mean over all.
 """
 
 import os
-import socket
 import sys
 import warnings
 from pathlib import Path
@@ -19,6 +18,7 @@ from lightning_modules.nla_training import NLATraining
 from lightning_modules.resumable_loader import ResumableLoader
 from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
+from tests.lightning_modules.forks import as_processes, wait
 from tests.nla.test_generation import make
 from tl_nla.nla.generation import Responses
 from tl_nla.nla.rollouts import RolloutConfig, token_logprobs
@@ -109,29 +109,12 @@ def all_kinds(folder, processes):
         train(kind, folder, processes)
 
 
-def forked(folder, rank):
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-        all_kinds(folder, 2)
-        status = 0
-    finally:
-        os._exit(status)
-
-
 def main(folder):
     torch.set_num_threads(1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        os.environ["MASTER_PORT"] = str(free.getsockname()[1])
     # The forks come first: nothing has run in this process yet.
-    children = [forked(folder, rank) for rank in range(2)]
-    failed = [child for child in children if os.waitpid(child, 0)[1]]
+    children = as_processes(2, lambda: all_kinds(folder, 2))
     all_kinds(folder, 1)
-    raise SystemExit(bool(failed))
+    raise SystemExit(not wait(children))
 
 
 if __name__ == "__main__":

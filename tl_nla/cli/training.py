@@ -85,6 +85,8 @@ def run_cli(arguments: list[str]) -> Any:
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli")
             # The weights after a step are what NLATraining wants to keep.
             warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
+            # Runs of documents carry their numbers themselves.
+            warnings.filterwarnings("ignore", message="Couldn't infer the batch indices")
             return LightningCLI(
                 L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
                 seed_everything_default=0, args=arguments, save_config_kwargs={"overwrite": True},

@@ -64,11 +64,12 @@ class TrainingRows:
         """Write everything to one safetensors file in small types."""
         named: dict[str, Tensor] = {}
         for name, value in self.scores.tensors().items():
-            small = torch.int8 if "/claims/" in name or "/extracted/" in name else None
-            named[name] = value.to(small) if small else value
+            size = torch.int8 if "/claims/" in name or "/extracted/" in name else None
+            named[name] = value.to(size) if size else value
         for kind in ("prefix", "curve"):
             for arm, value in getattr(self, kind).items():
-                named[f"{self.scores.seed}/{kind}/{arm}"] = value.float().contiguous()
+                small = torch.float16 if kind == "prefix" else torch.float32
+                named[f"{self.scores.seed}/{kind}/{arm}"] = value.to(small).contiguous()
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(named, path)
 

@@ -1,0 +1,47 @@
+"""Forks of one process that has imported everything already, alone or as the processes of a launcher."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+
+def in_a_fork(work, **environment) -> int:
+    """Run ``work`` in a fork; its exit status is 0 when it returned."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.environ |= environment
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def as_processes(count: int, work) -> list[int]:
+    """Forks with the environment that a launcher would set: Lightning takes them for its processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"NODE_RANK": "0", "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [in_a_fork(work, LOCAL_RANK=str(rank), **shared) for rank in range(count)]
+
+
+def wait(children: list[int]) -> bool:
+    """Whether all of them returned."""
+    return not any([os.waitpid(child, 0)[1] for child in children])
+
+
+def kill(children: list[int], started: Path, seconds: float) -> bool:
+    """SIGKILL a while after the file is there; false when a process ended before."""
+    while not started.exists():
+        if os.waitpid(children[0], os.WNOHANG)[0]:
+            return False
+        time.sleep(0.001)
+    time.sleep(seconds)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    return all([os.WIFSIGNALED(os.waitpid(child, 0)[1]) for child in children])
