@@ -63,6 +63,10 @@ def test_all_arms_are_scored_and_stored(data, small_oracle, tmp_path, monkeypatc
     assert all(len(kl[0]) == len(data.heldout_residuals) for kl in part.kl.values())
     whole = {row.arm: row.value for row in recovery_rows([part]) if row.metric == "kl_recovered" and row.layer is None}
     assert set(whole) == set(part.kl)
+    usual = {row.arm: row.value for row in recovery_rows([part]) if row.metric == "kl_recovered/constant"}
+    assert usual["constant"] == 0
+    left = part.kl["gold"][-1].double().sum() / part.kl["constant"][-1].double().sum()
+    assert usual["gold"] == pytest.approx(float(1 - left))
     torch.testing.assert_close(part.kl["gold"][0], part.kl["cat"][0])
     torch.testing.assert_close(part.kl["gold"][0], part.kl["constant"][0])
     assert bool((part.kl["constant"][1:] == part.kl["constant"][1]).all())

@@ -22,6 +22,8 @@ DEFINITION = {
     "kl_recovered": "1 - sum KL(clean || rebuilt) / sum KL(clean || mean writes): the last residual state is rebuilt "
     "from the words of all heads and MLPs, embedding and biases exact; a row with a layer has the writes of the layers "
     "up to it from words and those of later layers at their training mean",
+    "kl_recovered/constant": "the same with the mean prediction as the zero: 1 - sum KL(clean || rebuilt) / sum "
+    "KL(clean || mean prediction), all layers from words",
     "top1_agreement": "share of positions whose likeliest next token is that of the clean model",
     "gold": "label texts computed from the model; for planted facts: a report whose words are such labels",
     "cat": "who writes, and the last tokens of the raw text, as many as the label has; read by a reconstructor trained "
@@ -158,6 +160,10 @@ def recovery_rows(parts: Sequence[Recoveries]) -> list[Row]:
             interval = fve_interval(kl[told], kl[0], documents, seeds, generator=_generator())
             rows.append(Row.of(arm, "kl_recovered", interval, layer=told - 1))
         rows.append(Row.of(arm, "kl_recovered", interval))  # that of the last layer is the whole
+        if all("constant" in part.kl for part in having):
+            usual = torch.cat([part.kl["constant"][last].double() for part in having])
+            interval = fve_interval(kl[last], usual, documents, seeds, generator=_generator())
+            rows.append(Row.of(arm, "kl_recovered/constant", interval))
         if arm in having[0].same:
             same = torch.cat([part.same[arm][last].double() for part in having])
             rows.append(Row.of(arm, "top1_agreement", mean_interval(same, documents, seeds, generator=_generator())))

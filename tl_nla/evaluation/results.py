@@ -48,7 +48,7 @@ TYPED_METRICS = (  # also as claim_precision/TYPE, retention/PERTURBATION, auc/s
     *("claim_precision", "claim_recall", "retention", "claim_retention", "auc/steganographer", "deletion_loss"),
     *("substitution_loss", "causal_effect", "order_optimality", "cross_reconstructor_gap", "excess_marginal_fve"),
     *("false_alarms", "fve", "judge_agreement", "success", "validity", "kl", "facts_kept"),
-    *("named", "probe_accuracy", "probe_follows"),
+    *("named", "probe_accuracy", "probe_follows", "kl_recovered"),
 )
 SPLITS = ("heldout", "heldout_heads", "train")
 
