@@ -103,7 +103,9 @@ class ActivationDataModule(L.LightningDataModule):
         if not train or not held:
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
         probes = probes_of(self._target[0], str(self.site), self.grounding)
-        read = {"positions_per_document": self.positions_per_document, "seed": self.seed, "grounding": probes}
+        read: dict[str, Any] = {
+            "positions_per_document": self.positions_per_document, "seed": self.seed, "grounding": probes
+        }  # fmt: skip
         self.train_states = explain_states(model, tokenizer, train, str(self.site), **read)
         self.heldout_states = explain_states(model, tokenizer, held, str(self.site), **read)
 

@@ -36,6 +36,8 @@ class ActivationCapture(L.LightningModule):
         grounding: as for ``ActivationDataModule``.
     """
 
+    target: Any
+
     def __init__(
         self, folder: str, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         positions_per_document: int = 5, seed: int = 0, batch_size: int = 64,

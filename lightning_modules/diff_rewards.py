@@ -36,7 +36,7 @@ class DiffNLAReinforcement(NLATraining):
         if reward is not None and reward.budget_from is not None:
             raise InputError(f"budget_from is {reward.budget_from}; explanations of writes are not cut, leave it out")
         known = oracle or load_oracle(model)
-        super().__init__(nla=WritePair(known), **settings)  # type: ignore[arg-type]
+        super().__init__(nla=WritePair(known), **settings)
         object.__setattr__(self, "oracle", known)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:

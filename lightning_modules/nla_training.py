@@ -113,6 +113,10 @@ class NLATraining(TrainedOnly):
         backend: where sampling happens.
     """
 
+    nla: Any
+    frozen: Any
+    mean: Any
+
     def __init__(
         self, model: str = "tiny", learning_rate: float = 1e-5, reconstructor_learning_rate: float = 5e-5,
         kl_weight: float = 0.01, clip: float | None = None, updates: int = 1, accumulate: int = 1,

@@ -59,7 +59,8 @@ class Recorder(L.Callback):
     """Writes down the curve, and stops after a given processor time; both survive a resume."""
 
     def __init__(self, core_seconds: float) -> None:
-        self.limit, self.spent, self.rows = core_seconds, 0.0, []
+        self.limit, self.spent = core_seconds, 0.0
+        self.rows: list[list[float]] = []
         self._last = 0.0
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -110,7 +111,7 @@ def reinforce(
         logger=TensorBoardLogger(folder, name="tensorboard"), log_every_n_steps=1, enable_model_summary=False,
         enable_progress_bar=False,
     )  # fmt: skip
-    resumed = {"ckpt_path": last, "weights_only": True} if last.is_file() else {}
+    resumed: dict[str, Any] = {"ckpt_path": last, "weights_only": True} if last.is_file() else {}
     trainer.fit(training, datamodule=batches, **resumed)
     trainer.save_checkpoint(last)
     nla.eval()

@@ -56,6 +56,8 @@ class _WarmStart(L.LightningModule):
     Batches of the Trainer's ``accumulate_grad_batches`` weigh the same, however many tokens each has.
     """
 
+    nla: NLA
+
     def __init__(self, nla: NLA, learning_rate: float, weight_decay: float) -> None:
         super().__init__()
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
