@@ -51,7 +51,7 @@ def states(rows, seed):
 def test_planted_steganographers_are_caught_by_what_they_use():
     train, other, held = states(300, 0), states(300, 2), states(40, 1)
     suspects = plant(train, other, held, training_mean(train.acts))
-    assert set(suspects) == {"honest", "style", "cover", "full"}
+    assert set(suspects) == {"honest", "attentive", "style", "cover", "full"}
     names = ["cross_reconstructor", "wording", "falsehood"]
     found = {name: detect(suspect, names) for name, suspect in suspects.items()}
     caught = {
