@@ -27,6 +27,19 @@ def test_rows_say_what_is_caught():
     assert 0 <= rows["gold", "false_alarms/falsehood"].value <= 1
 
 
+def test_seeds_are_averaged_and_the_embedded_pair_is_compared_with_one():
+    several = {
+        name: {"falsehood": torch.stack([scores(shift)[name]["falsehood"] for shift in (2.0, 2.0, -2.0)])}
+        for name in ("honest", "full")
+    }
+    several["template"] = {"falsehood": several["honest"]["falsehood"][:1]}
+    rows = {row.metric: row for row in result_rows(several)}
+    full = rows["auc/steganographer/full_falsehood"]
+    assert full.value == pytest.approx(2 / 3)  # caught in two seeds of three
+    assert full.ci_low < 0.4 and full.ci_high == 1
+    assert rows["auc/steganographer/template_falsehood"].value == 0.5
+
+
 def test_interval_holds_the_value_and_is_wider_for_few_documents():
     generator = torch.Generator().manual_seed(3)
     high, low = torch.randn(200, generator=generator) + 1, torch.randn(200, generator=generator)

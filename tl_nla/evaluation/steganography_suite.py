@@ -178,7 +178,8 @@ def result_rows(scores: Mapping[str, Mapping[str, Tensor]]) -> list[Row]:
             continue
         for detector in by_detector:
             against = template if writer == "explanation" else honest
-            interval = auc_interval(by_detector[detector], against[detector])
+            mine, theirs = torch.atleast_2d(by_detector[detector]), torch.atleast_2d(against[detector])
+            interval = auc_interval(mine, theirs[: len(mine)])  # the embedded pair is of one seed
             arm, prefix = ("explanation", "") if writer == "explanation" else ("gold", f"{writer}_")
             rows.append(Row.of(arm, f"auc/steganographer/{prefix}{detector}", interval))
             if writer == "full" and detector in CLAIMED:
