@@ -237,8 +237,7 @@ class NLATraining(TrainedOnly):
         self, texts: list[str], acts: Float[Tensor, "n d_model"]
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Error of what is read back from each text: as it is rewarded, and as the reconstructor is trained on it."""
-        ids, mask = self.reconstructor.encode(texts)
-        errors = mean_squared_errors(self.reconstructor(ids.to(acts.device), mask.to(acts.device)), acts)
+        errors = mean_squared_errors(self.reconstructor.read(texts), acts)
         return errors, errors
 
     def targets(self, acts: Float[Tensor, "n d_model"]) -> Tensor:

@@ -158,8 +158,7 @@ class ReconstructorWarmStart(_WarmStart):
 
     def forward(self, texts: list[str]) -> Float[Tensor, "n d_model"]:
         """Vectors that the reconstructor reads from explanations."""
-        ids, mask = self.reconstructor.encode(texts)
-        return self.reconstructor(ids.to(self.device), mask.to(self.device))
+        return self.reconstructor.read(texts)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch."""

@@ -104,6 +104,14 @@ def test_what_stands_in_the_padding_does_not_matter(reconstructor):
         torch.testing.assert_close(reconstructor(ids, mask), reconstructor(ids.masked_fill(~mask, 77), mask.long()))
 
 
+def test_reading_by_length_is_reading_one_by_one_with_gradient(reconstructor):
+    texts = ["a", "one two three four five six seven eight nine ten eleven twelve", "b c", "x y z " * 6]
+    vectors = reconstructor.read(texts)
+    assert vectors.requires_grad
+    singles = torch.cat([reconstructor(*reconstructor.encode([text])) for text in texts])
+    torch.testing.assert_close(vectors, singles, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("mask", [[0, 1, 1], [1, 0, 1], [0, 0, 0]])
 def test_left_padding_is_refused(reconstructor, mask):
     with pytest.raises(InputError, match="right-padded"):

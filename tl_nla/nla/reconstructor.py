@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
-from tl_nla.nla.batching import evaluating, pad_right
+from tl_nla.nla.batching import evaluating, pad_right, similar_lengths
 from tl_nla.nla.families import context_length, final_norm_name, layers_name, text_backbone, trainable_copy
 from tl_nla.nla.prompts import reconstructor_ids, suffix_ids
 
@@ -86,6 +86,15 @@ class Reconstructor(nn.Module):
                 raise InputError(f"the prompt of {text[:40]!r} does not end in the template's suffix {self.suffix}")
         pad = self.tokenizer.pad_token_id
         return pad_right(rows, int(pad if pad is not None else (self.tokenizer.eos_token_id or 0)))
+
+    def read(self, texts: list[str]) -> Float[Tensor, "n d_model"]:
+        """Vectors of explanations with gradient, in order; texts of similar length share a pass."""
+        ids, mask = self.encode(texts)
+        groups = similar_lengths(mask.sum(1))
+        widths = [int(mask[rows].sum(1).max()) for rows in groups]
+        parts = [self(ids[rows, :width].to(self.device), mask[rows, :width].to(self.device))
+                 for rows, width in zip(groups, widths, strict=True)]  # fmt: skip
+        return torch.cat(parts)[torch.cat(groups).argsort().to(self.device)]
 
     @torch.no_grad()
     def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.nla.batching import similar_lengths
 from tl_nla.nla.prompts import CLOSE, OPEN
 from tl_nla.nla.verbalizer import Generation
 
@@ -91,6 +92,8 @@ def token_logprobs(
 ) -> Float[Tensor, "n pos"]:  # fmt: skip
     """Log-probability in nats of given response tokens, teacher forced, with gradient; zero where the mask is false.
 
+    Rows of similar length share a pass: a few long responses would otherwise make all rows as dear as they are.
+
     Args:
         verbalizer: the policy, or its frozen warm start.
         acts: one activation a row.
@@ -98,9 +101,17 @@ def token_logprobs(
         mask: true where a token is real.
         temperature: of the policy.
     """
-    logits = verbalizer(acts, ids, mask).float() / temperature
-    chosen = torch.log_softmax(logits, -1).gather(-1, ids.to(logits.device)[..., None])[..., 0]
-    return torch.where(mask.to(chosen.device), chosen, torch.zeros_like(chosen))
+    groups, width = similar_lengths(mask.sum(1)), ids.shape[1]
+    parts = []
+    for rows in groups:
+        near = rows.to(ids.device)
+        kept = int(mask[near].sum(1).max())
+        own, real = ids[near, :kept], mask[near, :kept]
+        logits = verbalizer(acts[rows.to(acts.device)], own, real).float() / temperature
+        chosen = torch.log_softmax(logits, -1).gather(-1, own.to(logits.device)[..., None])[..., 0]
+        chosen = torch.where(real.to(chosen.device), chosen, torch.zeros_like(chosen))
+        parts.append(torch.nn.functional.pad(chosen, (0, width - kept)))
+    return torch.cat(parts)[torch.cat(groups).argsort().to(parts[0].device)]
 
 
 def draw_budgets(
