@@ -1,6 +1,6 @@
 """Documents for a capture, in runs that are the same however many processes share them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -28,9 +28,12 @@ class DocumentRuns(IterableDataset[Run]):
         self.total: int | None = None
 
     def __iter__(self) -> Iterator[Run]:
-        named = isinstance(self.source, str)
-        source = stream_documents(str(self.source), self.documents, self.seed) if named else self.source
-        stream, number = islice(source, self.documents), 0  # type: ignore[arg-type]
+        source: Iterable[Document]
+        if isinstance(self.source, str):
+            source = stream_documents(self.source, self.documents, self.seed)
+        else:
+            source = self.source
+        stream, number = islice(source, self.documents), 0
         while run := list(islice(stream, self.size)):
             if number % world_size() == rank():
                 yield number, run
@@ -79,6 +82,6 @@ class DocumentDataModule(L.LightningDataModule):
         return DataLoader(self.runs, batch_size=None, collate_fn=_as_it_is)
 
 
-def _as_it_is(run: Run) -> Run:
+def _as_it_is(run: Any) -> Any:
     """Without torch's conversion, which makes lists of tuples."""
     return run

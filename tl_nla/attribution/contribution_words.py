@@ -163,4 +163,5 @@ def _embeddings(
     effects = write_effects(lens, first, first, texts.named, top_k)
     up, down = texts.named.words(effects.promoted), texts.named.words(effects.suppressed)
     words = [texts.raw[int(tokens[0, column])] for column in reading.column.tolist()]
-    return [(f"the token {word!r} itself", *sides) for word, *sides in zip(words, up, down, strict=True)]
+    told = zip(words, up, down, strict=True)
+    return [(f"the token {word!r} itself", raised, lowered) for word, raised, lowered in told]

@@ -154,7 +154,7 @@ def _written(
     part: Component, direct: DirectAttribution, effects: SkipEffects | None, reading: Reading, words: Words
 ) -> list[Cell]:
     site, columns = str(part), reading.column.tolist()
-    added = sum(direct[label] for label in _labels(part, direct))[0, columns].tolist()
+    added = torch.stack([direct[label] for label in _labels(part, direct)]).sum(0)[0, columns].tolist()
     strength = relative_norm(reading[site], reading.before(site)).tolist()
     cells = []
     for row, column in enumerate(columns):

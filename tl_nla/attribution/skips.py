@@ -148,8 +148,8 @@ def skip_effects(
         _compare(model, clean, last, top_k, followed)
         for last in _last_states(model, clean, parts, written, everywhere, chunk)
     ]
-    kl, top, ids, weights, moved = (torch.stack(column) for column in zip(*rows, strict=True))
-    moved = None if targets is None else moved.masked_fill(~clean.valid, float("nan"))
+    kl, top, ids, weights, change = (torch.stack(column) for column in zip(*rows, strict=True))
+    moved = None if targets is None else change.masked_fill(~clean.valid, float("nan"))
     clean_top = clean.logits.argmax(-1)
     flip = (top != clean_top) & clean.valid
     kl = kl.masked_fill(~clean.valid, float("nan"))

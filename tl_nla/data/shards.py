@@ -157,7 +157,8 @@ def finish_capture(folder: Path, shards: int) -> dict[str, Any]:
     Raises:
         InputError: when a shard is missing or damaged, or one side of the split is empty.
     """
-    files, total = [], None
+    files: list[dict[str, Any]] = []
+    total: Tensor | None = None
     for number in range(shards):
         path = shard_path(folder, number)
         rows, train = shard_size(path)

@@ -67,5 +67,5 @@ def fit_probe(acts: Float[Tensor, "n d_model"], answers: Sequence[str], decay: f
         return value
 
     with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[arg-type]
+        optimizer.step(loss)
     return Probe(classes, mean, deviation, weight.detach(), bias.detach())

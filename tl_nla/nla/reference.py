@@ -55,7 +55,8 @@ def add_lora(nla: NLA, settings: LoraSettings) -> None:
     for part, name in ((verbalizer, "model"), (reconstructor, "backbone")):
         model = merge_copy(getattr(part, name)).requires_grad_(False)
         config = LoraConfig(
-            r=settings.rank, lora_alpha=settings.alpha, use_rslora=settings.rank_stabilised,
+            r=settings.rank, lora_alpha=settings.alpha,  # type: ignore[arg-type]
+            use_rslora=settings.rank_stabilised,
             target_modules=settings.targets if settings.targets == "all-linear" else list(settings.targets),
         )  # fmt: skip
         try:
@@ -95,7 +96,7 @@ class FrozenReference:
         verbalizer = self._copy if self._copy is not None else self._live
         model: Any = verbalizer.model  # type: ignore[union-attr]
         with nullcontext() if self._copy is not None else model.disable_adapter():
-            return token_logprobs(verbalizer, acts, ids, mask, temperature)  # type: ignore[arg-type]
+            return token_logprobs(verbalizer, acts, ids, mask, temperature)
 
 
 def frozen_copy(verbalizer: Any) -> Any:
