@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
 from lightning_modules.diff import create_oracle
+from lightning_modules.resumable_loader import ResumableLoader
 from lightning_modules.schedules import known_optimizer, scheduled_optimizer
 from tl_nla.attribution import layer_contributions
 from tl_nla.attribution.words_only import (
@@ -100,11 +101,9 @@ class ContributionDataModule(ActivationDataModule):
         return residuals.texts if self.kind == "gold" else context_texts(tokenizer, documents, residuals, context)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Training positions in an order fixed by the seed."""
+        """Training positions in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
         items = ResidualTexts(known(self.train_residuals), self.train_texts)
-        generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(items, self.batch_size, shuffle=True, generator=generator, drop_last=True,
-                          collate_fn=collate_residuals)  # fmt: skip
+        return ResumableLoader(items, self.batch_size, self.seed, drop_last=True, collate_fn=collate_residuals)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out positions."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
+from lightning_modules.resumable_loader import ResumableLoader
 from lightning_modules.schedules import known_optimizer, scheduled_optimizer
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
@@ -151,11 +152,9 @@ class DiffDataModule(ActivationDataModule):
         return normalise(_known(self.train_writes).write).double().mean(0).float()
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Training items in an order fixed by the seed."""
+        """Training items in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
         items = WriteTexts(_known(self.train_writes), self.swap_share, self.seed)
-        generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(items, self.batch_size, shuffle=True, generator=generator, drop_last=True,
-                          collate_fn=collate_writes)  # fmt: skip
+        return ResumableLoader(items, self.batch_size, self.seed, drop_last=True, collate_fn=collate_writes)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Items of the held-out documents, untrained heads included."""

@@ -1,10 +1,12 @@
 """Trainings that are killed at random moments, continued, and compared with one that was left alone.
 
 Run as ``python -m tests.lightning_modules.killable FOLDER KILLS WORKERS [KIND]``; prints one JSON line. ``KIND`` is
-``toy``, ``verbalizer``, ``reconstructor`` or ``nla``: the real modules on a random tiny Llama. Every run is a fork of
+``toy``, or one of the real modules on a random tiny Llama: ``verbalizer``, ``reconstructor``, ``nla``, ``oracle``,
+``diff_nla`` (the last two with the rows of a real ``DiffDataModule``). Every run is a fork of
 one process that has imported everything already, killed by SIGKILL after a random time since its first batch.
 """
 
+import functools
 import json
 import random
 import sys
@@ -16,6 +18,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_modules.diff import DiffDataModule, DiffNLATraining, DiffOracleTraining
 from lightning_modules.nla_training import NLATraining
 from lightning_modules.resumable_loader import ResumableLoader
 from lightning_modules.resume import ExactResume
@@ -23,10 +26,12 @@ from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmS
 from tests import zoo
 from tests.lightning_modules.forks import in_a_fork, kill, wait
 from tests.nla.test_generation import make
+from tests.oracle.tiny import make_oracle
+from tl_nla.data import Document
 from tl_nla.nla import RolloutConfig
 
 STEPS, ACCUMULATED = 16, 3
-KINDS = ("toy", "verbalizer", "reconstructor", "nla")
+DIFF = {"oracle": DiffOracleTraining, "diff_nla": DiffNLATraining}
 
 
 class Toy(L.LightningModule):
@@ -82,9 +87,22 @@ def explained():
     return [{"acts": act, "texts": "abcdefghijklm"[: 1 + (5 * number) % 12]} for number, act in enumerate(acts)]
 
 
+@functools.cache
+def writes():
+    """Labelled writes of a random Llama, captured once before the forks."""
+    texts = [" ".join(f"w{i}" for i in zoo.tokens(1, 8, seed=number)[0].tolist()) for number in range(8)]
+    documents = [Document(f"d/{number}", text) for number, text in enumerate(texts)]
+    data = DiffDataModule(zoo.bridge("llama"), zoo.tokenizer(), ("blocks.1.attn.head.1", "blocks.1.mlp"), documents,
+                          positions_per_document=2, batch_size=2, heldout=0.3, swap_share=0.5, seed=5)  # fmt: skip
+    data.setup()
+    return data
+
+
 def build(kind):
     if kind == "toy":
         return Toy()
+    if kind in DIFF:
+        return DIFF[kind](oracle=make_oracle())
     pair = make("llama", "affine")
     pair.mean = torch.zeros(zoo.D_MODEL)
     if kind == "nla":
@@ -106,7 +124,6 @@ def train(folder, workers=0, started=None, pause=0.0, ckpt_path="last", kind="to
     if not toy:
         saving = [ModelCheckpoint(folder, every_n_train_steps=10**6), EveryBatch(Path(folder))]
     callbacks = [ExactResume(), Begun(started, pause), *saving, *settings.pop("callbacks", [])]
-    data = rows() if toy else explained()
     trainer = L.Trainer(
         max_steps=STEPS, accumulate_grad_batches=ACCUMULATED if module.automatic_optimization else 1,
         val_check_interval=7, accelerator="cpu", devices=1, logger=False, callbacks=callbacks,
@@ -115,12 +132,17 @@ def train(folder, workers=0, started=None, pause=0.0, ckpt_path="last", kind="to
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loaders = (
-            ResumableLoader(data, batch_size=2, seed=5, num_workers=workers),
-            torch.utils.data.DataLoader(data, batch_size=1 if toy else 2),
-        )
-        trainer.fit(module, *loaders, ckpt_path=ckpt_path, weights_only=True)
+        trainer.fit(module, *loaders(kind, workers), ckpt_path=ckpt_path, weights_only=True)
     return module
+
+
+def loaders(kind, workers):
+    """Of training and validation."""
+    if kind in DIFF:
+        return writes().train_dataloader(), writes().val_dataloader()
+    data = rows() if kind == "toy" else explained()
+    served = ResumableLoader(data, batch_size=2, seed=5, num_workers=workers)
+    return served, torch.utils.data.DataLoader(data, batch_size=1 if kind == "toy" else 2)
 
 
 def reached(folder: Path) -> tuple[int, bool]:
@@ -135,6 +157,8 @@ def reached(folder: Path) -> tuple[int, bool]:
 def main(folder: Path, kills: int, workers: int, kind: str = "toy") -> None:
     torch.set_num_threads(1)
     weights = folder / "weights.pt"
+    if kind in DIFF:
+        writes()
 
     def whole(into: Path) -> None:
         torch.save(train(into, workers, kind=kind).state_dict(), weights)

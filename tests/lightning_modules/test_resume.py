@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,13 @@ def test_resume_inside_an_accumulation_and_at_the_edges_of_epochs(batch, tmp_pat
     assert same(whole, killable.train(tmp_path / "again", ckpt_path=path))
 
 
+@pytest.mark.parametrize("kind", killable.DIFF)
+def test_trainings_of_diff_oracles_resume_inside_an_accumulation(kind, tmp_path):
+    path = tmp_path / "middle.ckpt"
+    whole = killable.train(tmp_path / "whole", ckpt_path=None, kind=kind, callbacks=[SaveAt(11, path)])
+    assert same(whole, killable.train(tmp_path / "again", ckpt_path=path, kind=kind))
+
+
 def test_the_comparison_can_fail(tmp_path, monkeypatch):
     path = tmp_path / "middle.ckpt"
     whole = killable.train(tmp_path / "whole", ckpt_path=None, callbacks=[SaveAt(8, path)])
@@ -101,6 +109,29 @@ def test_a_full_disk_loses_nothing(saved, monkeypatch):
     with pytest.raises(InputError, match=r"No space left on device.*untouched"):
         AtomicCheckpointIO().save_checkpoint({}, saved / "last.ckpt")
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: S603
+        pytest.skip("mounting a small disk needs the rights of root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607
+
+
+def test_a_small_disk_that_fills_up_loses_nothing(small_disk):
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint({"a": torch.ones(3)}, small_disk / "last.ckpt")
+    before = (small_disk / "last.ckpt").read_bytes()
+    with pytest.raises(InputError, match="cannot write checkpoint"):
+        writer.save_checkpoint({"a": torch.ones(100_000)}, small_disk / "last.ckpt")
+    assert [path.name for path in small_disk.iterdir()] == ["last.ckpt"]
+    assert (small_disk / "last.ckpt").read_bytes() == before
+    writer.save_checkpoint({"a": torch.zeros(3)}, small_disk / "last.ckpt")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
