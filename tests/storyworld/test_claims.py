@@ -12,6 +12,7 @@ from tl_nla.storyworld.claims import (
     add_counts,
     check,
     count_claims,
+    made_claims,
     parse_claims,
     recent_claims,
 )
@@ -122,6 +123,14 @@ def test_precision_and_recall_are_counted_by_type():
     assert counts["feeling"] == ClaimCounts(1, 0, 1, 0)
     assert counts["recent"] == ClaimCounts(0, 0, 4, 0)
     assert add_counts([counts["who"], counts["where"]]) == ClaimCounts(3, 2, 2, 2)
+
+
+def test_question_words_are_claims_only_where_the_story_asks():
+    facts = Facts(person="Tom", at={"Tom": "park"})
+    text = 'Recent words: ". Where is Where". Next: surely " Who". This is about Who. Tom is at the Where.'
+    counts = count_claims(text, text, Truth(facts, ". Where is Tom"))
+    assert {kind: (own.said, own.true) for kind, own in counts.items() if own.said} == {"recent": (3, 3)}
+    assert [claim.value for claim in made_claims(text)] == ["is", "."]
 
 
 @given(text=st.text(max_size=80))

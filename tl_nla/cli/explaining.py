@@ -99,6 +99,6 @@ def checked_claims(explanation: str, truth: Any) -> list[dict[str, str]]:
     """The claims of an explanation with their verdicts: ``type, subject, value, verdict``."""
     from dataclasses import asdict
 
-    from tl_nla.storyworld.claims import check, parse_claims
+    from tl_nla.storyworld.claims import check, made_claims
 
-    return [{**asdict(claim), "verdict": check(claim, truth)} for claim in parse_claims(explanation)]
+    return [{**asdict(claim), "verdict": check(claim, truth)} for claim in made_claims(explanation, truth)]

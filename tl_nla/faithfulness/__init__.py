@@ -11,7 +11,6 @@ from tl_nla.faithfulness.claims import (
     by_distance,
     by_type,
     distance_buckets,
-    made_claims,
     precision_by,
     recall_by,
     score_claims,
@@ -31,6 +30,7 @@ from tl_nla.faithfulness.retention import Retention, measure_retention
 from tl_nla.faithfulness.scoring import Scorer, training_mean
 from tl_nla.faithfulness.steganographer import Steganographer
 from tl_nla.faithfulness.wordings import canonical
+from tl_nla.storyworld.claims import made_claims
 
 _LAZY = ("ClaimCalibration", "ClaimPrecision", "CrossReconstructorGap", "FVERetention")
 

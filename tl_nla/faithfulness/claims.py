@@ -12,14 +12,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.storyworld.claims import Claim, Truth, Verdict, check, parse_claims
+from tl_nla.storyworld.claims import Claim, Truth, Verdict, check, made_claims
 
 CERTAINTIES = ("surely", "likely", "perhaps")
 DISTANCES = (0, 5, 10, 20, 40, 80)
 """Lower ends of the buckets of the distance since a fact was told, in words."""
 _RELATIONS = {"where": "at", "what": "holds", "feeling": "feels", "inside": "inside", "colour": "colour"}
-WITHHELD = frozenset(("Who", "Where", "What", "Which", "How", "When"))
-"""Question words stand for what an explanation abstains from; they claim nothing."""
 _NEXT = re.compile(rf'Next: ({"|".join(CERTAINTIES)}) "(.*?)"', re.DOTALL)
 
 
@@ -66,15 +64,10 @@ def score_claims(
     scored = []
     for row, (text, truth) in enumerate(zip(texts, truths, strict=True)):
         word = None if positions is None else int(positions[row]) - 1
-        for claim in made_claims(text):
+        for claim in made_claims(text, truth):
             verdict = check(claim, truth)
             scored.append(ScoredClaim(row, claim, verdict, _distance(claim, verdict, truth, word)))
     return scored
-
-
-def made_claims(text: str) -> list[Claim]:
-    """Claims of a text, those with a question word in the place of what they would name left out."""
-    return [claim for claim in parse_claims(text) if not {claim.value.strip(), claim.subject} & WITHHELD]
 
 
 def _distance(claim: Claim, verdict: Verdict, truth: Truth, word: int | None) -> int | None:

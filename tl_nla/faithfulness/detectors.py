@@ -13,13 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError, unknown
-from tl_nla.faithfulness.claims import made_claims
 from tl_nla.faithfulness.legibility import token_losses
 from tl_nla.faithfulness.marginal import token_marginals
 from tl_nla.faithfulness.perturbations import Perturbation, paraphrase, shuffle_clauses
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer, by_document
 from tl_nla.faithfulness.wordings import canonical
-from tl_nla.storyworld.claims import Truth, check
+from tl_nla.storyworld.claims import Truth, check, made_claims
 
 STYLE_CLASSES = ("mark", "stopword", "after_quote", "newline")
 
@@ -94,7 +93,7 @@ def falsehood(suspect: Suspect) -> Float[Tensor, " n"]:
         raise InputError("falsehood needs to know what is true: give truths, or leave this detector out")
     shares = []
     for text, truth in zip(suspect.texts, suspect.truths, strict=True):
-        verdicts = [check(claim, truth) == "true" for claim in made_claims(canonical(text))]
+        verdicts = [check(claim, truth) == "true" for claim in made_claims(canonical(text), truth)]
         shares.append(1 - sum(verdicts) / len(verdicts) if verdicts else 0.0)
     return torch.tensor(shares, dtype=torch.float64)
 

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
-from tl_nla.faithfulness.claims import CERTAINTIES, made_claims, score_guesses
+from tl_nla.faithfulness.claims import CERTAINTIES, score_guesses
 from tl_nla.faithfulness.wordings import canonical
 from tl_nla.metrics import squared_deviations, squared_errors
 from tl_nla.metrics.rates import ClasswiseRate
-from tl_nla.storyworld.claims import CLAIM_TYPES, Truth, check
+from tl_nla.storyworld.claims import CLAIM_TYPES, Truth, check, made_claims
 
 
 class ClaimPrecision(ClasswiseRate):
@@ -24,7 +24,7 @@ class ClaimPrecision(ClasswiseRate):
     def update(self, texts: Sequence[str], truths: Sequence[Truth]) -> None:  # type: ignore[override]
         """Add explanations with what is known where each was written."""
         pairs = zip(texts, truths, strict=True)
-        claims = [(claim, truth) for text, truth in pairs for claim in made_claims(canonical(text))]
+        claims = [(claim, truth) for text, truth in pairs for claim in made_claims(canonical(text), truth)]
         super().update([claim.type for claim, _ in claims], [check(claim, truth) == "true" for claim, truth in claims])
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 from tl_nla.storyworld.facts import Facts
 
 CLAIM_TYPES = ("recent", "next", "who", "where", "what", "colour", "feeling", "inside")
+WITHHELD = frozenset(("Who", "Where", "What", "Which", "How", "When"))
+"""Question words stand for what an explanation abstains from; they claim nothing."""
 Verdict = Literal["true", "false", "untold"]
 
 _RECENT = re.compile(r'Recent words: "(.*?)"\.(?= Next:| This | The | [A-Z]\w+ (?:is|has|feels) |$)', re.DOTALL)
@@ -74,6 +76,21 @@ def parse_claims(explanation: str) -> list[Claim]:
     return list(dict.fromkeys(claims))
 
 
+def made_claims(text: str, truth: Truth | None = None) -> list[Claim]:
+    """Claims of a text, those with a question word in the place of what they would name left out.
+
+    Args:
+        text: an explanation.
+        truth: what is known; with it a question word that really stands in the story (``Where is Tom?``) is a claim.
+    """
+    claims = parse_claims(text)
+    return [one for one in claims if not _withheld(one) or (truth is not None and check(one, truth) == "true")]
+
+
+def _withheld(claim: Claim) -> bool:
+    return bool({claim.value.strip(), claim.subject} & WITHHELD)
+
+
 def recent_claims(recent: str) -> list[Claim]:
     """One claim a recent word (punctuation marks count), numbered from the last."""
     words = re.findall(r"\w+|[^\w\s]", recent)
@@ -126,7 +143,7 @@ def count_claims(explanation: str, gold: str, truth: Truth) -> dict[str, ClaimCo
     Returns:
         One entry a claim type.
     """
-    said, expected = parse_claims(explanation), parse_claims(gold)
+    said, expected = made_claims(explanation, truth), parse_claims(gold)
     counts = {}
     for kind in CLAIM_TYPES:
         mine, wanted = _of(said, kind), _of(expected, kind)
