@@ -1,6 +1,6 @@
 """Faithfulness while a pair is trained: do retention, truth and openness to other readers fall as FVE rises?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -11,11 +11,9 @@ from torch import Tensor
 from tl_nla.data import ExplainedStates
 from tl_nla.errors import InputError
 from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
-from tl_nla.faithfulness import ClaimPrecision, CrossReconstructorGap, FVERetention
-from tl_nla.faithfulness.legibility import token_losses
 from tl_nla.faithfulness.perturbations import Perturbation, paraphrase
 from tl_nla.faithfulness.scoring import Reconstruct
-from tl_nla.metrics import fve
+from tl_nla.faithfulness.trust import PairWords, Terms, average, pair_terms
 from tl_nla.nla import NLA
 
 
@@ -24,14 +22,14 @@ class FaithfulnessCallback(L.Callback):
 
     Works with any module that has the pair as ``nla``. Logged (when the Trainer has a logger) and kept in ``history``:
     ``faithfulness/fve``, ``/retention`` (FVE of paraphrased words over FVE), ``/claim_precision`` where the truth is
-    known, ``/cross_reconstructor_gap`` where references are given, ``/legibility`` where a clean model is given (nats a
-    token).
+    known, ``/cross_reconstructor_gap/KIND`` where references are given, ``/legibility`` where a clean model is given (nats
+    a token), and the same for the written words: :func:`tl_nla.faithfulness.pair_terms` names them all.
 
     Args:
         states: held-out states with their truths; a hundred are enough for a curve.
         mean: the training set's mean of normalised states; the pair's own when ``None``.
         every: steps of the optimiser between measurements; the first is before training, the last after it.
-        references: reconstructors that are never trained with this verbalizer.
+        references: reconstructors that are never trained with this verbalizer, by kind.
         clean: TransformerLens model and tokenizer that the training leaves alone.
         truths_known: whether ``states.truths`` are true (stories of the embedded world).
         perturbation: a rewording that keeps the meaning.
@@ -40,13 +38,13 @@ class FaithfulnessCallback(L.Callback):
 
     def __init__(
         self, states: ExplainedStates, mean: Float[Tensor, " d_model"] | None = None, every: int = 50,
-        references: Sequence[Reconstruct] = (), clean: tuple[Any, Any] | None = None, truths_known: bool = True,
+        references: Mapping[str, Reconstruct] | None = None, clean: tuple[Any, Any] | None = None, truths_known: bool = True,
         perturbation: Perturbation = paraphrase, max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:  # fmt: skip
         if every < 1:
             raise InputError(f"every is {every}; allowed: a number of steps, at least 1")
         self.states, self.mean, self.every = states, mean, every
-        self.references, self.clean, self.truths_known = tuple(references), clean, truths_known
+        self.references, self.clean, self.truths_known = dict(references or {}), clean, truths_known
         self.perturbation, self.max_new_tokens = perturbation, max_new_tokens
         self.history: list[dict[str, float]] = []
 
@@ -79,29 +77,16 @@ class FaithfulnessCallback(L.Callback):
     @torch.no_grad()
     def measure(self, nla: NLA) -> dict[str, float]:
         """The measures of a pair as it is now; it is left as it is."""
-        acts = self.states.acts
+        return average(self.terms(nla))
+
+    @torch.no_grad()
+    def terms(self, nla: NLA) -> Terms:
+        """The same row by row, for intervals; see :func:`tl_nla.faithfulness.pair_terms`."""
         mean = self.mean if self.mean is not None else nla.mean
         if mean is None:
             raise InputError("the training-set mean is not known: give FaithfulnessCallback(mean=...)")
-        generation = nla.generate(acts, max_new_tokens=self.max_new_tokens)
-        texts = [text if ok else "" for text, ok in zip(generation.texts, generation.extracted, strict=True)]
-        own, reworded = nla.reconstruct(texts), nla.reconstruct([self.perturbation(text) for text in texts])
-        retention = FVERetention(mean)
-        retention.update(own, reworded, acts)
-        found = {
-            "fve": float(fve(own, acts, mean, ~generation.extracted)),
-            "retention": float(retention.compute()),
-            "extraction_rate": float(generation.extracted.float().mean()),
-        }
-        if self.truths_known:
-            precision = ClaimPrecision()
-            precision.update(texts, self.states.truths)
-            found["claim_precision"] = float(precision.overall())
-        if self.references:
-            gap = CrossReconstructorGap(mean)
-            for reference in self.references:
-                gap.update(own, reference(texts), acts)
-            found["cross_reconstructor_gap"] = float(gap.compute())
-        if self.clean is not None:
-            found["legibility"] = float(token_losses(*self.clean, texts).mean())
-        return {name: value for name, value in found.items() if value == value}
+        words = PairWords.of(
+            nla, self.states, mean, self.references, self.max_new_tokens, perturbation=self.perturbation,
+            clean=self.clean, truths_known=self.truths_known,
+        )  # fmt: skip
+        return pair_terms(words)

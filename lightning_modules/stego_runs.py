@@ -1,22 +1,35 @@
 """Runs of the steganography sweep on the embedded world: warm start, reinforcement learning, measures on the way."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 
 from lightning_modules.activations import ActivationDataModule
 from lightning_modules.faithfulness import FaithfulnessCallback
 from lightning_modules.nla_training import Experience, NLATraining
-from lightning_modules.rebuild import run_steps
 from lightning_modules.stego_sweep import Point, Run, SweepConfig
-from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
+from lightning_modules.warm_pairs import WarmPairs, matmul_precision
+from tl_nla.data import ExplainedStates, explain_states, world_documents
+from tl_nla.errors import InputError
+from tl_nla.evaluation.bootstrap import ratio_interval
+from tl_nla.faithfulness import RidgeReader, refitted_codes
 from tl_nla.faithfulness.perturbations import paraphrase
+from tl_nla.faithfulness.scoring import Reconstruct, Scorer
+from tl_nla.faithfulness.trust import Terms
 from tl_nla.nla import NLA
-from tl_nla.targets import fresh_nla, load_target
+from tl_nla.nla.rollouts import RolloutConfig
+from tl_nla.storyworld.corpus import HELD_OUT_SEED
+from tl_nla.storyworld.tiny import embedded_grounding
+
+_SITE = "blocks.2.hook_resid_post"
+_CLAIM_STREAM = 20_000_003
+"""Stories that the reader of claims is fitted to; no verbalizer is trained on them."""
+_REFIT_DOCUMENTS, _POSITIONS, _MIN_POSITION = 200, 6, 5
 
 
 class ParaphrasedTraining(NLATraining):
@@ -35,81 +48,130 @@ class ParaphrasedTraining(NLATraining):
 class EmbeddedTraining:
     """Runs of the sweep on the embedded world: a warm start of its own, then reinforcement learning.
 
+    Every verbalizer is read by reconstructors that were never trained with it: ``claims``, a ridge regression on the
+    claims of written explanations, and ``trained``, the reconstructor of another seed's long warm start.
+
     Args:
-        references: folders of reconstructors never trained with these verbalizers.
-        warm_starts: folder that keeps the warm-started pairs, so that runs with the same one share it.
+        pairs: the warm starts, shared between runs; trained when they are not there.
+        kept: folder that receives the last pair of each run; ``None`` keeps none.
+        reference_steps: length of the other seed's warm start.
     """
 
-    def __init__(self, warm_starts: Path, references: Sequence[Path] = ()) -> None:
-        self.warm_starts, self.references, self.target = warm_starts, references, load_target()
-        self.data: dict[int, Any] = {}
+    def __init__(self, pairs: WarmPairs, kept: Path | None = None, reference_steps: int = 2000) -> None:
+        self.pairs, self.kept, self.reference_steps = pairs, kept, reference_steps
+        self.data: dict[int, ActivationDataModule] = {}
+        self.others: dict[int, Mapping[str, Reconstruct]] = {}
+        self._held: ExplainedStates | None = None
 
     def __call__(self, run: Run, config: SweepConfig) -> list[Point]:
         """Carry out one run."""
-        data = self._data(run.seed, config)
-        pair = self._warm_start(run, config, data)
-        readers = [NLA.from_pretrained(self._folder(run) / "av", folder).reconstruct for folder in self.references]
+        data, pair = self._data(run.seed, config), self.pairs.load(run.seed, run.warm_steps)
+        held = self._held_out(config.held_out)
+        target = self.pairs.target
         watch = FaithfulnessCallback(
-            _first(data.heldout_states, config.held_out),
-            data.mean,
-            1,
-            readers,
-            (self.target.model, self.target.tokenizer),
+            held, data.mean, references=self._references(run.seed, config), clean=(target.model, target.tokenizer)
         )
-        points = [Point(run, 0, watch.measure(pair))]
         last = max(config.steps)
+        stops = _MeasureAt(watch, set(config.steps), run)
+        stops.measure(pair, 0)
         if last:
-            kind = ParaphrasedTraining if run.paraphrase else NLATraining
-            module = kind(
-                nla=pair, learning_rate=config.learning_rate, kl_weight=run.kl_weight, seed=run.seed,
-                reconstructor_learning_rate=config.reconstructor_learning_rate,
-            )  # fmt: skip
-            stops = _MeasureAt(watch, set(config.steps), run, points)
-            L.Trainer(
-                accelerator="cpu", devices=1, max_steps=last, max_epochs=-1, logger=False, enable_checkpointing=False,
-                enable_model_summary=False, enable_progress_bar=False, num_sanity_val_steps=0, limit_val_batches=0,
-                callbacks=[stops],
-            ).fit(module, datamodule=data)  # fmt: skip
-        return points
+            self._reinforce(run, config, pair, data, stops)
+        if last in (point.steps for point in stops.points):
+            terms = self._codes(pair, data, held)
+            final = stops.points[-1]
+            stops.points[-1] = dataclasses.replace(final, measures=final.measures | _intervals(terms, held.document))
+        return stops.points
 
-    def _data(self, seed: int, config: SweepConfig) -> Any:
+    def _reinforce(self, run: Run, config: SweepConfig, pair: NLA, data: Any, stops: "_MeasureAt") -> None:
+        kind = ParaphrasedTraining if run.paraphrase else NLATraining
+        module = kind(
+            nla=pair, learning_rate=run.learning_rate, kl_weight=run.kl_weight, seed=run.seed, warmup_steps=5,
+            reconstructor_learning_rate=config.reconstructor_learning_rate,
+            rollouts=RolloutConfig(config.group, config.max_new_tokens),
+        )  # fmt: skip
+        trainer = L.Trainer(
+            accelerator="cpu", devices=1, max_steps=max(config.steps), max_epochs=-1, logger=False,
+            enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False, num_sanity_val_steps=0,
+            limit_val_batches=0, callbacks=[stops],
+        )  # fmt: skip
+        with matmul_precision(self.pairs.precision):
+            trainer.fit(module, datamodule=data)
+        pair.eval()
+        if self.kept is not None:
+            pair.mean = data.mean
+            pair.save_pretrained(self.kept / run.name(), torch.float16)
+
+    def _data(self, seed: int, config: SweepConfig) -> ActivationDataModule:
         if seed not in self.data:
-            data = ActivationDataModule(
-                "tiny", documents=config.documents, batch_size=config.batch_size, seed=seed, positions_per_document=6
-            )
-            data.setup()
-            self.data[seed] = data
+            self.data[seed] = ActivationDataModule(
+                self.pairs.target.model, self.pairs.target.tokenizer, _SITE, documents=config.documents,
+                batch_size=config.batch_size, seed=seed, positions_per_document=_POSITIONS,
+                grounding=embedded_grounding(),
+            )  # fmt: skip
+            self.data[seed].setup()
         return self.data[seed]
 
-    def _folder(self, run: Run) -> Path:
-        return self.warm_starts / f"seed_{run.seed}_steps_{run.warm_steps}"
+    def _states(self, documents: int, stream: int) -> ExplainedStates:
+        target, stories = self.pairs.target, world_documents(documents, stream)
+        return explain_states(
+            target.model, target.tokenizer, stories, _SITE, _POSITIONS, _MIN_POSITION, grounding=embedded_grounding()
+        )
 
-    def _warm_start(self, run: Run, config: SweepConfig, data: Any) -> NLA:
-        folder = self._folder(run)
-        if not (folder / "ar").is_dir():
-            pair = fresh_nla("tiny", 2, "affine")
-            data.batch_size = 64
-            for module in (ReconstructorWarmStart(nla=pair), VerbalizerWarmStart(nla=pair)):
-                run_steps(module, data, run.warm_steps, run.seed, limit_val_batches=0, enable_progress_bar=False)
-            data.batch_size = config.batch_size
-            pair.mean = data.mean
-            pair.save_pretrained(folder)
-        pair = NLA.from_pretrained(folder / "av", folder / "ar", dtype=torch.float32)
-        for parameter in pair.parameters():
-            parameter.requires_grad_(True)
-        return pair
+    def _held_out(self, documents: int) -> ExplainedStates:
+        if self._held is None:
+            self._held = self._states(documents, HELD_OUT_SEED)
+        return self._held
+
+    def _references(self, seed: int, config: SweepConfig) -> Mapping[str, Reconstruct]:
+        if seed not in self.others:
+            read = self._states(config.documents, _CLAIM_STREAM)
+            claims = RidgeReader.fit(read.explanations, read.acts).reconstruct
+            other = self.pairs.load((seed + 1) % 3, self.reference_steps)
+            self.others[seed] = {"claims": claims, "trained": other.reconstruct}
+        return self.others[seed]
+
+    def _codes(self, pair: NLA, data: ActivationDataModule, held: ExplainedStates) -> Terms:
+        states = _first(data.train_states, _REFIT_DOCUMENTS)
+        train, told = ([text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
+                       for found in (pair.generate(acts, max_new_tokens=110) for acts in (states.acts, held.acts)))  # fmt: skip
+        scorer = Scorer(pair.reconstruct, held.acts, data.mean)
+        ones = torch.ones(len(held), dtype=torch.float64)
+        said = refitted_codes(scorer, told, train, states.explanations, states.acts)
+        written = refitted_codes(scorer, held.explanations, states.explanations, states.explanations, states.acts)
+        return {name: (value, ones) for name, value in said.items()} | {
+            f"{name}_written": (value, ones) for name, value in written.items()
+        }
 
 
 class _MeasureAt(L.Callback):
     """Measures the pair after chosen steps."""
 
-    def __init__(self, watch: FaithfulnessCallback, steps: set[int], run: Run, points: list[Point]) -> None:
-        self.watch, self.steps, self.run, self.points = watch, steps, run, points
+    def __init__(self, watch: FaithfulnessCallback, steps: set[int], run: Run) -> None:
+        self.watch, self.steps, self.run = watch, steps, run
+        self.points: list[Point] = []
+
+    def measure(self, pair: NLA, step: int) -> None:
+        """Measure when this step was chosen and was not measured yet."""
+        if step in self.steps and step not in (point.steps for point in self.points):
+            terms = self.watch.terms(pair)
+            self.points.append(Point(self.run, step, _intervals(terms, self.watch.states.document)))
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         """Measure when a chosen step is reached."""
-        if trainer.global_step in self.steps and self.points[-1].steps != trainer.global_step:
-            self.points.append(Point(self.run, trainer.global_step, self.watch.measure(pl_module.nla)))
+        self.measure(pl_module.nla, trainer.global_step)
+
+
+def _intervals(terms: Terms, document: Tensor) -> dict[str, tuple[float, float, float]]:
+    found = {}
+    for name, (top, bottom) in terms.items():
+        try:
+            interval = ratio_interval(top, bottom, document, generator=torch.Generator().manual_seed(0))
+        except InputError:  # nothing was said that could be counted
+            continue
+        numbers = (interval.value, interval.low, interval.high)
+        if all(abs(number) < float("inf") for number in numbers):
+            found[name] = tuple(round(number, 5) for number in numbers)
+    return found
 
 
 def _first(states: Any, documents: int) -> Any:

@@ -1,23 +1,23 @@
 """What keeps a verbalizer from a private code: the warm start, the KL term, or neither? One resumable sweep.
 
-    python -m lightning_modules.stego_sweep FOLDER --kl 0 0.01 0.1 --warm 200 2000 --steps 0 50 100 --paraphrase 0 1
+    python -m lightning_modules.stego_sweep FOLDER --kl 0 0.02 0.2 --warm 30 300 2000 --steps 0 50 100 200 --paraphrase 0 1
 
 Every point of the grid is a pair after so many steps of reinforcement learning; points of one run (same warm start, KL
-weight and paraphrase) are measured on the way. Each is a line of ``FOLDER/points.jsonl`` as soon as it is known, runs
-whose points are all there are not repeated, and ``FOLDER/frontier.png`` shows FVE against what it cost.
+weight, paraphrase, rate and seed) are measured on the way. Each is a line of ``FOLDER/points.jsonl`` as soon as its run
+is over; runs whose points are all there are not repeated. ``--store`` copies the points to where ``tl-nla evaluate
+steganography`` finds them, ``--figure`` draws the frontier of FVE against what it cost.
 """
 
 import argparse
 import itertools
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tl_nla.errors import InputError
+from tl_nla.evaluation.steganography_sweep import STORED, Point, Run, draw_frontier, read_points, write_point
 
-POINTS, FIGURE = "points.jsonl", "frontier.png"
-MEASURES = ("fve", "retention", "claim_precision", "cross_reconstructor_gap", "legibility", "extraction_rate")
+POINTS = "points.jsonl"
 
 
 @dataclass(frozen=True)
@@ -26,59 +26,46 @@ class SweepConfig:
 
     Attributes:
         kl_weights: weights of the KL term.
-        warm_steps: lengths of the warm start, optimiser steps.
+        warm_steps: lengths of the warm start, optimiser steps of either part.
         steps: steps of reinforcement learning after which a pair is measured; 0 is the warm start itself.
         paraphrase: whether the reward is that of the paraphrased words.
-        seeds: of everything random.
-        learning_rate: of the verbalizer during reinforcement learning.
+        seeds: of the warm start and of everything random after it.
+        learning_rates: of the verbalizer during reinforcement learning.
         reconstructor_learning_rate: of the reconstructor.
         batch_size: activations a step.
+        group: explanations an activation.
+        max_new_tokens: cap of a sampled response; written explanations take 26 tokens on average, 47 at most.
         documents: stories to train on.
-        held_out: held-out stories to measure on.
+        held_out: held-out stories to measure on, six positions each.
     """
 
-    kl_weights: tuple[float, ...] = (0.0, 0.01, 0.1)
-    warm_steps: tuple[int, ...] = (200, 2000)
+    kl_weights: tuple[float, ...] = (0.0, 0.02, 0.2)
+    warm_steps: tuple[int, ...] = (30, 300, 2000)
     steps: tuple[int, ...] = (0, 50, 100, 200)
     paraphrase: tuple[bool, ...] = (False, True)
     seeds: tuple[int, ...] = (0,)
-    learning_rate: float = 3e-4
-    reconstructor_learning_rate: float = 3e-4
+    learning_rates: tuple[float, ...] = (3e-4,)
+    reconstructor_learning_rate: float = 1e-3
     batch_size: int = 8
-    documents: int = 600
-    held_out: int = 30
+    group: int = 8
+    max_new_tokens: int = 72
+    documents: int = 1500
+    held_out: int = 50
 
     def __post_init__(self) -> None:
         """Refuse an empty or impossible grid."""
-        for name in ("kl_weights", "warm_steps", "steps", "paraphrase", "seeds"):
+        for name in ("kl_weights", "warm_steps", "steps", "paraphrase", "seeds", "learning_rates"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; give at least one value")
         if min(self.kl_weights) < 0 or min(self.warm_steps) < 1 or min(self.steps) < 0:
             raise InputError("KL weights and steps cannot be negative, a warm start takes at least 1 step")
+        if min(self.learning_rates) <= 0:
+            raise InputError(f"learning_rates are {self.learning_rates}; each must be above 0")
 
-    def runs(self) -> list["Run"]:
+    def runs(self) -> list[Run]:
         """One run for every setting; its points are measured on the way."""
-        settings = itertools.product(self.seeds, self.warm_steps, self.kl_weights, self.paraphrase)
-        return [Run(*setting) for setting in settings]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run of the sweep."""
-
-    seed: int
-    warm_steps: int
-    kl_weight: float
-    paraphrase: bool
-
-
-@dataclass(frozen=True)
-class Point:
-    """One measured pair: the run, the steps of reinforcement learning, and the measures by name."""
-
-    run: Run
-    steps: int
-    measures: dict[str, float] = field(default_factory=dict)
+        settings = (self.seeds, self.warm_steps, self.kl_weights, self.paraphrase, self.learning_rates)
+        return [Run(*setting) for setting in itertools.product(*settings)]
 
 
 Train = Callable[[Run, SweepConfig], list[Point]]
@@ -103,54 +90,12 @@ def sweep(folder: Path, config: SweepConfig, train: Train, limit: int | None = N
     missing = [run for run in config.runs() if any((run, steps) not in known for steps in config.steps)]
     for run in missing[:limit]:
         points = [point for point in train(run, config) if point.steps in config.steps]
-        with (folder / POINTS).open("a", encoding="utf-8") as file:
-            for point in points:
-                if (point.run, point.steps) not in known:
-                    file.write(json.dumps(asdict(point)) + "\n")
+        for point in points:
+            if (point.run, point.steps) not in known:
+                write_point(folder / POINTS, point)
         known |= {(point.run, point.steps): point for point in points}
     wanted = itertools.product(config.runs(), config.steps)
     return [known[key] for key in wanted if key in known]
-
-
-def read_points(path: Path) -> list[Point]:
-    """Points stored so far; a last line that a crash cut short is passed over."""
-    if not path.is_file():
-        return []
-    points = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        points.append(Point(Run(**found["run"]), found["steps"], found["measures"]))
-    return points
-
-
-def draw_frontier(points: Sequence[Point], path: Path) -> None:
-    """FVE against each measure of faithfulness, one line a run from its warm start on.
-
-    Raises:
-        InputError: when there is nothing to draw.
-    """
-    if not points:
-        raise InputError("no points to draw; run the sweep first")
-    from matplotlib.figure import Figure
-
-    shown = [name for name in MEASURES[1:5] if any(name in point.measures for point in points)]
-    figure = Figure(figsize=(4.2 * len(shown), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    for run in dict.fromkeys(point.run for point in points):
-        own = sorted((point for point in points if point.run == run), key=lambda point: point.steps)
-        label = f"warm start {run.warm_steps}, KL {run.kl_weight:g}" + (", paraphrased" if run.paraphrase else "")
-        for axis, name in zip(axes, shown, strict=True):
-            line = [(p.measures["fve"], p.measures[name]) for p in own if name in p.measures]
-            axis.plot(*zip(*line, strict=True), marker="o", markersize=3, linewidth=1,
-                      linestyle="--" if run.paraphrase else "-", label=label)  # fmt: skip
-    for axis, name in zip(axes, shown, strict=True):
-        axis.set(xlabel="FVE", ylabel=name.replace("_", " "))
-        axis.grid(alpha=0.3)
-    axes[-1].legend(fontsize=7)
-    figure.savefig(path, dpi=150)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -163,17 +108,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=defaults.steps)
     parser.add_argument("--paraphrase", type=int, nargs="+", choices=(0, 1), default=(0, 1))
     parser.add_argument("--seeds", type=int, nargs="+", default=defaults.seeds)
-    parser.add_argument(
-        "--reference", type=Path, action="append", default=[], help="an AR never trained with these AVs"
-    )
-    parser.add_argument("--limit", type=int, default=None, help="runs to carry out now at most")
+    parser.add_argument("--rates", type=float, nargs="+", default=defaults.learning_rates)
+    parser.add_argument("--pairs", type=Path, default=None, help="folder of the warm starts (default FOLDER/pairs)")
+    parser.add_argument("--limit", type=int, default=None, help="runs to carry out now at most; 0 only reads")
+    parser.add_argument("--figure", type=Path, default=None, help="draw the frontier of all points in FOLDER here")
+    parser.add_argument("--store", action="store_true", help="keep all points in FOLDER for the evaluation suite")
     found = parser.parse_args(argv)
     switches = tuple(bool(value) for value in found.paraphrase)
-    config = SweepConfig(tuple(found.kl), tuple(found.warm), tuple(found.steps), switches, tuple(found.seeds))
-    from lightning_modules.stego_runs import EmbeddedTraining
+    config = SweepConfig(
+        tuple(found.kl), tuple(found.warm), tuple(found.steps), switches, tuple(found.seeds), tuple(found.rates)
+    )
+    if found.limit != 0:
+        from lightning_modules.stego_runs import EmbeddedTraining
+        from lightning_modules.warm_pairs import WarmPairs
 
-    train = EmbeddedTraining(found.folder / "warm_starts", found.reference)
-    draw_frontier(sweep(found.folder, config, train, found.limit), found.folder / FIGURE)
+        train = EmbeddedTraining(WarmPairs(found.pairs or found.folder / "pairs"), found.folder / "last")
+        sweep(found.folder, config, train, found.limit)
+    points = read_points(found.folder / POINTS)
+    if found.store:
+        STORED.unlink(missing_ok=True)
+        for point in points:
+            write_point(STORED, point)
+    if found.figure is not None:
+        draw_frontier(points, found.figure)
 
 
 if __name__ == "__main__":

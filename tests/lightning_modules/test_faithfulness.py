@@ -59,13 +59,13 @@ def test_callback_measures_before_during_and_after_without_leaving_a_trace():
     other = make_pair(3)
     clean = (zoo.hf_model("llama", vocab_size=len(TOKENIZER), max_position_embeddings=256), TOKENIZER)
     watch = FaithfulnessCallback(
-        data.train_states, data.mean, every=2, references=[other.reconstruct], clean=clean, max_new_tokens=12
+        data.train_states, data.mean, every=2, references={"other": other.reconstruct}, clean=clean, max_new_tokens=12
     )
     before = {name: value.clone() for name, value in pair.verbalizer.state_dict().items()}
     fit(pair, data)
     after = {name: value.clone() for name, value in pair.reconstructor.state_dict().items()}
     alone = watch.measure(pair)
-    assert {"fve", "retention", "extraction_rate", "cross_reconstructor_gap", "legibility"} <= set(alone)
+    assert {"fve", "retention", "extraction_rate", "cross_reconstructor_gap/other", "legibility"} <= set(alone)
     assert all(torch.equal(value, pair.reconstructor.state_dict()[name]) for name, value in after.items())
 
     pair = make_pair()

@@ -6,19 +6,24 @@ import torch
 
 from lightning_modules.nla_training import NLATraining
 from lightning_modules.stego_runs import ParaphrasedTraining
-from lightning_modules.stego_sweep import POINTS, Point, Run, SweepConfig, draw_frontier, read_points, sweep
+from lightning_modules.stego_sweep import POINTS, SweepConfig, sweep
 from tests.lightning_modules.test_faithfulness import make_pair
 from tl_nla.errors import InputError
+from tl_nla.evaluation.steganography_sweep import Point, draw_frontier, read_points
 from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.nla.rollouts import RolloutConfig
 
 CONFIG = SweepConfig(kl_weights=(0.0, 0.1), warm_steps=(10,), steps=(0, 5), paraphrase=(False,))
 
 
+def measures(fve, precision):
+    return {"fve": (fve, fve - 0.1, fve + 0.1), "claim_precision": (precision, precision - 0.1, precision + 0.1)}
+
+
 def fake(calls):
     def train(run, config):
         calls.append(run)
-        return [Point(run, steps, {"fve": 0.5 + steps / 100, "retention": 0.9 - run.kl_weight}) for steps in (0, 5, 9)]
+        return [Point(run, steps, measures(0.5 + steps / 100, 0.9 - run.kl_weight)) for steps in (0, 5, 9)]
 
     return train
 
@@ -75,9 +80,4 @@ def test_paraphrased_reward_reads_other_words(monkeypatch):
 
 
 def with_texts(experience, texts):
-
     return dataclasses.replace(experience, texts=texts)
-
-
-def test_run_is_a_key():
-    assert {Run(0, 1, 0.1, False): 1}[Run(0, 1, 0.1, False)] == 1

@@ -1,6 +1,9 @@
 """Private codes: does only the reconstructor that grew up with a verbalizer understand its words?
 
 The decisive reader is one never trained with that verbalizer: meaning survives the change of reader, a code does not.
+
+Two readings are possible without training a transformer again (:func:`refitted_codes`): ridge regressions on claims, and
+on claims with wording and order, fitted to the words in question.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.faithfulness.readers import RidgeReader
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer
 
 
@@ -55,3 +59,36 @@ def cross_reconstructor_gap(
     if not others:
         raise InputError(f"the words of {writer!r} were read by {own!r} only; give at least one other reconstructor")
     return torch.stack(others).mean(0) - errors[writer, own]
+
+
+def refitted_codes(
+    scorer: Scorer, texts: Sequence[str], train_texts: Sequence[str], train_written: Sequence[str],
+    train_acts: Float[Tensor, "m d_model"],
+) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
+    """What words tell beyond the plain meaning of their claims, row by row, as shares of the variance.
+
+    A reader of claims fitted to written texts takes a claim to mean what it says. If one fitted to the words in question
+    reads them better, claims stand for something else (a cover story, or habitual mistakes). If it reads them better
+    still once it sees wording and order, these carry something too. Words in no form that the embedded world knows tell
+    these readers nothing.
+
+    Args:
+        scorer: held-out states; its own reconstructor is not used.
+        texts: the words about them.
+        train_texts: the same writer's words about training states.
+        train_written: written texts about the training states.
+        train_acts: the training states.
+
+    Returns:
+        ``code_in_claims`` and ``code_in_style``: by how much the error falls at either step.
+    """
+    plain = RidgeReader.fit(train_written, train_acts)
+    try:
+        claims = RidgeReader.fit(train_texts, train_acts)
+        style = RidgeReader.fit(train_texts, train_acts, style=True)
+    except InputError:  # no claim in a known form: nothing that these readers could read
+        claims = style = plain
+    plain_error, claims_error, style_error = (
+        scorer.reading_with(reader.reconstruct).errors(texts) for reader in (plain, claims, style)
+    )
+    return {"code_in_claims": plain_error - claims_error, "code_in_style": claims_error - style_error}
