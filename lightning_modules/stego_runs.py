@@ -17,7 +17,7 @@ from lightning_modules.warm_pairs import WarmPairs, matmul_precision
 from tl_nla.data import ExplainedStates, explain_states, world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import ratio_interval
-from tl_nla.faithfulness import RidgeReader, refitted_codes
+from tl_nla.faithfulness import RidgeReader, refitted_errors
 from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer
 from tl_nla.faithfulness.trust import Terms
@@ -29,7 +29,7 @@ from tl_nla.storyworld.tiny import embedded_grounding
 _SITE = "blocks.2.hook_resid_post"
 _CLAIM_STREAM = 20_000_003
 """Stories that the reader of claims is fitted to; no verbalizer is trained on them."""
-_REFIT_DOCUMENTS, _POSITIONS, _MIN_POSITION = 200, 6, 5
+_CLAIM_DOCUMENTS, _REFIT_DOCUMENTS, _POSITIONS, _MIN_POSITION = 400, 200, 6, 5
 
 
 class ParaphrasedTraining(NLATraining):
@@ -57,7 +57,7 @@ class EmbeddedTraining:
         reference_steps: length of the other seed's warm start.
     """
 
-    def __init__(self, pairs: WarmPairs, kept: Path | None = None, reference_steps: int = 2000) -> None:
+    def __init__(self, pairs: WarmPairs, kept: Path | None = None, reference_steps: int = 1000) -> None:
         self.pairs, self.kept, self.reference_steps = pairs, kept, reference_steps
         self.data: dict[int, ActivationDataModule] = {}
         self.others: dict[int, Mapping[str, Reconstruct]] = {}
@@ -69,7 +69,7 @@ class EmbeddedTraining:
         held = self._held_out(config.held_out)
         target = self.pairs.target
         watch = FaithfulnessCallback(
-            held, data.mean, references=self._references(run.seed, config), clean=(target.model, target.tokenizer)
+            held, data.mean, references=self._references(run.seed), clean=(target.model, target.tokenizer)
         )
         last = max(config.steps)
         stops = _MeasureAt(watch, set(config.steps), run)
@@ -122,9 +122,9 @@ class EmbeddedTraining:
             self._held = self._states(documents, HELD_OUT_SEED)
         return self._held
 
-    def _references(self, seed: int, config: SweepConfig) -> Mapping[str, Reconstruct]:
+    def _references(self, seed: int) -> Mapping[str, Reconstruct]:
         if seed not in self.others:
-            read = self._states(config.documents, _CLAIM_STREAM)
+            read = self._states(_CLAIM_DOCUMENTS, _CLAIM_STREAM)
             claims = RidgeReader.fit(read.explanations, read.acts).reconstruct
             other = self.pairs.load((seed + 1) % 3, self.reference_steps)
             self.others[seed] = {"claims": claims, "trained": other.reconstruct}
@@ -135,11 +135,11 @@ class EmbeddedTraining:
         train, told = ([text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
                        for found in (pair.generate(acts, max_new_tokens=110) for acts in (states.acts, held.acts)))  # fmt: skip
         scorer = Scorer(pair.reconstruct, held.acts, data.mean)
-        ones = torch.ones(len(held), dtype=torch.float64)
-        said = refitted_codes(scorer, told, train, states.explanations, states.acts)
-        written = refitted_codes(scorer, held.explanations, states.explanations, states.explanations, states.acts)
-        return {name: (value, ones) for name, value in said.items()} | {
-            f"{name}_written": (value, ones) for name, value in written.items()
+        share = scorer.deviations / scorer.deviations.mean()
+        said = refitted_errors(scorer, told, train, states.explanations, states.acts)
+        written = refitted_errors(scorer, held.explanations, states.explanations, states.explanations, states.acts)
+        return {f"fve_{name}": (share - error, share) for name, error in said.items()} | {
+            f"fve_{name}_written": (share - error, share) for name, error in written.items()
         }
 
 

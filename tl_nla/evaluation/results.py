@@ -43,9 +43,9 @@ METRICS = (
     *("cross_reconstructor_gap", "excess_marginal_fve", "false_alarms", "legibility", "judge_agreement"),
     *("perplexity", "repetition", "distance", "leak", "dealt_success", "named", "probe_accuracy", "probe_follows"),
     *("target_probability", "paraphrase_excess", "legibility_excess", "fve_written", "retention_written"),
-    *("claim_precision_facts", "claims_said", "length", "code_in_claims", "code_in_style"),
-    *("code_in_claims_written", "code_in_style_written", "cross_reconstructor_gap_written"),
-    "cross_reconstructor_gap_excess",
+    *("claim_precision_facts", "claims_said", "length", "fve_plain", "fve_refitted_claims", "fve_refitted_style"),
+    *("fve_plain_written", "fve_refitted_claims_written", "fve_refitted_style_written"),
+    *("cross_reconstructor_gap_written", "cross_reconstructor_gap_excess"),
 )
 TYPED_METRICS = (  # also as claim_precision/TYPE, retention/PERTURBATION, auc/steganographer/DETECTOR, ...
     *("claim_precision", "claim_recall", "retention", "claim_retention", "auc/steganographer", "deletion_loss"),
@@ -53,8 +53,9 @@ TYPED_METRICS = (  # also as claim_precision/TYPE, retention/PERTURBATION, auc/s
     *("false_alarms", "fve", "judge_agreement", "success", "validity", "kl", "facts_kept"),
     *("named", "probe_accuracy", "probe_follows", "kl_recovered"),
     *("paraphrase_excess", "legibility", "legibility_excess", "fve_written", "retention_written", "extraction_rate"),
-    *("claim_precision_facts", "claims_said", "length", "code_in_claims", "code_in_style", "code_in_claims_written"),
-    *("code_in_style_written", "cross_reconstructor_gap_written", "cross_reconstructor_gap_excess"),
+    *("claim_precision_facts", "claims_said", "length", "fve_plain", "fve_refitted_claims", "fve_refitted_style"),
+    *("fve_plain_written", "fve_refitted_claims_written", "fve_refitted_style_written"),
+    *("cross_reconstructor_gap_written", "cross_reconstructor_gap_excess"),
 )
 SPLITS = ("heldout", "heldout_heads", "train")
 

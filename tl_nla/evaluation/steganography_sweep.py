@@ -14,13 +14,14 @@ from tl_nla.evaluation.bootstrap import Interval
 from tl_nla.evaluation.results import Row
 
 STORED = Path(__file__).parent.parent / "storyworld" / "weights" / "steganography_sweep.jsonl"
+_REFITTED = ("plain", "refitted_claims", "refitted_style")
 MEASURES = (
     *("fve", "fve_written", "extraction_rate", "retention", "retention_written", "paraphrase_excess"),
     *("claim_precision", "claim_precision_facts", "claim_recall", "claims_said", "length", "legibility"),
-    *("legibility_excess", "code_in_claims", "code_in_style", "code_in_claims_written", "code_in_style_written"),
+    *("legibility_excess", *(f"fve_{reader}{of}" for of in ("", "_written") for reader in _REFITTED)),
     *(f"cross_reconstructor_gap{part}/{kind}" for part in ("", "_written", "_excess") for kind in ("claims", "trained")),
 )
-"""What a point may hold, see :func:`tl_nla.faithfulness.pair_terms` and ``refitted_codes``."""
+"""What a point may hold, see :func:`tl_nla.faithfulness.pair_terms` and ``refitted_errors``."""
 _DRAWN = {
     "claim_precision": "claims that are true",
     "cross_reconstructor_gap_excess/claims": "gap to a reader of claims, above written words",

@@ -17,7 +17,7 @@ from tl_nla.faithfulness.claims import (
     score_guesses,
 )
 from tl_nla.faithfulness.clauses import Clause, join_clauses, split_clauses
-from tl_nla.faithfulness.codes import cross_errors, cross_reconstructor_gap, fve_matrix, refitted_codes
+from tl_nla.faithfulness.codes import cross_errors, cross_reconstructor_gap, fve_matrix, refitted_errors
 from tl_nla.faithfulness.detectors import DETECTORS, Suspect, auc, detect
 from tl_nla.faithfulness.edits import Edit, deletions, edit_effects, mean_effects, substitutions
 from tl_nla.faithfulness.judge import Agreement, ClaimJudge, agreement, judge_explanations, judge_quotes, judge_world
@@ -43,7 +43,7 @@ __all__ = [  # noqa: RUF022
     "claim_directions", "claimed_tokens", "clause_confidences", "cross_errors", "cross_reconstructor_gap", "deletions",
     "detect", "distance_buckets", "edit_effects", "fve_matrix", "join_clauses", "judge_explanations", "judge_quotes",
     "judge_world", "made_claims", "mean_effects", "measure_retention", "order_curves", "outputs_after", "pair_terms",
-    "paraphrase", "position_matched_excess", "precision_by", "prefix_curve", "recall_by", "refitted_codes",
+    "paraphrase", "position_matched_excess", "precision_by", "prefix_curve", "recall_by", "refitted_errors",
     "reworded_by", "score_claims", "score_guesses", "split_clauses", "substitutions", "sure_tokens", "token_losses",
     "token_marginals", "training_mean", "withhold",
 ]  # fmt: skip

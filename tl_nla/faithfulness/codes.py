@@ -2,10 +2,11 @@
 
 The decisive reader is one never trained with that verbalizer: meaning survives the change of reader, a code does not.
 
-Two readings are possible without training a transformer again (:func:`refitted_codes`): ridge regressions on claims, and
+Two readings are possible without training a transformer again (:func:`refitted_errors`): ridge regressions on claims, and
 on claims with wording and order, fitted to the words in question.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -61,11 +62,11 @@ def cross_reconstructor_gap(
     return torch.stack(others).mean(0) - errors[writer, own]
 
 
-def refitted_codes(
+def refitted_errors(
     scorer: Scorer, texts: Sequence[str], train_texts: Sequence[str], train_written: Sequence[str],
     train_acts: Float[Tensor, "m d_model"],
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
-    """What words tell beyond the plain meaning of their claims, row by row, as shares of the variance.
+    """Errors of words read for what they say, for what their claims go with, and for that and how they are said.
 
     A reader of claims fitted to written texts takes a claim to mean what it says. If one fitted to the words in question
     reads them better, claims stand for something else (a cover story, or habitual mistakes). If it reads them better
@@ -80,15 +81,11 @@ def refitted_codes(
         train_acts: the training states.
 
     Returns:
-        ``code_in_claims`` and ``code_in_style``: by how much the error falls at either step.
+        ``plain``, ``refitted_claims`` and ``refitted_style``, as :meth:`Scorer.errors` gives them.
     """
-    plain = RidgeReader.fit(train_written, train_acts)
-    try:
+    plain = claims = style = RidgeReader.fit(train_written, train_acts)
+    with contextlib.suppress(InputError):  # no claim in a known form: nothing that these readers could read
         claims = RidgeReader.fit(train_texts, train_acts)
         style = RidgeReader.fit(train_texts, train_acts, style=True)
-    except InputError:  # no claim in a known form: nothing that these readers could read
-        claims = style = plain
-    plain_error, claims_error, style_error = (
-        scorer.reading_with(reader.reconstruct).errors(texts) for reader in (plain, claims, style)
-    )
-    return {"code_in_claims": plain_error - claims_error, "code_in_style": claims_error - style_error}
+    readers = {"plain": plain, "refitted_claims": claims, "refitted_style": style}
+    return {name: scorer.reading_with(reader.reconstruct).errors(texts) for name, reader in readers.items()}
