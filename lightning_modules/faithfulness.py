@@ -22,8 +22,8 @@ class FaithfulnessCallback(L.Callback):
 
     Works with any module that has the pair as ``nla``. Logged (when the Trainer has a logger) and kept in ``history``:
     ``faithfulness/fve``, ``/retention`` (FVE of paraphrased words over FVE), ``/claim_precision`` where the truth is
-    known, ``/cross_reconstructor_gap/KIND`` where references are given, ``/legibility`` where a clean model is given (nats
-    a token), and the same for the written words: :func:`tl_nla.faithfulness.pair_terms` names them all.
+    known, ``/cross_reconstructor_gap/KIND`` where references are given, ``/legibility`` where a clean model is given
+    (nats a token), and the same for the written words: :func:`tl_nla.faithfulness.pair_terms` names them all.
 
     Args:
         states: held-out states with their truths; a hundred are enough for a curve.
@@ -38,8 +38,8 @@ class FaithfulnessCallback(L.Callback):
 
     def __init__(
         self, states: ExplainedStates, mean: Float[Tensor, " d_model"] | None = None, every: int = 50,
-        references: Mapping[str, Reconstruct] | None = None, clean: tuple[Any, Any] | None = None, truths_known: bool = True,
-        perturbation: Perturbation = paraphrase, max_new_tokens: int = MAX_NEW_TOKENS,
+        references: Mapping[str, Reconstruct] | None = None, clean: tuple[Any, Any] | None = None,
+        truths_known: bool = True, perturbation: Perturbation = paraphrase, max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:  # fmt: skip
         if every < 1:
             raise InputError(f"every is {every}; allowed: a number of steps, at least 1")

@@ -17,6 +17,7 @@ from lightning_modules.warm_pairs import WarmPairs, matmul_precision
 from tl_nla.data import ExplainedStates, explain_states, world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import ratio_interval
+from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
 from tl_nla.faithfulness import RidgeReader, refitted_errors
 from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer
@@ -132,8 +133,7 @@ class EmbeddedTraining:
 
     def _codes(self, pair: NLA, data: ActivationDataModule, held: ExplainedStates) -> Terms:
         states = _first(data.train_states, _REFIT_DOCUMENTS)
-        train, told = ([text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
-                       for found in (pair.generate(acts, max_new_tokens=110) for acts in (states.acts, held.acts)))  # fmt: skip
+        train, told = (_said(pair, acts) for acts in (states.acts, held.acts))
         scorer = Scorer(pair.reconstruct, held.acts, data.mean)
         share = scorer.deviations / scorer.deviations.mean()
         said = refitted_errors(scorer, told, train, states.explanations, states.acts)
@@ -141,6 +141,11 @@ class EmbeddedTraining:
         return {f"fve_{name}": (share - error, share) for name, error in said.items()} | {
             f"fve_{name}_written": (share - error, share) for name, error in written.items()
         }
+
+
+def _said(pair: NLA, acts: Tensor) -> list[str]:
+    found = pair.generate(acts, max_new_tokens=MAX_NEW_TOKENS)
+    return [text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
 
 
 class _MeasureAt(L.Callback):

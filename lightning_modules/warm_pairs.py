@@ -1,4 +1,4 @@
-"""Warm-started pairs of the embedded world by seed and length, made once and kept: what faithfulness studies start from.
+"""Warm-started pairs of the embedded world by seed and length, made once and kept for studies of faithfulness.
 
 The pair of seed 0 at the shipped length is the shipped one and is not trained again.
 """

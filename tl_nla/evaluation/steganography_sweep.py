@@ -19,7 +19,7 @@ MEASURES = (
     *("fve", "fve_written", "extraction_rate", "retention", "retention_written", "paraphrase_excess"),
     *("claim_precision", "claim_precision_facts", "claim_recall", "claims_said", "length", "legibility"),
     *("legibility_excess", *(f"fve_{reader}{of}" for of in ("", "_written") for reader in _REFITTED)),
-    *(f"cross_reconstructor_gap{part}/{kind}" for part in ("", "_written", "_excess") for kind in ("claims", "trained")),
+    *(f"cross_reconstructor_gap{of}/{kind}" for of in ("", "_written", "_excess") for kind in ("claims", "trained")),
 )
 """What a point may hold, see :func:`tl_nla.faithfulness.pair_terms` and ``refitted_errors``."""
 _DRAWN = {
@@ -161,8 +161,8 @@ def draw_frontier(points: Sequence[Point], path: Path) -> None:
                 line = [(p.value("fve"), p.value(name)) for p in own if {"fve", name} <= set(p.measures)]
                 if line:
                     colour = colours[run.warm_steps]
-                    axis.plot(*zip(*line, strict=True), lines[run.kl_weight], color=colour, linewidth=1, alpha=0.8,
-                              marker="o", markersize=3, markerfacecolor="white" if run.paraphrase else colour)  # fmt: skip
+                    mark = {"marker": "o", "markersize": 3, "markerfacecolor": "white" if run.paraphrase else colour}
+                    axis.plot(*zip(*line, strict=True), lines[run.kl_weight], color=colour, linewidth=1, **mark)
                     axis.plot(*line[0], "s", color=colour, markersize=6, alpha=0.6)
         for axis, name in zip(axes, shown, strict=True):
             axis.set(xlabel="FVE", title=_DRAWN[name])

@@ -2,8 +2,8 @@
 
 The decisive reader is one never trained with that verbalizer: meaning survives the change of reader, a code does not.
 
-Two readings are possible without training a transformer again (:func:`refitted_errors`): ridge regressions on claims, and
-on claims with wording and order, fitted to the words in question.
+Two readers need no transformer trained again (:func:`refitted_errors`): ridge regressions on claims, and on claims
+with wording and order, fitted to the words in question.
 """
 
 import contextlib
@@ -68,10 +68,10 @@ def refitted_errors(
 ) -> dict[str, Float[Tensor, " n"]]:  # fmt: skip
     """Errors of words read for what they say, for what their claims go with, and for that and how they are said.
 
-    A reader of claims fitted to written texts takes a claim to mean what it says. If one fitted to the words in question
-    reads them better, claims stand for something else (a cover story, or habitual mistakes). If it reads them better
-    still once it sees wording and order, these carry something too. Words in no form that the embedded world knows tell
-    these readers nothing.
+    A reader of claims fitted to written texts takes a claim to mean what it says. If one fitted to the words in
+    question reads them better, claims stand for something else (a cover story, or habitual mistakes). If it reads them
+    better still once it sees wording and order, these carry something too. Words in no form that the embedded world
+    knows tell these readers nothing.
 
     Args:
         scorer: held-out states; its own reconstructor is not used.

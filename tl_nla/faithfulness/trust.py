@@ -71,13 +71,14 @@ def pair_terms(words: PairWords) -> Terms:
         reconstructor), ``extraction_rate``, ``length`` (words); ``retention``, ``retention_written``,
         ``paraphrase_excess``; where truth is known ``claim_precision``, ``claim_precision_facts``, ``claims_said``,
         ``claim_recall``; for each kind of reference ``cross_reconstructor_gap/KIND``, ``..._gap_written/KIND`` and
-        ``..._gap_excess/KIND``; with a clean model ``legibility``, ``legibility_excess``. FVEs, gaps and excesses are shares of the variance: .01 is a point of FVE.
+        ``..._gap_excess/KIND``; with a clean model ``legibility``, ``legibility_excess``. FVEs, gaps and excesses are
+        shares of the variance: .01 is a point of FVE.
     """
     share = words.scorer.deviations / words.scorer.deviations.mean()
     ones, written = torch.ones_like(share), words.states.explanations
     own, own_written = words.scorer.errors(words.texts), words.scorer.errors(written)
-    failed = words.scorer.reconstruct(words.texts)
-    counted = squared_errors(failed, words.states.acts, ~words.extracted) / words.scorer.deviations.mean()
+    vectors = words.scorer.reconstruct(words.texts)
+    counted = squared_errors(vectors, words.states.acts, ~words.extracted) / words.scorer.deviations.mean()
     terms: Terms = {
         "fve": (share - counted, share),
         "fve_written": (share - own_written, share),
