@@ -41,7 +41,9 @@ def test_words_that_only_the_own_reader_takes_to_mean_something_have_a_gap():
         return bag([book.get(text, text) for text in texts])
 
     case = words(coded, references={"plain": bag})
-    case = PairWords(case.states, coded, case.extracted, Scorer(own, case.states.acts, case.scorer.mean), {"plain": bag})
+    case = PairWords(
+        case.states, coded, case.extracted, Scorer(own, case.states.acts, case.scorer.mean), {"plain": bag}
+    )
     found = average(pair_terms(case))
     assert found["fve"] == pytest.approx(1)
     assert found["cross_reconstructor_gap_written/plain"] == pytest.approx(0)
