@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lightning_modules.activations import ActivationDataModule
 from lightning_modules.rebuild import run_steps
 from lightning_modules.warm_pairs import WarmPairs, matmul_precision
@@ -109,7 +107,9 @@ def choose(
     for threshold, length in itertools.product(thresholds, lengths):
         used = dataclasses.replace(config, threshold=threshold, steps=length)
         reader = trained_reader(pair, data, train.states, train.withheld(pair, threshold), used, 0, pairs.precision)
-        rows = score(validation.states, data.mean, {"withheld": (validation.withheld(pair, threshold), reader)})
+        rows = score(
+            validation.states, data.mean, {"withheld": (validation.withheld(pair, threshold), reader.reconstruct)}
+        )
         yield {
             "threshold": threshold, "steps": length, "fve": total_fve(rows, "withheld"),
             "precision": precision(rows, "withheld"), "recall": recall(rows, "withheld"),
@@ -134,7 +134,8 @@ def measure(pairs: WarmPairs, seed: int, steps: int, config: WithholdingConfig) 
             pair, data, train.states, train.withheld(pair, threshold), config, seed, pairs.precision
         ) for threshold in (config.threshold, 0.0)
     ]  # fmt: skip
-    cases = (as_they_were, pair), (withheld, pair), (withheld, readers[0]), (as_they_were, readers[1])
+    before, after, control = (own.reconstruct for own in (pair, *readers))
+    cases = (as_they_were, before), (withheld, before), (withheld, after), (as_they_were, control)
     return score(held.states, data.mean, dict(zip(ARMS, cases, strict=True)), seed)
 
 

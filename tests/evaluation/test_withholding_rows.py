@@ -17,20 +17,13 @@ from tl_nla.faithfulness.scoring import training_mean
 from tl_nla.storyworld.claims import check, parse_claims
 
 
-class Reader:
-    """A pair that only reads."""
-
-    def reconstruct(self, texts):
-        return bag(texts)
-
-
 def scored(seed=0):
     written, truths, positions, read = explained(12)
     states = ExplainedStates(bag(written), written, truths, read, torch.arange(12) // 2, positions)
     lies = [text + " Lily is at the moon." for text in written]
     doubts = [text + " Lily is at the Where." for text in written]
     arms = {"as_they_were": lies, "withheld": doubts, "withheld_trained": written, "as_they_were_trained": lies}
-    arms = {arm: (texts, Reader()) for arm, texts in arms.items()}
+    arms = {arm: (texts, bag) for arm, texts in arms.items()}
     return score(states, training_mean(states.acts), arms, seed), written, truths
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from tl_nla.data import ExplainedStates
 from tl_nla.evaluation.bootstrap import Interval, fve_interval, ratio_interval, statistic_interval
 from tl_nla.evaluation.results import Row
+from tl_nla.faithfulness.scoring import Reconstruct
 from tl_nla.metrics import squared_deviations, squared_errors
-from tl_nla.nla import NLA
 from tl_nla.storyworld.claims import check, made_claims, parse_claims
 
 FOLDER = Path(__file__).parent.parent / "storyworld" / "weights"
@@ -45,19 +45,22 @@ class WithholdingRows:
 
 
 def score(
-    states: ExplainedStates, mean: Float[Tensor, " d_model"], arms: Mapping[str, tuple[list[str], NLA]], seed: int = 0
+    states: ExplainedStates,
+    mean: Float[Tensor, " d_model"],
+    arms: Mapping[str, tuple[list[str], Reconstruct]],
+    seed: int = 0,
 ) -> WithholdingRows:
     """Score words by whether they are true and by what their reader makes of them.
 
     Args:
         states: what is explained, with truths and written explanations.
         mean: the training set's mean of normalised states.
-        arms: name -> words, one a state, and the pair whose reconstructor reads them.
+        arms: name -> words, one a state, and the reconstructor that reads them.
         seed: of the pair.
     """
     rows = WithholdingRows(seed, states.document, squared_deviations(states.acts, mean))
-    for arm, (texts, pair) in arms.items():
-        rows.errors[arm] = squared_errors(pair.reconstruct(texts), states.acts)
+    for arm, (texts, read) in arms.items():
+        rows.errors[arm] = squared_errors(read(texts), states.acts)
         triples = zip(texts, states.truths, states.explanations, strict=True)
         rows.counts[arm] = torch.tensor([_count(*triple) for triple in triples], dtype=torch.int8)
     return rows
