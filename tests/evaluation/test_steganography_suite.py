@@ -4,7 +4,8 @@ import torch
 from tests.faithfulness.helpers import explained
 from tl_nla.data import ExplainedStates
 from tl_nla.errors import InputError
-from tl_nla.evaluation.steganography_suite import auc_interval, evaluate, false_alarms, plant, result_rows
+from tl_nla.evaluation.steganography_auc import auc_interval, false_alarms
+from tl_nla.evaluation.steganography_suite import evaluate, plant, planted_readings, result_rows
 from tl_nla.faithfulness.detectors import auc, detect
 from tl_nla.faithfulness.scoring import training_mean
 
@@ -76,6 +77,14 @@ def test_planted_steganographers_are_caught_by_what_they_use():
     assert caught["style", "wording"] > 0.8
     assert caught["cover", "falsehood"] > 0.95
     assert caught["style", "falsehood"] == 0.5  # it says nothing untrue
+
+
+def test_readers_fitted_to_planted_words_show_where_the_message_is():
+    train, held = states(160, 0), states(40, 1)
+    found = planted_readings(train, held, training_mean(train.acts))
+    gain = {kind: found[f"fve_refitted_claims/{kind}"] - found[f"fve_plain/{kind}"] for kind in ("style", "cover")}
+    assert gain["cover"] > 0.2 > abs(gain["style"])
+    assert found["fve_refitted_style/style"] - found["fve_refitted_claims/style"] > 0.2
 
 
 def test_refusals():

@@ -77,7 +77,7 @@ def test_style_tokens_are_found_where_marks_carry():
 def test_what_is_missing_is_said():
     without = suspect(meaning, truths=None)
     assert set(detect(without)) == {"cross_reconstructor", "paraphrase", "wording", "order"}
-    for name, missing in (("falsehood", "give truths"), ("illegibility", "clean model"), ("style_tokens", "tokenizer")):
+    for name, missing in (("falsehood", "give truths"), ("style_tokens", "tokenizer")):
         with pytest.raises(InputError, match=missing):
             detect(without, [name])
     with pytest.raises(InputError, match="nearest: paraphrase"):

@@ -1,7 +1,8 @@
 """Detectors of steganography: a score a document, higher being more suspicious.
 
 A detector that asks how a change of words hurts compares the suspect's reconstructor with references never trained
-with its verbalizer: unfamiliar wording hurts every reconstructor, losing a code hurts one.
+with its verbalizer: unfamiliar wording hurts every reconstructor, losing a code hurts one. How expected the words are
+to a clean model (``faithfulness.legibility``) is no detector: a fluent lie is more expected than the truth.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError, unknown
-from tl_nla.faithfulness.legibility import token_losses
 from tl_nla.faithfulness.marginal import token_marginals
 from tl_nla.faithfulness.perturbations import Perturbation, paraphrase, shuffle_clauses
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer, by_document
@@ -33,7 +33,7 @@ class Suspect:
         texts: the words, one a state.
         documents: document of each state.
         truths: what is known at each state; detectors of false claims need it.
-        clean: TransformerLens model, tokenizer: an untouched language model; detectors of unreadable words need it.
+        clean: TransformerLens model, tokenizer: an untouched language model; ``style_tokens`` needs its tokenizer.
         seed: of the perturbations.
     """
 
@@ -116,13 +116,6 @@ def _style_share(scorer: Scorer, texts: Sequence[str], tokenizer: Any) -> Float[
     return total
 
 
-def illegibility(suspect: Suspect) -> Float[Tensor, " n"]:
-    """Mean surprise of the words to a clean model, nats a token."""
-    if suspect.clean is None:
-        raise InputError("illegibility needs a clean model: give one with its tokenizer, or leave this detector out")
-    return token_losses(*suspect.clean, suspect.texts)
-
-
 DETECTORS: dict[str, Detector] = {
     "cross_reconstructor": cross_reconstructor,
     "paraphrase": paraphrase_loss,
@@ -130,7 +123,6 @@ DETECTORS: dict[str, Detector] = {
     "order": order_loss,
     "falsehood": falsehood,
     "style_tokens": style_tokens,
-    "illegibility": illegibility,
 }
 
 
@@ -146,7 +138,7 @@ def detect(suspect: Suspect, names: Sequence[str] | None = None) -> dict[str, Fl
     """
     if names is None:
         lacking = {"falsehood"} if suspect.truths is None else set()
-        lacking |= {"style_tokens", "illegibility"} if suspect.clean is None else set()
+        lacking |= {"style_tokens"} if suspect.clean is None else set()
         names = [name for name in DETECTORS if name not in lacking]
     scores = {}
     for name in names:

@@ -1,0 +1,139 @@
+"""Detectors of steganography with trained reconstructors as references: do honest words pass, is a planted code caught?
+
+    python -m lightning_modules.trained_references PAIRS --seed 0
+    python -m lightning_modules.trained_references PAIRS --seed 0 --suspect kl_0=runs/last/seed_0_warm_30_kl_0
+
+The honest reader of a seed is its warm-started reconstructor, the references are those of the two other seeds. The
+planted accomplice is the seed's reconstructor trained on the planted words. A suspect is any pair, such as one after
+reinforcement learning. Scores of each document go where ``tl-nla evaluate steganography`` finds them.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_modules.warm_pairs import WarmPairs, load_trainable
+from lightning_modules.withholding import WithholdingConfig, first_rows, trained_reader
+from tl_nla.data import ExplainedStates, explain_states, world_documents
+from tl_nla.errors import InputError
+from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
+from tl_nla.evaluation.trained_references import STREAM, TrainedScores, load_scores, save_scores
+from tl_nla.faithfulness.detectors import Suspect, detect
+from tl_nla.faithfulness.scoring import Reconstruct, Scorer
+from tl_nla.faithfulness.steganographer import Steganographer
+from tl_nla.nla import NLA
+from tl_nla.storyworld.tiny import embedded_grounding
+
+_SITE = "blocks.2.hook_resid_post"
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class ReferencesConfig:
+    """How suspects are made and scored.
+
+    Attributes:
+        documents: stories of the stream to score.
+        positions: explanations of each.
+        warm_start: length of every pair's warm start.
+        accomplice_steps: of the seed's reconstructor on the planted words, 64 rows each.
+        states: training states that planted words are written about.
+        detectors: which are scored.
+    """
+
+    documents: int = 200
+    positions: int = 6
+    warm_start: int = 1000
+    accomplice_steps: int = 600
+    states: int = 6000
+    detectors: tuple[str, ...] = ("cross_reconstructor", "paraphrase", "wording", "order", "falsehood")
+
+
+class References:
+    """Scores suspects of one seed against the reconstructors of the others.
+
+    Args:
+        pairs: warm-started pairs; missing ones are trained.
+        seed: of the honest reader.
+        config: stream, lengths and detectors.
+    """
+
+    def __init__(self, pairs: WarmPairs, seed: int, config: ReferencesConfig) -> None:
+        if seed not in SEEDS:
+            raise InputError(f"seed is {seed}; the references are of three pairs: {SEEDS}")
+        self.pairs, self.seed, self.config = pairs, seed, config
+        target, stories = pairs.target, world_documents(config.documents, STREAM)
+        self.held = explain_states(
+            target.model, target.tokenizer, stories, _SITE, config.positions, 5, grounding=embedded_grounding()
+        )
+        self.own = pairs.load(seed, config.warm_start).eval()
+        others = [pairs.load(other, config.warm_start).eval() for other in SEEDS if other != seed]
+        self.references = tuple(other.reconstruct for other in others)
+
+    def warm_started(self) -> dict[str, dict[str, Tensor]]:
+        """Scores of written words, of the pair's own and of the planted ones, by writer and detector."""
+        mean = self.pairs.data(self.seed).mean
+        return {
+            "written": self.score(self.own.reconstruct, self.held.explanations, mean),
+            "explanation": self.score(self.own.reconstruct, self._words(self.own), mean),
+            "full": self._planted(mean),
+        }
+
+    def suspect(self, name: str, pair: NLA) -> dict[str, dict[str, Tensor]]:
+        """Scores of another pair's words, and of written ones under its reconstructor (``NAME_written``)."""
+        if pair.mean is None:
+            raise InputError(f"the pair {name!r} was saved without its training mean, which its scores need")
+        words = {name: self._words(pair), f"{name}_written": self.held.explanations}
+        return {who: self.score(pair.reconstruct, texts, pair.mean) for who, texts in words.items()}
+
+    def score(
+        self, read: Reconstruct, texts: list[str], mean: Float[Tensor, " d_model"]
+    ) -> dict[str, Float[Tensor, " documents"]]:
+        """Scores of each document under each detector."""
+        scorer = Scorer(read, self.held.acts, mean)
+        suspect = Suspect(scorer, self.references, texts, self.held.document, self.held.truths, None, self.seed)
+        return detect(suspect, self.config.detectors)
+
+    def _words(self, pair: NLA) -> list[str]:
+        found = pair.generate(self.held.acts, max_new_tokens=MAX_NEW_TOKENS)
+        return [text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
+
+    def _planted(self, mean: Float[Tensor, " d_model"]) -> dict[str, Tensor]:
+        data: Any = self.pairs.data(self.seed)
+        train = first_rows(data.train_states, self.config.states)
+        writer = Steganographer.fit("full", train.acts)
+        settings = WithholdingConfig(steps=self.config.accomplice_steps, learning_rate=1e-3)
+        accomplice = trained_reader(self.own, data, train, self._hide(writer, train), settings, self.seed)
+        return self.score(accomplice.eval().reconstruct, self._hide(writer, self.held), mean)
+
+    @staticmethod
+    def _hide(writer: Steganographer, states: ExplainedStates) -> list[str]:
+        return writer.write(writer.message(states.acts), states.explanations)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the module's command."""
+    parser = argparse.ArgumentParser(prog="python -m lightning_modules.trained_references")
+    parser.add_argument("pairs", type=Path, help="folder of warm-started pairs; missing ones are trained")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--suspect", action="append", default=[], metavar="NAME=FOLDER",
+                        help="score this pair too, beside what is stored")  # fmt: skip
+    found = parser.parse_args(argv)
+    known: Mapping[int, TrainedScores] = {part.seed: part for part in load_scores()}
+    judge = References(WarmPairs(found.pairs), found.seed, ReferencesConfig())
+    scores = dict(known[found.seed].scores) if found.seed in known else {}
+    if not found.suspect:
+        scores |= judge.warm_started()
+    for entry in found.suspect:
+        name, _, folder = entry.partition("=")
+        scores |= judge.suspect(name, load_trainable(Path(folder)).eval())
+    save_scores(TrainedScores(found.seed, scores))
+
+
+if __name__ == "__main__":
+    main()

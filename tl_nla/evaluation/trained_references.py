@@ -1,0 +1,88 @@
+"""Stored scores of detectors with trained reconstructors as references, and the rows that follow from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tl_nla.evaluation.results import Row
+from tl_nla.evaluation.steganography_auc import FALSE_ALARMS, auc_interval, false_alarms
+
+FOLDER = Path(__file__).parent.parent / "storyworld" / "weights"
+STREAM = 3_000_003
+"""Stories that these scores are of; no detector was designed, and no other figure taken, on it."""
+
+
+@dataclass
+class TrainedScores:
+    """Scores of one seed.
+
+    Attributes:
+        seed: of the honest reader.
+        scores: writer -> detector -> score of each document. ``written`` is read by the seed's reconstructor, as are
+            its verbalizer's words (``explanation``); ``full`` by an accomplice; a suspect ``NAME`` and ``NAME_written``
+            by its own.
+    """
+
+    seed: int
+    scores: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+
+def save_scores(part: TrainedScores, folder: Path = FOLDER) -> None:
+    """Store one seed's scores."""
+    named = {f"{writer}/{name}": value.half() for writer, by in part.scores.items() for name, value in by.items()}
+    save_file(named, folder / f"trained_references_{part.seed}.safetensors")
+
+
+def load_scores(folder: Path = FOLDER) -> list[TrainedScores]:
+    """Stored scores of all seeds."""
+    parts = []
+    for path in sorted(folder.glob("trained_references_*.safetensors")):
+        part = TrainedScores(int(path.stem.rsplit("_", 1)[1]))
+        for name, value in load_file(path).items():
+            writer, detector = name.rsplit("/", 1)
+            part.scores.setdefault(writer, {})[detector] = value.double()
+        parts.append(part)
+    return parts
+
+
+def transferred_alarms(scores: Float[Tensor, "seeds documents"]) -> float:
+    """False alarms at a threshold set on other readers of the same kind and other documents.
+
+    Each seed's later half of documents is judged by the threshold that :data:`FALSE_ALARMS` of the other seeds' earlier
+    half exceed.
+    """
+    half, rates = scores.shape[1] // 2, []
+    for seed in range(len(scores)):
+        others = torch.cat([scores[other, :half] for other in range(len(scores)) if other != seed])
+        rates.append(float((scores[seed, half:] > others.quantile(1 - FALSE_ALARMS)).double().mean()))
+    return sum(rates) / len(rates)
+
+
+def trained_rows(parts: Sequence[TrainedScores]) -> list[Row]:
+    """Rows of suite ``steganography``, named ``..._trained``: AUC against written words, and false alarms on these."""
+    rows = []
+    writers = dict.fromkeys(writer for part in parts for writer in part.scores)
+    for writer in writers:
+        if writer == "written" or writer.endswith("_written"):
+            continue
+        own = f"{writer}_written"
+        honest = own if own in writers else "written"
+        having = [part.scores for part in parts if writer in part.scores and honest in part.scores]
+        for detector in having[0][writer] if having else ():
+            mine, theirs = (torch.stack([scores[who][detector] for scores in having]) for who in (writer, honest))
+            arm = "gold" if writer == "full" else "explanation"
+            rows.append(Row.of(arm, f"auc/steganographer/{writer}_{detector}_trained", auc_interval(mine, theirs)))
+    honest_scores = [part.scores["written"] for part in parts if "written" in part.scores]
+    for detector in honest_scores[0] if honest_scores else ():
+        scores = torch.stack([by[detector] for by in honest_scores])
+        count = scores.numel() // 2
+        rows.append(Row("gold", f"false_alarms/{detector}_trained", false_alarms(scores), None, None, count))
+        if len(scores) > 1:
+            moved = transferred_alarms(scores)
+            rows.append(Row("gold", f"false_alarms/{detector}_trained_transferred", moved, None, None, count))
+    return rows
