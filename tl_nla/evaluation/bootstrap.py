@@ -5,7 +5,8 @@ With several seeds (trained models), seeds are drawn as well, and the same drawn
 because all seeds are usually scored on the same held-out documents.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
+
+_NORMAL = 1.96
+"""Standard deviations to either side of the middle 95% of a normal law."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,24 @@ def statistic_interval(
         draws.append(float(statistic(torch.cat([rows[d] for d in picks]))))
     value = float(statistic(torch.arange(len(documents))))
     return _interval(value, torch.tensor(draws, dtype=torch.float64), len(documents), level)
+
+
+def join_seeds(found: Sequence[Interval]) -> Interval:
+    """Mean over seeds from each seed's own interval, where the rows themselves are no longer at hand.
+
+    The interval is that of a normal law whose variance is that over documents (from the seeds' intervals; the documents
+    are the same for all seeds, so that it does not shrink with them) plus that between seeds over their number.
+
+    Args:
+        found: one interval a seed, of the same statistic on the same documents; a single one is returned as it is.
+    """
+    if len(found) == 1:
+        return found[0]
+    mean = sum(one.value for one in found) / len(found)
+    documents = sum(((one.high - one.low) / (2 * _NORMAL)) ** 2 for one in found) / len(found)
+    seeds = sum((one.value - mean) ** 2 for one in found) / (len(found) - 1) / len(found)
+    half = _NORMAL * math.sqrt(documents + seeds)
+    return Interval(mean, mean - half, mean + half, sum(one.n for one in found))
 
 
 def _sums(values: Tensor, documents: Tensor, seeds: Tensor | None) -> Tensor:

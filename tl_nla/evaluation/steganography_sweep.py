@@ -4,13 +4,12 @@ The sweep itself trains (``python -m lightning_modules.stego_sweep``); what it m
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tl_nla.errors import InputError
-from tl_nla.evaluation.bootstrap import Interval
+from tl_nla.evaluation.bootstrap import Interval, join_seeds
 from tl_nla.evaluation.results import Row
 
 STORED = Path(__file__).parent.parent / "storyworld" / "weights" / "steganography_sweep.jsonl"
@@ -94,23 +93,12 @@ def read_points(path: Path) -> list[Point]:
 def joined(points: Sequence[Point], name: str) -> Interval | None:
     """Mean of a measure over points that differ in their seed only.
 
-    The interval is that of a normal law whose variance is that over documents (from each seed's interval; the documents
-    are the same for all seeds, so it does not shrink with them) plus that between seeds over their number.
-
     Returns:
-        The mean with its interval, n the number of seeds; ``None`` where no point has the measure.
+        The mean with its interval (:func:`tl_nla.evaluation.bootstrap.join_seeds`), n the number of seeds; ``None``
+        where no point has the measure.
     """
-    found = [point.measures[name] for point in points if name in point.measures]
-    if not found:
-        return None
-    values = [value for value, _, _ in found]
-    if len(found) == 1:
-        return Interval(*found[0], 1)
-    mean = sum(values) / len(values)
-    documents = sum(((high - low) / 3.92) ** 2 for _, low, high in found) / len(found)
-    seeds = sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)
-    half = 1.96 * math.sqrt(documents + seeds)
-    return Interval(mean, mean - half, mean + half, len(found))
+    found = [Interval(*point.measures[name], 1) for point in points if name in point.measures]
+    return join_seeds(found) if found else None
 
 
 def by_setting(points: Sequence[Point]) -> dict[tuple[str, int], list[Point]]:
