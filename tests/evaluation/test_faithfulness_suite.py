@@ -3,10 +3,12 @@ import json
 import pytest
 import torch
 
+from tests import zoo
 from tl_nla.cli.main import main
 from tl_nla.errors import InputError
 from tl_nla.evaluation.faithfulness_suite import evaluate
 from tl_nla.evaluation.results import read_results
+from tl_nla.storyworld.tokenizer import save_tokenizer
 from tl_nla.targets import fresh_nla
 
 
@@ -55,6 +57,24 @@ def test_on_any_texts_what_is_not_known_is_said(pair, tmp_path, capsys):
     assert not [m for m in metrics if m.startswith(("claim_precision/who", "claim_recall", "substitution"))]
     assert {row.arm for row in results.rows} <= {"explanation", "random_direction"}
     assert json.loads(out.read_text())["suite"] == "faithfulness"
+
+
+@pytest.mark.parametrize("family", ["gemma3", "neox"])
+def test_any_nla_folder_of_another_family_is_measured(family, tmp_path):
+    """A random target, its random pair and texts that nobody wrote for it."""
+    tokenizer = save_tokenizer(tmp_path / "model")
+    zoo.hf_model(family, vocab_size=len(tokenizer), max_position_embeddings=256).save_pretrained(tmp_path / "model")
+    torch.manual_seed(0)
+    fresh_nla(tmp_path / "model", 0, "sqrt_d").save_pretrained(tmp_path)
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("What is a text? It is words.", "Others.")))
+    nla = [str(tmp_path / part) for part in ("av", "ar")]
+    results = evaluate(str(tmp_path / "model"), nla=nla, texts=str(texts), documents=2, max_new_tokens=12)
+    metrics = {row.metric for row in results.rows}
+    assert {"fve", "retention", "legibility"} <= metrics
+    assert not {m for m in metrics if m.startswith(("claim_recall", "substitution", "fve/withheld"))}
+    assert results.definition["not_measured"].endswith("what is true in these texts is not known")
+    assert "stored" not in results.definition
 
 
 def test_refusals(pair, tmp_path):
