@@ -17,8 +17,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_modules.rebuild import RebuildConfig
 from lightning_modules.warm_pairs import WarmPairs, load_trainable
-from lightning_modules.withholding import WithholdingConfig, first_rows, trained_reader
+from lightning_modules.withholding import WithholdingConfig, first_rows, known_mean, trained_reader
 from tl_nla.data import ExplainedStates, explain_states, world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
@@ -77,7 +78,7 @@ class References:
 
     def warm_started(self) -> dict[str, dict[str, Tensor]]:
         """Scores of written words, of the pair's own and of the planted ones, by writer and detector."""
-        mean = self.pairs.data(self.seed).mean
+        mean = known_mean(self.own)
         return {
             "written": self.score(self.own.reconstruct, self.held.explanations, mean),
             "explanation": self.score(self.own.reconstruct, self._words(self.own), mean),
@@ -86,10 +87,8 @@ class References:
 
     def suspect(self, name: str, pair: NLA) -> dict[str, dict[str, Tensor]]:
         """Scores of another pair's words, and of written ones under its reconstructor (``NAME_written``)."""
-        if pair.mean is None:
-            raise InputError(f"the pair {name!r} was saved without its training mean, which its scores need")
         words = {name: self._words(pair), f"{name}_written": self.held.explanations}
-        return {who: self.score(pair.reconstruct, texts, pair.mean) for who, texts in words.items()}
+        return {who: self.score(pair.reconstruct, texts, known_mean(pair)) for who, texts in words.items()}
 
     def score(
         self, read: Reconstruct, texts: list[str], mean: Float[Tensor, " d_model"]
@@ -121,11 +120,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.trained_references")
     parser.add_argument("pairs", type=Path, help="folder of warm-started pairs; missing ones are trained")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--documents", type=int, default=RebuildConfig().documents, help="training stories to read")
     parser.add_argument("--suspect", action="append", default=[], metavar="NAME=FOLDER",
                         help="score this pair too, beside what is stored")  # fmt: skip
     found = parser.parse_args(argv)
     known: Mapping[int, TrainedScores] = {part.seed: part for part in load_scores()}
-    judge = References(WarmPairs(found.pairs), found.seed, ReferencesConfig())
+    judge = References(WarmPairs(found.pairs, RebuildConfig(documents=found.documents)), found.seed, ReferencesConfig())
     scores = dict(known[found.seed].scores) if found.seed in known else {}
     if not found.suspect:
         scores |= judge.warm_started()

@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from lightning_modules.activations import ActivationDataModule
-from lightning_modules.rebuild import run_steps
+from lightning_modules.rebuild import RebuildConfig, run_steps
 from lightning_modules.warm_pairs import WarmPairs, matmul_precision
 from lightning_modules.warm_start import ReconstructorWarmStart
 from tl_nla.data import ExplainedStates
@@ -46,7 +49,7 @@ class WithholdingConfig:
     """
 
     threshold: float = 0.4
-    steps: int = 400
+    steps: int = 300
     states: int = 6000
     learning_rate: float = 5e-4
     validation_documents: int = 120
@@ -107,9 +110,8 @@ def choose(
     for threshold, length in itertools.product(thresholds, lengths):
         used = dataclasses.replace(config, threshold=threshold, steps=length)
         reader = trained_reader(pair, data, train.states, train.withheld(pair, threshold), used, 0, pairs.precision)
-        rows = score(
-            validation.states, data.mean, {"withheld": (validation.withheld(pair, threshold), reader.reconstruct)}
-        )
+        case = {"withheld": (validation.withheld(pair, threshold), reader.reconstruct)}
+        rows = score(validation.states, known_mean(pair), case)
         yield {
             "threshold": threshold, "steps": length, "fve": total_fve(rows, "withheld"),
             "precision": precision(rows, "withheld"), "recall": recall(rows, "withheld"),
@@ -136,7 +138,20 @@ def measure(pairs: WarmPairs, seed: int, steps: int, config: WithholdingConfig) 
     ]  # fmt: skip
     before, after, control = (own.reconstruct for own in (pair, *readers))
     cases = (as_they_were, before), (withheld, before), (withheld, after), (as_they_were, control)
-    return score(held.states, data.mean, dict(zip(ARMS, cases, strict=True)), seed)
+    return score(held.states, known_mean(pair), dict(zip(ARMS, cases, strict=True)), seed)
+
+
+def known_mean(pair: NLA) -> Float[Tensor, " d_model"]:
+    """The mean of the states that a pair was trained on.
+
+    Raises:
+        InputError: when it was saved without.
+    """
+    if pair.mean is None:
+        raise InputError(
+            "the pair was saved without its training mean, which FVE is measured against; save it with one"
+        )
+    return pair.mean
 
 
 def first_rows(states: Any, count: int) -> ExplainedStates:
@@ -157,9 +172,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--choose", action="store_true", help="try thresholds and steps on validation documents")
     parser.add_argument("--thresholds", type=float, nargs="+", default=(0.0, 0.3, 0.4, 0.5))
     parser.add_argument("--steps", type=int, nargs="+", default=(defaults.steps,))
+    parser.add_argument("--documents", type=int, default=RebuildConfig().documents, help="training stories to read")
     parser.add_argument("--threshold", type=float, default=defaults.threshold)
     found = parser.parse_args(argv)
-    pairs = WarmPairs(found.pairs)
+    pairs = WarmPairs(found.pairs, RebuildConfig(documents=found.documents))
     length = found.warm or pairs.config.verbalizer_steps
     if found.choose:
         for line in choose(pairs, length, found.thresholds, found.steps, defaults):
