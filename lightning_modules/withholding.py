@@ -96,6 +96,8 @@ def choose(
 ) -> Iterator[dict[str, float]]:
     """Precision and FVE on validation documents for every threshold and number of steps, with the pair of seed 0.
 
+    The first line is the pair as it is: threshold 0, no steps.
+
     Args:
         pairs: warm-started pairs.
         steps: length of the pair's warm start.
@@ -107,15 +109,15 @@ def choose(
     train = Said.by(pair, first_rows(data.train_states, config.states))
     held = data.heldout_states
     validation = Said.by(pair, first_rows(held, int((held.document < config.validation_documents).sum())))
-    for threshold, length in itertools.product(thresholds, lengths):
-        used = dataclasses.replace(config, threshold=threshold, steps=length)
-        reader = trained_reader(pair, data, train.states, train.withheld(pair, threshold), used, 0, pairs.precision)
+    for threshold, length in [(0.0, 0), *itertools.product(thresholds, lengths)]:
+        reader, used = pair, dataclasses.replace(config, threshold=threshold, steps=max(1, length))
+        if length:
+            texts = train.withheld(pair, threshold)
+            reader = trained_reader(pair, data, train.states, texts, used, 0, pairs.precision)
         case = {"withheld": (validation.withheld(pair, threshold), reader.reconstruct)}
         rows = score(validation.states, known_mean(pair), case)
-        yield {
-            "threshold": threshold, "steps": length, "fve": total_fve(rows, "withheld"),
-            "precision": precision(rows, "withheld"), "recall": recall(rows, "withheld"),
-        }  # fmt: skip
+        numbers = {"fve": total_fve(rows, "withheld"), "precision": precision(rows, "withheld")}
+        yield {"threshold": threshold, "steps": length, **numbers, "recall": recall(rows, "withheld")}
 
 
 def measure(pairs: WarmPairs, seed: int, steps: int, config: WithholdingConfig) -> WithholdingRows:
