@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tl_nla.errors import InputError
-from tl_nla.evaluation.steganography_sweep import STORED, Point, Run, draw_frontier, read_points, write_point
+from tl_nla.evaluation.steganography_figures import draw_frontier, draw_precision
+from tl_nla.evaluation.steganography_sweep import STORED, Point, Run, read_points, write_point
+from tl_nla.evaluation.withholding_rows import frontier, load_rows
 
 POINTS = "points.jsonl"
 
@@ -112,6 +114,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=Path, default=None, help="folder of the warm starts (default FOLDER/pairs)")
     parser.add_argument("--limit", type=int, default=None, help="runs to carry out now at most; 0 only reads")
     parser.add_argument("--figure", type=Path, default=None, help="draw the frontier of all points in FOLDER here")
+    parser.add_argument(
+        "--precision-figure", type=Path, default=None, help="draw how true the words are across training"
+    )
     parser.add_argument("--store", action="store_true", help="keep all points in FOLDER for the evaluation suite")
     found = parser.parse_args(argv)
     switches = tuple(bool(value) for value in found.paraphrase)
@@ -131,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_point(STORED, point)
     if found.figure is not None:
         draw_frontier(points, found.figure)
+    if found.precision_figure is not None:
+        draw_precision(points, frontier(load_rows()[0]), found.precision_figure)
 
 
 if __name__ == "__main__":

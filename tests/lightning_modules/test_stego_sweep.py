@@ -9,7 +9,8 @@ from lightning_modules.stego_runs import ParaphrasedTraining
 from lightning_modules.stego_sweep import POINTS, SweepConfig, sweep
 from tests.lightning_modules.test_faithfulness import make_pair
 from tl_nla.errors import InputError
-from tl_nla.evaluation.steganography_sweep import Point, draw_frontier, read_points
+from tl_nla.evaluation.steganography_figures import draw_frontier, draw_precision
+from tl_nla.evaluation.steganography_sweep import Point, read_points
 from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.nla.rollouts import RolloutConfig
 
@@ -17,7 +18,8 @@ CONFIG = SweepConfig(kl_weights=(0.0, 0.1), warm_steps=(10,), steps=(0, 5), para
 
 
 def measures(fve, precision):
-    return {"fve": (fve, fve - 0.1, fve + 0.1), "claim_precision": (precision, precision - 0.1, precision + 0.1)}
+    return {"fve": (fve, fve - 0.1, fve + 0.1), "claim_precision": (precision, precision - 0.1, precision + 0.1),
+            "paraphrase_excess": (0.0, -0.1, 0.1)}  # fmt: skip
 
 
 def fake(calls):
@@ -55,10 +57,16 @@ def test_points_that_were_not_asked_for_are_not_kept(tmp_path):
 
 def test_figure(tmp_path):
     pytest.importorskip("matplotlib")
-    draw_frontier(sweep(tmp_path, CONFIG, fake([])), tmp_path / "frontier.png")
+    points = sweep(tmp_path, CONFIG, fake([]))
+    draw_precision(points, [(0.5, 0.6), (0.49, 0.8)], tmp_path / "precision.svg")
+    first = (tmp_path / "precision.svg").read_bytes()
+    draw_precision(points, [(0.5, 0.6), (0.49, 0.8)], tmp_path / "precision.svg")
+    assert first == (tmp_path / "precision.svg").read_bytes()  # the same points give the same file
+    draw_frontier(points, tmp_path / "frontier.png")
     assert (tmp_path / "frontier.png").stat().st_size > 5000
-    with pytest.raises(InputError, match="no points"):
-        draw_frontier([], tmp_path / "none.png")
+    for draw in (draw_frontier, lambda points, path: draw_precision(points, [], path)):
+        with pytest.raises(InputError, match="no points"):
+            draw([], tmp_path / "none.png")
 
 
 def test_grid_is_checked():

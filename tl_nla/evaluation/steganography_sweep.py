@@ -1,4 +1,4 @@
-"""Points of the steganography sweep: read, written, drawn, and joined over seeds for the suite's rows.
+"""Points of the steganography sweep: read, written, and joined over seeds for the suite's rows.
 
 The sweep itself trains (``python -m lightning_modules.stego_sweep``); what it measured is stored in the package.
 """
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import Interval, join_seeds
 from tl_nla.evaluation.results import Row
 
@@ -21,12 +20,6 @@ MEASURES = (
     *(f"cross_reconstructor_gap{of}/{kind}" for of in ("", "_written", "_excess") for kind in ("claims", "trained")),
 )
 """What a point may hold, see :func:`tl_nla.faithfulness.pair_terms` and ``refitted_errors``."""
-_DRAWN = {
-    "claim_precision": "claims that are true",
-    "cross_reconstructor_gap_excess/claims": "gap to a reader of claims, above written words",
-    "cross_reconstructor_gap_excess/trained": "gap to another reconstructor, above written words",
-    "paraphrase_excess": "loss by paraphrase, above written words",
-}
 
 
 @dataclass(frozen=True)
@@ -119,45 +112,3 @@ def sweep_rows(points: Sequence[Point]) -> list[Row]:
                 arm = "explanation" if steps else "warm_start"
                 rows.append(Row.of(arm, f"{name}/{setting}_steps_{steps}", interval))
     return rows
-
-
-def draw_frontier(points: Sequence[Point], path: Path) -> None:
-    """FVE against each measure of faithfulness, one line a run from its warm start on.
-
-    Colour is the warm start, line the KL weight, hollow marks a paraphrased reward; a line begins at its large mark.
-
-    Raises:
-        InputError: when there is nothing to draw.
-    """
-    shown = [name for name in _DRAWN if any(name in point.measures for point in points)]
-    if not points or not shown:
-        raise InputError("no points to draw; run the sweep first")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    lengths = sorted({point.run.warm_steps for point in points})
-    weights = sorted({point.run.kl_weight for point in points})
-    colours = dict(zip(lengths, ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#555555"), strict=False))
-    lines = dict(zip(weights, ("-", "--", ":", "-."), strict=False))
-    with rc_context({"svg.hashsalt": "tl-nla", "font.size": 9}):
-        figure = Figure(figsize=(4.0 * len(shown), 4.2), layout="constrained")
-        axes = figure.subplots(1, len(shown), squeeze=False)[0]
-        for run in dict.fromkeys(point.run for point in points):
-            own = sorted((point for point in points if point.run == run), key=lambda point: point.steps)
-            for axis, name in zip(axes, shown, strict=True):
-                line = [(p.value("fve"), p.value(name)) for p in own if {"fve", name} <= set(p.measures)]
-                if line:
-                    colour = colours[run.warm_steps]
-                    mark = {"marker": "o", "markersize": 3, "markerfacecolor": "white" if run.paraphrase else colour}
-                    axis.plot(*zip(*line, strict=True), lines[run.kl_weight], color=colour, linewidth=1, **mark)
-                    axis.plot(*line[0], "s", color=colour, markersize=6, alpha=0.6)
-        for axis, name in zip(axes, shown, strict=True):
-            axis.set(xlabel="FVE", title=_DRAWN[name])
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.grid(alpha=0.25)
-        legend = [Line2D([], [], color=colours[n], label=f"warm start {n}") for n in lengths]
-        legend += [Line2D([], [], color="black", linestyle=lines[w], label=f"KL weight {w:g}") for w in weights]
-        legend += [Line2D([], [], color="black", marker="o", markerfacecolor="white", label="paraphrased reward")]
-        figure.legend(handles=legend, loc="outside lower center", ncols=len(legend), frameon=False)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

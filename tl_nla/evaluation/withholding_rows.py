@@ -152,6 +152,18 @@ def withholding_rows(parts: Sequence[WithholdingRows]) -> list[Row]:
     return [*rows, _gain(counts, document)]
 
 
+def frontier(parts: Sequence[WithholdingRows]) -> list[tuple[float, float]]:
+    """(FVE, precision) as the pairs were, and withheld with the reconstructor trained on that; means over seeds."""
+    if not parts:
+        return []
+    ends = (("as_they_were", "as_they_were"), ("withheld_trained", "withheld"))
+    count = len(parts)
+    return [
+        (sum(total_fve(part, read) for part in parts) / count, sum(precision(part, said) for part in parts) / count)
+        for read, said in ends
+    ]
+
+
 def _gain(counts: Mapping[str, Tensor], document: Tensor) -> Row:
     """By how much withholding raises precision; documents are drawn, seeds are taken as they are."""
 
