@@ -114,9 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=Path, default=None, help="folder of the warm starts (default FOLDER/pairs)")
     parser.add_argument("--limit", type=int, default=None, help="runs to carry out now at most; 0 only reads")
     parser.add_argument("--figure", type=Path, default=None, help="draw the frontier of all points in FOLDER here")
-    parser.add_argument(
-        "--precision-figure", type=Path, default=None, help="draw how true the words are across training"
-    )
+    parser.add_argument("--precision-figure", type=Path, default=None, help="draw claim precision across training")
     parser.add_argument("--store", action="store_true", help="keep all points in FOLDER for the evaluation suite")
     found = parser.parse_args(argv)
     switches = tuple(bool(value) for value in found.paraphrase)
@@ -129,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         train = EmbeddedTraining(WarmPairs(found.pairs or found.folder / "pairs"), found.folder / "last")
         sweep(found.folder, config, train, found.limit)
-    points = read_points(found.folder / POINTS)
+    points = read_points(found.folder / POINTS) or read_points(STORED)
     if found.store:
         STORED.unlink(missing_ok=True)
         for point in points:
