@@ -63,6 +63,27 @@ def test_loss_is_the_mean_over_all_tokens_of_mixed_questions(reader):
     assert float(reader.loss(before, write, questions, texts)) == pytest.approx(total / count, rel=1e-4)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "gemma3", "neox", "olmo2"])
+def test_one_pass_for_all_questions_has_the_loss_and_gradient_of_single_rows(family):
+    reader = make_oracle(family).reader
+    before, write = vectors(6)
+    long = "It promotes " + "red " * 20
+    questions, texts = ["skip", "explain", "sources", "explain", "promotes", "skip"], ["keeps", long, "a b", "It", "b", "x"]
+    ids, mask = reader.encode_responses(texts)
+    rows = []
+    for row in range(6):
+        own = ids[row : row + 1, : int(mask[row].sum())]
+        logits = reader(before[row : row + 1], write[row : row + 1], own, questions[row])
+        rows.append(cross_entropy(logits[0], own[0], reduction="sum"))
+    slow = sum(rows) / mask.sum()
+    fast = reader.loss(before, write, questions, texts)
+    torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-6)
+    parameters = [reader.slots.weight, reader.slots.magnitude, reader.model.get_input_embeddings().weight]
+    wanted, found = (torch.autograd.grad(loss, parameters) for loss in (slow, fast))
+    for one, two in zip(wanted, found, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+
+
 @torch.no_grad()
 def test_both_slots_and_the_magnitude_reach_the_answer(reader):
     before, write = vectors(2)

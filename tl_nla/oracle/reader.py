@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from tl_nla.errors import InputError
 from tl_nla.nla import prompts
-from tl_nla.nla.batching import check_acts, evaluating, pad_right
+from tl_nla.nla.batching import check_acts, evaluating, similar_lengths, pad_right
 from tl_nla.nla.families import context_length
 from tl_nla.nla.generation import SamplingConfig, respond
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
@@ -92,16 +92,39 @@ class Reader(nn.Module):
     def loss(
         self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: list[str], texts: list[str]
     ) -> Float[Tensor, ""]:
-        """Mean cross-entropy, in nats, of the tokens of the right texts; rows may ask different questions."""
-        total, count = torch.zeros((), device=self.device), 0
-        for question in dict.fromkeys(questions):
-            rows = [row for row, asked in enumerate(questions) if asked == question]
-            ids, mask = self.encode_responses([texts[row] for row in rows])
-            ids, mask = ids.to(self.device), mask.to(self.device)
-            logits = self(before[rows], write[rows], ids, question)
-            total = total + cross_entropy(logits[mask].float(), ids[mask], reduction="sum")
-            count += int(mask.sum())
-        return total / count
+        """Mean cross-entropy, in nats, of the tokens of the right texts; rows may ask different questions.
+
+        Prompts and texts of any length stand in one batch, padded behind the text, where a causal model needs no mask.
+        """
+        ids, mask = self.encode_responses(texts)
+        prompts = [self.prompts[check_question(asked, explain=True)] for asked in questions]
+        starts = torch.tensor([len(prompt.ids) for prompt in prompts])
+        total = torch.zeros((), device=self.device)
+        for rows in similar_lengths(starts + mask.sum(1)):
+            own = ids[rows, : int(mask[rows].sum(1).max())]
+            real = mask[rows, : own.shape[1]]
+            chosen = [prompts[row] for row in rows.tolist()]
+            logits = self._response_logits(before[rows], write[rows], chosen, own, real)
+            total = total + cross_entropy(logits.float(), own[real].to(self.device), reduction="sum")
+        return total / mask.sum()
+
+    def _response_logits(
+        self, before: Tensor, write: Tensor, prompts: list[VerbalizerPrompt], ids: Int[Tensor, "n pos"],
+        real: Bool[Tensor, "n pos"],
+    ) -> Float[Tensor, "tokens vocab"]:  # fmt: skip
+        """Logits of the real response tokens, row by row: a prompt of its own, its response, then padding."""
+        starts = torch.tensor([len(prompt.ids) for prompt in prompts])
+        table, _ = pad_right([prompt.ids for prompt in prompts], self.pad_id)
+        whole = torch.cat([table, torch.full_like(ids, self.pad_id)], 1)
+        places = starts[:, None] + torch.arange(ids.shape[1])
+        embeddings = self.model.get_input_embeddings()(whole.scatter(1, places, ids).to(self.device))
+        slots = torch.tensor([prompt.places for prompt in prompts], device=self.device)
+        vectors = self.slots(before.to(self.device), write.to(self.device)).to(embeddings)
+        embeddings = embeddings.scatter(1, slots[..., None].expand_as(vectors), vectors)
+        kept = whole.shape[1] + 1 - int(starts.min())
+        logits = self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept).logits[:, -kept:]
+        row, column = torch.nonzero(real, as_tuple=True)
+        return logits[row, places[row, column] - 1 - (whole.shape[1] - kept)]
 
     @torch.no_grad()
     def generate(
