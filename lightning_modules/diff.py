@@ -39,7 +39,7 @@ _SWAPS = {"promotes": "suppresses", "suppresses": "promotes"}
 
 
 class WriteTexts(Dataset[dict[str, Any]]):
-    """Two items a write: its explanation, and the answer to one of its questions.
+    """Items of every write: its explanation, and answers to questions drawn for it.
 
     Args:
         writes: with strengths.
@@ -49,22 +49,24 @@ class WriteTexts(Dataset[dict[str, Any]]):
             captures may hold few); ``None`` draws all questions alike.
         null_share: share of items whose write is shrunk below what counts as something, down to nothing at all; the
             right words are then that it does nothing.
+        questions: how many questions are drawn for each write.
     """
 
     def __init__(
         self, writes: LabelledWrites, swap_share: float = 0.0, seed: int = 0, skip_share: float | None = None,
-        null_share: float = 0.0,
+        null_share: float = 0.0, questions: int = 1,
     ) -> None:  # fmt: skip
         self.writes, self.swap_share, self.seed, self.skip_share = writes, swap_share, seed, skip_share
-        self.null_share = null_share
+        self.null_share, self.each = null_share, 1 + questions
 
     def __len__(self) -> int:
-        return 2 * len(self.writes)
+        return self.each * len(self.writes)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row, draw = index // 2, random.Random(f"{self.seed}/{index}")
-        question = draw.choice(sorted(self.writes.answers[row])) if index % 2 else EXPLAIN
-        if index % 2 and self.skip_share and "skip" in self.writes.answers[row] and draw.random() < self.skip_share:
+        row, draw = index // self.each, random.Random(f"{self.seed}/{index}")
+        asked = bool(index % self.each)
+        question = draw.choice(sorted(self.writes.answers[row])) if asked else EXPLAIN
+        if asked and self.skip_share and "skip" in self.writes.answers[row] and draw.random() < self.skip_share:
             question = "skip"
         if question in (EXPLAIN, *_SWAPS) and draw.random() < self.null_share:
             return self._nothing(row, question, draw)

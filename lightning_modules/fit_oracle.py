@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from lightning_modules.diff import WriteTexts, collate_writes
 from lightning_modules.muon import MuonWithAdamW
+from lightning_modules.precision import matmul_precision
 from lightning_modules.schedules import flat_then_down
+from tl_nla.nla.batching import evaluating
 from tl_nla.oracle import Reader, WriteReconstructor
 
 
@@ -27,6 +29,7 @@ class FitConfig:
         learning_rate: of Muon; a tenth of it for AdamW's parameters.
         seed: of the order of rows.
         curve: at how many evenly spaced steps the held-out score is taken.
+        precision: of matrix products (:mod:`lightning_modules.precision`).
     """
 
     steps: int = 2000
@@ -34,6 +37,7 @@ class FitConfig:
     learning_rate: float = 0.01
     seed: int = 0
     curve: int = 6
+    precision: str = "highest"
 
 
 @dataclass
@@ -92,19 +96,19 @@ def _fit(
     curve = Curve()
     marks = {round(config.steps * (place + 1) / config.curve) for place in range(config.curve)}
     module.train()
-    for step in range(1, config.steps + 1):
-        if len(order) < config.batch_size:
-            order = torch.cat([order, torch.randperm(count, generator=generator)])
-        rows, order = order[: config.batch_size], order[config.batch_size :]
-        optimizer.zero_grad()
-        loss(rows).backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if score is not None and step in marks:
-            module.eval()
-            curve.steps.append(step)
-            curve.scores.append(score())
-            module.train()
+    with matmul_precision(module, config.precision):
+        for step in range(1, config.steps + 1):
+            if len(order) < config.batch_size:
+                order = torch.cat([order, torch.randperm(count, generator=generator)])
+            rows, order = order[: config.batch_size], order[config.batch_size :]
+            optimizer.zero_grad()
+            loss(rows).backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if score is not None and step in marks:
+                curve.steps.append(step)
+                with evaluating(module), matmul_precision(module, "highest"):
+                    curve.scores.append(score())
     module.eval()
     return curve

@@ -9,6 +9,7 @@ import torch
 
 from lightning_modules.diff import WriteTexts, all_sites, held_out_heads
 from lightning_modules.fit_oracle import Curve, FitConfig, fit_reader, fit_reconstructor
+from lightning_modules.precision import known_precision
 from tl_nla.data import Document, world_documents
 from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, load_rows, save_rows
 from tl_nla.evaluation.oracle_score import (
@@ -47,37 +48,52 @@ class OracleConfig:
         documents: training documents.
         skip_documents: how many of them (the last) also have the ``skip`` question labelled.
         held_documents: held-out documents.
-        positions: positions of each training document; one more of each held-out one.
+        positions: positions of each training document.
+        held_positions: positions of each held-out document.
         top_k: words named on each side.
         blocks: how many blocks the reconstructors keep.
         reader_steps: steps of the reader.
         steps: steps of the reconstructor on labels.
+        questions: questions a training write, beside its explanation.
         batch_size: rows a step.
+        precision: of the matrix products of all trainings (:mod:`lightning_modules.precision`).
         heldout_heads: share of heads that nothing is trained on.
         own_words: training writes that the reader explains, for the reconstructor to learn its words.
         own_steps: steps of the reconstructor on these and on as many labels; every arm's own reader has as many more.
         arms: arms with a reader of their own that are trained beside the reconstructor.
     """
 
-    documents: int = 3100
-    skip_documents: int = 500
-    held_documents: int = 100
+    documents: int = 2000
+    skip_documents: int = 300
+    held_documents: int = 150
     positions: int = 2
+    held_positions: int = 1
     top_k: int = 8
     blocks: int = 2
-    reader_steps: int = 7000
+    reader_steps: int = 6000
     steps: int = 4000
+    questions: int = 1
     batch_size: int = 32
+    precision: str = "highest"
     heldout_heads: float = 0.0
     own_words: int = 20_000
     own_steps: int = 1000
     arms: tuple[str, ...] = ("cat", "cat_and_explanation", "state")
 
+    def __post_init__(self) -> None:
+        known_precision(self.precision)
 
-SMALL = OracleConfig(300, 60, 30, 2, 4, 2, 300, 200, 32, 0.25, 600, 50)
+
+SMALL = OracleConfig(
+    documents=300, skip_documents=60, held_documents=30, held_positions=3, top_k=4, reader_steps=300, steps=200,
+    heldout_heads=0.25, own_words=600, own_steps=50,
+)  # fmt: skip
 """A few minutes on one core for a small model: shows that everything runs, not how good it can get."""
 
-QUICK = OracleConfig(12, 6, 6, 1, 4, 1, 2, 2, 4, 0.25, 8, 2)
+QUICK = OracleConfig(
+    documents=12, skip_documents=6, held_documents=6, positions=1, held_positions=2, top_k=4, blocks=1, reader_steps=2,
+    steps=2, batch_size=4, heldout_heads=0.25, own_words=8, own_steps=2,
+)  # fmt: skip
 """A test of the path."""
 
 
@@ -116,7 +132,7 @@ def capture(
              for chosen, skips in ((train[:cut], False), (train[cut:], True)) if chosen]  # fmt: skip
     writes = LabelledWrites.join(parts)
     reference = writes.reference()
-    settings = replace(settings, positions_per_document=config.positions + 1, skips=True)
+    settings = replace(settings, positions_per_document=config.held_positions, skips=True)
     told = capture_writes(target.model, target.tokenizer, held, sites, settings, named).with_strength(reference)
     return Captured(writes.with_strength(reference), told, untrained, train, held, reference, named)
 
@@ -135,8 +151,9 @@ def train_oracle(
     """Train reader and reconstructor; also gives the reconstructor's learning curve."""
     torch.manual_seed(seed)
     oracle = fresh_oracle(folder, data, config, base)
-    items = WriteTexts(data.train, 0.15, seed, 0.6, 0.05)
-    fit_reader(oracle.reader, items, FitConfig(config.reader_steps, config.batch_size, seed=seed))
+    items = WriteTexts(data.train, 0.15, seed, 0.6, 0.05, config.questions)
+    fit = FitConfig(config.reader_steps, config.batch_size, seed=seed, precision=config.precision)
+    fit_reader(oracle.reader, items, fit)
     curve = train_arm("gold", oracle.reconstructor, data, config, seed, oracle.reader.tokenizer, None)
     read_own_words(oracle, data, config, seed)
     return oracle.eval(), curve
@@ -151,7 +168,7 @@ def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, see
     writes, cut = data.train.select(rows), (len(rows) + 1) // 2
     said = oracle.explain(writes.write[:cut], writes.before[:cut], max_new_tokens=MAX_NEW_TOKENS)
     texts = readable(oracle.reconstructor, [*said, *(writes.text(row) for row in range(cut, len(rows)))])
-    fit = FitConfig(config.own_steps, config.batch_size, learning_rate=_OWN_RATE, seed=seed + 1)
+    fit = FitConfig(config.own_steps, config.batch_size, _OWN_RATE, seed + 1, precision=config.precision)
     fit_reconstructor(oracle.reconstructor, texts, writes.write, fit)
 
 
@@ -174,7 +191,7 @@ def train_arm(
     texts, held = readable(reconstructor, texts), readable(reconstructor, held)
     score = curve_scorer(reconstructor, held, data)
     steps = config.steps if arm == "gold" else config.steps + config.own_steps
-    fit = FitConfig(steps, config.batch_size, seed=seed)
+    fit = FitConfig(steps, config.batch_size, seed=seed, precision=config.precision)
     return fit_reconstructor(reconstructor, texts, data.train.write, fit, score)
 
 

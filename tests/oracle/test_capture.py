@@ -7,6 +7,7 @@ from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
+from tl_nla.oracle.questions import parse_answer
 from tl_nla.oracle.texts import parse_label
 from tl_nla.reading import read
 
@@ -47,7 +48,14 @@ def test_sources_and_skips_of_a_head(llama, tokenizer):
         columns, weights = shares.distant[1, 2, 0, place].tolist(), shares.distant_weight[1, 2, 0, place].tolist()
         pairs = zip(columns, weights, strict=True)
         words = [f"w{tokens[0, column]}" for column, share in pairs if share >= 0.04]
-        assert found.answers[row]["sources"].tokens == tuple(dict.fromkeys(words))
+        told = found.answers[row]["sources"]
+        assert told.tokens == tuple(dict.fromkeys(words))
+        longer = head_sources(llama, tokens, top_k=6)
+        pairs = zip(longer.distant[1, 2, 0, place].tolist(), longer.distant_weight[1, 2, 0, place].tolist(), strict=True)
+        listed = dict.fromkeys(f"w{tokens[0, column]}" for column, share in pairs if share >= 0.01)
+        weaker = [word for word in listed if word not in told.tokens][: 3 - len(told.tokens)]
+        assert told.weaker == tuple(weaker)
+        assert parse_answer("sources", told.text).tokens == (*told.tokens, *weaker)
         assert set(found.labels[row].sources) <= set(found.answers[row]["sources"].tokens) | set(
             found.answers[row]["sources"].local
         )

@@ -1,6 +1,7 @@
 """``tl-nla rebuild-tiny``: remakes the embedded default from its seeds."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from tl_nla.errors import unknown
@@ -17,7 +18,15 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
         help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2), "
-        "oracle (seed 0 and the readers of its controls), contributions (words-only recovery, three seeds)",
+        "oracle (with the readers of its controls, each of --seeds), contributions (words-only recovery, three seeds)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N",
+        help="seeds of part oracle: of 0 the weights are kept, of each the row scores (default: 0 1 2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", default="medium", metavar="P",
+        help="matrix products of part oracle: highest, high or medium (default; two thirds of the time)",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help="a few steps of everything: a test of the path, not of quality"
@@ -52,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
         from lightning_modules.rebuild_oracle import QUICK as QUICK_ORACLE
         from lightning_modules.rebuild_oracle import OracleConfig, rebuild_oracle
 
-        oracle_config = QUICK_ORACLE if args.quick else OracleConfig()
-        rebuild_oracle(folder, oracle_config, 0, load_rebuilt(folder / "target"))
+        oracle_config = replace(QUICK_ORACLE if args.quick else OracleConfig(), precision=args.precision)
+        for seed in args.seeds:
+            rebuild_oracle(folder, oracle_config, seed, load_rebuilt(folder / "target"))
     if "contributions" in args.parts:
         from lightning_modules.words_only import QUICK, WordsOnlyConfig, rebuild_recoveries
 

@@ -47,11 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texts", default=None, metavar="FILE", help="text or JSON-lines file (default: stories)")
     parser.add_argument("--documents", type=int, default=None, metavar="N", help="training documents")
     parser.add_argument("--steps", type=int, default=None, metavar="N", help="steps of every part")
+    parser.add_argument(
+        "--precision", default=None, metavar="P", help="matrix products of the training: highest (default), high, medium"
+    )
 
 
 def gather(
     model: str, oracle: Path | None = None, texts: str | None = None, documents: int | None = None,
-    steps: int | None = None,
+    steps: int | None = None, precision: str | None = None,
 ) -> tuple[list[OracleRows], dict[str, Any]]:  # fmt: skip
     """Row scores: the stored ones for ``"tiny"``, those of an oracle trained now for any other model.
 
@@ -62,20 +65,20 @@ def gather(
         InputError: for options that mean nothing for the embedded model, or when its rows are missing.
     """
     given = [name for name, value in (("--oracle", oracle), ("--texts", texts), ("--documents", documents),
-                                      ("--steps", steps)) if value is not None]  # fmt: skip
+                                      ("--steps", steps), ("--precision", precision)) if value is not None]  # fmt: skip
     if model == "tiny":
         if given:
             raise InputError(f"{given[0]} is for models whose oracle is trained now; the embedded one is trained")
         parts = load_rows(STORED)
         source = f"row scores of seeds {[part.seed for part in parts]} stored by 'tl-nla rebuild-tiny --parts oracle'"
         return parts, {**DEFINITION, "source": source}
-    rows, config = _train_now(model, oracle, texts, documents, steps)
+    rows, config = _train_now(model, oracle, texts, documents, steps, precision or "highest")
     source = f"an oracle trained now: {config.reader_steps} reader steps, {config.steps} steps of each reconstructor"
     return [rows], {**DEFINITION, "source": source}
 
 
 def _train_now(
-    model: str, save: Path | None, texts: str | None, documents: int | None, steps: int | None
+    model: str, save: Path | None, texts: str | None, documents: int | None, steps: int | None, precision: str
 ) -> tuple[OracleRows, Any]:
     from dataclasses import replace
 
@@ -86,7 +89,9 @@ def _train_now(
     for name, value in (("--documents", documents), ("--steps", steps)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; at least 1 is needed")
-    config = SMALL if steps is None else replace(SMALL, steps=steps, reader_steps=steps)
+    config = replace(SMALL, precision=precision)
+    if steps is not None:
+        config = replace(config, steps=steps, reader_steps=steps)
     count = documents or config.documents
     if texts is None:
         train, held = world_documents(count, 0), world_documents(max(4, min(config.held_documents, count // 4)), 1)

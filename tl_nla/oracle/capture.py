@@ -28,10 +28,13 @@ from tl_nla.reading import Reading, read
 from tl_nla.sites import Site
 
 SHARE_FLOOR = 0.04
-"""Sources with a smaller share are not named (science notes, section 4a)."""
+"""Sources with a smaller share are not counted as read (science notes, section 4a)."""
 
-_Read = tuple[list[str], list[str], list[str]]
-"""Words of the distant, of the local and of all sources."""
+_Read = tuple[list[str], list[str], list[str], list[str]]
+"""Words of the distant, of the local and of all sources, and of the distant ones too weak to count."""
+
+_POOL = 2
+"""Columns kept for each source that is named: several of the strongest may hold the same word."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class CaptureConfig:
         positions_per_document: positions drawn from each document.
         top_k: tokens named on each side.
         sources: sources named by an explanation, and on each side of the distance limit by an answer.
+        distant_floor: smallest share of a distant source that the text of an answer names; those below
+            ``SHARE_FLOOR`` are ``weaker`` ones. A reader taught without them says "none" whenever it is unsure, and
+            names one word where it could have named three.
         skips: whether the ``skip`` question is labelled (about one more forward pass for each component).
         seed: of the drawn positions.
         batch_size: documents a forward pass.
@@ -50,6 +56,7 @@ class CaptureConfig:
     positions_per_document: int = 4
     top_k: int = 4
     sources: int = 3
+    distant_floor: float = 0.01
     skips: bool = True
     seed: int = 0
     batch_size: int = 16
@@ -58,6 +65,8 @@ class CaptureConfig:
         for name in ("positions_per_document", "top_k", "sources", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        if not 0 < self.distant_floor <= SHARE_FLOOR:
+            raise InputError(f"distant_floor is {self.distant_floor}; allowed: a share above 0, at most {SHARE_FLOOR}")
 
 
 @dataclass(frozen=True)
@@ -158,8 +167,10 @@ def capture_writes(
         raise InputError(f"sites are {[str(site) for site in chosen]}; give one or more writes, such as 'blocks.0.mlp'")
     lens = Lens.of(model)
     vocabulary = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
-    rows = [(number, ids, _draw(len(ids), config, document.id)) for number, document in enumerate(documents)
-            if len(ids := _encode(tokenizer, document.text, int(model.cfg.n_ctx))) > 1]  # fmt: skip
+    drawn = [(number, ids, _draw(len(ids), config, document.id)) for number, document in enumerate(documents)
+             if len(ids := _encode(tokenizer, document.text, int(model.cfg.n_ctx))) > 1]  # fmt: skip
+    # Nothing behind the last drawn position enters any label.
+    rows = [(number, ids[: max(places) + 1], places) for number, ids, places in drawn]
     if not rows:
         raise InputError("no document has two tokens; give longer texts")
     rows.sort(key=lambda row: len(row[1]))
@@ -228,14 +239,14 @@ def _sources(
     for kind in ("head", "attn"):
         layers = sorted({int(site.layer or 0) for site in sites if site.kind == kind})
         together = kind == "attn"
-        found.append(head_sources(model, tokens, None, layers, config.sources, together) if layers else None)
+        found.append(head_sources(model, tokens, None, layers, _POOL * config.sources, together) if layers else None)
     return found[0], found[1]
 
 
 def _source_words(
     found: HeadSources, site: Site, reading: Reading, vocabulary: Vocabulary, config: CaptureConfig
 ) -> list[_Read]:
-    """For each row the words of distant, of local and of all sources, strongest first, each word once."""
+    """For each row the words of distant, of local, of all and of weaker sources, strongest first, each word once."""
     layer, head = found.layers.index(int(site.layer or 0)), int(site.head or 0)
     listed = []
     for row, column in zip(reading.batch.tolist(), reading.column.tolist(), strict=True):
@@ -243,11 +254,17 @@ def _source_words(
         for ids, weights in ((found.distant, found.distant_weight), (found.local, found.local_weight)):
             columns, shares = ids[layer, head, row, column].tolist(), weights[layer, head, row, column].tolist()
             sides.append([(share, vocabulary.texts[int(reading.tokens[row, place])])
-                          for place, share in zip(columns, shares, strict=True) if share >= SHARE_FLOOR])  # fmt: skip
-        both = sorted(sides[0] + sides[1], reverse=True)
-        words = [list(dict.fromkeys(word for _, word in side if word)) for side in (*sides, both)]
-        listed.append((words[0], words[1], words[2][: config.sources]))
+                          for place, share in zip(columns, shares, strict=True) if share >= config.distant_floor])  # fmt: skip
+        read_most = [[source for source in side[: config.sources] if source[0] >= SHARE_FLOOR] for side in sides]
+        both = sorted(read_most[0] + read_most[1], reverse=True)
+        distant, local, named, pool = (_distinct(side) for side in (*read_most, both, sides[0]))
+        weaker = [word for word in pool if word not in distant][: config.sources - len(distant)]
+        listed.append((distant, local, named[: config.sources], weaker))
     return listed
+
+
+def _distinct(sources: list[tuple[float, str]]) -> list[str]:
+    return list(dict.fromkeys(word for _, word in sources if word))
 
 
 def _in_words(
@@ -262,7 +279,8 @@ def _in_words(
         answer = {"promotes": make_answer("promotes", tuple(raised)),
                   "suppresses": make_answer("suppresses", tuple(lowered))}  # fmt: skip
         if sources is not None:
-            answer["sources"] = make_answer("sources", tuple(sources[row][0]), local=tuple(sources[row][1]))
+            distant, local, _, weaker = (tuple(words) for words in sources[row])
+            answer["sources"] = make_answer("sources", distant, local=local, weaker=weaker)
         if skips is not None:
             top = vocabulary.texts[int(skips.skipped_top[row])]
             flips = bool(skips.flips[row])

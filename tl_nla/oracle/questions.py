@@ -36,6 +36,8 @@ class Answer:
         tokens: the words it names, strongest first: promoted or suppressed words, distant sources, or the next token
             without the write.
         local: words of local sources (at most 15 back); ``sources`` only.
+        weaker: distant sources that were read too little to count, named behind the others; right answers of
+            ``sources`` only.
         flips: whether the next token changes without the write; ``skip`` only, ``None`` when not told.
         size: index into ``SIZES`` of the effect; ``skip`` only, ``None`` when not told.
     """
@@ -46,6 +48,7 @@ class Answer:
     local: tuple[str, ...] = ()
     flips: bool | None = None
     size: int | None = None
+    weaker: tuple[str, ...] = ()
 
 
 def check_question(question: str, explain: bool = False) -> str:
@@ -64,7 +67,7 @@ def answer_text(answer: Answer) -> str:
     """The words of an answer: what a reader is taught to say."""
     check_question(answer.question)
     if answer.question == "sources":
-        return f"{list_words(answer.tokens)}; {list_words(answer.local)}"
+        return f"{list_words((*answer.tokens, *answer.weaker))}; {list_words(answer.local)}"
     if answer.question == "skip":
         verb = "flips to" if answer.flips else "keeps"
         size = "" if answer.size is None else f"; {SIZES[answer.size]}"
