@@ -19,13 +19,14 @@ from tl_nla.evaluation.oracle_score import (
     frequent_sources,
     score_answers,
     score_flip_probe,
+    score_long_context,
     score_readers,
     score_state_probe,
     score_sum_of_heads,
     score_words,
     start_rows,
 )
-from tl_nla.evaluation.oracle_texts import arm_texts, readable, shuffled_rows, state_texts
+from tl_nla.evaluation.oracle_texts import arm_texts, long_context_texts, readable, shuffled_rows, state_texts
 from tl_nla.evaluation.source_probe import score_source_probe
 from tl_nla.metrics import squared_errors
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
@@ -36,8 +37,8 @@ from tl_nla.targets import Target
 
 STORED_ROWS = "oracle_rows.safetensors"
 _CURVE_ROWS = 1500
-_OWN_RATE = 0.005
-"""Half of the first training's rate: the reconstructor already reads labels."""
+_OWN_RATE = 0.5
+"""Share of the learning rate for the second training: the reconstructor already reads labels."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ class OracleConfig:
         steps: steps of the reconstructor on labels.
         questions: questions a training write, beside its explanation.
         batch_size: rows a step.
+        learning_rate: of Muon in all trainings; the step on the oracle's own words has half of it.
         precision: of the matrix products of all trainings (:mod:`lightning_modules.precision`).
         heldout_heads: share of heads that nothing is trained on.
         own_words: training writes that the reader explains, for the reconstructor to learn its words.
         own_steps: steps of the reconstructor on these and on as many labels; every arm's own reader has as many more.
         arms: arms with a reader of their own that are trained beside the reconstructor.
+        long_steps: steps of the reader of ``cat_long``, which sees attentions only; 0 for none.
     """
 
     documents: int = 2000
@@ -74,11 +77,13 @@ class OracleConfig:
     steps: int = 4000
     questions: int = 1
     batch_size: int = 32
+    learning_rate: float = 0.01
     precision: str = "highest"
     heldout_heads: float = 0.0
     own_words: int = 20_000
     own_steps: int = 1000
     arms: tuple[str, ...] = ("cat", "cat_and_explanation", "state")
+    long_steps: int = 1000
 
     def __post_init__(self) -> None:
         known_precision(self.precision)
@@ -86,13 +91,13 @@ class OracleConfig:
 
 SMALL = OracleConfig(
     documents=300, skip_documents=60, held_documents=30, held_positions=3, top_k=4, reader_steps=300, steps=200,
-    heldout_heads=0.25, own_words=600, own_steps=50,
+    heldout_heads=0.25, own_words=600, own_steps=50, long_steps=50,
 )  # fmt: skip
 """A few minutes on one core for a small model: shows that everything runs, not how good it can get."""
 
 QUICK = OracleConfig(
     documents=12, skip_documents=6, held_documents=6, positions=1, held_positions=2, top_k=4, blocks=1, reader_steps=2,
-    steps=2, batch_size=4, heldout_heads=0.25, own_words=8, own_steps=2,
+    steps=2, batch_size=4, heldout_heads=0.25, own_words=8, own_steps=2, long_steps=2,
 )  # fmt: skip
 """A test of the path."""
 
@@ -152,8 +157,7 @@ def train_oracle(
     torch.manual_seed(seed)
     oracle = fresh_oracle(folder, data, config, base)
     items = WriteTexts(data.train, 0.15, seed, 0.6, 0.05, config.questions)
-    fit = FitConfig(config.reader_steps, config.batch_size, seed=seed, precision=config.precision)
-    fit_reader(oracle.reader, items, fit)
+    fit_reader(oracle.reader, items, _fit_config(config, config.reader_steps, seed))
     curve = train_arm("gold", oracle.reconstructor, data, config, seed, oracle.reader.tokenizer, None)
     read_own_words(oracle, data, config, seed)
     return oracle.eval(), curve
@@ -168,8 +172,13 @@ def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, see
     writes, cut = data.train.select(rows), (len(rows) + 1) // 2
     said = oracle.explain(writes.write[:cut], writes.before[:cut], max_new_tokens=MAX_NEW_TOKENS)
     texts = readable(oracle.reconstructor, [*said, *(writes.text(row) for row in range(cut, len(rows)))])
-    fit = FitConfig(config.own_steps, config.batch_size, _OWN_RATE, seed + 1, precision=config.precision)
+    fit = _fit_config(config, config.own_steps, seed + 1, _OWN_RATE)
     fit_reconstructor(oracle.reconstructor, texts, writes.write, fit)
+
+
+def _fit_config(config: OracleConfig, steps: int, seed: int, share: float = 1.0) -> FitConfig:
+    rate = share * config.learning_rate
+    return FitConfig(steps, config.batch_size, rate, seed, precision=config.precision)
 
 
 def fresh_oracle(folder: Path, data: Captured, config: OracleConfig, base: str = "") -> DiffOracle:
@@ -191,8 +200,22 @@ def train_arm(
     texts, held = readable(reconstructor, texts), readable(reconstructor, held)
     score = curve_scorer(reconstructor, held, data)
     steps = config.steps if arm == "gold" else config.steps + config.own_steps
-    fit = FitConfig(steps, config.batch_size, seed=seed, precision=config.precision)
+    fit = _fit_config(config, steps, seed)
     return fit_reconstructor(reconstructor, texts, data.train.write, fit, score)
+
+
+def train_long_context(folder: Path, data: Captured, config: OracleConfig, seed: int, tokenizer: Any) -> Any:
+    """A reader of raw context as long as the label texts of an attention's heads together; ``None`` for no steps."""
+    said = [data.train.text(row) for row in range(len(data.train))]
+    texts = long_context_texts(data.train, said, tokenizer, data.train_documents) if config.long_steps else {}
+    if not texts:
+        return None
+    torch.manual_seed(seed)
+    reader = fresh_oracle(folder, data, config).reconstructor
+    fit = _fit_config(config, config.long_steps, seed)
+    write = data.train.write[torch.tensor(list(texts))]
+    fit_reconstructor(reader, readable(reader, list(texts.values())), write, fit)
+    return reader
 
 
 def texts_of(
@@ -226,7 +249,7 @@ def curve_scorer(reconstructor: WriteReconstructor, texts: Sequence[str], data: 
 
 def score_oracle(
     oracle: DiffOracle, readers: dict[str, WriteReconstructor], curves: dict[str, Curve], data: Captured,
-    target: Target, config: OracleConfig, seed: int,
+    target: Target, config: OracleConfig, seed: int, long_context: Any = None,
 ) -> OracleRows:  # fmt: skip
     """Row scores of all arms and questions on the held-out writes."""
     held = data.held
@@ -244,6 +267,9 @@ def score_oracle(
         other = [explanations[row] for row in shuffled_rows(held, seed).tolist()]
         mixed = texts_of("cat_and_explanation", data, "heldout", *settings, explanations=other)
         score_readers(rows, {"cat_and_shuffled": readers["cat_and_explanation"]}, {"cat_and_shuffled": mixed}, held)
+    if long_context is not None:
+        longer = long_context_texts(held, explanations, target.tokenizer, data.held_documents)
+        score_long_context(rows, long_context, longer, held)
     score_state_probe(rows, data.train, held)
     score_answers(rows, oracle, held, explanations, frequent_sources(data.train), previous_words(target, data))
     score_flip_probe(rows, data.train, held)
@@ -284,7 +310,8 @@ def build_oracle(
         torch.manual_seed(seed)
         readers[arm] = fresh_oracle(folder, data, config).reconstructor
         curves[arm] = train_arm(arm, readers[arm], data, config, seed, target.tokenizer, target.model)
-    return oracle, score_oracle(oracle, readers, curves, data, target, config, seed)
+    long_context = train_long_context(folder, data, config, seed, target.tokenizer)
+    return oracle, score_oracle(oracle, readers, curves, data, target, config, seed, long_context)
 
 
 def rebuild_oracle(folder: Path, config: OracleConfig, seed: int, target: Target) -> None:

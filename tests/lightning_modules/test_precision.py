@@ -13,19 +13,28 @@ def test_precision_and_attention_are_set_inside_and_back_afterwards():
     reader = make_oracle().reader
     kind, known = reader.model.config._attn_implementation, torch.get_float32_matmul_precision()
     assert kind != "eager"
-    with pytest.raises(KeyError), matmul_precision(reader, "medium"):
-        assert torch.get_float32_matmul_precision() == "medium"
-        assert reader.model.config._attn_implementation == "eager"
-        with matmul_precision(reader, "highest"):
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "medium"
-        raise KeyError
+    seen = []
+
+    def work():
+        with matmul_precision(reader, "medium"):
+            seen.append((torch.get_float32_matmul_precision(), reader.model.config._attn_implementation))
+            with matmul_precision(reader, "highest"):
+                seen.append(torch.get_float32_matmul_precision())
+            seen.append(torch.get_float32_matmul_precision())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+    assert seen == [("medium", "eager"), "highest", "medium"]
     assert torch.get_float32_matmul_precision() == known
     assert reader.model.config._attn_implementation == kind
 
 
 def test_unknown_precisions_are_refused():
-    with pytest.raises(InputError, match="unknown precision of matrix products"), matmul_precision(torch.nn.Linear(1, 1), "low"):
+    with (
+        pytest.raises(InputError, match="unknown precision of matrix products"),
+        matmul_precision(torch.nn.Linear(1, 1), "low"),
+    ):
         pass
 
 
@@ -33,8 +42,11 @@ def test_training_scores_in_full_precision():
     reconstructor = make_oracle().reconstructor
     seen = []
     write, texts = vectors(8)[1], ["It promotes red", "It promotes blue"] * 4
-    curve = fit_reconstructor(reconstructor, texts, write, FitConfig(2, 4, curve=2, precision="medium"),
-                              lambda: seen.append((torch.get_float32_matmul_precision(), reconstructor.training)))  # fmt: skip
+
+    def score():
+        seen.append((torch.get_float32_matmul_precision(), reconstructor.training))
+
+    curve = fit_reconstructor(reconstructor, texts, write, FitConfig(2, 4, curve=2, precision="medium"), score)
     assert curve.steps == [1, 2]
     assert seen == [("highest", False)] * 2
     assert torch.get_float32_matmul_precision() == "highest"

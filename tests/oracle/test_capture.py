@@ -51,7 +51,9 @@ def test_sources_and_skips_of_a_head(llama, tokenizer):
         told = found.answers[row]["sources"]
         assert told.tokens == tuple(dict.fromkeys(words))
         longer = head_sources(llama, tokens, top_k=6)
-        pairs = zip(longer.distant[1, 2, 0, place].tolist(), longer.distant_weight[1, 2, 0, place].tolist(), strict=True)
+        pairs = zip(
+            longer.distant[1, 2, 0, place].tolist(), longer.distant_weight[1, 2, 0, place].tolist(), strict=True
+        )
         listed = dict.fromkeys(f"w{tokens[0, column]}" for column, share in pairs if share >= 0.01)
         weaker = [word for word in listed if word not in told.tokens][: 3 - len(told.tokens)]
         assert told.weaker == tuple(weaker)

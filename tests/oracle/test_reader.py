@@ -68,7 +68,8 @@ def test_one_pass_for_all_questions_has_the_loss_and_gradient_of_single_rows(fam
     reader = make_oracle(family).reader
     before, write = vectors(6)
     long = "It promotes " + "red " * 20
-    questions, texts = ["skip", "explain", "sources", "explain", "promotes", "skip"], ["keeps", long, "a b", "It", "b", "x"]
+    questions = ["skip", "explain", "sources", "explain", "promotes", "skip"]
+    texts = ["keeps", long, "a b", "It", "b", "x"]
     ids, mask = reader.encode_responses(texts)
     rows = []
     for row in range(6):

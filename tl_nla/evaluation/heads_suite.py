@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from tl_nla.evaluation.oracle_suite import (
+    ATTENTION_ARMS,
     add_arguments,
     all_arms,
     curve_rows,
@@ -30,12 +31,12 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
     """
     started = time.perf_counter()
     parts, definition = gather(model, **options)
-    arms = [arm for arm in all_arms(parts) if arm != "sum_of_heads"]  # of attentions only
+    arms = [arm for arm in all_arms(parts) if arm not in ATTENTION_ARMS]
     both = [arm for arm in arms if arm.startswith("cat_and")]
     rows = fve_rows(parts, arms, "head", heads=True)
     rows += increment_rows(parts, both, "head") + increment_rows(parts, ["explanation"], "head", "fve/minus_cat")
     untrained = untrained_parts(model, parts)
-    others = [arm for arm in all_arms(untrained) if arm != "sum_of_heads"]
+    others = [arm for arm in all_arms(untrained) if arm not in ATTENTION_ARMS]
     rows += fve_rows(untrained, others, "head", split="heldout_heads")
     rows += fve_rows(parts, arms, "mlp", "fve/mlp") + increment_rows(parts, both, "mlp", "fve/mlp_increment")
     rows += curve_rows(parts, "head")

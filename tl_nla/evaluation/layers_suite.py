@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from tl_nla.evaluation.oracle_rows import OracleRows
-from tl_nla.evaluation.oracle_suite import add_arguments, all_arms, curve_rows, fve_rows, gather, increment_rows
+from tl_nla.evaluation.oracle_suite import (
+    ATTENTION_ARMS,
+    add_arguments,
+    all_arms,
+    curve_rows,
+    fve_rows,
+    gather,
+    increment_rows,
+)
 from tl_nla.evaluation.results import Results, Row
 from tl_nla.evaluation.two_explanations_arm import DEFINITION, two_explanations_rows
 from tl_nla.targets import TINY
@@ -29,11 +37,11 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
     arms = all_arms(parts)
     rows = []
     for kind in ("block", "attn", "mlp"):
-        own = [arm for arm in arms if kind == "attn" or arm != "sum_of_heads"]
+        own = [arm for arm in arms if kind == "attn" or arm not in ATTENTION_ARMS]
         rows += fve_rows(parts, own, kind, f"fve/{kind}")
         both = [arm for arm in own if arm.startswith("cat_and")]
         rows += increment_rows(parts, both, kind, f"fve/{kind}_increment") + curve_rows(parts, kind, f"fve/{kind}")
-    for base in ("explanation", "cat"):
+    for base in ("explanation", "cat", "cat_long"):
         rows += increment_rows(parts, ["sum_of_heads"], "attn", f"fve/attn_minus_{base}", base)
     if model == TINY:
         rows += _two_explanations(parts)
@@ -41,8 +49,10 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
     definition |= {
         "sum_of_heads": "all heads of the layer explained one by one, greedy, and their reconstructions (told sizes) "
         "added; heads that nothing was trained on are among them",
+        "cat_long": "component and as many tokens of the raw text as the texts of all heads have together, read by a "
+        "reconstructor trained on attentions alone",
         "fve/attn_minus_ARM": "FVE of sum_of_heads minus that of ARM on the same rows; cat has as many tokens as the "
-        "direct explanation, not as the sum's text",
+        "direct explanation, cat_long as many as the sum's text",
     }
     return Results("layers", model, [part.seed for part in parts], definition, rows, time.perf_counter() - started)
 

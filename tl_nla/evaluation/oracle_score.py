@@ -251,3 +251,19 @@ def score_readers(
     """Add the arms whose text has a reader of its own."""
     for arm, reader in readers.items():
         rows.errors[arm] = squared_errors(reader.reconstruct(readable(reader, texts[arm])), held.write)
+
+
+def score_long_context(rows: OracleRows, reader: Any, texts: Mapping[int, str], held: LabelledWrites) -> None:
+    """Add the arm ``cat_long``, of attentions only.
+
+    Args:
+        rows: receives it.
+        reader: trained on such texts of attentions.
+        texts: row -> text (:func:`tl_nla.evaluation.oracle_texts.long_context_texts`).
+        held: the writes.
+    """
+    places = torch.tensor(list(texts), dtype=torch.long)
+    errors = torch.full((len(held),), torch.nan, dtype=torch.float64)
+    found = reader.reconstruct(readable(reader, list(texts.values())))
+    errors[places] = squared_errors(found, held.write[places]).double()
+    rows.errors["cat_long"] = errors

@@ -17,6 +17,8 @@ from tl_nla.sites import Site
 STORED = Path(__file__).parent.parent / "storyworld" / "weights" / "oracle_rows.safetensors"
 STORED_UNTRAINED = STORED.with_name("oracle_heldout_rows.safetensors")
 """Of a run that left a quarter of the heads out; the embedded oracle was trained on all."""
+ATTENTION_ARMS = ("sum_of_heads", "cat_long")
+"""Arms of attentions only."""
 DEFINITION = {
     "fve": "1 - sum|p-g|^2 / sum|g-m|^2; p, g writes L2-normalised to sqrt(d_model), m the training set's mean over "
     "all components; text -> vector by a trained reconstructor",
@@ -48,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--documents", type=int, default=None, metavar="N", help="training documents")
     parser.add_argument("--steps", type=int, default=None, metavar="N", help="steps of every part")
     parser.add_argument(
-        "--precision", default=None, metavar="P", help="matrix products of the training: highest (default), high, medium"
+        "--precision",
+        default=None,
+        metavar="P",
+        help="matrix products of the training: highest (default), high, medium",
     )
 
 

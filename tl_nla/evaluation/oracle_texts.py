@@ -18,6 +18,7 @@ from tl_nla.nla.families import context_length
 from tl_nla.nla.prompts import reconstructor_ids
 from tl_nla.oracle import Label, LabelledWrites, WriteReconstructor, component_words, label_text
 from tl_nla.oracle.labels import Lens, Vocabulary, write_effects
+from tl_nla.sites import Site
 
 TEXT_ARMS = ("gold", "cat", "cat_and_explanation", "cat_and_shuffled", "state")
 """Arms whose text has a reader of its own, trained alike."""
@@ -76,6 +77,41 @@ def raw_contexts(
         text = tokenizer.decode(seen[-budget:])
         texts.append(text if text.startswith(" ") else f" {text}")
     return texts
+
+
+def sum_budgets(writes: LabelledWrites, said: Sequence[str], tokenizer: Any) -> dict[int, int]:
+    """For the row of each attention how many tokens the texts of all its heads have together.
+
+    Args:
+        writes: heads and attentions of the same documents and positions.
+        said: a text for each row.
+        tokenizer: that counts.
+    """
+    parsed = [Site.parse(site) for site in writes.sites]
+    places = zip(writes.document.tolist(), writes.position.tolist(), writes.site.tolist(), strict=True)
+    totals: dict[tuple[int, int, int], int] = {}
+    attentions: dict[int, tuple[int, int, int]] = {}
+    for row, (document, position, site) in enumerate(places):
+        place = document, position, int(parsed[site].layer or 0)
+        if parsed[site].kind == "head":
+            count = len(tokenizer.encode(f" {said[row]}", add_special_tokens=False))
+            totals[place] = totals.get(place, 0) + count
+        elif parsed[site].kind == "attn":
+            attentions[row] = place
+    return {row: totals[place] for row, place in attentions.items() if place in totals}
+
+
+def long_context_texts(
+    writes: LabelledWrites, said: Sequence[str], tokenizer: Any, documents: Sequence[Document]
+) -> dict[int, str]:
+    """For the row of each attention its name and as many tokens of context as its heads' texts have together."""
+    budgets = sum_budgets(writes, said, tokenizer)
+    chosen = writes.select(torch.tensor(list(budgets), dtype=torch.long))
+    contexts = raw_contexts(chosen, tokenizer, documents, list(budgets.values()))
+    names = [component_words(site) or "It" for site in writes.sites]
+    return {
+        row: f"{names[int(writes.site[row])]} read{context}" for row, context in zip(budgets, contexts, strict=True)
+    }
 
 
 def readable(reconstructor: WriteReconstructor, texts: Sequence[str]) -> list[str]:

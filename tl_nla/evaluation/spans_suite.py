@@ -8,7 +8,7 @@ import torch
 
 from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
 from tl_nla.evaluation.oracle_rows import OracleRows
-from tl_nla.evaluation.oracle_suite import add_arguments, all_arms, fve_rows, gather, generator, joined
+from tl_nla.evaluation.oracle_suite import ATTENTION_ARMS, add_arguments, all_arms, fve_rows, gather, generator, joined
 from tl_nla.evaluation.results import Results, Row
 from tl_nla.oracle import component_words
 from tl_nla.sites import Site
@@ -62,4 +62,4 @@ def _pair(text: str) -> str | None:
 
 
 def _arms(parts: Sequence[OracleRows]) -> list[str]:
-    return [arm for arm in all_arms(parts) if arm != "sum_of_heads"]  # that one is of attentions only
+    return [arm for arm in all_arms(parts) if arm not in ATTENTION_ARMS]

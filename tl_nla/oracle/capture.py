@@ -253,8 +253,9 @@ def _source_words(
         sides = []
         for ids, weights in ((found.distant, found.distant_weight), (found.local, found.local_weight)):
             columns, shares = ids[layer, head, row, column].tolist(), weights[layer, head, row, column].tolist()
-            sides.append([(share, vocabulary.texts[int(reading.tokens[row, place])])
-                          for place, share in zip(columns, shares, strict=True) if share >= config.distant_floor])  # fmt: skip
+            pairs = zip(columns, shares, strict=True)
+            told = [(share, place) for place, share in pairs if share >= config.distant_floor]
+            sides.append([(share, vocabulary.texts[int(reading.tokens[row, place])]) for share, place in told])
         read_most = [[source for source in side[: config.sources] if source[0] >= SHARE_FLOOR] for side in sides]
         both = sorted(read_most[0] + read_most[1], reverse=True)
         distant, local, named, pool = (_distinct(side) for side in (*read_most, both, sides[0]))
