@@ -66,8 +66,8 @@ class OracleConfig:
         long_steps: steps of the reader of ``cat_long``, which sees attentions only; 0 for none.
     """
 
-    documents: int = 2000
-    skip_documents: int = 300
+    documents: int = 1800
+    skip_documents: int = 250
     held_documents: int = 150
     positions: int = 2
     held_positions: int = 1
