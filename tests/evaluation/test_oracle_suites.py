@@ -1,5 +1,7 @@
 """The suites of diff oracles on made-up row scores, and their texts on a random model's writes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -8,7 +10,15 @@ from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.evaluation import heads_suite, layers_suite, oracle_suite, questions_suite, spans_suite
 from tl_nla.evaluation.oracle_rows import OracleRows, load_rows, save_rows
-from tl_nla.evaluation.oracle_texts import TEXT_ARMS, arm_texts, raw_contexts, shuffled_rows
+from tl_nla.evaluation.oracle_score import score_long_context
+from tl_nla.evaluation.oracle_texts import (
+    TEXT_ARMS,
+    arm_texts,
+    long_context_texts,
+    raw_contexts,
+    shuffled_rows,
+    sum_budgets,
+)
 from tl_nla.evaluation.questions_suite import area_under_curve, spearman
 from tl_nla.oracle import CaptureConfig, capture_writes, parse_label
 
@@ -24,6 +34,7 @@ def make_rows(seed):
     rows = OracleRows(seed, SITES, SITES[2:3], torch.zeros(8, 4), site, document, document, torch.ones(70))
     rows.errors = {arm: torch.full((70,), error) for arm, error in ERRORS.items()}
     rows.errors["sum_of_heads"] = torch.where(site == 3, 0.25, torch.nan)
+    rows.errors["cat_long"] = torch.where(site == 3, 0.4, torch.nan)
     both = torch.tensor([[1.0, 2.0]]).repeat(70, 1)
     score = torch.arange(70.0)
     rows.counts = {"explanation/recall_at_4/promotes": both,
@@ -77,9 +88,22 @@ def test_layers_and_spans(stored, monkeypatch):
     assert values(results, "fve/attn", layer=0)["sum_of_heads"] == pytest.approx(0.75, abs=1e-3)
     assert "sum_of_heads" not in values(results, "fve/block")
     assert values(results, "fve/attn_minus_cat", layer=None) == pytest.approx({"sum_of_heads": 0.25}, abs=1e-3)
+    assert values(results, "fve/attn_minus_cat_long", layer=0) == pytest.approx({"sum_of_heads": 0.15}, abs=1e-3)
+    assert "cat_long" not in values(results, "fve/block")
     spans = spans_suite.evaluate()
+    assert "cat_long" not in values(spans, "fve/0-0")
     assert values(spans, "fve/0-0")["explanation"] == pytest.approx(0.8, abs=1e-3)
     assert values(spans, "fve/gap/0-1") == pytest.approx({"explanation": 0.55}, abs=1e-3)
+
+
+def test_arms_that_some_seeds_lack_are_of_the_others(tmp_path, monkeypatch):
+    parts = [make_rows(0), make_rows(1)]
+    del parts[1].errors["state"]
+    save_rows(parts, tmp_path / "rows.safetensors")
+    monkeypatch.setattr(oracle_suite, "STORED", tmp_path / "rows.safetensors")
+    rows = {(row.arm, row.metric): row for row in spans_suite.evaluate().rows if row.layer is None}
+    assert rows["explanation", "fve/gap/0-1"].n == rows["state", "fve/0-1"].n == 10
+    assert rows["explanation", "fve/0-1"].n == 20
 
 
 def test_two_explanations_are_scored_beside_their_null():
@@ -139,6 +163,32 @@ def test_texts_of_the_arms(llama, tokenizer):
     assert torch.equal(writes.site[other], writes.site)
     told = arm_texts("gold", writes, tokenizer, documents, 0, True)
     assert {parse_label(text).component for text in told} <= {None, "layer 0 mlp", "layer 1 block"}
+
+
+def test_long_context_is_as_long_as_all_heads_texts(llama, tokenizer):
+    documents = [Document(f"d/{n}", " ".join(f"w{i}" for i in zoo.tokens(1, 40, seed=n)[0].tolist())) for n in range(3)]
+    sites = ["blocks.0.attn.head.0", "blocks.1.attn.head.1", "blocks.1.attn", "blocks.1.attn.head.2", "blocks.0.mlp"]
+    writes = capture_writes(llama, tokenizer, documents, sites, CaptureConfig(2, skips=False))
+    said = [f"w1 w2 w{row}" if writes.site[row] != 3 else "w1 w2" for row in range(len(writes))]
+    texts = long_context_texts(writes, said, tokenizer, documents)
+    attentions = torch.nonzero(writes.site == 2).flatten().tolist()
+    assert list(texts) == attentions
+    assert sum_budgets(writes, said, tokenizer) == dict.fromkeys(attentions, 5)
+    for row, text in texts.items():
+        seen = documents[int(writes.document[row])].text.split()[: int(writes.position[row])]
+        assert text == f"layer 1 attention read {' '.join(seen[-5:])}"
+
+    class Reader:
+        reconstructor = SimpleNamespace(backbone=llama.original_model, template="{explanation}", tokenizer=tokenizer)
+
+        def reconstruct(self, texts):
+            return writes.write[attentions[: len(texts)]]
+
+    rows = OracleRows(0, writes.sites, (), torch.zeros(6, 4), writes.site, writes.document, writes.position, said)
+    score_long_context(rows, Reader(), texts, writes)
+    errors = rows.errors["cat_long"]
+    assert errors[attentions].abs().max() < 1e-6
+    assert torch.isnan(errors).sum() == len(writes) - len(attentions)
 
 
 def test_refusals(tmp_path):

@@ -141,6 +141,17 @@ def test_lora_trains_adapters_and_slots_only(data, tmp_path):
         )
 
 
+def test_several_questions_are_drawn_for_each_write(data):
+    items = WriteTexts(data.train_writes, questions=3)
+    assert len(items) == 4 * len(data.train_writes)
+    asked = [items[index]["question"] for index in range(4, 8)]
+    assert asked[0] == "explain"
+    assert "explain" not in asked[1:]
+    assert all(torch.equal(items[index]["write"], data.train_writes.write[1]) for index in range(4, 8))
+    pairs = WriteTexts(data.train_writes)
+    assert [pairs[index]["question"] == "explain" for index in range(4)] == [True, False] * 2
+
+
 def test_shrunk_writes_are_called_nothing(data):
     items = WriteTexts(data.train_writes, null_share=0.5)
     shrunk = 0

@@ -144,6 +144,11 @@ def _score_sources(
         table = torch.full((len(held), 2), torch.nan)
         table[places] = recall_counts(words, right, 3)
         rows.counts[f"{arm}/recall_at_3/sources_distant"] = table
+        if arm == "explanation":
+            named = torch.tensor([float(min(3, len(listed))) for listed in words])
+            table = torch.stack([table[:, 0], table[:, 0].clone()], 1)
+            table[places, 1] = named
+            rows.counts["explanation/precision_at_3/sources_distant"] = table
 
 
 def _score_strength(rows: OracleRows, oracle: DiffOracle, held: LabelledWrites, explanations: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ INJECTION_ARMS = (
 ARMS = (
     *INJECTION_ARMS,
     *("explanation", "warm_start", "sampled", "gold", "cat", "state", "component", "shuffled", "empty", "constant"),
-    "shuffled_writes",
+    *("shuffled_writes", "cat_long"),
     *("mean", "cat_and_explanation", "cat_and_shuffled", "same_twice", "swapped", "probe", "sum_of_heads"),
     *("two_explanations", "unsteered", "round_trip", "append", "edit", "edit_delta", "edit_replace", "caa"),
     *("random_direction", "longer_warm_start", "ordered", "embedded", "prompt_edit", "facts_only", "next_only"),
@@ -36,6 +36,7 @@ ARMS = (
 METRICS = (
     *("fve", "cosine", "extraction_rate", "claim_precision", "claim_recall", "recall_at_4/promotes"),
     *("recall_at_4/suppresses", "recall_at_3/sources_distant", "auc/skip_flip", "spearman/strength"),
+    "precision_at_3/sources_distant",
     *("precision/nothing", "unchanged_rate", "antisymmetry", "kl_recovered", "success", "validity", "facts_kept"),
     *("retention", "auc/steganographer", "tokens_to_fve_0.8", "top1_agreement", "changes_answer", "kl"),
     *("precision_at_3/skips", "precision_at_3/direct", "precision_at_3/everywhere", "recall_at_3/fact_sources"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
 from tl_nla.evaluation.oracle_rows import OracleRows
@@ -39,17 +40,24 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
 
 
 def _span_rows(parts: Sequence[OracleRows], place: int, name: str) -> list[Row]:
-    chosen = [torch.nonzero(part.site == place).flatten() for part in parts]
     rows = []
     for arm in _arms(parts):
-        if all(arm in part.errors for part in parts):
-            rows.append(Row.of(arm, f"fve/{name}", fve_interval(*joined(parts, arm, chosen), generator=generator())))
-    if all("state" in part.errors for part in parts):
-        said, deviation, documents, seeds = joined(parts, "explanation", chosen)
-        before = joined(parts, "state", chosen)[0]
+        having, chosen = _having(parts, place, arm)
+        interval = fve_interval(*joined(having, arm, chosen), generator=generator())
+        rows.append(Row.of(arm, f"fve/{name}", interval))
+    having, chosen = _having(parts, place, "state")
+    if having:
+        said, deviation, documents, seeds = joined(having, "explanation", chosen)
+        before = joined(having, "state", chosen)[0]
         gap = ratio_interval(before - said, deviation, documents, seeds, generator=generator())
         rows.append(Row.of("explanation", f"fve/gap/{name}", gap))
     return rows
+
+
+def _having(parts: Sequence[OracleRows], place: int, arm: str) -> tuple[list[OracleRows], list[Tensor]]:
+    """The seeds that have an arm, and their rows of one site."""
+    having = [part for part in parts if arm in part.errors]
+    return having, [torch.nonzero(part.site == place).flatten() for part in having]
 
 
 def _pair(text: str) -> str | None:
