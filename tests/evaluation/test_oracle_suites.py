@@ -1,11 +1,10 @@
 """The suites of diff oracles on made-up row scores, and their texts on a random model's writes."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from tests import zoo
+from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.evaluation import heads_suite, layers_suite, oracle_suite, questions_suite, spans_suite
@@ -20,6 +19,7 @@ from tl_nla.evaluation.oracle_texts import (
     sum_budgets,
 )
 from tl_nla.evaluation.questions_suite import area_under_curve, spearman
+from tl_nla.metrics import squared_errors
 from tl_nla.oracle import CaptureConfig, capture_writes, parse_label
 
 SPAN = "blocks.0.hook_resid_pre -> blocks.1.hook_resid_post"
@@ -178,16 +178,13 @@ def test_long_context_is_as_long_as_all_heads_texts(llama, tokenizer):
         seen = documents[int(writes.document[row])].text.split()[: int(writes.position[row])]
         assert text == f"layer 1 attention read {' '.join(seen[-5:])}"
 
-    class Reader:
-        reconstructor = SimpleNamespace(backbone=llama.original_model, template="{explanation}", tokenizer=tokenizer)
-
-        def reconstruct(self, texts):
-            return writes.write[attentions[: len(texts)]]
-
-    rows = OracleRows(0, writes.sites, (), torch.zeros(6, 4), writes.site, writes.document, writes.position, said)
-    score_long_context(rows, Reader(), texts, writes)
+    rows = OracleRows(0, writes.sites, (), torch.zeros(6, 4), writes.site, writes.document, writes.position,
+                      writes.write[:, 0])  # fmt: skip
+    reader = make_oracle().reconstructor
+    score_long_context(rows, reader, texts, writes)
     errors = rows.errors["cat_long"]
-    assert errors[attentions].abs().max() < 1e-6
+    expected = squared_errors(reader.reconstruct(list(texts.values())), writes.write[attentions])
+    torch.testing.assert_close(errors[attentions].float(), expected.float())
     assert torch.isnan(errors).sum() == len(writes) - len(attentions)
 
 
