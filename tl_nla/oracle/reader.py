@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from tl_nla.errors import InputError
 from tl_nla.nla import prompts
-from tl_nla.nla.batching import check_acts, evaluating, similar_lengths, pad_right
+from tl_nla.nla.batching import check_acts, evaluating, pad_right, similar_lengths
 from tl_nla.nla.families import context_length
 from tl_nla.nla.generation import SamplingConfig, respond
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
