@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lightning_modules.processes import denominators, sums
+from lightning_modules.processes import denominators, rank, sums, world_size
 from lightning_modules.trained_only import TrainedOnly
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained
@@ -46,6 +46,7 @@ class RewardConfig:
         budget_from: smallest prefix budget in tokens; with it, the reward is that of the explanation cut at a random
             budget shared by the group, up to ``budget_to``, so that what matters most is said first. ``None``: whole.
         budget_to: largest prefix budget; the cap on new tokens when ``None``.
+        budget_log: budgets are log-uniform, so that most are small and some are not, instead of uniform.
         scale_advantages: divide by the group's standard deviation.
     """
 
@@ -54,6 +55,7 @@ class RewardConfig:
     length_free: int = 86
     budget_from: int | None = None
     budget_to: int | None = None
+    budget_log: bool = False
     scale_advantages: bool = True
 
     def __post_init__(self) -> None:
@@ -108,7 +110,8 @@ class NLATraining(TrainedOnly):
         rollouts: how explanations are sampled.
         reward: what they are rewarded for.
         lora: train adapters on both parts instead of all weights.
-        seed: of sampling and budgets; every step draws from (seed, step, process), so a resumed run repeats itself.
+        seed: of sampling and budgets; every row draws from (seed, step, its number in the global batch), so that a
+            resumed run repeats itself and several processes draw what one would.
         nla: the warm-started pair: a :class:`tl_nla.nla.NLA`, or :class:`tl_nla.oracle.policy.WritePair`.
         backend: where sampling happens.
     """
@@ -187,13 +190,13 @@ class NLATraining(TrainedOnly):
     def explore(self, acts: Float[Tensor, "n d_model"]) -> Experience:
         """Explanations of each activation, cut to their budget if there is one, and the warm start's view of them."""
         config, reward = self.rollouts, self.reward
-        generation = self.backend.sample(self.verbalizer, acts, config, self._generator(acts.device))
+        generation = self.backend.sample(self.verbalizer, acts, config, self._generators(len(acts)))
         rows = acts.repeat_interleave(config.group, 0)
         texts, credited = [t if ok else "" for t, ok in zip(generation.texts, generation.extracted, strict=True)], None
         if reward.budget_from is not None:
             high = min(reward.budget_to or config.max_new_tokens, config.max_new_tokens)
-            draws = self._generator(torch.device("cpu"), 1)
-            budgets = draw_budgets(len(acts), config.group, reward.budget_from, high, draws)
+            draws = self._generators(len(acts), 1)
+            budgets = draw_budgets(draws, config.group, reward.budget_from, high, reward.budget_log)
             texts, credited = cut_explanations(self.verbalizer.tokenizer, generation, budgets)
         mask = generation.mask.to(acts.device)
         credited = mask if credited is None else credited.to(acts.device)
@@ -284,10 +287,14 @@ class NLATraining(TrainedOnly):
             factor *= max(0.1, 1 - 0.9 * step / self.decay_steps)
         return [factor * rate for rate in (self.learning_rate, self.reconstructor_learning_rate)]
 
-    def _generator(self, device: torch.device, stream: int = 0) -> torch.Generator:
-        """Of this batch: nothing needs to be stored for a resumed run to draw the same."""
-        mixed = ((self.seed * 1_000_003 + self.batches) * 1_009 + self.global_rank) * 7 + stream
-        return torch.Generator(device.type if device.type != "mps" else "cpu").manual_seed(mixed % 2**63)
+    def _generators(self, rows: int, stream: int = 0) -> list[torch.Generator]:
+        """One a row of the global batch, whose rows the loader deals to the processes in turn.
+
+        Nothing needs to be stored for a resumed run to draw the same.
+        """
+        numbers = [row * world_size() + rank() for row in range(rows)]
+        mixed = [((self.seed * 1_000_003 + self.batches) * 100_003 + number) * 7 + stream for number in numbers]
+        return [torch.Generator().manual_seed(seed % 2**63) for seed in mixed]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Held-out FVE of greedy explanations, how many could be extracted, and their length."""

@@ -21,13 +21,13 @@ from tests import zoo
 from tests.lightning_modules.forks import as_processes, wait
 from tests.nla.test_generation import make
 from tl_nla.nla.generation import Responses
-from tl_nla.nla.rollouts import RolloutConfig, token_logprobs
+from tl_nla.nla.rollouts import BuiltInBackend, RolloutConfig, token_logprobs
 from tl_nla.nla.verbalizer import Generation
 
 ROWS, BATCH, STEPS = 22, 8, 4
 RATE = 2e-4
 """Adam moves a weight by up to this much a step whatever the size of its gradient: one of pure rounding also counts."""
-KINDS = ("verbalizer", "reconstructor", "nla", "nla_accumulated", "nla_spoiled")
+KINDS = ("verbalizer", "reconstructor", "nla", "nla_accumulated", "nla_spoiled", "nla_sampled")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -55,6 +55,16 @@ class RowBackend:
         return Generation(texts, extracted, Responses(ids, mask, logprobs, extracted))
 
 
+class SampledBackend(BuiltInBackend):
+    """Truly sampled tokens; since a random model closes no tags, what counts as extracted is up to the tokens."""
+
+    def sample(self, verbalizer, acts, config, generator=None):
+        found = super().sample(verbalizer, acts, config, generator)
+        sums = (found.ids * found.mask).sum(1)
+        texts = [_LETTERS[number % 7 : number % 7 + 1 + number % 11] for number in sums.tolist()]
+        return Generation(texts, sums % 3 > 0, found.responses)
+
+
 class Data(L.LightningDataModule):
     """Rows of which a batch of one process is spread over two."""
 
@@ -79,7 +89,8 @@ def build(kind):
     spoiled = kind == "nla_spoiled"
     return NLATraining(
         nla=pair, learning_rate=RATE, reconstructor_learning_rate=RATE, kl_weight=0.5,
-        rollouts=RolloutConfig(group=4, max_new_tokens=16), backend=RowBackend(spoiled),
+        rollouts=RolloutConfig(group=4, max_new_tokens=16),
+        backend=SampledBackend() if kind == "nla_sampled" else RowBackend(spoiled),
         accumulate=2 if kind == "nla_accumulated" else 1, updates=2 if spoiled else 1,
     )  # fmt: skip
 

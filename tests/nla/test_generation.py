@@ -186,6 +186,15 @@ def test_samples_follow_the_distribution():
     torch.testing.assert_close(shares, torch.softmax(logits[0], -1), atol=0.015, rtol=0)
 
 
+def test_quantiles_follow_the_distribution():
+    logits = torch.tensor([0.0, 1.0, -torch.inf, 2.0]).expand(20_001, 4)
+    chosen, logprobs = choose_tokens(logits, 0.5, torch.linspace(0, 1 - 1e-7, 20_001))
+    expected = torch.softmax(logits[0] / 0.5, -1)
+    torch.testing.assert_close(torch.bincount(chosen, minlength=4) / len(chosen), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logprobs, expected.log()[chosen])
+    assert chosen.diff().min() >= 0
+
+
 @pytest.mark.parametrize("settings", [{"max_new_tokens": 0}, {"max_new_tokens": 1, "temperature": -1.0}])
 def test_refused_settings(settings):
     with pytest.raises(InputError, match=r"max_new_tokens is 0|temperature is -1"):

@@ -191,11 +191,30 @@ def test_explanations_are_cut_to_their_budget():
 
 
 def test_budgets_are_shared_by_the_group():
-    found = draw_budgets(50, 3, 4, 9, torch.Generator().manual_seed(0)).view(50, 3)
+    found = draw_budgets([torch.Generator().manual_seed(seed) for seed in range(50)], 3, 4, 9).view(50, 3)
     assert torch.equal(found, found[:, :1].expand(50, 3))
     assert set(found.flatten().tolist()) == {4, 5, 6, 7, 8, 9}
+    small = draw_budgets([torch.Generator().manual_seed(seed) for seed in range(400)], 2, 2, 31, log=True)[::2]
+    assert (int(small.min()), int(small.max())) == (2, 31)
+    assert 0.4 < (small < 8).float().mean() < 0.6, "8 is the geometric middle"
     with pytest.raises(InputError, match="budgets"):
-        draw_budgets(2, 2, 5, 4)
+        draw_budgets([torch.Generator()], 2, 5, 4)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_with_a_generator_a_row_words_do_not_depend_on_the_batch(verbalizer, acts, batch_size):
+    config = RolloutConfig(group=2, max_new_tokens=12, batch_size=batch_size)
+
+    def sample(rows):
+        chosen = [torch.Generator().manual_seed(row) for row in rows]
+        return BuiltInBackend().sample(verbalizer, acts[rows], config, chosen)
+
+    whole, part = sample([0, 1, 2, 3, 4]), sample([4, 1])
+    for row, other in ((8, 0), (9, 1), (2, 2), (3, 3)):
+        assert torch.equal(whole.ids[row][whole.mask[row]], part.ids[other][part.mask[other]])
+    assert not torch.equal(whole.ids[8], whole.ids[9])
+    with pytest.raises(InputError, match="1 generators for 5 rows"):
+        BuiltInBackend().sample(verbalizer, acts, RolloutConfig(2, 5), [torch.Generator()])
 
 
 @pytest.mark.parametrize(

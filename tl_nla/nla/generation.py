@@ -6,7 +6,7 @@ rows out is exact). Every row of a step has the same length, so no padding and n
 log-probabilities come from the sampling pass itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +58,8 @@ class Responses:
     finished: Bool[Tensor, " n"]
 
 
+Generators = torch.Generator | Sequence[torch.Generator] | None
+"""Of samples: one for all rows, whose draws depend on the rows beside them, or one a row (on the CPU)."""
 Step = Callable[[Tensor, DynamicCache], Tensor]
 """Embeddings ``[n, pos, d]`` and the cache to the logits of the last position ``[n, vocab]``."""
 
@@ -69,7 +71,7 @@ def respond(
     own: Float[Tensor, "n own d_model"],
     sampling: SamplingConfig,
     pad_id: int,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     on_own: Callable[[], Any] | None = None,
     samples: int = 1,
 ) -> Responses:
@@ -82,7 +84,8 @@ def respond(
         own: embeddings of the rest of the prompt, per row.
         sampling: how tokens are chosen.
         pad_id: fills the rows that ended early.
-        generator: of the samples; required above temperature 0 for a repeatable result.
+        generator: of the samples; required above temperature 0 for a repeatable result. With one a row of ``own``, its
+            responses are the same in whatever batch it stands.
         on_own: context manager factory active during the pass over ``own`` only (additive injection).
         samples: responses a row.
 
@@ -105,9 +108,13 @@ def respond(
     logprobs = torch.zeros(shape, device=own.device)
     mask = torch.zeros(shape, dtype=torch.bool, device=own.device)
     finished = torch.zeros(rows, dtype=torch.bool, device=own.device)
+    noise = (
+        None if generator is None or isinstance(generator, torch.Generator) else draw_noise(generator, samples, shape)
+    )
     ends = torch.tensor(sampling.end_ids, device=own.device, dtype=torch.long)
     for place in range(sampling.max_new_tokens):
-        chosen, chosen_logprobs = choose_tokens(logits, sampling.temperature, generator)
+        source = generator if noise is None else noise[alive.cpu(), place]
+        chosen, chosen_logprobs = choose_tokens(logits, sampling.temperature, source)
         ids[alive, place], logprobs[alive, place], mask[alive, place] = chosen, chosen_logprobs, True
         ended = torch.isin(chosen, ends)
         finished[alive[ended]] = True
@@ -123,15 +130,47 @@ def respond(
 
 
 def choose_tokens(
-    logits: Float[Tensor, "n vocab"], temperature: float, generator: torch.Generator | None
+    logits: Float[Tensor, "n vocab"], temperature: float, source: torch.Generator | Float[Tensor, " n"] | None
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """Next tokens and their log-probabilities (float32, nats)."""
+    """Next tokens and their log-probabilities (float32, nats).
+
+    Args:
+        logits: of the next token.
+        temperature: 0 for the most likely one.
+        source: what samples are drawn from, or a number in [0, 1) a row: the quantile of its distribution to take.
+    """
     logprobs = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
     if temperature == 0:
         chosen = logprobs.argmax(-1)
+    elif isinstance(source, Tensor):
+        below = logprobs.double().exp().cumsum(-1)
+        quantile = source.to(below)[:, None] * below[:, -1:]
+        chosen = torch.searchsorted(below, quantile, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
     else:
-        chosen = torch.multinomial(logprobs.exp(), 1, generator=generator)[:, 0]
+        chosen = torch.multinomial(logprobs.exp(), 1, generator=source)[:, 0]
     return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
+
+
+def draw_noise(generators: Sequence[torch.Generator], samples: int, shape: tuple[int, int]) -> Float[Tensor, "n pos"]:
+    """Numbers in [0, 1), one a token of every response.
+
+    Args:
+        generators: one a row.
+        samples: responses a row.
+        shape: responses and tokens.
+
+    Raises:
+        InputError: when there is not one generator a row.
+    """
+    rows, tokens = shape
+    if len(generators) * samples != rows:
+        raise InputError(f"{len(generators)} generators for {rows // samples} rows; give one a row, or one for all")
+    return torch.cat([torch.rand(samples, tokens, generator=generator) for generator in generators])
+
+
+def chunk_of(generator: Generators, start: int, stop: int) -> Generators:
+    """The generators of a chunk of rows."""
+    return generator if generator is None or isinstance(generator, torch.Generator) else generator[start:stop]
 
 
 def join_responses(parts: list[Responses], pad_id: int) -> Responses:

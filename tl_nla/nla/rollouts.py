@@ -5,6 +5,7 @@ one batch, finished rows leave it (:mod:`tl_nla.nla.generation`). Where sampling
 :class:`RolloutBackend`, so that an external server can take its place.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.nla.batching import similar_lengths
+from tl_nla.nla.generation import Generators
 from tl_nla.nla.prompts import CLOSE, OPEN
 from tl_nla.nla.verbalizer import Generation
 
@@ -64,9 +66,13 @@ class RolloutBackend(Protocol):
 
     def sample(
         self, verbalizer: Any, acts: Float[Tensor, "n d_model"], config: RolloutConfig,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Generation:  # fmt: skip
-        """``config.group`` explanations of each activation, those of one activation side by side."""
+        """``config.group`` explanations of each activation, those of one activation side by side.
+
+        Training gives one generator an activation, so that a row's explanations do not depend on the rows beside it,
+        nor on how rows are spread over processes; a server can take their ``initial_seed()``.
+        """
         ...
 
 
@@ -77,7 +83,7 @@ class BuiltInBackend:
 
     def sample(
         self, verbalizer: Any, acts: Float[Tensor, "n d_model"], config: RolloutConfig,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Generation:  # fmt: skip
         """See :class:`RolloutBackend`; in evaluation mode and without gradient."""
         return verbalizer.generate(
@@ -115,16 +121,28 @@ def token_logprobs(
 
 
 def draw_budgets(
-    groups: int, group: int, low: int, high: int, generator: torch.Generator | None = None
+    generators: Sequence[torch.Generator], group: int, low: int, high: int, log: bool = False
 ) -> Int[Tensor, " n"]:
-    """A random token budget for each group, uniform between ``low`` and ``high`` inclusive, repeated for its rows.
+    """A random token budget for each group between ``low`` and ``high`` inclusive, repeated for its rows.
+
+    Args:
+        generators: one a group.
+        group: its rows.
+        low: smallest budget.
+        high: largest budget.
+        log: log-uniform instead of uniform: most budgets are small.
 
     Raises:
         InputError: when there is no number between the two, or a budget below 1.
     """
     if not 1 <= low <= high:
         raise InputError(f"budgets run from {low} to {high}; give 1 or more, the smaller one first")
-    return torch.randint(low, high + 1, (groups,), generator=generator).repeat_interleave(group)
+    if log:
+        shares = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators])
+        drawn = (low * ((high + 1) / low) ** shares).long().clamp_max(high)
+    else:
+        drawn = torch.cat([torch.randint(low, high + 1, (1,), generator=generator) for generator in generators])
+    return drawn.repeat_interleave(group)
 
 
 def opening_lengths(tokenizer: Any, ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]) -> Int[Tensor, " n"]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.nla.batching import check_acts, evaluating, pad_right, tracked
 from tl_nla.nla.families import context_length, decoder_layers
-from tl_nla.nla.generation import Responses, SamplingConfig, join_responses, respond
+from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
 from tl_nla.nla.injection import Injection, InjectionConfig, add_at_norm
 from tl_nla.nla.prompts import (
     CLOSE,
@@ -164,7 +164,7 @@ class Verbalizer(nn.Module):
     @torch.no_grad()
     def generate(
         self, acts: Float[Tensor, "n d_act"], max_new_tokens: int = 150, temperature: float = 0.0,
-        generator: torch.Generator | None = None, batch_size: int = 256, progress: bool = False, samples: int = 1,
+        generator: Generators = None, batch_size: int = 256, progress: bool = False, samples: int = 1,
     ) -> Generation:  # fmt: skip
         """Explain vectors.
 
@@ -172,7 +172,8 @@ class Verbalizer(nn.Module):
             acts: vectors ``[n, d_model]``, finite, any floating dtype.
             max_new_tokens: cap of a response.
             temperature: 0 is greedy; above 0 samples from the whole distribution.
-            generator: of the samples; the same generator state, vectors and ``batch_size`` give the same words.
+            generator: of the samples; the same generator state, vectors and ``batch_size`` give the same words. With a
+                generator a vector, its words do not depend on the batch.
             batch_size: responses generated at once.
             progress: show a progress bar on the terminal.
             samples: responses a vector; row ``i * samples + j`` is the j-th of vector i.
@@ -195,7 +196,10 @@ class Verbalizer(nn.Module):
         starts = range(0, len(acts), size)
         chunks = tracked(starts, len(acts), size) if progress else iter(starts)
         with evaluating(self):
-            parts = [self._respond(acts[start : start + size], sampling, generator, samples) for start in chunks]
+            parts = [
+                self._respond(acts[start : start + size], sampling, chunk_of(generator, start, start + size), samples)
+                for start in chunks
+            ]
         return self._read(join_responses(parts, self.pad_id))
 
     def _read(self, responses: Responses) -> Generation:
@@ -208,9 +212,7 @@ class Verbalizer(nn.Module):
         texts = [whole if text is None else text for whole, text in zip(raw, found, strict=True)]
         return Generation([text.replace(self.prompt.char, "") for text in texts], extracted, responses)
 
-    def _respond(
-        self, acts: Tensor, sampling: SamplingConfig, generator: torch.Generator | None, samples: int
-    ) -> Responses:
+    def _respond(self, acts: Tensor, sampling: SamplingConfig, generator: Generators, samples: int) -> Responses:
         prompt = self.prompt_embeddings(acts)
         first = self.prompt.places[0]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.nla.batching import evaluating
-from tl_nla.nla.generation import Responses, SamplingConfig, join_responses, respond
+from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
 from tl_nla.nla.verbalizer import Generation
 from tl_nla.oracle.oracle import DiffOracle
 from tl_nla.oracle.questions import EXPLAIN
@@ -67,7 +67,7 @@ class ReaderPolicy(nn.Module):
     @torch.no_grad()
     def generate(
         self, acts: Float[Tensor, "n both"], max_new_tokens: int = 90, temperature: float = 0.0,
-        generator: torch.Generator | None = None, batch_size: int = 256, samples: int = 1,
+        generator: Generators = None, batch_size: int = 256, samples: int = 1,
     ) -> Generation:  # fmt: skip
         """Explanations of writes; a row that hits the cap has failed.
 
@@ -99,10 +99,9 @@ class ReaderPolicy(nn.Module):
             for start in range(0, len(acts), size):
                 rows = acts[start : start + size]
                 prompt = reader.prompt_embeddings(rows[:, :half], rows[:, half:])
-                own = prompt[:, first:]
-                parts.append(
-                    respond(step, embed, prompt[:1, :first], own, sampling, reader.pad_id, generator, samples=samples)
-                )
+                shared, own = prompt[:1, :first], prompt[:, first:]
+                chosen = chunk_of(generator, start, start + size)
+                parts.append(respond(step, embed, shared, own, sampling, reader.pad_id, chosen, samples=samples))
         found = join_responses(parts, reader.pad_id)
         texts = [reader.decode(ids[mask]) for ids, mask in zip(found.ids.cpu(), found.mask.cpu(), strict=True)]
         return Generation(texts, found.finished.cpu(), found)
