@@ -14,6 +14,7 @@ from tl_nla.faithfulness.claims import (
     score_guesses,
 )
 from tl_nla.storyworld.claims import Truth
+from tl_nla.storyworld.facts import Facts
 from tl_nla.storyworld.parser import parse
 
 STORY = "Tom was at the park. Tom felt sad. A dog ran by. Tom had a ball painted red."
@@ -78,3 +79,12 @@ def test_guesses():
 def test_lengths_must_agree():
     with pytest.raises(InputError, match="differ in length"):
         score_claims(["a"], [])
+
+
+def test_a_question_of_the_story_is_recalled():
+    facts = Facts(person="Tom")
+    text = 'Recent words: ". Where is Tom". Next: surely "?".'
+    truth = Truth(facts, ". Where is Tom", ("?",))
+    gold = score_claims([text], [truth])
+    assert "Where" in {claim.claim.value for claim in gold}
+    assert recall_by([text], gold, lambda claim: "")[""].value == 1

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.storyworld.claims import Claim, Truth, Verdict, check, made_claims
+from tl_nla.storyworld.claims import Claim, Truth, Verdict, check, made_claims, parse_claims
 
 CERTAINTIES = ("surely", "likely", "perhaps")
 DISTANCES = (0, 5, 10, 20, 40, 80)
@@ -123,7 +123,7 @@ def recall_by(
         gold: claims of the gold texts of the same rows, from :func:`score_claims`.
         key: the group of a gold claim.
     """
-    said = [set(made_claims(text)) for text in texts]
+    said = [set(parse_claims(text)) for text in texts]
     return _rates([(claim, claim.claim in said[claim.row]) for claim in gold], key)
 
 
