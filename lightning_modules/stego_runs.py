@@ -127,7 +127,7 @@ class EmbeddedTraining:
         if seed not in self.others:
             read = self._states(_CLAIM_DOCUMENTS, _CLAIM_STREAM)
             claims = RidgeReader.fit(read.explanations, read.acts).reconstruct
-            other = self.pairs.load((seed + 1) % 3, self.reference_steps)
+            other = self.pairs.load((seed + 2) % 3, self.reference_steps)
             self.others[seed] = {"claims": claims, "trained": other.reconstruct}
         return self.others[seed]
 

@@ -48,7 +48,7 @@ class WithholdingConfig:
         validation_documents: of the training split's own held-out documents, to choose on.
     """
 
-    threshold: float = 0.4
+    threshold: float = 0.3
     steps: int = 300
     states: int = 6000
     learning_rate: float = 5e-4
