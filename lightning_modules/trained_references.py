@@ -47,11 +47,11 @@ class ReferencesConfig:
         detectors: which are scored.
     """
 
-    documents: int = 200
-    positions: int = 6
+    documents: int = 150
+    positions: int = 4
     warm_start: int = 1000
-    accomplice_steps: int = 600
-    states: int = 6000
+    accomplice_steps: int = 400
+    states: int = 4000
     detectors: tuple[str, ...] = ("cross_reconstructor", "paraphrase", "wording", "order", "falsehood")
 
 
