@@ -51,7 +51,7 @@ class SweepConfig:
     batch_size: int = 4
     group: int = 8
     max_new_tokens: int = 60
-    documents: int = 1500
+    documents: int = 600
     held_out: int = 50
 
     def __post_init__(self) -> None:
