@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = WarmPairs(found.pairs)
     pairs.load(found.seed, found.warm)
     folder = pairs.path(found.seed, found.warm)
-    store_rows(measure_pair([str(folder / "av"), str(folder / "ar")]).rows, found.seed)
+    results = measure_pair([str(folder / "av"), str(folder / "ar")], curves=False)
+    store_rows(results.rows, found.seed)
 
 
 if __name__ == "__main__":

@@ -123,18 +123,25 @@ def evaluate(
 
 def measure_pair(
     nla: list[str] | None = None, model: str = TINY, texts: str | None = None, reader: list[str] | None = None,
-    documents: int = HELD_DOCUMENTS, max_new_tokens: int = MAX_NEW_TOKENS,
+    documents: int = HELD_DOCUMENTS, max_new_tokens: int = MAX_NEW_TOKENS, curves: bool = True,
 ) -> Results:  # fmt: skip
-    """The suite on one pair, without what is stored; arguments as :func:`evaluate`."""
+    """The suite on one pair, without what is stored; arguments as :func:`evaluate`.
+
+    ``curves`` off leaves out the order of clauses and the marginals of tokens, which need dozens of readings a text.
+    """
     started = time.perf_counter()
     subject = _subject(model, nla, texts, documents)
     generation = subject.nla.generate(subject.states.acts, max_new_tokens=max_new_tokens)
     readers = {Path(folder).name or folder: _reader(folder, nla) for folder in reader or []}
     words = _words(subject, "explanation", generation.texts)
-    rows = _arm_rows(words, subject, readers)
+    rows = _arm_rows(words, subject, readers, curves)
     if subject.known:
         gold = _words(subject, "gold", list(subject.states.explanations))
-        rows += _arm_rows(gold, subject, readers) + _withheld_rows(words, subject, generation) + _probe_rows(subject)
+        rows += (
+            _arm_rows(gold, subject, readers, curves)
+            + _withheld_rows(words, subject, generation)
+            + _probe_rows(subject)
+        )
     definition: dict[str, Any] = {**DEFINITION, "site": subject.nla.site, "intervals": "95%, bootstrap over documents"}
     if not subject.known:
         definition["not_measured"] = f"{NEEDS_TRUTH}: what is true in these texts is not known"
@@ -211,7 +218,7 @@ def _reader(folder: str, nla: list[str] | None) -> Reconstruct:
     return NLA.from_pretrained(nla[0] if nla else WEIGHTS / "av", folder).reconstruct
 
 
-def _arm_rows(words: measure.Words, subject: _Subject, readers: dict[str, Reconstruct]) -> list[Row]:
+def _arm_rows(words: measure.Words, subject: _Subject, readers: dict[str, Reconstruct], curves: bool) -> list[Row]:
     pairs = zip(words.tokens, words.position.tolist(), strict=True)
     so_far = [subject.tokenizer.decode(ids[: position + 1], skip_special_tokens=True) for ids, position in pairs]
     losses = token_losses(subject.model, subject.tokenizer, words.texts)
@@ -219,7 +226,8 @@ def _arm_rows(words: measure.Words, subject: _Subject, readers: dict[str, Recons
         *measure.fve_rows(words), *measure.claim_rows(words), *measure.quote_rows(words, so_far),
         *measure.retention_rows(words), *measure.edit_rows(words),
         *measure.causal_rows(words, subject.model, subject.tokenizer, subject.nla.site),
-        *measure.order_rows(words), *measure.marginal_rows(words, subject.nla.reconstructor.tokenizer),
+        *(measure.order_rows(words) if curves else ()),
+        *(measure.marginal_rows(words, subject.nla.reconstructor.tokenizer) if curves else ()),
         *measure.cross_rows(words, readers), measure.mean_row(words, "legibility", losses),
     ]  # fmt: skip
 
