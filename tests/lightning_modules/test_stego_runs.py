@@ -3,27 +3,29 @@
 import pytest
 import torch
 
+from lightning_modules.faithfulness import FaithfulnessCallback
 from lightning_modules.stego_runs import _intervals, _MeasureAt
+from tests.lightning_modules.test_faithfulness import make_pair, states
 from tl_nla.evaluation.steganography_sweep import Run
 
 RUN = Run(0, 10, 0.0, False)
 
 
-class Watch:
-    """Measures the step that it is told."""
+class Watch(FaithfulnessCallback):
+    """Counts how often it is asked."""
 
-    def __init__(self):
-        self.states = type("States", (), {"document": torch.arange(6) // 2})
-
-    def terms(self, pair):
-        return {"fve": (torch.full((6,), float(pair)), torch.ones(6)), "empty": (torch.zeros(6), torch.zeros(6))}
+    def terms(self, nla):
+        self.asked = getattr(self, "asked", 0) + 1
+        count = len(self.states)
+        return {"fve": (torch.full((count,), float(self.asked)), torch.ones(count))}
 
 
 def test_a_chosen_step_is_measured_once_and_no_other():
-    stops = _MeasureAt(Watch(), {0, 5}, RUN)
-    for pair, step in ((1, 0), (2, 3), (3, 5), (4, 5)):
+    stops, pair = _MeasureAt(Watch(states()), {0, 5}, RUN), make_pair()
+    for step in (0, 3, 5, 5):
         stops.measure(pair, step)
-    assert [(point.steps, point.value("fve")) for point in stops.points] == [(0, 1.0), (5, 3.0)]
+    assert [(point.steps, point.value("fve")) for point in stops.points] == [(0, 1.0), (5, 2.0)]
+    assert stops.watch.asked == 2
 
 
 def test_intervals_are_of_documents_and_what_was_never_said_is_left_out():
