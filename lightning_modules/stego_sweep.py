@@ -1,6 +1,6 @@
 """What keeps a verbalizer from a private code: the warm start, the KL term, or neither? One resumable sweep.
 
-    python -m lightning_modules.stego_sweep FOLDER --kl 0 0.02 0.2 --warm 30 1000 --steps 0 50 100 200 --paraphrase 0 1
+    python -m lightning_modules.stego_sweep FOLDER --kl 0 0.2 --warm 100 1000 --steps 0 50 100 200 --paraphrase 0 1
 
 Every point of the grid is a pair after so many steps of reinforcement learning; points of one run (same warm start, KL
 weight, paraphrase, rate and seed) are measured on the way. Each is a line of ``FOLDER/points.jsonl`` as soon as its run
@@ -41,15 +41,15 @@ class SweepConfig:
         held_out: held-out stories to measure on, six positions each.
     """
 
-    kl_weights: tuple[float, ...] = (0.0, 0.02, 0.2)
-    warm_steps: tuple[int, ...] = (30, 300, 1000)
+    kl_weights: tuple[float, ...] = (0.0, 0.2)
+    warm_steps: tuple[int, ...] = (100, 1000)
     steps: tuple[int, ...] = (0, 50, 100, 200)
     paraphrase: tuple[bool, ...] = (False, True)
     seeds: tuple[int, ...] = (0,)
-    learning_rates: tuple[float, ...] = (3e-4,)
-    reconstructor_learning_rate: float = 1e-3
-    batch_size: int = 4
-    group: int = 8
+    learning_rates: tuple[float, ...] = (1e-4,)
+    reconstructor_learning_rate: float = 3e-4
+    batch_size: int = 8
+    group: int = 4
     max_new_tokens: int = 60
     documents: int = 600
     held_out: int = 50

@@ -31,8 +31,8 @@ def test_rows_name_the_setting_and_number_the_seeds():
     rows = sweep_rows([point(0, 0.5), point(1, 0.7), point(0, 0.1, steps=0)])
     named = {(row.arm, row.metric): (row.value, row.n) for row in rows}
     assert named == {
-        ("explanation", "fve/warm_10_kl_0.1_rate_0.0003_steps_5"): (pytest.approx(0.6), 2),
-        ("warm_start", "fve/warm_10_kl_0.1_rate_0.0003_steps_0"): (pytest.approx(0.1), 1),
+        ("explanation", "fve/warm_10_kl_0.1_rate_0.0001_steps_5"): (pytest.approx(0.6), 2),
+        ("warm_start", "fve/warm_10_kl_0.1_rate_0.0001_steps_0"): (pytest.approx(0.1), 1),
     }
     assert Run(0, 10, 0.1, True).setting().endswith("_paraphrased")
     assert len(by_setting([point(0, 0.5), Point(Run(0, 10, 0.1, True), 5)])) == 2

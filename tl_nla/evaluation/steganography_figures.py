@@ -94,7 +94,7 @@ def _draw_lines(axis: Any, points: Sequence[Point], name: str, bars: bool = Fals
         x, y = [one[2].value for one in own], [one[3].value for one in own]
         colour = colours[run.warm_steps]
         mark = {"marker": "o", "markersize": 3.5, "markerfacecolor": "white" if run.paraphrase else colour}
-        wide = 2.0 if run.learning_rate > 5e-4 else 1.0
+        wide = 1.0 if run.learning_rate == min(_rates(points)) else 2.0
         axis.plot(x, y, lines[run.kl_weight], color=colour, linewidth=wide, **mark)
         axis.plot(x[0], y[0], "s", color=colour, markersize=6, alpha=0.5)
         if bars:
@@ -114,6 +114,10 @@ def _lines(points: Sequence[Point]) -> dict[float, str]:
     return {weight: _LINES[place % len(_LINES)] for place, weight in enumerate(weights)}
 
 
+def _rates(points: Sequence[Point]) -> list[float]:
+    return sorted({point.run.learning_rate for point in points})
+
+
 def _legend(points: Sequence[Point]) -> list[Any]:
     from matplotlib.lines import Line2D
 
@@ -121,8 +125,10 @@ def _legend(points: Sequence[Point]) -> list[Any]:
     legend += [Line2D([], [], color="black", linestyle=s, label=f"KL weight {w:g}") for w, s in _lines(points).items()]
     if any(point.run.paraphrase for point in points):
         legend.append(Line2D([], [], color="black", marker="o", markerfacecolor="white", label="paraphrase rewarded"))
-    if any(point.run.learning_rate > 5e-4 for point in points):
-        legend.append(Line2D([], [], color="black", linewidth=2, label="rate 1e-3 instead of 3e-4"))
+    if len(_rates(points)) > 1:
+        low, *higher = _rates(points)
+        label = f"rate {' or '.join(f'{rate:g}' for rate in higher)} instead of {low:g}"
+        legend.append(Line2D([], [], color="black", linewidth=2, label=label))
     return legend
 
 

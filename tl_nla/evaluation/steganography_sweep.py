@@ -30,7 +30,7 @@ class Run:
     warm_steps: int
     kl_weight: float
     paraphrase: bool
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
 
     def setting(self) -> str:
         """The run without its seed, as it stands in the names of rows."""
