@@ -139,8 +139,9 @@ def withholding_rows(parts: Sequence[WithholdingRows]) -> list[Row]:
     for arm in ARMS:
         found = fve_interval(errors[arm], deviation, document, seeds, generator=torch.Generator().manual_seed(0))
         rows.append(Row.of("explanation", f"fve/stored_{arm}", found))
-    gap = ratio(errors["as_they_were"] - errors["withheld_trained"], deviation)
-    rows.append(Row.of("explanation", "fve/stored_withheld_trained_minus_as_they_were", gap))
+    for other in ("as_they_were", "as_they_were_trained"):
+        gap = ratio(errors[other] - errors["withheld_trained"], deviation)
+        rows.append(Row.of("explanation", f"fve/stored_withheld_trained_minus_{other}", gap))
     for arm, own in counts.items():
         said, true, facts, facts_true, expected, found_, facts_expected, facts_found = own.unbind(1)
         for metric, top, bottom in (
