@@ -169,8 +169,9 @@ def _effect_rows(words: Words, metric: str, edits: Sequence[Edit], effects: Tens
         return []
     rows = [mean_row(words, metric, effects, [edit.row for edit in edits])]
     names: list[list[str]] = [
-        [edit.kind, *([f"facts_{edit.verdict}"] if edit.kind in FACTS and edit.verdict else [])] for edit in edits
-    ]
+        [edit.kind, *([f"facts_{edit.verdict}", f"{edit.kind}_{edit.verdict}"]
+                      if edit.kind in FACTS and edit.verdict else [])] for edit in edits
+    ]  # fmt: skip
     for name in dict.fromkeys(name for own in names for name in own):
         places = [place for place, own in enumerate(names) if name in own]
         rows.append(mean_row(words, f"{metric}/{name}", effects[places], [edits[place].row for place in places]))
