@@ -64,6 +64,8 @@ def test_rows_are_kept(stored):
     assert first.untrained == SITES[2:3]
     torch.testing.assert_close(first.errors["gold"], make_rows(0).errors["gold"], rtol=1e-3, atol=0)
     torch.testing.assert_close(first.curves["gold"], make_rows(0).curves["gold"])
+    for name, table in make_rows(0).counts.items():
+        torch.testing.assert_close(first.counts[name], table, rtol=1e-3, atol=0, equal_nan=True)
     assert first.rows_of("head").tolist() == list(range(20))
     assert first.rows_of("head", False).tolist() == list(range(20, 30))
     assert len(first.rows_of("head", None)) == 30

@@ -19,6 +19,8 @@ from tl_nla.sites import Site
 
 KINDS = ("head", "attn", "mlp", "block", "span")
 
+_BASE, _MISSING = 15, 255
+
 
 @dataclass
 class OracleRows:
@@ -82,15 +84,20 @@ def save_rows(parts: Sequence[OracleRows], path: Path) -> None:
 
 
 def _small(counts: Tensor) -> Tensor:
-    """Numbers as single bytes where they are small and whole, with -1 for NaN; in half precision elsewhere."""
+    """Two numbers a row as one byte where both are small and whole, NaN as ``_MISSING``; in half precision elsewhere."""
     known = counts.nan_to_num(nan=0.0)
-    whole = bool(((known == known.round()) & (known >= 0) & (known <= 100)).all())
-    return counts.nan_to_num(nan=-1.0).to(torch.int8) if whole else counts.half()
+    if not bool(((known == known.round()) & (known >= 0) & (known < _BASE)).all()):
+        return counts.half()
+    packed = known[:, 0] * _BASE + known[:, 1]
+    return packed.masked_fill(counts.isnan().any(1), _MISSING).to(torch.uint8)
 
 
 def _plain(stored: Tensor) -> Tensor:
     value = stored.float()
-    return value.masked_fill(value < 0, torch.nan) if stored.dtype == torch.int8 else value
+    if stored.dtype != torch.uint8:
+        return value
+    pair = torch.stack([value.div(_BASE, rounding_mode="floor"), value % _BASE], 1)
+    return pair.masked_fill((value == _MISSING)[:, None], torch.nan)
 
 
 def load_rows(path: Path) -> list[OracleRows]:
