@@ -84,7 +84,7 @@ def save_rows(parts: Sequence[OracleRows], path: Path) -> None:
 
 
 def _small(counts: Tensor) -> Tensor:
-    """Two numbers a row as one byte where both are small and whole, NaN as ``_MISSING``; in half precision elsewhere."""
+    """Two numbers a row in one byte where both are small and whole, NaN as ``_MISSING``; else in half precision."""
     known = counts.nan_to_num(nan=0.0)
     if not bool(((known == known.round()) & (known >= 0) & (known < _BASE)).all()):
         return counts.half()
