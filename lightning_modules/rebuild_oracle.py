@@ -1,15 +1,16 @@
 """Trains a diff oracle on any target with the readers of all arms it is compared with, and scores them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lightning_modules.diff import WriteTexts, all_sites, held_out_heads
+from lightning_modules.diff import WriteTexts
 from lightning_modules.fit_oracle import Curve, FitConfig, fit_reader, fit_reconstructor
-from lightning_modules.precision import known_precision
+from lightning_modules.kept_parts import KeptParts
+from lightning_modules.oracle_data import Captured, OracleConfig, capture
 from tl_nla.data import Document, world_documents
 from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, load_rows, save_rows
 from tl_nla.evaluation.oracle_score import (
@@ -30,8 +31,8 @@ from tl_nla.evaluation.oracle_texts import arm_texts, long_context_texts, readab
 from tl_nla.evaluation.source_probe import score_source_probe
 from tl_nla.metrics import squared_errors
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
-from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, WriteReconstructor, capture_writes
-from tl_nla.oracle.labels import Lens, Vocabulary, expected_vocabulary
+from tl_nla.oracle import DiffOracle, WriteReconstructor
+from tl_nla.oracle.labels import Lens
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import Target
 
@@ -41,126 +42,13 @@ _OWN_RATE = 0.5
 """Share of the learning rate for the second training: the reconstructor already reads labels."""
 
 
-@dataclass(frozen=True)
-class OracleConfig:
-    """What an oracle is trained on and for how long; the defaults are those of the embedded one.
-
-    Attributes:
-        documents: training documents.
-        skip_documents: how many of them (the last) also have the ``skip`` question labelled.
-        held_documents: held-out documents.
-        positions: positions of each training document.
-        held_positions: positions of each held-out document.
-        top_k: words named on each side.
-        blocks: how many blocks the reconstructors keep.
-        reader_steps: steps of the reader.
-        steps: steps of the reconstructor on labels.
-        questions: questions a training write, beside its explanation.
-        batch_size: rows a step.
-        learning_rate: of Muon in all trainings; the step on the oracle's own words has half of it.
-        precision: of the matrix products of all trainings (:mod:`lightning_modules.precision`).
-        heldout_heads: share of heads that nothing is trained on.
-        own_words: training writes that the reader explains, for the reconstructor to learn its words.
-        own_steps: steps of the reconstructor on these and on as many labels; every arm's own reader has as many more.
-        arms: arms with a reader of their own that are trained beside the reconstructor.
-        long_steps: steps of the reader of ``cat_long``, which sees attentions only; 0 for none.
-    """
-
-    documents: int = 1800
-    skip_documents: int = 250
-    held_documents: int = 150
-    positions: int = 2
-    held_positions: int = 1
-    top_k: int = 8
-    blocks: int = 2
-    reader_steps: int = 5000
-    steps: int = 3500
-    questions: int = 2
-    batch_size: int = 32
-    learning_rate: float = 0.02
-    precision: str = "highest"
-    heldout_heads: float = 0.0
-    own_words: int = 12_000
-    own_steps: int = 700
-    arms: tuple[str, ...] = ("cat", "cat_and_explanation", "state")
-    long_steps: int = 1000
-
-    def __post_init__(self) -> None:
-        known_precision(self.precision)
-
-
-SMALL = OracleConfig(
-    documents=300, skip_documents=60, held_documents=30, held_positions=3, top_k=4, reader_steps=300, steps=200,
-    heldout_heads=0.25, own_words=600, own_steps=50, long_steps=50,
-)  # fmt: skip
-"""A few minutes on one core for a small model: shows that everything runs, not how good it can get."""
-
-QUICK = OracleConfig(
-    documents=12, skip_documents=6, held_documents=6, positions=1, held_positions=2, top_k=4, blocks=1, reader_steps=2,
-    steps=2, batch_size=4, heldout_heads=0.25, own_words=8, own_steps=2, long_steps=2,
-)  # fmt: skip
-"""A test of the path."""
-
-
-@dataclass(frozen=True)
-class Captured:
-    """Labelled writes of both splits, and the texts they are from."""
-
-    train: LabelledWrites
-    held: LabelledWrites
-    untrained: tuple[str, ...]
-    train_documents: Sequence[Document]
-    held_documents: Sequence[Document]
-    reference: Any
-    vocabulary: Vocabulary
-
-
-def capture(
-    target: Target, train: Sequence[Document], held: Sequence[Document], config: OracleConfig, seed: int
-) -> Captured:
-    """Label the writes of all heads, attentions, MLPs, blocks and spans.
-
-    Args:
-        target: the model.
-        train: training documents.
-        held: held-out documents.
-        config: sizes.
-        seed: of positions and of the heads left out.
-    """
-    sites = oracle_sites(target.model)
-    untrained = held_out_heads(sites, config.heldout_heads, seed)
-    kept = [site for site in sites if site not in untrained]
-    settings = CaptureConfig(config.positions, config.top_k, skips=False, seed=seed)
-    cut = len(train) - config.skip_documents
-    named = expected_vocabulary(target.model, target.tokenizer, train)
-    parts = [capture_writes(target.model, target.tokenizer, chosen, kept, replace(settings, skips=skips), named)
-             for chosen, skips in ((train[:cut], False), (train[cut:], True)) if chosen]  # fmt: skip
-    writes = LabelledWrites.join(parts)
-    reference = writes.reference()
-    settings = replace(settings, positions_per_document=config.held_positions, skips=True)
-    told = capture_writes(target.model, target.tokenizer, held, sites, settings, named).with_strength(reference)
-    return Captured(writes.with_strength(reference), told, untrained, train, held, reference, named)
-
-
-def oracle_sites(model: Any) -> list[str]:
-    """All heads, MLPs, attentions and blocks, and the spans between at most five blocks."""
-    sites = all_sites(model, ("heads", "mlp", "attn", "blocks"))
-    last = int(model.cfg.n_layers) - 1
-    ends = sorted({round(last * place / 4) for place in range(5)}) if last > 3 else list(range(last + 1))
-    return sites + [f"blocks.{i}.hook_resid_pre -> blocks.{j}.hook_resid_post" for i in ends for j in ends if i < j]
-
-
-def train_oracle(
-    folder: Path, data: Captured, config: OracleConfig, seed: int, base: str = ""
-) -> tuple[DiffOracle, Curve]:
-    """Train reader and reconstructor; also gives the reconstructor's learning curve."""
-    torch.manual_seed(seed)
-    oracle = fresh_oracle(folder, data, config, base)
+def train_oracle(oracle: DiffOracle, data: Captured, config: OracleConfig, seed: int) -> Curve:
+    """Train reader and reconstructor of a fresh oracle; gives the reconstructor's learning curve."""
     items = WriteTexts(data.train, 0.15, seed, 0.6, 0.05, config.questions)
     fit_reader(oracle.reader, items, _fit_config(config, config.reader_steps, seed))
     curve = train_arm("gold", oracle.reconstructor, data, config, seed, oracle.reader.tokenizer, None)
     read_own_words(oracle, data, config, seed)
-    return oracle.eval(), curve
+    return curve
 
 
 def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, seed: int) -> None:
@@ -204,18 +92,21 @@ def train_arm(
     return fit_reconstructor(reconstructor, texts, data.train.write, fit, score)
 
 
-def train_long_context(folder: Path, data: Captured, config: OracleConfig, seed: int, tokenizer: Any) -> Any:
-    """A reader of raw context as long as the label texts of an attention's heads together; ``None`` for no steps."""
-    said = [data.train.text(row) for row in range(len(data.train))]
-    texts = long_context_texts(data.train, said, tokenizer, data.train_documents) if config.long_steps else {}
-    if not texts:
-        return None
-    torch.manual_seed(seed)
-    reader = fresh_oracle(folder, data, config).reconstructor
-    fit = _fit_config(config, config.long_steps, seed)
+def train_long_context(
+    reader: WriteReconstructor, texts: dict[int, str], data: Captured, config: OracleConfig, seed: int
+) -> Curve:
+    """Train the reader of raw context that is as long as the label texts of an attention's heads together.
+
+    Args:
+        reader: trained in place.
+        texts: training row -> text.
+        data: captured.
+        config: steps and rate.
+        seed: of the order of rows.
+    """
     write = data.train.write[torch.tensor(list(texts))]
-    fit_reconstructor(reader, readable(reader, list(texts.values())), write, fit)
-    return reader
+    fit = _fit_config(config, config.long_steps, seed)
+    return fit_reconstructor(reader, readable(reader, list(texts.values())), write, fit)
 
 
 def texts_of(
@@ -291,8 +182,9 @@ def previous_words(target: Target, data: Captured) -> list[list[str]]:
 
 
 def build_oracle(
-    target: Target, folder: Path, train: Sequence[Document], held: Sequence[Document], config: OracleConfig, seed: int
-) -> tuple[DiffOracle, OracleRows]:
+    target: Target, folder: Path, train: Sequence[Document], held: Sequence[Document], config: OracleConfig, seed: int,
+    keep: Path | None = None,
+) -> tuple[DiffOracle, OracleRows]:  # fmt: skip
     """Capture, train everything, score everything.
 
     Args:
@@ -302,19 +194,40 @@ def build_oracle(
         held: held-out documents.
         config: sizes and steps.
         seed: of positions, left-out heads and orders of rows.
+        keep: folder in which trained parts are kept, and found again by a run that was interrupted.
     """
     data = capture(target, train, held, config, seed)
-    oracle, curve = train_oracle(folder, data, config, seed, target.name)
-    readers, curves = {}, {"gold": curve}
-    for arm in config.arms:
+    kept = KeptParts(keep, f"seed {seed}, {len(data.train)} writes, {config}")
+
+    def fresh(base: str = "") -> DiffOracle:
         torch.manual_seed(seed)
-        readers[arm] = fresh_oracle(folder, data, config).reconstructor
-        curves[arm] = train_arm(arm, readers[arm], data, config, seed, target.tokenizer, target.model)
-    long_context = train_long_context(folder, data, config, seed, target.tokenizer)
+        return fresh_oracle(folder, data, config, base)
+
+    oracle = fresh(target.name)
+    both = torch.nn.ModuleList([oracle.reader, oracle.reconstructor])
+    curves = {"gold": kept.trained("oracle", both, lambda: train_oracle(oracle, data, config, seed))}
+    readers = {}
+    for arm in config.arms:
+        reader = readers[arm] = fresh().reconstructor
+        train_it = partial(train_arm, arm, reader, data, config, seed, target.tokenizer, target.model)
+        curves[arm] = kept.trained(arm, reader, train_it)
+    long_context = _long_context(fresh, kept, data, config, seed, target)
     return oracle, score_oracle(oracle, readers, curves, data, target, config, seed, long_context)
 
 
-def rebuild_oracle(folder: Path, config: OracleConfig, seed: int, target: Target) -> None:
+def _long_context(
+    fresh: Callable[[], DiffOracle], kept: KeptParts, data: Captured, config: OracleConfig, seed: int, target: Target
+) -> WriteReconstructor | None:
+    said = [data.train.text(row) for row in range(len(data.train))] if config.long_steps else []
+    texts = long_context_texts(data.train, said, target.tokenizer, data.train_documents) if said else {}
+    if not texts:
+        return None
+    reader = fresh().reconstructor
+    kept.trained("cat_long", reader, lambda: train_long_context(reader, texts, data, config, seed))
+    return reader
+
+
+def rebuild_oracle(folder: Path, config: OracleConfig, seed: int, target: Target, keep: Path | None = None) -> None:
     """Remake the embedded oracle: seed 0 is shipped, of every seed the row scores are kept.
 
     Args:
@@ -322,10 +235,12 @@ def rebuild_oracle(folder: Path, config: OracleConfig, seed: int, target: Target
         config: sizes and steps.
         seed: of the stream of stories, and of everything drawn.
         target: the model in ``folder / "target"``.
+        keep: as for :func:`build_oracle`; each seed has a folder of its own in it.
     """
     train = world_documents(config.documents, seed)
     held = world_documents(config.held_documents, HELD_OUT_SEED)
-    oracle, rows = build_oracle(target, folder / "target", train, held, config, seed)
+    own = None if keep is None else keep / f"seed_{seed}"
+    oracle, rows = build_oracle(target, folder / "target", train, held, config, seed, own)
     if seed == 0:
         oracle.save_pretrained(folder / "oracle", torch.float16)
     store_rows(folder / STORED_ROWS, rows)

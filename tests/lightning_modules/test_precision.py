@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from lightning_modules.fit_oracle import FitConfig, fit_reconstructor
-from lightning_modules.precision import matmul_precision
+from lightning_modules.oracle_data import OracleConfig
+from lightning_modules.precision import known_precision, matmul_precision
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 
@@ -31,11 +32,10 @@ def test_precision_and_attention_are_set_inside_and_back_afterwards():
 
 
 def test_unknown_precisions_are_refused():
-    with (
-        pytest.raises(InputError, match="unknown precision of matrix products"),
-        matmul_precision(torch.nn.Linear(1, 1), "low"),
-    ):
-        pass
+    with pytest.raises(InputError, match="unknown precision of matrix products"):
+        known_precision("low")
+    with pytest.raises(InputError, match="unknown precision"):
+        OracleConfig(precision="low")
 
 
 def test_training_scores_in_full_precision():

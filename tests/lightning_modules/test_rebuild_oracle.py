@@ -3,11 +3,15 @@
 import pytest
 import torch
 
+from lightning_modules import rebuild_oracle
 from lightning_modules.muon import MuonWithAdamW
+from lightning_modules.oracle_data import QUICK
 from tests import zoo
+from tl_nla.data import world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.results import read_results
 from tl_nla.storyworld.tokenizer import save_tokenizer
+from tl_nla.targets import load_target
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,32 @@ def test_the_command_trains_on_any_folder(folder, tmp_path):
     path = tmp_path / "diff.json"
     assert main(["diff", "Tom was happy", "--model", str(folder), "--oracle", str(saved), "--json", str(path)]) == 0
     assert "blocks.0.attn.head.0" in path.read_text()
+
+
+def test_an_interrupted_run_goes_on_with_the_parts_that_are_kept(folder, tmp_path, monkeypatch):
+    target = load_target(str(folder))
+    stories = world_documents(18, 0)
+    settings = target, folder, stories[:12], stories[12:], QUICK, 0, tmp_path
+    trained = []
+
+    def train(arm, *given):
+        trained.append(arm)
+        if arm == "state":
+            raise KeyboardInterrupt
+        return train_arm(arm, *given)
+
+    train_arm = rebuild_oracle.train_arm
+    monkeypatch.setattr(rebuild_oracle, "train_arm", train)
+    with pytest.raises(KeyboardInterrupt):
+        rebuild_oracle.build_oracle(*settings)
+    monkeypatch.setattr(rebuild_oracle, "train_arm", lambda arm, *given: trained.append(arm) or train_arm(arm, *given))
+    _, rows = rebuild_oracle.build_oracle(*settings)
+    assert trained == ["gold", "cat", "cat_and_explanation", "state", "state"]
+    monkeypatch.setattr(rebuild_oracle, "train_arm", train_arm)
+    _, whole = rebuild_oracle.build_oracle(*settings[:-1])
+    for arm in ("explanation", "gold", "cat", "cat_and_explanation", "state", "cat_long"):
+        torch.testing.assert_close(rows.errors[arm], whole.errors[arm], equal_nan=True)
+    assert set(rows.curves) == set(whole.curves)
 
 
 def test_muon_and_adamw_share_all_parameters():

@@ -25,6 +25,10 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         help="seeds of part oracle: of 0 the weights are kept, of each the row scores (default: 0 1 2)",
     )  # fmt: skip
     parser.add_argument(
+        "--keep", type=Path, default=None, metavar="DIR",
+        help="keep the trained pieces of part oracle here; the same command goes on from them after an interruption",
+    )  # fmt: skip
+    parser.add_argument(
         "--precision", default="medium", metavar="P",
         help="matrix products of part oracle: highest, high or medium (default; two thirds of the time)",
     )  # fmt: skip
@@ -57,13 +61,14 @@ def run(args: argparse.Namespace) -> int:
         for seed in (1, 2):
             rebuild_nla(folder, config, seed)
     if "oracle" in args.parts:
+        from lightning_modules.oracle_data import QUICK as QUICK_ORACLE
+        from lightning_modules.oracle_data import OracleConfig
         from lightning_modules.rebuild import load_rebuilt
-        from lightning_modules.rebuild_oracle import QUICK as QUICK_ORACLE
-        from lightning_modules.rebuild_oracle import OracleConfig, rebuild_oracle
+        from lightning_modules.rebuild_oracle import rebuild_oracle
 
         oracle_config = replace(QUICK_ORACLE if args.quick else OracleConfig(), precision=args.precision)
         for seed in args.seeds:
-            rebuild_oracle(folder, oracle_config, seed, load_rebuilt(folder / "target"))
+            rebuild_oracle(folder, oracle_config, seed, load_rebuilt(folder / "target"), args.keep)
     if "contributions" in args.parts:
         from lightning_modules.words_only import QUICK, WordsOnlyConfig, rebuild_recoveries
 

@@ -87,7 +87,8 @@ def _train_now(
 ) -> tuple[OracleRows, Any]:
     from dataclasses import replace
 
-    from lightning_modules.rebuild_oracle import SMALL, build_oracle
+    from lightning_modules.oracle_data import SMALL
+    from lightning_modules.rebuild_oracle import build_oracle
     from tl_nla.data import jsonl_documents, split_documents, text_file_documents, world_documents
     from tl_nla.targets import load_target, model_folder
 

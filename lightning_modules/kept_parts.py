@@ -1,0 +1,70 @@
+"""Parts of a long training that are kept on the disk, so that an interrupted run goes on with the next part."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from lightning_modules.fit_oracle import Curve
+from tl_nla.errors import InputError
+from tl_nla.nla.loading import read_safetensors
+
+
+class KeptParts:
+    """A folder with one safetensors file for each trained part.
+
+    Args:
+        folder: where parts are kept; ``None`` keeps nothing.
+        settings: what the parts were trained with; parts of other settings are refused.
+    """
+
+    def __init__(self, folder: Path | None, settings: str) -> None:
+        self.folder, self.settings = folder, settings
+
+    def trained(self, name: str, module: nn.Module, train: Callable[[], Curve]) -> Curve:
+        """Train a module, or load what an earlier run kept of it.
+
+        Args:
+            name: of the part.
+            module: trained in place; in evaluation mode afterwards.
+            train: trains it.
+
+        Returns:
+            Its learning curve.
+
+        Raises:
+            InputError: when the kept part is damaged or was trained with other settings.
+        """
+        path = None if self.folder is None else self.folder / f"{name}.safetensors"
+        if path is not None and path.is_file():
+            curve = self._load(path, module)
+        else:
+            curve = train()
+            if path is not None:
+                self._save(path, module, curve)
+        module.eval()
+        return curve
+
+    def _load(self, path: Path, module: nn.Module) -> Curve:
+        state = read_safetensors(path)
+        with safe_open(path, "pt") as file:
+            known = file.metadata() or {}
+        if known.get("settings") != self.settings:
+            raise InputError(
+                f"{path} was trained with other settings ({known.get('settings')}; now {self.settings}); give another "
+                "folder, or remove it"
+            )
+        module.load_state_dict(state)
+        return Curve(**json.loads(known["curve"]))
+
+    def _save(self, path: Path, module: nn.Module, curve: Curve) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {key: value.detach().clone().contiguous() for key, value in module.state_dict().items()}
+        beside = path.with_suffix(".unfinished")
+        save_file(state, beside, metadata={"settings": self.settings, "curve": json.dumps(asdict(curve))})
+        os.replace(beside, path)

@@ -1,0 +1,121 @@
+"""What a diff oracle is trained on: settings, and labelled writes of training and held-out documents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lightning_modules.diff import all_sites, held_out_heads
+from lightning_modules.precision import known_precision
+from tl_nla.data import Document
+from tl_nla.oracle import CaptureConfig, LabelledWrites, capture_writes
+from tl_nla.oracle.labels import Vocabulary, expected_vocabulary
+from tl_nla.targets import Target
+
+
+@dataclass(frozen=True)
+class OracleConfig:
+    """What an oracle is trained on and for how long; the defaults are those of the embedded one.
+
+    Attributes:
+        documents: training documents.
+        skip_documents: how many of them (the last) also have the ``skip`` question labelled.
+        held_documents: held-out documents.
+        positions: positions of each training document.
+        held_positions: positions of each held-out document.
+        top_k: words named on each side.
+        blocks: how many blocks the reconstructors keep.
+        reader_steps: steps of the reader.
+        steps: steps of the reconstructor on labels.
+        questions: questions a training write, beside its explanation.
+        batch_size: rows a step.
+        learning_rate: of Muon in all trainings; the step on the oracle's own words has half of it.
+        precision: of the matrix products of all trainings (:mod:`lightning_modules.precision`).
+        heldout_heads: share of heads that nothing is trained on.
+        own_words: training writes that the reader explains, for the reconstructor to learn its words.
+        own_steps: steps of the reconstructor on these and on as many labels; every arm's own reader has as many more.
+        arms: arms with a reader of their own that are trained beside the reconstructor.
+        long_steps: steps of the reader of ``cat_long``, which sees attentions only; 0 for none.
+    """
+
+    documents: int = 1800
+    skip_documents: int = 250
+    held_documents: int = 150
+    positions: int = 2
+    held_positions: int = 1
+    top_k: int = 8
+    blocks: int = 2
+    reader_steps: int = 5000
+    steps: int = 3500
+    questions: int = 2
+    batch_size: int = 32
+    learning_rate: float = 0.02
+    precision: str = "highest"
+    heldout_heads: float = 0.0
+    own_words: int = 12_000
+    own_steps: int = 700
+    arms: tuple[str, ...] = ("cat", "cat_and_explanation", "state")
+    long_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        known_precision(self.precision)
+
+
+SMALL = OracleConfig(
+    documents=300, skip_documents=60, held_documents=30, held_positions=3, top_k=4, reader_steps=300, steps=200,
+    heldout_heads=0.25, own_words=600, own_steps=50, long_steps=50,
+)  # fmt: skip
+"""A few minutes on one core for a small model: shows that everything runs, not how good it can get."""
+
+QUICK = OracleConfig(
+    documents=12, skip_documents=6, held_documents=6, positions=1, held_positions=2, top_k=4, blocks=1, reader_steps=2,
+    steps=2, batch_size=4, heldout_heads=0.25, own_words=8, own_steps=2, long_steps=2,
+)  # fmt: skip
+"""A test of the path."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """Labelled writes of both splits, and the texts they are from."""
+
+    train: LabelledWrites
+    held: LabelledWrites
+    untrained: tuple[str, ...]
+    train_documents: Sequence[Document]
+    held_documents: Sequence[Document]
+    reference: Any
+    vocabulary: Vocabulary
+
+
+def capture(
+    target: Target, train: Sequence[Document], held: Sequence[Document], config: OracleConfig, seed: int
+) -> Captured:
+    """Label the writes of all heads, attentions, MLPs, blocks and spans.
+
+    Args:
+        target: the model.
+        train: training documents.
+        held: held-out documents.
+        config: sizes.
+        seed: of positions and of the heads left out.
+    """
+    sites = oracle_sites(target.model)
+    untrained = held_out_heads(sites, config.heldout_heads, seed)
+    kept = [site for site in sites if site not in untrained]
+    settings = CaptureConfig(config.positions, config.top_k, skips=False, seed=seed)
+    cut = len(train) - config.skip_documents
+    named = expected_vocabulary(target.model, target.tokenizer, train)
+    parts = [capture_writes(target.model, target.tokenizer, chosen, kept, replace(settings, skips=skips), named)
+             for chosen, skips in ((train[:cut], False), (train[cut:], True)) if chosen]  # fmt: skip
+    writes = LabelledWrites.join(parts)
+    reference = writes.reference()
+    settings = replace(settings, positions_per_document=config.held_positions, skips=True)
+    told = capture_writes(target.model, target.tokenizer, held, sites, settings, named).with_strength(reference)
+    return Captured(writes.with_strength(reference), told, untrained, train, held, reference, named)
+
+
+def oracle_sites(model: Any) -> list[str]:
+    """All heads, MLPs, attentions and blocks, and the spans between at most five blocks."""
+    sites = all_sites(model, ("heads", "mlp", "attn", "blocks"))
+    last = int(model.cfg.n_layers) - 1
+    ends = sorted({round(last * place / 4) for place in range(5)}) if last > 3 else list(range(last + 1))
+    return sites + [f"blocks.{i}.hook_resid_pre -> blocks.{j}.hook_resid_post" for i in ends for j in ends if i < j]
