@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tl_nla.errors import unknown
 
-_PARTS = ("target", "nla", "seeds", "oracle", "contributions")
+_PARTS = ("target", "nla", "seeds", "oracle", "sources", "contributions")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -18,7 +18,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
         help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2), "
-        "oracle (with the readers of its controls, each of --seeds), contributions (words-only recovery, three seeds)",
+        "oracle (with the readers of its controls, each of --seeds), sources (asks the shipped oracle for them again), "
+        "contributions (words-only recovery, three seeds)",
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N",
@@ -69,8 +70,28 @@ def run(args: argparse.Namespace) -> int:
         oracle_config = replace(QUICK_ORACLE if args.quick else OracleConfig(), precision=args.precision)
         for seed in args.seeds:
             rebuild_oracle(folder, oracle_config, seed, load_rebuilt(folder / "target"), args.keep)
+    if "sources" in args.parts:
+        _sources(folder)
     if "contributions" in args.parts:
         from lightning_modules.words_only import QUICK, WordsOnlyConfig, rebuild_recoveries
 
         rebuild_recoveries(config=QUICK if args.quick else WordsOnlyConfig(), folder=folder)
     return 0
+
+
+def _sources(folder: Path) -> None:
+    from lightning_modules.rebuild import load_rebuilt
+    from lightning_modules.rebuild_oracle import STORED_ROWS
+    from tl_nla.data import world_documents
+    from tl_nla.evaluation.oracle_rows import load_rows, save_rows
+    from tl_nla.evaluation.rescore import rescore_sources
+    from tl_nla.oracle import DiffOracle
+    from tl_nla.storyworld.corpus import HELD_OUT_SEED
+
+    parts = load_rows(folder / STORED_ROWS)
+    target, oracle = load_rebuilt(folder / "target"), DiffOracle.from_pretrained(folder / "oracle")
+    for rows in parts:
+        if rows.seed == 0:
+            documents = world_documents(int(rows.document.max()) + 1, HELD_OUT_SEED)
+            rescore_sources(rows, oracle, target.model, target.tokenizer, documents)
+    save_rows(parts, folder / STORED_ROWS)

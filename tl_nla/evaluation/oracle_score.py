@@ -16,6 +16,8 @@ from tl_nla.oracle.questions import Answer
 from tl_nla.sites import Site
 
 MAX_NEW_TOKENS = 90
+NAMED_SOURCES = 3
+"""Distant sources that the reader is asked to name; as many are counted."""
 _PROBE_DECAY = 1e-2
 
 
@@ -131,24 +133,30 @@ def _score_sources(
     rows: OracleRows, oracle: DiffOracle, held: LabelledWrites, frequent: Mapping[str, Sequence[str]],
     previous: Sequence[Sequence[str]],
 ) -> None:  # fmt: skip
-    asked = torch.tensor(["sources" in answers for answers in held.answers])
-    places = torch.nonzero(asked).flatten()
-    said = oracle.ask("sources", held.write[places], held.before[places], max_new_tokens=MAX_NEW_TOKENS)
-    right = [held.answers[row]["sources"].tokens for row in places.tolist()]
+    rows.counts |= named_sources(oracle, held)
+    asked = [row for row, answers in enumerate(held.answers) if "sources" in answers]
     arms = {
-        "explanation": [answer.tokens for answer in said],
-        "constant": [frequent.get(held.sites[held.site[row]], ()) for row in places.tolist()],
-        "cat": [previous[row] for row in places.tolist()],
+        "constant": [frequent.get(held.sites[held.site[row]], ()) for row in asked],
+        "cat": [previous[row] for row in asked],
     }
+    right = [held.answers[row]["sources"].tokens for row in asked]
     for arm, words in arms.items():
         table = torch.full((len(held), 2), torch.nan)
-        table[places] = recall_counts(words, right, 3)
+        table[asked] = recall_counts(words, right, NAMED_SOURCES)
         rows.counts[f"{arm}/recall_at_3/sources_distant"] = table
-        if arm == "explanation":
-            named = torch.tensor([float(min(3, len(listed))) for listed in words])
-            table = torch.stack([table[:, 0], table[:, 0].clone()], 1)
-            table[places, 1] = named
-            rows.counts["explanation/precision_at_3/sources_distant"] = table
+
+
+def named_sources(oracle: DiffOracle, held: LabelledWrites) -> dict[str, Float[Tensor, "n 2"]]:
+    """Counts of the distant sources that the oracle names, three for each head and attention: recall and precision."""
+    asked = torch.tensor([row for row, answers in enumerate(held.answers) if "sources" in answers])
+    settings: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "at_least": NAMED_SOURCES}
+    words = [answer.tokens for answer in oracle.ask("sources", held.write[asked], held.before[asked], **settings)]
+    right = [held.answers[row]["sources"].tokens for row in asked.tolist()]
+    recall, precision = (torch.full((len(held), 2), torch.nan) for _ in range(2))
+    recall[asked] = recall_counts(words, right, NAMED_SOURCES)
+    named = torch.tensor([float(min(NAMED_SOURCES, len(listed))) for listed in words])
+    precision[asked] = torch.stack([recall[asked, 0], named], 1)
+    return {"explanation/recall_at_3/sources_distant": recall, "explanation/precision_at_3/sources_distant": precision}
 
 
 def _score_strength(rows: OracleRows, oracle: DiffOracle, held: LabelledWrites, explanations: Sequence[str]) -> None:

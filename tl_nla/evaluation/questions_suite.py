@@ -20,10 +20,11 @@ _QUESTIONS = {
     "recall_at_4/suppresses": "the same for suppressed words; arm swapped: the write with its sign turned, against "
     "the opposite list",
     "recall_at_3/sources_distant": "of up to three strongest sources more than 15 tokens back (share >= .04), the "
-    "share among the first three answered; arm cat: the nearest words more than 15 back; constant: the component's "
-    "most frequent in training; probe: a ridge regression from state and write",
+    "share among the first three answered, where the reader must name three (at_least=3); arm cat: the nearest words "
+    "more than 15 back; constant: the component's most frequent in training; probe: a ridge regression from state and "
+    "write",
     "precision_at_3/sources_distant": "of the first three distant sources answered, the share that are among these; "
-    "the answer names three also where fewer were read",
+    "three are named also where fewer were read",
     "auc/skip_flip": "area under the ROC of 'the next token changes without the write', scored by how much likelier "
     "the reader is to begin with 'flips' than with 'keeps'; probe: logistic regression on state, write, size, name",
     "spearman/strength": "rank correlation of the stated strength step with the write's norm, all components",

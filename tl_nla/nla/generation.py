@@ -74,6 +74,7 @@ def respond(
     generator: Generators = None,
     on_own: Callable[[], Any] | None = None,
     samples: int = 1,
+    processor: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Responses:
     """Generate ``samples`` responses a row; the prompt of a row is computed once for all of them.
 
@@ -88,6 +89,8 @@ def respond(
             responses are the same in whatever batch it stands.
         on_own: context manager factory active during the pass over ``own`` only (additive injection).
         samples: responses a row.
+        processor: ids so far ``[n, pos]`` and logits ``[n, vocab]`` to the logits that are used instead, such as a
+            ``LogitsProcessor`` of transformers; log-probabilities are then those of its result.
 
     Returns:
         The responses in row order, those of one row side by side.
@@ -113,6 +116,8 @@ def respond(
     )
     ends = torch.tensor(sampling.end_ids, device=own.device, dtype=torch.long)
     for place in range(sampling.max_new_tokens):
+        if processor is not None:
+            logits = processor(ids[alive, :place], logits)
         source = generator if noise is None else noise[alive.cpu(), place]
         chosen, chosen_logprobs = choose_tokens(logits, sampling.temperature, source)
         ids[alive, place], logprobs[alive, place], mask[alive, place] = chosen, chosen_logprobs, True

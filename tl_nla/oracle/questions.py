@@ -10,6 +10,8 @@ from tl_nla.oracle.texts import list_words, parse_words, split_parts
 
 Question = Literal["promotes", "suppresses", "sources", "skip"]
 QUESTIONS: tuple[str, ...] = ("promotes", "suppresses", "sources", "skip")
+LISTS = ("promotes", "suppresses", "sources")
+"""Questions that are answered with a list of words."""
 EXPLAIN = "explain"
 
 WORDINGS = {

@@ -13,7 +13,8 @@ from tl_nla.nla.batching import check_acts, evaluating, pad_right, similar_lengt
 from tl_nla.nla.families import context_length
 from tl_nla.nla.generation import SamplingConfig, respond
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
-from tl_nla.oracle.questions import EXPLAIN, QUESTIONS, SHORT_WORDINGS, WORDINGS, check_question
+from tl_nla.oracle.naming import AtLeastWords
+from tl_nla.oracle.questions import EXPLAIN, LISTS, QUESTIONS, SHORT_WORDINGS, WORDINGS, check_question
 from tl_nla.oracle.slots import SLOTS, Slots
 
 TEMPLATE = (
@@ -130,7 +131,7 @@ class Reader(nn.Module):
     def generate(
         self, before: Float[Tensor, "states d_act"], write: Float[Tensor, "n d_act"], question: str = EXPLAIN,
         max_new_tokens: int = 60, temperature: float = 0.0, generator: torch.Generator | None = None,
-        batch_size: int = 256,
+        batch_size: int = 256, at_least: int = 0,
     ) -> list[str]:  # fmt: skip
         """Answers in words; an answer that hits the cap is returned as far as it got.
 
@@ -142,14 +143,17 @@ class Reader(nn.Module):
             temperature: 0 is greedy.
             generator: of the samples.
             batch_size: rows generated at once.
+            at_least: how many words a list of words names before it may end; 0 leaves it to the reader.
 
         Raises:
-            InputError: for vectors of a wrong shape or not finite, an unknown question, or too long an answer.
+            InputError: for vectors of a wrong shape or not finite, an unknown question, too long an answer, or
+                ``at_least`` with an answer that is no list.
         """
         self._check(before, write, question, max_new_tokens, batch_size)
         stops = {self.end_id, self.tokenizer.eos_token_id} - {None}
         sampling = SamplingConfig(max_new_tokens, temperature, tuple(sorted(stops)))
         first = self.prompts[question].places[0]
+        processor = self._at_least(question, at_least, sampling.end_ids)
 
         def step(embeddings: Tensor, cache: Any) -> Tensor:
             output = self.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -161,7 +165,8 @@ class Reader(nn.Module):
                 rows = slice(start, start + batch_size)
                 prompt = self.prompt_embeddings(before[rows], write[rows], question)
                 embed = self.model.get_input_embeddings()
-                parts = respond(step, embed, prompt[:1, :first], prompt[:, first:], sampling, self.pad_id, generator)
+                rest = sampling, self.pad_id, generator
+                parts = respond(step, embed, prompt[:1, :first], prompt[:, first:], *rest, processor=processor)
                 texts += [self.decode(ids[mask]) for ids, mask in zip(parts.ids.cpu(), parts.mask.cpu(), strict=True)]
         return texts
 
@@ -169,6 +174,11 @@ class Reader(nn.Module):
         """The words of an answer, without its end token."""
         kept = ids[:-1] if len(ids) and int(ids[-1]) in (self.end_id, self.tokenizer.eos_token_id) else ids
         return str(self.tokenizer.decode(kept)).strip()
+
+    def _at_least(self, question: str, count: int, end_ids: tuple[int, ...]) -> AtLeastWords | None:
+        if count and question not in LISTS:
+            raise InputError(f"at_least is {count}, but the answer to {question!r} is no list; ask {', '.join(LISTS)}")
+        return AtLeastWords(self.tokenizer, end_ids, count) if count else None
 
     def _prompt(self, question: str) -> VerbalizerPrompt:
         if self.template.count("{question}") != 1:
