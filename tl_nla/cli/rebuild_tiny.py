@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tl_nla.errors import unknown
 
-_PARTS = ("target", "nla", "seeds", "oracle", "sources", "contributions")
+_PARTS = ("target", "nla", "seeds", "oracle", "answers", "contributions")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -18,7 +18,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
         help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2), "
-        "oracle (with the readers of its controls, each of --seeds), sources (asks the shipped oracle for them again), "
+        "oracle (with the readers of its controls, each of --seeds), answers (asks the shipped "
+        "oracle for lists of words again), "
         "contributions (words-only recovery, three seeds)",
     )  # fmt: skip
     parser.add_argument(
@@ -70,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
         oracle_config = replace(QUICK_ORACLE if args.quick else OracleConfig(), precision=args.precision)
         for seed in args.seeds:
             rebuild_oracle(folder, oracle_config, seed, load_rebuilt(folder / "target"), args.keep)
-    if "sources" in args.parts:
-        _sources(folder)
+    if "answers" in args.parts:
+        _answers(folder)
     if "contributions" in args.parts:
         from lightning_modules.words_only import QUICK, WordsOnlyConfig, rebuild_recoveries
 
@@ -79,13 +80,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(folder: Path) -> None:
+def _answers(folder: Path) -> None:
+    from lightning_modules.oracle_data import OracleConfig
     from lightning_modules.rebuild import load_rebuilt
     from lightning_modules.rebuild_oracle import STORED_ROWS
     from tl_nla.data import world_documents
     from tl_nla.evaluation.oracle_rows import load_rows, save_rows
-    from tl_nla.evaluation.rescore import rescore_sources
+    from tl_nla.evaluation.rescore import rescore_lists
     from tl_nla.oracle import DiffOracle
+    from tl_nla.oracle.labels.expected import DOCUMENTS, expected_vocabulary
     from tl_nla.storyworld.corpus import HELD_OUT_SEED
 
     parts = load_rows(folder / STORED_ROWS)
@@ -93,5 +96,8 @@ def _sources(folder: Path) -> None:
     for rows in parts:
         if rows.seed == 0:
             documents = world_documents(int(rows.document.max()) + 1, HELD_OUT_SEED)
-            rescore_sources(rows, oracle, target.model, target.tokenizer, documents)
+            model, tokenizer = target.model, target.tokenizer
+            named = expected_vocabulary(model, tokenizer, world_documents(DOCUMENTS, rows.seed))
+            top_k = OracleConfig().top_k
+            rescore_lists(rows, oracle, model, tokenizer, documents, named, top_k)
     save_rows(parts, folder / STORED_ROWS)

@@ -16,6 +16,8 @@ from tl_nla.oracle.questions import Answer
 from tl_nla.sites import Site
 
 MAX_NEW_TOKENS = 90
+NAMED_WORDS = 4
+"""Promoted and suppressed words that the reader is asked to name at least; as many are counted."""
 NAMED_SOURCES = 3
 """Distant sources that the reader is asked to name; as many are counted."""
 _PROBE_DECAY = 1e-2
@@ -107,26 +109,31 @@ def score_answers(
         frequent: for each site the words that its distant sources were most often in training.
         previous: for each row the words nearest to the position among the distant ones.
     """
+    rows.counts |= named_words(oracle, held)
+    _score_sources(rows, oracle, held, frequent, previous)
+    rows.counts["explanation/auc/skip_flip"] = torch.stack([flip_scores(oracle, held), _flips(held)], 1)
+    _score_strength(rows, oracle, held, explanations)
+
+
+def named_words(oracle: DiffOracle, held: LabelledWrites) -> dict[str, Float[Tensor, "n 2"]]:
+    """Counts of the words that the oracle names as promoted and suppressed, four at least, and with the sign turned."""
     named: dict[str, list[Answer]] = {}
+    counts: dict[str, Tensor] = {}
+    settings: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "at_least": NAMED_WORDS}
     for question, opposite in (("promotes", "suppresses"), ("suppresses", "promotes")):
-        named[question] = oracle.ask(question, held.write, held.before, max_new_tokens=MAX_NEW_TOKENS)
-        right = [answers[question].tokens for answers in held.answers]
-        rows.counts[f"explanation/recall_at_4/{question}"] = recall_counts(
-            [a.tokens for a in named[question]], right, 4
-        )
-        turned = oracle.ask(question, -held.write, held.before, max_new_tokens=MAX_NEW_TOKENS)
-        wanted = [answers[opposite].tokens for answers in held.answers]
-        rows.counts[f"swapped/recall_at_4/{question}"] = recall_counts([a.tokens for a in turned], wanted, 4)
-        named[f"-{question}"] = turned
+        for arm, sign, asked in (("explanation", 1, question), ("swapped", -1, opposite)):
+            answers = oracle.ask(question, sign * held.write, held.before, **settings)
+            right = [known[asked].tokens for known in held.answers]
+            found = recall_counts([answer.tokens for answer in answers], right, NAMED_WORDS)
+            counts[f"{arm}/recall_at_4/{question}"] = found
+            named[question if sign > 0 else f"-{question}"] = answers
     sides = ("promotes", "suppresses", "-promotes", "-suppresses")
-    rows.counts["swapped/antisymmetry"] = torch.tensor([
+    counts["swapped/antisymmetry"] = torch.tensor([
         [float(_overlap(p.tokens, ts.tokens) + _overlap(s.tokens, tp.tokens)
                > _overlap(p.tokens, tp.tokens) + _overlap(s.tokens, ts.tokens)), 1.0]
         for p, s, tp, ts in zip(*(named[asked] for asked in sides), strict=True)
     ])  # fmt: skip
-    _score_sources(rows, oracle, held, frequent, previous)
-    rows.counts["explanation/auc/skip_flip"] = torch.stack([flip_scores(oracle, held), _flips(held)], 1)
-    _score_strength(rows, oracle, held, explanations)
+    return counts
 
 
 def _score_sources(

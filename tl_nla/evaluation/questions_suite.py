@@ -16,7 +16,8 @@ from tl_nla.evaluation.results import Results, Row
 __all__ = ["add_arguments", "area_under_curve", "evaluate", "spearman"]
 _KINDS_OF_INTEREST = ("head", "attn", "mlp", "block")
 _QUESTIONS = {
-    "recall_at_4/promotes": "of the four words promoted most, the share that are among the first four answered",
+    "recall_at_4/promotes": "of the four words promoted most, the share that are among the first four answered, where "
+    "the reader must name four (at_least=4)",
     "recall_at_4/suppresses": "the same for suppressed words; arm swapped: the write with its sign turned, against "
     "the opposite list",
     "recall_at_3/sources_distant": "of up to three strongest sources more than 15 tokens back (share >= .04), the "

@@ -8,29 +8,33 @@ import torch
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_rows import OracleRows
-from tl_nla.evaluation.oracle_score import named_sources
+from tl_nla.evaluation.oracle_score import named_sources, named_words
 from tl_nla.oracle import CaptureConfig, DiffOracle, capture_writes
+from tl_nla.oracle.labels import Vocabulary
 
 
-def rescore_sources(
-    rows: OracleRows, oracle: DiffOracle, model: Any, tokenizer: Any, documents: Sequence[Document]
-) -> None:
-    """Ask an oracle for distant sources again, on the rows that were scored.
+def rescore_lists(
+    rows: OracleRows, oracle: DiffOracle, model: Any, tokenizer: Any, documents: Sequence[Document],
+    vocabulary: Vocabulary, top_k: int,
+) -> None:  # fmt: skip
+    """Ask an oracle for promoted and suppressed words and for distant sources again, on the rows that were scored.
 
     Args:
-        rows: of this oracle; their scores of the question are replaced.
+        rows: of this oracle; their scores of these questions are replaced.
         oracle: that answers.
         model: whose writes they are.
         tokenizer: its tokenizer.
         documents: the held-out documents of the rows.
+        vocabulary: the words that labels may name.
+        top_k: words on each side of a label.
 
     Raises:
         InputError: when the documents are not those of the rows.
     """
     each = len(rows.position[(rows.document == rows.document[0]) & (rows.site == rows.site[0])])
-    config = CaptureConfig(each, 1, skips=False, seed=rows.seed)
+    config = CaptureConfig(each, top_k, skips=False, seed=rows.seed)
     used = documents[: int(rows.document.max()) + 1]
-    held = capture_writes(model, tokenizer, used, rows.sites, config)
+    held = capture_writes(model, tokenizer, used, rows.sites, config, vocabulary)
     keys = zip(held.document.tolist(), held.position.tolist(), held.site.tolist(), strict=True)
     places = {key: place for place, key in enumerate(keys)}
     wanted = list(zip(rows.document.tolist(), rows.position.tolist(), rows.site.tolist(), strict=True))
@@ -38,4 +42,5 @@ def rescore_sources(
     if missing:
         raise InputError(f"{len(missing)} of {len(wanted)} rows are not in these documents; give those they are of")
     order = torch.tensor([places[key] for key in wanted])
-    rows.counts |= named_sources(oracle, held.select(order))
+    held = held.select(order)
+    rows.counts |= named_words(oracle, held) | named_sources(oracle, held)
