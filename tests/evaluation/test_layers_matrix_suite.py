@@ -1,9 +1,15 @@
 """Suite layers_matrix on a few stories: rows for every layer, and the layer of training is not hurt by its maps."""
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tl_nla.errors import InputError
-from tl_nla.evaluation.layers_matrix_suite import evaluate
+from tl_nla.evaluation import layers_matrix_suite
+from tl_nla.evaluation.layers_matrix_rows import LayerStates, add_scores
+from tl_nla.evaluation.layers_matrix_suite import evaluate, stored_rows
+from tl_nla.metrics import normalise, squared_errors
+from tl_nla.storyworld.tiny import load_tiny
 
 
 def test_every_layer_before_and_after():
@@ -19,3 +25,33 @@ def test_every_layer_before_and_after():
 def test_other_models_are_refused():
     with pytest.raises(InputError, match="use --model tiny"):
         evaluate("gpt2")
+
+
+def test_stored_scores_are_the_whole_matrix(tmp_path, monkeypatch):
+    path = tmp_path / "rows.safetensors"
+    monkeypatch.setattr(layers_matrix_suite, "STORED_ROWS", path)
+    assert stored_rows() == []
+    sums = {"errors/0/1/warm_start": 8.0, "errors/0/1/explanation": 2.0, "errors/2/1/reinforced": 1.0}
+    known = {name: torch.full((4,), value) for name, value in sums.items()}
+    save_file({"document": torch.arange(4), "deviation/1": torch.full((4,), 10.0), **known}, path)
+    found = {(row.arm, row.metric, row.layer): row.value for row in stored_rows()}
+    assert found == {
+        ("warm_start", "fve/trained_at_0", 1): pytest.approx(0.2),
+        ("explanation", "fve/trained_at_0", 1): pytest.approx(0.8),
+        ("explanation", "fve/trained_at_2_reinforced", 1): pytest.approx(0.9),
+    }
+
+
+def test_scores_are_added_as_sums_over_stories(tmp_path, monkeypatch):
+    path = tmp_path / "rows.safetensors"
+    monkeypatch.setattr(layers_matrix_suite, "STORED_ROWS", path)
+    pair, acts = load_tiny().nla, torch.randn(3, 128, generator=torch.Generator().manual_seed(0))
+    held = LayerStates({1: acts}, torch.tensor([4, 4, 7]))
+    add_scores(path, "2/1/warm_start", pair, LayerStates({1: acts + 1}, torch.empty(0)), held, 1)
+    (row,) = stored_rows()
+    errors = squared_errors(pair.reconstruct(pair.verbalize(acts, max_new_tokens=110)), acts)
+    mean = normalise(acts + 1).double().mean(0)
+    assert row.value == pytest.approx(
+        1 - float(errors.sum() / (normalise(acts).double() - mean).square().sum()), abs=1e-4
+    )
+    assert row.n == 2

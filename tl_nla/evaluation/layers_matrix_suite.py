@@ -2,48 +2,36 @@
 
 import argparse
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from tl_nla.data import world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import fve_interval, mean_interval
+from tl_nla.evaluation.layers_matrix_rows import STORED_ROWS, LayerStates, layer_states
 from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
-from tl_nla.evaluation.nla_suite import MIN_POSITION
 from tl_nla.evaluation.results import Results, Row
 from tl_nla.metrics import normalise, squared_deviations, squared_errors
 from tl_nla.nla import NLA
 from tl_nla.nla.adaptation import adapt
-from tl_nla.sites import Site
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 
 DEFINITION = {
     "fve": "1 - sum|p-g|^2 / sum|g-m|^2 at the row's layer; p, g L2-normalised to sqrt(d_model), m the mean of "
     "normalised training states of that layer; an explanation that could not be extracted costs 2 d_model",
-    "layer": "K', the block whose output is explained; the embedded NLA was trained at layer 2, so this is one row "
-    "of the matrix of layers",
+    "layer": "K', the block whose output is explained; metric fve is of the embedded NLA (K = 2), made now",
+    "fve/trained_at_K": "the whole matrix, from stored rows: a pair of layer K, which is the shipped one after more "
+    "warm start on the states of K",
+    "fve/trained_at_K_reinforced": "the shipped pair after reinforcement learning on states of K', no maps",
     "warm_start": "before: states of K' straight into the NLA of K, its reconstruction compared with the state of K'",
     "explanation": "after: a ridge map K' to K in front of the verbalizer, and one K to K' behind the reconstructor, "
     "both from training stories; no weight of the NLA is touched",
     "gold": "the ceiling of the maps: K' to K to K' without any words",
-    "intervals": "95%, bootstrap over documents",
+    "intervals": "95%, bootstrap over documents; one seed",
+    "command": "python -m lightning_modules.layers_study",
 }
-
-
-@dataclass(frozen=True)
-class LayerStates:
-    """States of all layers at the same tokens.
-
-    Attributes:
-        acts: layer -> states.
-        document: of each row.
-    """
-
-    acts: dict[int, Tensor]
-    document: Tensor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,29 +60,9 @@ def evaluate(model: str = "tiny", documents: int = 60, train_documents: int = 40
     layers = range(int(tiny.model.cfg.n_layers))
     train = layer_states(tiny.model, tiny.tokenizer, layers, train_documents, 0)
     held = layer_states(tiny.model, tiny.tokenizer, layers, documents, HELD_OUT_SEED)
-    rows = [row for layer in layers for row in layer_rows(tiny.nla, train, held, layer)]
+    rows = [row for layer in layers for row in layer_rows(tiny.nla, train, held, layer)] + stored_rows()
     sizes = {"heldout": f"{documents} stories of stream {HELD_OUT_SEED}", "maps": f"{train_documents} training stories"}
     return Results("layers_matrix", "tiny", [0], {**DEFINITION, **sizes}, rows, time.perf_counter() - started)
-
-
-@torch.no_grad()
-def layer_states(model: Any, tokenizer: Any, layers: range, documents: int, seed: int) -> LayerStates:
-    """Outputs of blocks at six drawn positions of each story, the same for all layers."""
-    from tl_nla.reading import read
-
-    chooser = torch.Generator().manual_seed(0)
-    sites = [f"blocks.{layer}.hook_resid_post" for layer in layers]
-    acts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    places: list[int] = []
-    for number, document in enumerate(world_documents(documents, seed)):
-        ids = [tokenizer.bos_token_id, *tokenizer.encode(document.text, add_special_tokens=False)]
-        ids = ids[: model.cfg.n_ctx]
-        drawn = torch.randperm(len(ids) - MIN_POSITION, generator=chooser)[:6].sort().values + MIN_POSITION
-        reading = read(model, torch.tensor([ids]), sites, positions=drawn.tolist())
-        for layer, site in zip(layers, sites, strict=True):
-            acts[layer].append(reading[Site.parse(site)].float())
-        places += [number] * len(drawn)
-    return LayerStates({layer: torch.cat(parts) for layer, parts in acts.items()}, torch.tensor(places))
 
 
 def layer_rows(nla: NLA, train: LayerStates, held: LayerStates, layer: int) -> list[Row]:
@@ -118,4 +86,23 @@ def layer_rows(nla: NLA, train: LayerStates, held: LayerStates, layer: int) -> l
         rate = mean_interval(found.extracted.double(), held.document, generator=torch.Generator().manual_seed(0))
         rows.append(Row.of(arm, "extraction_rate", rate, layer=layer))
     add("gold", adapted.back(adapted.front(there)), None)
+    return rows
+
+
+def stored_rows() -> list[Row]:
+    """The matrix of layers from stored scores; nothing when there are none."""
+    if not STORED_ROWS.is_file():
+        return []
+    known = load_file(STORED_ROWS)
+    rows = []
+    for name in sorted(known):
+        if name.startswith("errors/"):
+            _, trained, layer, how = name.split("/")
+            interval = fve_interval(
+                known[name].double(), known[f"deviation/{layer}"].double(), known["document"],
+                generator=torch.Generator().manual_seed(0),
+            )  # fmt: skip
+            metric = f"fve/trained_at_{trained}" + ("_reinforced" if how == "reinforced" else "")
+            arm = "warm_start" if how == "warm_start" else "explanation"
+            rows.append(Row.of(arm, metric, interval, layer=int(layer)))
     return rows
