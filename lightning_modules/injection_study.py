@@ -15,6 +15,7 @@ from lightning_modules.warm_start import VerbalizerWarmStart
 from tl_nla.data import ExplainedStates
 from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
 from tl_nla.evaluation.results import INJECTION_ARMS
+from tl_nla.evaluation.training_rows import document_sums
 from tl_nla.metrics import squared_deviations, squared_errors
 from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
 from tl_nla.nla.loading import load_tokenizer
@@ -48,17 +49,18 @@ def train_arm(arm: str, data: ActivationDataModule, steps: int, seed: int) -> NL
     return nla.eval()
 
 
-def score_arm(nla: NLA, held: ExplainedStates) -> tuple[Tensor, Tensor]:
-    """Squared error of each held-out row, and whether an explanation could be extracted."""
-    found = nla.generate(held.acts, max_new_tokens=MAX_NEW_TOKENS)
+def score_arm(nla: NLA, acts: Tensor, document: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared error summed over each held-out story, and the share of its explanations that could be extracted."""
+    found = nla.generate(acts, max_new_tokens=MAX_NEW_TOKENS)
     texts = [text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
-    errors = squared_errors(nla.reconstruct(texts), held.acts, ~found.extracted)
-    return errors.float(), found.extracted.to(torch.int8)
+    errors = squared_errors(nla.reconstruct(texts), acts, ~found.extracted)
+    rates = document_sums(found.extracted, document) / document_sums(torch.ones(len(acts)), document)
+    return document_sums(errors, document).float(), rates.float()
 
 
 def injection_study(
     path: Path, seed: int, steps: int, arms: tuple[str, ...] = INJECTION_ARMS,
-    data: ActivationDataModule | None = None, held: ExplainedStates | None = None,
+    data: ActivationDataModule | None = None, held: ExplainedStates | None = None, stories: int = 75,
 ) -> None:  # fmt: skip
     """Train and score arms, and put each into the file of its seed as soon as it is done; known arms are left alone.
 
@@ -69,15 +71,19 @@ def injection_study(
         arms: which ones.
         data: captured states; captured here when ``None``.
         held: held-out states, likewise.
+        stories: how many held-out stories are scored.
     """
     data, held = data or study_data(seed), held or study_held_out()
+    first = torch.isin(held.document, held.document.unique()[:stories])
+    acts, document = held.acts[first], held.document[first]
     known = {name: value.clone() for name, value in load_file(path).items()} if path.is_file() else {
-        "document": held.document.int(), "deviation": squared_deviations(held.acts, data.mean).float(),
+        "document": document.unique(),
+        "deviation": document_sums(squared_deviations(acts, data.mean), document).float(),
         "steps": torch.tensor(steps),
     }  # fmt: skip
     for arm in arms:
         if f"errors/{arm}" not in known:
-            errors, extracted = score_arm(train_arm(arm, data, steps, seed), held)
+            errors, extracted = score_arm(train_arm(arm, data, steps, seed), acts, document)
             known |= {f"errors/{arm}": errors, f"extracted/{arm}": extracted}
             save_file(known, path)
 
@@ -86,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one seed and store its row scores."""
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.injection_study")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--store", type=Path, default=WEIGHTS)
     parser.add_argument("--arms", nargs="+", default=list(INJECTION_ARMS), choices=INJECTION_ARMS)
     args = parser.parse_args(arguments)

@@ -17,7 +17,6 @@ from lightning_modules.nla_training import NLATraining, RewardConfig, load_pair
 from lightning_modules.rebuild import RebuildConfig, capture, load_rebuilt, run_steps, warm_start_nla
 from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tl_nla.data import ExplainedStates
-from tl_nla.evaluation.nla_rows import NLARows
 from tl_nla.evaluation.nla_suite import held_out_states
 from tl_nla.evaluation.training_rows import CURVE, TrainingRows
 from tl_nla.nla import NLA, RolloutConfig
@@ -38,21 +37,19 @@ class StudyConfig:
         learning_rate: of the verbalizer.
         reconstructor_learning_rate: of the reconstructor.
         kl_weight: of the divergence from the warm start.
-        budget_to: largest prefix budget of the ordered run, tokens.
-        prefix_rows: held-out rows scored at every prefix.
+        prefix_documents: held-out stories whose states are scored at every prefix.
     """
 
-    reconstructor_steps: int = 150
-    verbalizer_steps: int = 200
-    core_minutes: float = 9.0
-    batch: int = 24
-    group: int = 8
+    reconstructor_steps: int = 180
+    verbalizer_steps: int = 220
+    core_minutes: float = 6.5
+    batch: int = 48
+    group: int = 4
     cap: int = 72
     learning_rate: float = 3e-4
     reconstructor_learning_rate: float = 1e-3
     kl_weight: float = 0.02
-    budget_to: int = 44
-    prefix_rows: int = 300
+    prefix_documents: int = 50
 
 
 class Recorder(L.Callback):
@@ -72,7 +69,7 @@ class Recorder(L.Callback):
         now = time.process_time()
         self.spent, self._last = self.spent + now - self._last, now
         logged = trainer.callback_metrics
-        self.rows.append([self.spent, *(float(logged[f"train/{name}"]) for name in CURVE[1:])])
+        self.rows.append([len(self.rows) + 1, self.spent, *(float(logged[f"train/{name}"]) for name in CURVE[2:])])
         trainer.should_stop = trainer.should_stop or self.spent >= self.limit
 
     def state_dict(self) -> dict[str, Any]:
@@ -118,13 +115,13 @@ def reinforce(
     return torch.tensor(recorder.rows)
 
 
-def continue_warm_start(nla: NLA, data: ActivationDataModule, config: StudyConfig, seed: int) -> float:
+def continue_warm_start(nla: NLA, data: ActivationDataModule, config: StudyConfig, seed: int) -> tuple[int, float]:
     """Spend the same processor time on more warm start: half on each part, its steps counted from a short trial.
 
     Returns:
-        The processor seconds that it took.
+        The steps of both parts together, and the processor seconds that they took.
     """
-    started = time.process_time()
+    started, taken = time.process_time(), 0
     for kind in (ReconstructorWarmStart, VerbalizerWarmStart):
         trial = copy.deepcopy(nla)
         begun = time.process_time()
@@ -132,8 +129,9 @@ def continue_warm_start(nla: NLA, data: ActivationDataModule, config: StudyConfi
         steps = int(60 * config.core_minutes / 2 / ((time.process_time() - begun) / 10))
         module = kind(nla=nla, learning_rate=2e-3)
         run_steps(module, data, steps, seed + 1000, limit_val_batches=0, enable_progress_bar=False)
+        taken += steps
     nla.eval()
-    return time.process_time() - started
+    return taken, time.process_time() - started
 
 
 def study_data(seed: int) -> ActivationDataModule:
@@ -161,7 +159,7 @@ def short_warm_start(data: ActivationDataModule, config: StudyConfig, folder: Pa
 
 def training_study(
     folder: Path, seed: int, config: StudyConfig, data: ActivationDataModule | None = None,
-    held: ExplainedStates | None = None, arms: tuple[str, ...] = ("explanation", "longer_warm_start", "ordered"),
+    held: ExplainedStates | None = None, arms: tuple[str, ...] = ("explanation", "longer_warm_start"),
 ) -> TrainingRows:  # fmt: skip
     """One seed of suite ``training``.
 
@@ -172,34 +170,26 @@ def training_study(
         data: captured states; captured here when ``None``.
         held: held-out states, likewise.
         arms: what is trained: ``explanation`` by reinforcement learning from the short warm start,
-            ``longer_warm_start`` from the same start for the same time, ``ordered`` with prefix budgets from the
-            embedded pair.
+            ``longer_warm_start`` from the same start for the same time.
 
     Returns:
-        Scores of these arms, of ``warm_start`` (the start) and of ``embedded`` (the start of ``ordered``).
+        Scores of these arms and of ``warm_start``, the start of both.
     """
     data = data or study_data(seed)
     held = held or study_held_out()
-    mean = data.mean
-    found = TrainingRows(NLARows(seed, held.document, torch.zeros(len(held))))
+    found = TrainingRows.of(seed, held, data.mean)
     start = short_warm_start(data, config, folder / "warm_start", seed)
+    found.score("warm_start", start, held, config.prefix_documents)
     if "explanation" in arms:
         pair = copy.deepcopy(start)
         found.curve["explanation"] = reinforce(pair, data, config, folder / "explanation", seed)
-        found.score("explanation", pair, held, mean, config.prefix_rows)
+        found.score("explanation", pair, held, config.prefix_documents)
         pair.save_pretrained(folder / "explanation" / "pair")
     if "longer_warm_start" in arms:
         pair = copy.deepcopy(start)
-        spent = continue_warm_start(pair, data, config, seed)
-        found.curve["longer_warm_start"] = torch.tensor([[spent]])
-        found.score("longer_warm_start", pair, held, mean, config.prefix_rows)
-    if "ordered" in arms:
-        pair = load_pair("tiny")
-        found.score("embedded", pair, held, mean, config.prefix_rows)
-        reward = RewardConfig(budget_from=2, budget_to=config.budget_to)
-        found.curve["ordered"] = reinforce(pair, data, config, folder / "ordered", seed, reward)
-        found.score("ordered", pair, held, mean, config.prefix_rows)
-    found.score("warm_start", start, held, mean, config.prefix_rows)
+        steps, spent = continue_warm_start(pair, data, config, seed)
+        found.curve["longer_warm_start"] = torch.tensor([[steps, spent]])
+        found.score("longer_warm_start", pair, held, config.prefix_documents)
     return found
 
 
@@ -211,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="checkpoints and TensorBoard files")
     parser.add_argument("--store", type=Path, default=WEIGHTS, help="where the row scores go")
     parser.add_argument("--core-minutes", type=float, default=StudyConfig.core_minutes)
-    parser.add_argument("--arms", nargs="+", default=["explanation", "longer_warm_start", "ordered"])
+    parser.add_argument("--arms", nargs="+", default=["explanation", "longer_warm_start"])
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     folder = args.folder / f"training-{args.seed}"

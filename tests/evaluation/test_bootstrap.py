@@ -33,6 +33,21 @@ def test_fast_ratio_is_the_slow_one():
     assert fast.high == pytest.approx(slow.high, abs=0.01)
 
 
+def test_seeds_are_drawn_too():
+    from tl_nla.evaluation import mean_interval, statistic_interval
+
+    values, documents = torch.rand(2, 40, generator=generator()), torch.arange(40) // 4
+    values[1] += 3
+    each = [lambda rows, one=one: float(one[rows].mean()) for one in values]
+    slow = statistic_interval(each, documents, generator=generator(), resamples=2000)
+    seeds = torch.arange(2).repeat_interleave(40)
+    fast = mean_interval(values.flatten(), documents.repeat(2), seeds, generator=generator(), resamples=20000)
+    assert slow.value == pytest.approx(fast.value)
+    assert slow.low == pytest.approx(fast.low, abs=0.03)
+    assert slow.high == pytest.approx(fast.high, abs=0.03)
+    assert slow.high - slow.low > 2.5
+
+
 def test_it_covers_about_as_often_as_it_says_and_rows_alone_would_not():
     from tl_nla.evaluation import mean_interval
 

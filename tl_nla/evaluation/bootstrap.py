@@ -114,17 +114,18 @@ def mean_interval(
 
 
 def statistic_interval(
-    statistic: Callable[[Int[Tensor, " m"]], float],
+    statistic: Callable[[Int[Tensor, " m"]], float] | Sequence[Callable[[Int[Tensor, " m"]], float]],
     documents: Int[Tensor, " n"],
     *,
     generator: torch.Generator,
     resamples: int = 500,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of any statistic, such as AUC or a rank correlation; slower, one call a draw.
+    """Interval of any statistic, such as AUC or a rank correlation; slower, one call a draw and seed.
 
     Args:
         statistic: takes row indices (repeated as drawn), returns the statistic of these rows; NaN draws are left out.
+            Several, one a seed, are averaged, and then seeds are drawn as well.
         documents: the document of each row.
         generator: source of the draws, on the CPU.
         resamples: number of bootstrap draws.
@@ -132,13 +133,16 @@ def statistic_interval(
     """
     if not len(documents):
         raise InputError("no rows to take an interval of")
+    seeds = [statistic] if callable(statistic) else list(statistic)
     index = documents.unique(return_inverse=True)[1]
     rows = [torch.nonzero(index == d).flatten() for d in range(int(index.max()) + 1)]
     draws = []
     for _ in range(resamples):
         picks = torch.randint(len(rows), (len(rows),), generator=generator).tolist()
-        draws.append(float(statistic(torch.cat([rows[d] for d in picks]))))
-    value = float(statistic(torch.arange(len(documents))))
+        drawn = torch.cat([rows[d] for d in picks])
+        chosen = [0] if len(seeds) == 1 else torch.randint(len(seeds), (len(seeds),), generator=generator).tolist()
+        draws.append(sum(float(seeds[seed](drawn)) for seed in chosen) / len(seeds))
+    value = sum(float(one(torch.arange(len(documents)))) for one in seeds) / len(seeds)
     return _interval(value, torch.tensor(draws, dtype=torch.float64), len(documents), level)
 
 

@@ -17,7 +17,7 @@ DEFINITION = {
     "arms": "KIND or KIND/3_slots; constant_F injects at F times the mean norm of the token embeddings, affine is a "
     "learned map that starts as constant_1, additive adds at the norm of what stands there after the second block",
     "training": "verbalizers warm-started alike (rows, order, steps, rate); all read by the shipped reconstructor",
-    "intervals": "95%, bootstrap over documents, and over seeds where there are several",
+    "intervals": "95%, bootstrap over documents, and over seeds where there are several; n counts documents",
     "command": "python -m lightning_modules.injection_study --seed SEED",
 }
 

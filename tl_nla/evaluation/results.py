@@ -28,6 +28,7 @@ ARMS = (
     *("mean", "cat_and_explanation", "cat_and_shuffled", "same_twice", "swapped", "probe", "sum_of_heads"),
     *("two_explanations", "unsteered", "round_trip", "append", "edit", "edit_delta", "edit_replace", "caa"),
     *("random_direction", "longer_warm_start", "ordered", "embedded", "prompt_edit", "facts_only", "next_only"),
+    *("recent_first", "next_first", "shuffled_order"),
     *("quotes_removed_before", "quotes_removed_after", "attribute_only", "shuffled_rewriters", "shuffled_texts"),
     *("told", "told_and_after", "told_strong", "told_and_after_strong", "told_and_after_adapted"),
     "told_and_after_adapted_strong",

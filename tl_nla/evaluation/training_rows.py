@@ -1,4 +1,7 @@
-"""Row scores of trained pairs on held-out states, whole explanations and their first tokens; stored small."""
+"""Scores of trained pairs on held-out states, of whole explanations and of their first tokens; stored small.
+
+What is stored are sums over each story, which is all that an interval over stories needs.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,7 +22,9 @@ from tl_nla.nla.rollouts import cut_explanations
 
 BUDGETS = (2, 4, 6, 8, 10, 12, 15, 18, 22, 26, 30, 36, 42, 50, 60)
 """Explanation tokens after which the reconstruction is scored."""
-CURVE = ("core_seconds", "reward", "fve", "kl", "length", "extraction_rate")
+CURVE = ("step", "core_seconds", "reward", "fve", "kl", "length", "extraction_rate")
+_EVERY = 5
+"""Of the curve's steps, one in so many is stored, and the last."""
 
 
 @dataclass
@@ -27,8 +32,8 @@ class TrainingRows:
     """What one seed's study found.
 
     Attributes:
-        scores: row scores by arm.
-        prefix: arm -> squared error of each row at each of ``BUDGETS`` (a subset of the rows, the first ones).
+        scores: a row a story: sums of errors, deviations and claim counts, means of cosines and extractions.
+        prefix: arm -> squared error at each of ``BUDGETS``, summed over each of the first stories.
         curve: arm -> one row a training step, columns ``CURVE``.
     """
 
@@ -36,42 +41,76 @@ class TrainingRows:
     prefix: dict[str, Tensor] = field(default_factory=dict)
     curve: dict[str, Tensor] = field(default_factory=dict)
 
-    def score(
-        self, arm: str, nla: NLA, held: ExplainedStates, mean: Float[Tensor, " d_model"], prefix_rows: int = 0
-    ) -> None:
+    @classmethod
+    def of(cls, seed: int, held: ExplainedStates, mean: Float[Tensor, " d_model"]) -> "TrainingRows":
+        """Without any arm yet.
+
+        Args:
+            seed: of the training.
+            held: held-out states.
+            mean: of the normalised training states.
+        """
+        deviations = document_sums(squared_deviations(held.acts, mean), held.document)
+        return cls(NLARows(seed, held.document.unique(), deviations.float()))
+
+    def score(self, arm: str, nla: NLA, held: ExplainedStates, prefix_documents: int = 0) -> None:
         """Add an arm: greedy explanations of the held-out states.
 
         Args:
             arm: its name.
             nla: the pair.
             held: held-out states.
-            mean: of the normalised training states.
-            prefix_rows: how many rows are also scored at every budget.
+            prefix_documents: of how many stories the states are also scored at every budget.
         """
-        self.scores.deviation = squared_deviations(held.acts, mean)
         generation = nla.generate(held.acts, max_new_tokens=MAX_NEW_TOKENS)
-        failed = ~generation.extracted
         texts = [text if ok else "" for text, ok in zip(generation.texts, generation.extracted, strict=True)]
         vectors = nla.reconstruct(texts)
-        self.scores.errors[arm] = squared_errors(vectors, held.acts, failed)
-        self.scores.cosines[arm] = cosine(vectors, held.acts)
-        self.scores.extracted[arm] = generation.extracted.int()
-        self.scores.claims[arm] = claim_counts(generation.texts, held.explanations, held.truths)
-        if prefix_rows:
-            self.prefix[arm] = prefix_errors(nla, held.acts[:prefix_rows])
+        rows = document_sums(torch.ones(len(held)), held.document)
+        errors = squared_errors(vectors, held.acts, ~generation.extracted)
+        claims = claim_counts(generation.texts, held.explanations, held.truths)
+        self.scores.errors[arm] = document_sums(errors, held.document).float()
+        self.scores.cosines[arm] = (document_sums(cosine(vectors, held.acts), held.document) / rows).float()
+        self.scores.extracted[arm] = (document_sums(generation.extracted, held.document) / rows).float()
+        self.scores.claims[arm] = document_sums(claims, held.document).int()
+        first = torch.isin(held.document, held.document.unique()[:prefix_documents])
+        if first.any():
+            self.prefix[arm] = document_sums(prefix_errors(nla, held.acts[first]), held.document[first]).float()
 
     def save(self, path: Path) -> None:
-        """Write everything to one safetensors file in small types."""
-        named: dict[str, Tensor] = {}
-        for name, value in self.scores.tensors().items():
-            size = torch.int8 if "/claims/" in name or "/extracted/" in name else None
-            named[name] = value.to(size) if size else value
-        for kind in ("prefix", "curve"):
-            for arm, value in getattr(self, kind).items():
-                small = torch.float16 if kind == "prefix" else torch.float32
-                named[f"{self.scores.seed}/{kind}/{arm}"] = value.to(small).contiguous()
+        """Put everything into one safetensors file; arms that it holds already and that are not here stay.
+
+        Raises:
+            InputError: when the file is of other held-out states.
+        """
+        named = load_file(path) if path.is_file() else {}
+        seed = self.scores.seed
+        known = named.get(f"{seed}/deviation", self.scores.deviation)
+        if known.shape != self.scores.deviation.shape or not torch.allclose(known, self.scores.deviation, rtol=1e-4):
+            raise InputError(f"{str(path)!r} holds scores of other states; delete it, or store somewhere else")
+        named |= {f"{seed}/document": self.scores.document, f"{seed}/deviation": self.scores.deviation}
+        kinds = {kind: getattr(self.scores, kind) for kind in ("errors", "cosines", "extracted")}
+        kinds |= {"prefix": self.prefix, "claims": {arm: _counts(counts) for arm, counts in self.scores.claims.items()}}
+        kinds["curve"] = {arm: _thinned(curve) for arm, curve in self.curve.items()}
+        named |= {f"{seed}/{kind}/{arm}": value for kind, arms in kinds.items() for arm, value in arms.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(named, path)
+        save_file({name: value.contiguous() for name, value in named.items()}, path)
+
+
+def document_sums(values: Tensor, document: Int[Tensor, " n"]) -> Tensor:
+    """Sum of the rows of each document ``[documents, ...]`` in float64, documents in ascending order."""
+    place = document.unique(return_inverse=True)[1]
+    sums = torch.zeros(int(place.max()) + 1, *values.shape[1:], dtype=torch.float64)
+    return sums.index_add_(0, place, values.double())
+
+
+def _thinned(curve: Tensor) -> Tensor:
+    return curve[sorted({*range(0, len(curve), _EVERY), len(curve) - 1})].float()
+
+
+def _counts(values: Tensor) -> Tensor:
+    if values.max() > torch.iinfo(torch.uint8).max:
+        raise InputError(f"a story has {int(values.max())} claims of a type; the file keeps at most 255")
+    return values.to(torch.uint8)
 
 
 def load_training_rows(paths: Sequence[Path]) -> list[TrainingRows]:

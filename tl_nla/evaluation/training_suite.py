@@ -1,8 +1,10 @@
 """Suite ``training``: what reinforcement learning adds to a short warm start, from stored runs."""
 
+import argparse
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +15,16 @@ from tl_nla.evaluation.bootstrap import statistic_interval
 from tl_nla.evaluation.nla_rows import NLARows, load_rows
 from tl_nla.evaluation.nla_suite import STORED_ROWS, claim_rows, result_rows
 from tl_nla.evaluation.results import Results, Row
-from tl_nla.evaluation.training_rows import BUDGETS, CURVE, TrainingRows, load_training_rows, tokens_to
+from tl_nla.evaluation.steering_figure import check_figure
+from tl_nla.evaluation.training_figure import draw
+from tl_nla.evaluation.training_rows import (
+    BUDGETS,
+    CURVE,
+    TrainingRows,
+    document_sums,
+    load_training_rows,
+    tokens_to,
+)
 
 STORED = Path(__file__).parent.parent / "storyworld" / "weights"
 TARGET_FVE = 0.8
@@ -25,39 +36,50 @@ DEFINITION = {
     "warm_start": "a deliberately short warm start",
     "explanation": "the same pair after reinforcement learning",
     "longer_warm_start": "the same pair after more warm start of the same processor time, half on each part",
-    "embedded": "the shipped, fully warm-started pair, the start of ordered",
-    "ordered": "the shipped pair after reinforcement learning on explanations cut at random token budgets",
+    "embedded": "the shipped, fully warm-started pair: recent words first, then the next word, then facts",
+    "recent_first": "the shipped verbalizer; its reconstructor after more warm start on texts cut at random tokens",
+    "next_first": "the shipped pair after more warm start on explanations that begin with the next word, those of the "
+    "reconstructor cut; no reinforcement learning",
+    "shuffled_order": "the same with clauses in random order: the start of ordered",
+    "ordered": "shuffled_order after reinforcement learning on explanations cut at random token budgets",
     "tokens_to_fve_0.8": f"tokens of the explanation after which its FVE is {TARGET_FVE}, linear between the budgets "
     f"{', '.join(map(str, BUDGETS))}; no row for an arm that never gets there",
     "probe": "linear probes on the same states, from suite nla",
-    "intervals": "95%, bootstrap over documents, and over seeds where there are several",
-    "command": "python -m lightning_modules.studies training --seed SEED",
+    "intervals": "95%, bootstrap over documents, and over seeds where there are several; n counts documents",
+    "command": "python -m lightning_modules.studies training --seed SEED; python -m lightning_modules.ordered_study "
+    "--seed SEED",
 }
 
 
-def evaluate(model: str = "tiny") -> Results:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the suite."""
+    parser.add_argument("--figure", default=None, metavar="FILE", help="draw FVE against training time and tokens read")
+
+
+def evaluate(model: str = "tiny", figure: str | None = None) -> Results:
     """Score the stored runs.
 
     Args:
         model: ``"tiny"``; runs are stored for the embedded default only.
+        figure: image file of FVE over the training's time, and over the tokens that are read.
 
     Raises:
         InputError: for another model, or when no run is stored.
     """
     if model != "tiny":
         raise InputError(f"--model {model!r}: suite 'training' has runs of the embedded default only; use --model tiny")
+    if figure is not None:
+        check_figure(figure)
     started = time.perf_counter()
     parts = load_training_rows(list(STORED.glob("training_rows_*.safetensors")))
+    if figure is not None:
+        draw(parts, figure)
     rows = training_result_rows(parts)
     seeds = [part.scores.seed for part in parts]
-    spent = {
-        f"core_seconds/{arm}": [round(float(part.curve[arm][-1, 0]), 1) for part in parts if arm in part.curve]
-        for arm in dict.fromkeys(name for part in parts for name in part.curve)
-    }
-    steps = {
-        f"steps/{arm}": [len(part.curve[arm]) for part in parts if part.curve.get(arm, torch.zeros(0, 1)).shape[1] > 1]
-        for arm in ("explanation", "ordered")
-    }
+    trained = dict.fromkeys(arm for part in parts for arm in part.curve)
+    ends = {arm: [part.curve[arm][-1] for part in parts if arm in part.curve] for arm in trained}
+    steps = {f"steps/{arm}": [int(end[0]) for end in ends[arm]] for arm in trained}
+    spent = {f"core_seconds/{arm}": [round(float(end[1]), 1) for end in ends[arm]] for arm in trained}
     definition = {**DEFINITION, **spent, **steps, "stored": f"every row, of seeds {seeds}", "curve_columns": CURVE}
     return Results("training", "tiny", seeds, definition, rows, time.perf_counter() - started)
 
@@ -83,16 +105,15 @@ def _tokens_row(arm: str, parts: Sequence[TrainingRows]) -> Row | None:
     if not parts:
         return None
     count = len(parts[0].prefix[arm])
-    documents = parts[0].scores.document[:count]
 
-    def mean_tokens(index: Tensor) -> float:
-        found = [tokens_to(TARGET_FVE, part.prefix[arm][index], part.scores.deviation[:count][index]) for part in parts]
-        return sum(found) / len(found)
+    def tokens(part: TrainingRows, index: Tensor) -> float:
+        return tokens_to(TARGET_FVE, part.prefix[arm][index], part.scores.deviation[:count][index])
 
-    if math.isnan(mean_tokens(torch.arange(count))):
-        return None
-    interval = statistic_interval(mean_tokens, documents, generator=torch.Generator().manual_seed(0))
-    return Row.of(arm, "tokens_to_fve_0.8", interval)
+    each = [partial(tokens, part) for part in parts]
+    interval = statistic_interval(
+        each, parts[0].scores.document[:count], generator=torch.Generator().manual_seed(0)
+    )  # fmt: skip
+    return None if math.isnan(interval.value) else Row.of(arm, "tokens_to_fve_0.8", interval)
 
 
 def _probe(parts: Sequence[TrainingRows]) -> NLARows | None:
@@ -100,6 +121,8 @@ def _probe(parts: Sequence[TrainingRows]) -> NLARows | None:
     if not STORED_ROWS.is_file():
         return None
     known = load_rows(STORED_ROWS)[0]
-    if "probe" not in known.claims or not torch.equal(known.document, parts[0].scores.document):
+    document = parts[0].scores.document
+    if "probe" not in known.claims or not torch.equal(known.document.unique(), document):
         return None
-    return NLARows(known.seed, known.document, known.deviation, claims={"probe": known.claims["probe"]})
+    counts = document_sums(known.claims["probe"], known.document)
+    return NLARows(known.seed, document, parts[0].scores.deviation, claims={"probe": counts})
