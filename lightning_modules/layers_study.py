@@ -37,12 +37,12 @@ class LayersConfig:
         core_minutes: processor time of that.
     """
 
-    documents: int = 2000
+    documents: int = 1200
     held_out: int = 60
-    steps: int = 150
+    steps: int = 100
     learning_rate: float = 1e-3
     reinforced: int = 1
-    core_minutes: float = 2.0
+    core_minutes: float = 1.5
 
 
 def layer_data(model: object, tokenizer: object, layers: range, config: LayersConfig, seed: int, home: int) -> dict[
