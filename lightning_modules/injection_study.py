@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one seed and store its row scores."""
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.injection_study")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--store", type=Path, default=WEIGHTS)
     parser.add_argument("--arms", nargs="+", default=list(INJECTION_ARMS), choices=INJECTION_ARMS)
     args = parser.parse_args(arguments)
