@@ -58,6 +58,7 @@ def test_what_is_stored_is_reported(stored):
     assert rows["explanation", "tokens_to_fve_0.8"].value == pytest.approx(tokens_at(0.8 / 0.9), rel=1e-3)
     assert found.definition["core_seconds/explanation"] == [70.0, 70.0]
     assert found.definition["steps/explanation"] == [7, 7]
+    assert found.definition["fve_by_seed/warm_start"] == {0: 0.5, 1: 0.45}
 
 
 def tokens_at(share):

@@ -16,7 +16,7 @@ from tl_nla.evaluation.nla_rows import NLARows, load_rows
 from tl_nla.evaluation.nla_suite import STORED_ROWS, claim_rows, result_rows
 from tl_nla.evaluation.results import Results, Row
 from tl_nla.evaluation.steering_figure import check_figure
-from tl_nla.evaluation.training_figure import draw
+from tl_nla.evaluation.training_figure import draw, held_out_fve
 from tl_nla.evaluation.training_rows import (
     BUDGETS,
     CURVE,
@@ -80,7 +80,21 @@ def evaluate(model: str = "tiny", figure: str | None = None) -> Results:
     ends = {arm: [part.curve[arm][-1] for part in parts if arm in part.curve] for arm in trained}
     steps = {f"steps/{arm}": [int(end[0]) for end in ends[arm]] for arm in trained}
     spent = {f"core_seconds/{arm}": [round(float(end[1]), 1) for end in ends[arm]] for arm in trained}
-    definition = {**DEFINITION, **spent, **steps, "stored": f"every row, of seeds {seeds}", "curve_columns": CURVE}
+    arms = dict.fromkeys(arm for part in parts for arm in part.scores.errors)
+    alone = {
+        f"fve_by_seed/{arm}": {
+            part.scores.seed: round(held_out_fve(part, arm), 3) for part in parts if arm in part.scores.errors
+        }
+        for arm in arms
+    }
+    definition = {
+        **DEFINITION,
+        **alone,
+        **spent,
+        **steps,
+        "stored": f"every row, of seeds {seeds}",
+        "curve_columns": CURVE,
+    }
     return Results("training", "tiny", seeds, definition, rows, time.perf_counter() - started)
 
 
