@@ -75,12 +75,10 @@ class EmbeddedTraining:
         last = max(config.steps)
         stops = _MeasureAt(watch, set(config.steps), run)
         stops.measure(pair, 0)
+        stops.add(self._codes(pair, data, held), 0)
         if last:
             self._reinforce(run, config, pair, data, stops)
-        if last in (point.steps for point in stops.points):
-            terms = self._codes(pair, data, held)
-            final = stops.points[-1]
-            stops.points[-1] = dataclasses.replace(final, measures=final.measures | _intervals(terms, held.document))
+            stops.add(self._codes(pair, data, held), last)
         return stops.points
 
     def _reinforce(self, run: Run, config: SweepConfig, pair: NLA, data: Any, stops: "_MeasureAt") -> None:
@@ -160,6 +158,14 @@ class _MeasureAt(L.Callback):
         if step in self.steps and step not in (point.steps for point in self.points):
             terms = self.watch.terms(pair)
             self.points.append(Point(self.run, step, _intervals(terms, self.watch.states.document)))
+
+    def add(self, terms: Terms, step: int) -> None:
+        """Put further measures to the point of a step, where there is one."""
+        more = _intervals(terms, self.watch.states.document)
+        self.points = [
+            dataclasses.replace(point, measures=point.measures | more) if point.steps == step else point
+            for point in self.points
+        ]
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         """Measure when a chosen step is reached."""

@@ -26,6 +26,8 @@ def test_a_chosen_step_is_measured_once_and_no_other():
         stops.measure(pair, step)
     assert [(point.steps, point.value("fve")) for point in stops.points] == [(0, 1.0), (5, 2.0)]
     assert stops.watch.asked == 2
+    stops.add({"fve_plain": (torch.ones(len(stops.watch.states)), torch.ones(len(stops.watch.states)))}, 5)
+    assert [point.value("fve_plain") for point in stops.points] == [None, 1.0]
 
 
 def test_intervals_are_of_documents_and_what_was_never_said_is_left_out():
