@@ -111,6 +111,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--paraphrase", type=int, nargs="+", choices=(0, 1), default=(0, 1))
     parser.add_argument("--seeds", type=int, nargs="+", default=defaults.seeds)
     parser.add_argument("--rates", type=float, nargs="+", default=defaults.learning_rates)
+    parser.add_argument("--reconstructor-rate", type=float, default=defaults.reconstructor_learning_rate)
+    parser.add_argument("--batch", type=int, default=defaults.batch_size, help="activations a step")
+    parser.add_argument("--group", type=int, default=defaults.group, help="explanations an activation")
     parser.add_argument("--pairs", type=Path, default=None, help="folder of the warm starts (default FOLDER/pairs)")
     parser.add_argument("--limit", type=int, default=None, help="runs to carry out now at most; 0 only reads")
     parser.add_argument("--figure", type=Path, default=None, help="draw the frontier of all points in FOLDER here")
@@ -119,8 +122,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = parser.parse_args(argv)
     switches = tuple(bool(value) for value in found.paraphrase)
     config = SweepConfig(
-        tuple(found.kl), tuple(found.warm), tuple(found.steps), switches, tuple(found.seeds), tuple(found.rates)
-    )
+        tuple(found.kl), tuple(found.warm), tuple(found.steps), switches, tuple(found.seeds), tuple(found.rates),
+        found.reconstructor_rate, found.batch, found.group,
+    )  # fmt: skip
     if found.limit != 0:
         from lightning_modules.stego_runs import EmbeddedTraining
         from lightning_modules.warm_pairs import WarmPairs
