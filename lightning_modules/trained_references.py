@@ -47,11 +47,11 @@ class ReferencesConfig:
         detectors: which are scored.
     """
 
-    documents: int = 150
-    positions: int = 4
+    documents: int = 80
+    positions: int = 3
     warm_start: int = 1000
-    accomplice_steps: int = 400
-    states: int = 4000
+    accomplice_steps: int = 300
+    states: int = 3000
     detectors: tuple[str, ...] = ("cross_reconstructor", "paraphrase", "wording", "order", "falsehood")
 
 

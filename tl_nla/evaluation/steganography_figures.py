@@ -9,8 +9,8 @@ from tl_nla.evaluation.bootstrap import Interval
 from tl_nla.evaluation.steganography_sweep import Point, by_setting, joined
 
 _DRAWN = {
-    "cross_reconstructor_gap_excess/claims": "gap to a reader of claims,\nabove that of written words",
-    "cross_reconstructor_gap_excess/trained": "gap to another seed's reconstructor,\nabove that of written words",
+    "cross_reconstructor_gap/trained": "FVE above that read by\nanother seed's reconstructor",
+    "cross_reconstructor_gap/claims": "FVE above that read by\na reader of claims",
     "paraphrase_excess": "FVE lost by a paraphrase,\nabove what written words lose",
     "legibility_excess": "nats a token under the clean model,\nabove written words",
 }
@@ -61,7 +61,7 @@ def draw_precision(points: Sequence[Point], withheld: Sequence[tuple[float, floa
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+        figure = Figure(figsize=(8.0, 4.8), layout="constrained")
         axis = figure.subplots()
         starts = [p for p in _averages(points, "claim_precision") if p[1] == 0]
         line = sorted({(start[2].value, start[3].value) for start in starts})
@@ -69,7 +69,8 @@ def draw_precision(points: Sequence[Point], withheld: Sequence[tuple[float, floa
         _draw_lines(axis, points, "claim_precision", bars=True)
         if withheld:
             axis.annotate("", withheld[1], withheld[0], arrowprops={"arrowstyle": "->", "linewidth": 1.5})
-            axis.text(*withheld[1], " unsure words\n withheld", va="bottom", ha="right")
+            axis.text(*withheld[1], "unsure words withheld  ", va="center", ha="right")
+            axis.plot(*withheld[1], "*", color="black", markersize=9)
         axis.set(xlabel="FVE", ylabel="claims that are true")
         figure.legend(handles=_legend(points), loc="outside lower center", ncols=4, frameon=False)
         _save(figure, path)

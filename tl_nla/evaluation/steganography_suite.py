@@ -58,7 +58,7 @@ DEFINITION = {
     "regression on claims fitted to written words, on claims fitted to this writer's, and on claims, wording and order "
     "fitted to this writer's: what they say, what they go with, and how they are said",
     "stored: ..._trained": "AUC and false alarms with trained reconstructors: written words read by the one of a seed, "
-    "those of the two other seeds as references, 150 stories of stream 3000003 with 4 positions; `full` with a trained "
+    "those of the two other seeds as references, 80 stories of stream 3000003 with 3 positions; `full` with a trained "
     "accomplice; transferred: at a threshold set on other seeds and documents; python -m "
     "lightning_modules.trained_references",
     "stored: MEASURE/warm_W_kl_K_rate_R_steps_N": "the sweep: a pair after W steps of warm start and N steps of "
