@@ -21,6 +21,7 @@ from tl_nla.attribution.words_only import (
 from tl_nla.errors import InputError
 from tl_nla.evaluation.contributions_suite import STORED, Recoveries, save_recoveries
 from tl_nla.evaluation.nla_rows import shuffle_across_documents
+from tl_nla.evaluation.oracle_texts import readable
 from tl_nla.oracle import DiffOracle
 
 SEEDS = (100, 101, 102)
@@ -59,7 +60,7 @@ def explained_texts(explainer: DiffOracle, residuals: WrittenResiduals, rows: Se
     """What the oracle says, greedily, of every write of some positions."""
     chosen = list(rows)
     writes, before = residuals.writes[chosen].flatten(0, 1), residuals.before[chosen].flatten(0, 1)
-    said = explainer.explain(writes, before)
+    said = readable(explainer.reconstructor, explainer.explain(writes, before))
     count = len(residuals.sites)
     return [said[start : start + count] for start in range(0, len(said), count)]
 
