@@ -95,16 +95,8 @@ def respond(
     Returns:
         The responses in row order, those of one row side by side.
     """
-    cache = DynamicCache()
-    rows = own.shape[0]
-    if shared.shape[1]:
-        step(shared, cache)
-        cache.batch_repeat_interleave(rows)
-    with on_own() if on_own is not None else nullcontext():
-        logits = step(own, cache)
-    if samples > 1:
-        cache.batch_repeat_interleave(samples)
-        logits, rows = logits.repeat_interleave(samples, 0), rows * samples
+    cache, logits = _read_prompts(step, shared, own, on_own, samples)
+    rows = len(logits)
     alive = torch.arange(rows, device=own.device)
     shape = (rows, sampling.max_new_tokens)
     ids = torch.full(shape, pad_id, device=own.device)
@@ -132,6 +124,22 @@ def respond(
         logits = step(embed(chosen[:, None]), cache)
     width = int(mask.any(0).sum())
     return Responses(ids[:, :width], mask[:, :width], logprobs[:, :width], finished)
+
+
+def _read_prompts(
+    step: Step, shared: Tensor, own: Tensor, on_own: Callable[[], Any] | None, samples: int
+) -> tuple[DynamicCache, Tensor]:
+    """The cache behind every prompt, once a sample, and the logits of each first response token."""
+    cache = DynamicCache()
+    if shared.shape[1]:
+        step(shared, cache)
+        cache.batch_repeat_interleave(len(own))
+    with on_own() if on_own is not None else nullcontext():
+        logits = step(own, cache)
+    if samples > 1:
+        cache.batch_repeat_interleave(samples)
+        logits = logits.repeat_interleave(samples, 0)
+    return cache, logits
 
 
 def choose_tokens(
