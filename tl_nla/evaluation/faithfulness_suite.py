@@ -113,8 +113,8 @@ def evaluate(
         return results
     seeds, (parts, made) = load_rows(), load_withholding()
     stored = {
-        "stored": f"seeds {sorted(seeds) or 'none'} (python -m lightning_modules.faithfulness_seeds) beside 0, the shipped pair, "
-        "scored afresh; a row that one lacks is of seed 0; intervals: documents, and seeds by a normal law",
+        "stored": f"seeds {sorted(seeds) or 'none'} (python -m lightning_modules.faithfulness_seeds) beside 0, the "
+        "shipped pair, scored afresh; a row that one lacks is of seed 0; intervals: documents, seeds by a normal law",
         "stored_withholding": f"rows stored_*: {made} (python -m lightning_modules.withholding)",
     }
     rows = join_rows(results.rows, seeds) + withholding_rows(parts)
