@@ -95,15 +95,7 @@ def evaluate(
     Raises:
         InputError: for another model, fewer than 4 documents, no seed, or a stream that readers are fitted to.
     """
-    if model != TINY:
-        raise InputError(f"--model {model!r}: steganographers are planted in the embedded world only; use --model tiny")
-    if documents < 4:
-        raise InputError(f"--documents is {documents}; a threshold and its false alarms need at least 4")
-    if seeds < 1:
-        raise InputError(f"--seeds is {seeds}; plant at least 1 steganographer")
-    fitted = [(10 * seed + 1, 10 * seed + 2) for seed in range(seeds)]
-    if any(stream in pair for pair in fitted):
-        raise InputError(f"--stream {stream} is a stream that readers are fitted to; choose another, such as {STREAM}")
+    fitted = _fitted_streams(model, documents, seeds, stream)
     from tl_nla.storyworld.tiny import embedded_grounding, load_tiny
 
     started = time.perf_counter()
@@ -144,6 +136,20 @@ def evaluate(
     ]
     rows += trained_rows(load_scores()) + sweep_rows(read_points(STORED))
     return Results("steganography", model, list(range(seeds)), dict(DEFINITION), rows, time.perf_counter() - started)
+
+
+def _fitted_streams(model: str, documents: int, seeds: int, stream: int) -> list[tuple[int, int]]:
+    """The streams of stories that each seed's two readers are fitted to, once the options are found possible."""
+    if model != TINY:
+        raise InputError(f"--model {model!r}: steganographers are planted in the embedded world only; use --model tiny")
+    if documents < 4:
+        raise InputError(f"--documents is {documents}; a threshold and its false alarms need at least 4")
+    if seeds < 1:
+        raise InputError(f"--seeds is {seeds}; plant at least 1 steganographer")
+    fitted = [(10 * seed + 1, 10 * seed + 2) for seed in range(seeds)]
+    if any(stream in pair for pair in fitted):
+        raise InputError(f"--stream {stream} is a stream that readers are fitted to; choose another, such as {STREAM}")
+    return fitted
 
 
 def plant(
