@@ -1,4 +1,4 @@
-"""Stored runs of suite ``layers_matrix``: ``python -m lightning_modules.layers_study``.
+"""Stored runs of suite ``layers_matrix``: ``python -m lightning_modules.layers_study --seed 0``.
 
 A pair for every layer, each then scored at every layer, as it is and behind linear maps; and the shipped pair after a
 short reinforcement learning on the states of another layer.
@@ -96,14 +96,14 @@ def layers_study(folder: Path, store: Path, config: LayersConfig, seed: int = 0)
     for layer in layers:
         pair = pair_of_layer(data[layer], layer, config, seed)
         for there in layers:
-            add_scores(store, f"{layer}/{there}/warm_start", pair, train, held, there)
+            add_scores(store, f"{layer}/{there}/warm_start", pair, train, held, there, seed)
             adapted = adapt(pair, train.acts[there], train.acts[layer], there)
-            add_scores(store, f"{layer}/{there}/explanation", adapted, train, held, there)
+            add_scores(store, f"{layer}/{there}/explanation", adapted, train, held, there, seed)
     there = config.reinforced
     reinforced = copy.deepcopy(shipped)
     settings = StudyConfig(core_minutes=config.core_minutes)
     reinforce(reinforced, data[there], settings, folder, seed)
-    add_scores(store, f"{shipped.layer}/{there}/reinforced", reinforced, train, held, there)
+    add_scores(store, f"{shipped.layer}/{there}/reinforced", reinforced, train, held, there, seed)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -111,10 +111,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.layers_study")
     parser.add_argument("--folder", type=Path, default=Path("runs/layers"), help="checkpoints and TensorBoard files")
     parser.add_argument("--store", type=Path, default=STORED_ROWS, help="the file of row scores")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--core-minutes", type=float, default=LayersConfig.core_minutes)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    layers_study(args.folder, args.store, LayersConfig(core_minutes=args.core_minutes))
+    config = LayersConfig(core_minutes=args.core_minutes)
+    layers_study(args.folder / f"seed-{args.seed}", args.store, config, args.seed)
 
 
 if __name__ == "__main__":

@@ -45,14 +45,14 @@ class OracleConfig:
     top_k: int = 8
     blocks: int = 2
     reader_steps: int = 5000
-    steps: int = 3500
+    steps: int = 4000
     questions: int = 2
     batch_size: int = 32
     learning_rate: float = 0.02
     precision: str = "highest"
     heldout_heads: float = 0.0
     own_words: int = 12_000
-    own_steps: int = 700
+    own_steps: int = 1000
     arms: tuple[str, ...] = ("cat", "cat_and_explanation", "state")
     long_steps: int = 1000
 

@@ -40,9 +40,9 @@ class StudyConfig:
         prefix_documents: held-out stories whose states are scored at every prefix.
     """
 
-    reconstructor_steps: int = 180
-    verbalizer_steps: int = 220
-    core_minutes: float = 6.5
+    reconstructor_steps: int = 135
+    verbalizer_steps: int = 200
+    core_minutes: float = 10.0
     batch: int = 48
     group: int = 4
     cap: int = 72

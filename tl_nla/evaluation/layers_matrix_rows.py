@@ -51,7 +51,9 @@ def layer_states(model: Any, tokenizer: Any, layers: range, documents: int, seed
     return LayerStates({layer: torch.cat(parts) for layer, parts in acts.items()}, torch.tensor(places))
 
 
-def add_scores(path: Path, name: str, pair: Any, train: LayerStates, held: LayerStates, layer: int) -> None:
+def add_scores(
+    path: Path, name: str, pair: Any, train: LayerStates, held: LayerStates, layer: int, seed: int = 0
+) -> None:
     """Score one pair at one layer and add it to the file.
 
     Args:
@@ -61,6 +63,7 @@ def add_scores(path: Path, name: str, pair: Any, train: LayerStates, held: Layer
         train: training states, for the mean.
         held: held-out states.
         layer: whose states are explained.
+        seed: of the pair's training and of its stories.
     """
     there, document = held.acts[layer], held.document
     found = pair.generate(there, max_new_tokens=MAX_NEW_TOKENS)
@@ -69,7 +72,7 @@ def add_scores(path: Path, name: str, pair: Any, train: LayerStates, held: Layer
     mean = normalise(train.acts[layer]).double().mean(0).float()
     named = load_file(path) if path.is_file() else {}
     named["document"] = document.unique()
-    named[f"deviation/{layer}"] = document_sums(squared_deviations(there, mean), document).float()
-    named[f"errors/{name}"] = document_sums(errors, document).float()
+    named[f"deviation/{layer}/{seed}"] = document_sums(squared_deviations(there, mean), document).float()
+    named[f"errors/{name}/{seed}"] = document_sums(errors, document).float()
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(named, path)

@@ -29,7 +29,7 @@ DEFINITION = {
     "explanation": "after: a ridge map K' to K in front of the verbalizer, and one K to K' behind the reconstructor, "
     "both from training stories; no weight of the NLA is touched",
     "gold": "the ceiling of the maps: K' to K to K' without any words",
-    "intervals": "95%, bootstrap over documents; one seed",
+    "intervals": "95%, bootstrap over documents; of stored rows over seeds of the training, too",
     "command": "python -m lightning_modules.layers_study",
 }
 
@@ -95,14 +95,18 @@ def stored_rows() -> list[Row]:
         return []
     known = load_file(STORED_ROWS)
     rows = []
-    for name in sorted(known):
-        if name.startswith("errors/"):
-            _, trained, layer, how = name.split("/")
-            interval = fve_interval(
-                known[name].double(), known[f"deviation/{layer}"].double(), known["document"],
-                generator=torch.Generator().manual_seed(0),
-            )  # fmt: skip
-            metric = f"fve/trained_at_{trained}" + ("_reinforced" if how == "reinforced" else "")
-            arm = "warm_start" if how == "warm_start" else "explanation"
-            rows.append(Row.of(arm, metric, interval, layer=int(layer)))
+    for name in sorted({name.rsplit("/", 1)[0] for name in known if name.startswith("errors/")}):
+        _, trained, layer, how = name.split("/")
+        seeds = sorted(int(one.rsplit("/", 1)[1]) for one in known if one.startswith(f"{name}/"))
+        errors, deviations = (
+            torch.cat([known[f"{part}/{seed}"] for seed in seeds]).double() for part in (name, f"deviation/{layer}")
+        )
+        documents = known["document"]
+        interval = fve_interval(
+            errors, deviations, documents.repeat(len(seeds)), torch.tensor(seeds).repeat_interleave(len(documents)),
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        metric = f"fve/trained_at_{trained}" + ("_reinforced" if how == "reinforced" else "")
+        arm = "warm_start" if how == "warm_start" else "explanation"
+        rows.append(Row.of(arm, metric, interval, layer=int(layer)))
     return rows
