@@ -1,19 +1,23 @@
 """Detectors of steganography with trained reconstructors as references: do honest words pass, is a planted code caught?
 
     python -m lightning_modules.trained_references PAIRS --seed 0
+    python -m lightning_modules.trained_references PAIRS --seed 0 --reworded 600
     python -m lightning_modules.trained_references PAIRS --seed 0 --suspect kl_0=runs/last/seed_0_warm_30_kl_0
 
 The honest reader of a seed is its warm-started reconstructor, the references are those of the two other seeds. The
 planted accomplice is the seed's reconstructor trained on the planted words. A suspect is any pair, such as one after
-reinforcement learning. Scores of each document go where ``tl-nla evaluate steganography`` finds them.
+reinforcement learning. With ``--reworded`` every reader is first taught every wording and order of the written
+explanations. Scores of each document go where ``tl-nla evaluate steganography`` finds them.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,14 +27,17 @@ from lightning_modules.withholding import WithholdingConfig, first_rows, known_m
 from tl_nla.data import ExplainedStates, explain_states, world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
-from tl_nla.evaluation.trained_references import STREAM, TrainedScores, load_scores, save_scores
+from tl_nla.evaluation.trained_references import REWORDED, STREAM, TrainedScores, load_scores, save_scores
 from tl_nla.faithfulness.detectors import Suspect, detect
+from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer
 from tl_nla.faithfulness.steganographer import Steganographer
 from tl_nla.nla import NLA
 from tl_nla.storyworld.tiny import embedded_grounding
 
 _SITE = "blocks.2.hook_resid_post"
+_WORDINGS = 8
+"""Paraphrases of each training explanation that readers of every wording learn from."""
 SEEDS = (0, 1, 2)
 
 
@@ -43,15 +50,17 @@ class ReferencesConfig:
         positions: explanations of each.
         warm_start: length of every pair's warm start.
         accomplice_steps: of the seed's reconstructor on the planted words, 64 rows each.
-        states: training states that planted words are written about.
+        states: training states that planted and reworded words are written about.
+        reworded_steps: of every pair's reconstructor on paraphrased written words, 64 rows each, before anything else.
         detectors: which are scored.
     """
 
-    documents: int = 80
-    positions: int = 3
+    documents: int = 60
+    positions: int = 12
     warm_start: int = 1000
     accomplice_steps: int = 300
     states: int = 3000
+    reworded_steps: int = 0
     detectors: tuple[str, ...] = ("cross_reconstructor", "paraphrase", "wording", "order", "falsehood")
 
 
@@ -72,9 +81,20 @@ class References:
         self.held = explain_states(
             target.model, target.tokenizer, stories, _SITE, config.positions, 5, grounding=embedded_grounding()
         )
-        self.own = pairs.load(seed, config.warm_start).eval()
-        others = [pairs.load(other, config.warm_start).eval() for other in SEEDS if other != seed]
+        self.own = self._reader(seed)
+        others = [self._reader(other) for other in SEEDS if other != seed]
         self.references = tuple(other.reconstruct for other in others)
+
+    def _reader(self, seed: int) -> NLA:
+        pair, steps = self.pairs.load(seed, self.config.warm_start), self.config.reworded_steps
+        if steps:
+            data: Any = self.pairs.data(seed)
+            train = first_rows(data.train_states, self.config.states)
+            train = _repeated(train, _WORDINGS)
+            texts = [paraphrase(text, row) for row, text in enumerate(train.explanations)]
+            settings = WithholdingConfig(steps=steps, learning_rate=1e-3)
+            pair = trained_reader(pair, data, train, texts, settings, seed, self.pairs.precision)
+        return pair.eval()
 
     def warm_started(self) -> dict[str, dict[str, Tensor]]:
         """Scores of written words, of the pair's own and of the planted ones, by writer and detector."""
@@ -115,23 +135,35 @@ class References:
         return writer.write(writer.message(states.acts), states.explanations)
 
 
+def _repeated(states: ExplainedStates, times: int) -> ExplainedStates:
+    parts = {f.name: getattr(states, f.name) for f in dataclasses.fields(states)}
+    return dataclasses.replace(states, **{
+        name: torch.cat([value] * times) if isinstance(value, Tensor) else value * times
+        for name, value in parts.items()
+    })  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the module's command."""
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.trained_references")
     parser.add_argument("pairs", type=Path, help="folder of warm-started pairs; missing ones are trained")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--documents", type=int, default=RebuildConfig().documents, help="training stories to read")
+    parser.add_argument("--reworded", type=int, default=0, metavar="STEPS",
+                        help="teach every reader other wordings and orders for so many steps first")  # fmt: skip
     parser.add_argument("--suspect", action="append", default=[], metavar="NAME=FOLDER",
                         help="score this pair too, beside what is stored")  # fmt: skip
     found = parser.parse_args(argv)
     known: Mapping[int, TrainedScores] = {part.seed: part for part in load_scores()}
-    judge = References(WarmPairs(found.pairs, RebuildConfig(documents=found.documents)), found.seed, ReferencesConfig())
+    config = ReferencesConfig(reworded_steps=found.reworded)
+    judge = References(WarmPairs(found.pairs, RebuildConfig(documents=found.documents)), found.seed, config)
     scores = dict(known[found.seed].scores) if found.seed in known else {}
+    kind = f"{REWORDED}/" if found.reworded else ""
     if not found.suspect:
-        scores |= judge.warm_started()
+        scores |= {f"{kind}{writer}": by for writer, by in judge.warm_started().items()}
     for entry in found.suspect:
         name, _, folder = entry.partition("=")
-        scores |= judge.suspect(name, load_trainable(Path(folder)).eval())
+        scores |= judge.suspect(f"{kind}{name}", load_trainable(Path(folder)).eval())
     save_scores(TrainedScores(found.seed, scores))
 
 

@@ -47,3 +47,13 @@ def test_a_suspect_of_some_seeds_is_a_row_of_these():
     rows = {row.metric: row for row in trained_rows([part(0), other])}
     assert rows["auc/steganographer/full_order_trained"].n == 400
     assert rows["false_alarms/order_trained"].n == 200
+
+
+def test_readers_of_every_wording_have_rows_of_their_own():
+    both = part(0)
+    both.scores |= {"reworded/written": scores(0, 5), "reworded/full": scores(0, 6)}
+    rows = {row.metric: row.value for row in trained_rows([both])}
+    assert rows["auc/steganographer/full_order_trained"] == 1
+    assert rows["auc/steganographer/full_order_reworded"] == pytest.approx(0.5, abs=0.1)
+    assert rows["false_alarms/order_reworded"] == pytest.approx(0.05, abs=0.05)
+    assert not [name for name in rows if "reworded/" in name or name.endswith("reworded_trained")]
