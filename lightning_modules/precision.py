@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ def matmul_precision(module: nn.Module, precision: str) -> Iterator[None]:
     known_precision(precision)
     known = torch.get_float32_matmul_precision()
     lower = precision != "highest"
-    models = [part for part in module.modules() if lower and hasattr(part, "set_attn_implementation")]
+    models: list[Any] = [part for part in module.modules() if lower and hasattr(part, "set_attn_implementation")]
     before = [part.config._attn_implementation for part in models]
     torch.set_float32_matmul_precision(precision)
     try:

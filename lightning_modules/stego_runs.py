@@ -181,7 +181,8 @@ def _intervals(terms: Terms, document: Tensor) -> dict[str, tuple[float, float, 
             continue
         numbers = (interval.value, interval.low, interval.high)
         if all(abs(number) < float("inf") for number in numbers):
-            found[name] = tuple(round(number, 5) for number in numbers)
+            value, low, high = (round(number, 5) for number in numbers)
+            found[name] = (value, low, high)
     return found
 
 

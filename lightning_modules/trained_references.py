@@ -136,11 +136,12 @@ class References:
 
 
 def _repeated(states: ExplainedStates, times: int) -> ExplainedStates:
-    parts = {f.name: getattr(states, f.name) for f in dataclasses.fields(states)}
-    return dataclasses.replace(states, **{
+    parts: dict[str, Any] = {f.name: getattr(states, f.name) for f in dataclasses.fields(states)}
+    more: dict[str, Any] = {
         name: torch.cat([value] * times) if isinstance(value, Tensor) else value * times
         for name, value in parts.items()
-    })  # fmt: skip
+    }
+    return dataclasses.replace(states, **more)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -63,7 +63,7 @@ class _WarmStart(L.LightningModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         object.__setattr__(self, "nla", nla)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule over the run (Smith 2018)."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)

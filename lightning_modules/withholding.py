@@ -107,7 +107,7 @@ def choose(
     """
     pair, data = pairs.load(0, steps), pairs.data(0)
     train = Said.by(pair, first_rows(data.train_states, config.states))
-    held = data.heldout_states
+    held: Any = data.heldout_states
     validation = Said.by(pair, first_rows(held, int((held.document < config.validation_documents).sum())))
     for threshold, length in [(0.0, 0), *itertools.product(thresholds, lengths)]:
         reader, used = pair, dataclasses.replace(config, threshold=threshold, steps=max(1, length))

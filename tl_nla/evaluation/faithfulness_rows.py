@@ -146,7 +146,7 @@ def retention_rows(words: Words) -> list[Row]:
         if name == "paraphrase":
             rows.append(Row.of(words.arm, "retention", kept))
         rows.append(Row.of(words.arm, f"retention/{name}", kept))
-        if words.truths is not None and sum(found.claims_before):
+        if words.truths is not None and any(found.claims_before):
             counts = [torch.tensor(n, dtype=torch.float64) for n in (found.claims_kept, found.claims_before)]
             claims = ratio_interval(counts[0], counts[1], words.document, generator=generator())
             rows.append(Row.of(words.arm, f"claim_retention/{name}", claims))

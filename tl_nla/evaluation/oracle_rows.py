@@ -114,8 +114,9 @@ def load_rows(path: Path) -> list[OracleRows]:
         for seed in sorted(texts, key=int):
             found = {name.split("/", 1)[1]: file.get_tensor(name) for name in names if name.startswith(f"{seed}/")}
             sites, untrained = (tuple(listed) for listed in json.loads(texts[seed]))
-            whole = [found[name].long() for name in ("site", "document", "position")]
-            rows = OracleRows(int(seed), sites, untrained, found["means"].float(), *whole, found["deviation"].float())
+            site, document, position = (found[name].long() for name in ("site", "document", "position"))
+            means, deviation = found["means"].float(), found["deviation"].float()
+            rows = OracleRows(int(seed), sites, untrained, means, site, document, position, deviation)
             for kind in ("errors", "counts", "curves"):
                 own = {name: _plain(value) for name, value in found.items() if name.startswith(f"{kind}/")}
                 getattr(rows, kind).update({name.removeprefix(f"{kind}/"): value for name, value in own.items()})

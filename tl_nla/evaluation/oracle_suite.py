@@ -189,13 +189,13 @@ def all_arms(parts: Sequence[OracleRows]) -> list[str]:
 
 def _places(
     parts: Sequence[OracleRows], kind: str, trained: bool, heads: bool
-) -> list[tuple[dict[str, int | None], list[Tensor]]]:
+) -> list[tuple[dict[str, Any], list[Tensor]]]:
     whole = [part.rows_of(kind, trained) for part in parts]
     if not parts or not all(len(rows) for rows in whole):
         return []
-    places: list[tuple[dict[str, int | None], list[Tensor]]] = [({}, whole)]
+    places: list[tuple[dict[str, Any], list[Tensor]]] = [({}, whole)]
     sites = [Site.parse(site) for site in parts[0].sites]
-    wanted = [
+    wanted: list[dict[str, Any]] = [
         {"layer": layer}
         for layer in sorted({site.layer for site in sites if site.kind == kind and site.layer is not None})
     ]

@@ -16,7 +16,7 @@ _DRAWN = {
 }
 _COLOURS = ("#d55e00", "#e69f00", "#0072b2", "#009e73", "#555555")
 _LINES = ("-", "--", ":", "-.")
-_STYLE = {"svg.hashsalt": "tl-nla", "font.size": 9}
+_STYLE: Any = {"svg.hashsalt": "tl-nla", "font.size": 9}
 
 
 def draw_frontier(points: Sequence[Point], path: Path) -> None:
@@ -123,7 +123,8 @@ def _legend(points: Sequence[Point]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     legend = [Line2D([], [], color=c, label=f"warm start {n} steps") for n, c in _colours(points).items()]
-    legend += [Line2D([], [], color="black", linestyle=s, label=f"KL weight {w:g}") for w, s in _lines(points).items()]
+    lines: dict[float, Any] = dict(_lines(points))
+    legend += [Line2D([], [], color="black", linestyle=s, label=f"KL weight {w:g}") for w, s in lines.items()]
     if any(point.run.paraphrase for point in points):
         legend.append(Line2D([], [], color="black", marker="o", markerfacecolor="white", label="paraphrase rewarded"))
     if len(_rates(points)) > 1:

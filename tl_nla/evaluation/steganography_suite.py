@@ -191,7 +191,8 @@ def planted_readings(
     Returns:
         ``fve_plain/KIND``, ``fve_refitted_claims/KIND`` and ``fve_refitted_style/KIND``.
     """
-    scorer, found = Scorer(RidgeReader.fit(train.explanations, train.acts).reconstruct, held.acts, mean), {}
+    scorer = Scorer(RidgeReader.fit(train.explanations, train.acts).reconstruct, held.acts, mean)
+    found: dict[str, float] = {}
     for kind in ("honest", *KINDS):
         if kind == "honest":
             said, told = ([paraphrase(text, seed + 1) for text in part.explanations] for part in (train, held))

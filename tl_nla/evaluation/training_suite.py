@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ def training_result_rows(parts: Sequence[TrainingRows]) -> list[Row]:
 
 
 def _only(scores: NLARows, arm: str) -> NLARows:
-    picked = {kind: {arm: getattr(scores, kind)[arm]} for kind in ("errors", "cosines", "extracted", "claims")}
+    picked: Any = {kind: {arm: getattr(scores, kind)[arm]} for kind in ("errors", "cosines", "extracted", "claims")}
     return NLARows(scores.seed, scores.document, scores.deviation, **picked)
 
 

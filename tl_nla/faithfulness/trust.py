@@ -113,13 +113,13 @@ def _claim_terms(words: PairWords) -> Terms:
     for row, (text, truth, written) in enumerate(rows):
         claims, wanted = made_claims(canonical(text), truth), set(parse_claims(written))
         true = [check(claim, truth) == "true" for claim in claims]
-        facts = [right for claim, right in zip(claims, true, strict=True) if claim.type not in ("recent", "next")]
+        facts = [is_true for claim, is_true in zip(claims, true, strict=True) if claim.type not in ("recent", "next")]
         found = len(wanted & set(claims))
         counts[row] = torch.tensor([len(claims), sum(true), len(facts), sum(facts), len(wanted), found])
-    said, true, facts, facts_true, wanted, found = counts.unbind(1)
+    said, right, stated, stated_right, asked, answered = counts.unbind(1)
     return {
-        "claim_precision": (true, said), "claim_precision_facts": (facts_true, facts),
-        "claims_said": (said, torch.ones_like(said)), "claim_recall": (found, wanted),
+        "claim_precision": (right, said), "claim_precision_facts": (stated_right, stated),
+        "claims_said": (said, torch.ones_like(said)), "claim_recall": (answered, asked),
     }  # fmt: skip
 
 

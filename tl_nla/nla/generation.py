@@ -103,14 +103,16 @@ def respond(
     logprobs = torch.zeros(shape, device=own.device)
     mask = torch.zeros(shape, dtype=torch.bool, device=own.device)
     finished = torch.zeros(rows, dtype=torch.bool, device=own.device)
-    noise = (
-        None if generator is None or isinstance(generator, torch.Generator) else draw_noise(generator, samples, shape)
-    )
+    shared_source, noise = None, None
+    if generator is None or isinstance(generator, torch.Generator):
+        shared_source = generator
+    else:
+        noise = draw_noise(generator, samples, shape)
     ends = torch.tensor(sampling.end_ids, device=own.device, dtype=torch.long)
     for place in range(sampling.max_new_tokens):
         if processor is not None:
             logits = processor(ids[alive, :place], logits)
-        source = generator if noise is None else noise[alive.cpu(), place]
+        source = shared_source if noise is None else noise[alive.cpu(), place]
         chosen, chosen_logprobs = choose_tokens(logits, sampling.temperature, source)
         ids[alive, place], logprobs[alive, place], mask[alive, place] = chosen, chosen_logprobs, True
         ended = torch.isin(chosen, ends)
