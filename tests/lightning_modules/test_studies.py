@@ -5,10 +5,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_modules import studies
+from lightning_modules.activations import ActivationDataModule
+from lightning_modules.nla_training import load_pair
 from lightning_modules.studies import StudyConfig, reinforce
 from tests import zoo
 from tests.nla.test_generation import make
+from tl_nla.data import explain_states, world_documents
 from tl_nla.evaluation.training_rows import CURVE
+from tl_nla.metrics import squared_deviations, squared_errors
+from tl_nla.storyworld.tiny import load_tiny
 
 
 class States(L.LightningDataModule):
@@ -37,3 +43,38 @@ def test_a_run_stops_and_goes_on(tmp_path):
     assert torch.equal(again[0], curve[0])
     assert again[:, 0].tolist() == [1, 2]
     assert again[1, 1] > again[0, 1]
+
+
+def with_states(tiny):
+    found = explain_states(tiny.model, tiny.tokenizer, world_documents(4, 0), "blocks.2.hook_resid_post", 3, 5)
+    data = ActivationDataModule(None, None, "blocks.2.hook_resid_post", "world", 4, 3)
+    data.train_states = data.heldout_states = found
+    return data
+
+
+def test_a_start_that_is_too_good_is_made_again_a_ninth_shorter(tmp_path, monkeypatch):
+    shipped, lengths, found = load_pair("tiny"), [], iter([0.7, 0.61, 0.6])
+
+    def warm_start(_target, _data, steps, *_rest, **_settings):
+        lengths.append((steps.reconstructor_steps, steps.verbalizer_steps))
+        return shipped
+
+    monkeypatch.setattr(studies, "warm_start_nla", warm_start)
+    monkeypatch.setattr(studies, "validation_fve", lambda *_: next(found))
+    data = with_states(load_tiny())
+    start = studies.short_warm_start(data, StudyConfig(), tmp_path / "start", 0)
+    assert lengths == [(135, 200), (120, 178), (105, 156)]
+    assert torch.allclose(start.mean, data.mean, atol=1e-3)
+    studies.short_warm_start(data, StudyConfig(), tmp_path / "start", 0)
+    assert len(lengths) == 3, "a start that was made is read"
+
+
+def test_validation_fve_is_that_of_the_validation_stories_greedy_words(monkeypatch):
+    tiny = load_tiny()
+    data = with_states(tiny)
+    assert 0.5 < studies.validation_fve(tiny.nla, data) < 1
+    monkeypatch.setattr(studies, "_VALIDATION_ROWS", 5)
+    acts = data.heldout_states.acts[:5]
+    errors = squared_errors(tiny.nla.reconstruct(tiny.nla.verbalize(acts, max_new_tokens=110)), acts)
+    wanted = 1 - float(errors.sum() / squared_deviations(acts, data.mean).sum())
+    assert studies.validation_fve(tiny.nla, data) == pytest.approx(wanted, abs=1e-5)

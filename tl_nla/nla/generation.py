@@ -103,17 +103,12 @@ def respond(
     logprobs = torch.zeros(shape, device=own.device)
     mask = torch.zeros(shape, dtype=torch.bool, device=own.device)
     finished = torch.zeros(rows, dtype=torch.bool, device=own.device)
-    shared_source, noise = None, None
-    if generator is None or isinstance(generator, torch.Generator):
-        shared_source = generator
-    else:
-        noise = draw_noise(generator, samples, shape)
+    source_at = _noise_source(generator, samples, shape)
     ends = torch.tensor(sampling.end_ids, device=own.device, dtype=torch.long)
     for place in range(sampling.max_new_tokens):
         if processor is not None:
             logits = processor(ids[alive, :place], logits)
-        source = shared_source if noise is None else noise[alive.cpu(), place]
-        chosen, chosen_logprobs = choose_tokens(logits, sampling.temperature, source)
+        chosen, chosen_logprobs = choose_tokens(logits, sampling.temperature, source_at(alive, place))
         ids[alive, place], logprobs[alive, place], mask[alive, place] = chosen, chosen_logprobs, True
         ended = torch.isin(chosen, ends)
         finished[alive[ended]] = True
@@ -181,6 +176,16 @@ def draw_noise(generators: Sequence[torch.Generator], samples: int, shape: tuple
     if len(generators) * samples != rows:
         raise InputError(f"{len(generators)} generators for {rows // samples} rows; give one a row, or one for all")
     return torch.cat([torch.rand(samples, tokens, generator=generator) for generator in generators])
+
+
+def _noise_source(
+    generator: Generators, samples: int, shape: tuple[int, int]
+) -> Callable[[Tensor, int], torch.Generator | Tensor | None]:
+    """What chooses the tokens of some rows at a place: one generator for all, or each row's own numbers."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return lambda _rows, _place: generator
+    noise = draw_noise(generator, samples, shape)
+    return lambda rows, place: noise[rows.cpu(), place]
 
 
 def chunk_of(generator: Generators, start: int, stop: int) -> Generators:
