@@ -37,21 +37,21 @@ class OracleConfig:
         long_steps: steps of the reader of ``cat_long``, which sees attentions only; 0 for none.
     """
 
-    documents: int = 1800
-    skip_documents: int = 250
-    held_documents: int = 150
+    documents: int = 3100
+    skip_documents: int = 500
+    held_documents: int = 100
     positions: int = 2
-    held_positions: int = 1
+    held_positions: int = 3
     top_k: int = 8
     blocks: int = 2
-    reader_steps: int = 5000
+    reader_steps: int = 7000
     steps: int = 4000
-    questions: int = 2
+    questions: int = 1
     batch_size: int = 32
-    learning_rate: float = 0.02
+    learning_rate: float = 0.01
     precision: str = "highest"
     heldout_heads: float = 0.0
-    own_words: int = 12_000
+    own_words: int = 20_000
     own_steps: int = 1000
     arms: tuple[str, ...] = ("cat", "cat_and_explanation", "state")
     long_steps: int = 1000
@@ -62,7 +62,7 @@ class OracleConfig:
 
 SMALL = OracleConfig(
     documents=300, skip_documents=60, held_documents=30, held_positions=3, top_k=4, reader_steps=300, steps=200,
-    heldout_heads=0.25, own_words=600, own_steps=50, long_steps=50,
+    questions=2, learning_rate=0.02, heldout_heads=0.25, own_words=600, own_steps=50, long_steps=50,
 )  # fmt: skip
 """A few minutes on one core for a small model: shows that everything runs, not how good it can get."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tl_nla.errors import unknown
 
-_PARTS = ("target", "nla", "seeds", "oracle", "answers", "contributions")
+_PARTS = ("target", "nla", "seeds", "oracle", "arms", "answers", "contributions")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -18,8 +18,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
         help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2), "
-        "oracle (with the readers of its controls, each of --seeds), answers (asks the shipped "
-        "oracle for lists of words again), "
+        "oracle (with the readers of its controls, each of --seeds), arms (readers of controls that "
+        "the stored rows of --seeds lack), answers (asks the shipped oracle for lists of words again), "
         "contributions (words-only recovery, three seeds)",
     )  # fmt: skip
     parser.add_argument(
@@ -31,8 +31,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         help="keep the trained pieces of part oracle here; the same command goes on from them after an interruption",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", default="medium", metavar="P",
-        help="matrix products of part oracle: highest, high or medium (default; two thirds of the time)",
+        "--precision", default="highest", metavar="P",
+        help="matrix products of parts oracle and arms: highest (default), high or medium",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help="a few steps of everything: a test of the path, not of quality"
@@ -71,6 +71,15 @@ def run(args: argparse.Namespace) -> int:
         oracle_config = replace(QUICK_ORACLE if args.quick else OracleConfig(), precision=args.precision)
         for seed in args.seeds:
             rebuild_oracle(folder, oracle_config, seed, load_rebuilt(folder / "target"), args.keep)
+    if "arms" in args.parts:
+        from lightning_modules.missing_arms import add_missing_arms
+        from lightning_modules.oracle_data import QUICK as QUICK_ARMS
+        from lightning_modules.oracle_data import OracleConfig
+        from lightning_modules.rebuild import load_rebuilt
+
+        arms_config = replace(QUICK_ARMS if args.quick else OracleConfig(), precision=args.precision)
+        for seed in args.seeds:
+            add_missing_arms(folder, arms_config, seed, load_rebuilt(folder / "target"), args.keep)
     if "answers" in args.parts:
         _answers(folder)
     if "contributions" in args.parts:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_rows import OracleRows
 from tl_nla.evaluation.oracle_score import named_sources, named_words
-from tl_nla.oracle import CaptureConfig, DiffOracle, capture_writes
+from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, capture_writes
 from tl_nla.oracle.labels import Vocabulary
 
 
@@ -35,12 +37,23 @@ def rescore_lists(
     config = CaptureConfig(each, top_k, skips=False, seed=rows.seed)
     used = documents[: int(rows.document.max()) + 1]
     held = capture_writes(model, tokenizer, used, rows.sites, config, vocabulary)
-    keys = zip(held.document.tolist(), held.position.tolist(), held.site.tolist(), strict=True)
-    places = {key: place for place, key in enumerate(keys)}
-    wanted = list(zip(rows.document.tolist(), rows.position.tolist(), rows.site.tolist(), strict=True))
+    held = held.select(place_of_rows(rows, held))
+    rows.counts |= named_words(oracle, held) | named_sources(oracle, held)
+
+
+def place_of_rows(rows: OracleRows, writes: LabelledWrites) -> Int[Tensor, " n"]:
+    """Where each stored row stands among captured writes.
+
+    Raises:
+        InputError: when a row is not there: the writes are of other documents or positions.
+    """
+
+    def keys(of: OracleRows | LabelledWrites) -> list[tuple[int, int, str]]:
+        sites = [of.sites[site] for site in of.site.tolist()]
+        return list(zip(of.document.tolist(), of.position.tolist(), sites, strict=True))
+
+    places, wanted = {key: place for place, key in enumerate(keys(writes))}, keys(rows)
     missing = [key for key in wanted if key not in places]
     if missing:
         raise InputError(f"{len(missing)} of {len(wanted)} rows are not in these documents; give those they are of")
-    order = torch.tensor([places[key] for key in wanted])
-    held = held.select(order)
-    rows.counts |= named_words(oracle, held) | named_sources(oracle, held)
+    return torch.tensor([places[key] for key in wanted])

@@ -1,0 +1,101 @@
+"""Arms that stored oracle rows lack: their readers are trained and scored on the rows that are there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from lightning_modules.kept_parts import KeptParts
+from lightning_modules.oracle_data import Captured, OracleConfig, capture
+from lightning_modules.rebuild_oracle import STORED_ROWS, fresh_oracle, texts_of, train_arm, train_long_context
+from tl_nla.data import world_documents
+from tl_nla.errors import InputError
+from tl_nla.evaluation.oracle_rows import OracleRows, load_rows, save_rows
+from tl_nla.evaluation.oracle_score import MAX_NEW_TOKENS, score_long_context, score_readers
+from tl_nla.evaluation.oracle_texts import long_context_texts
+from tl_nla.evaluation.rescore import place_of_rows
+from tl_nla.oracle import DiffOracle, WriteReconstructor
+from tl_nla.storyworld.corpus import HELD_OUT_SEED
+from tl_nla.targets import Target
+
+MISSING = ("state", "cat_long")
+"""Arms that can be added: neither reads what an oracle says but for its length."""
+
+
+def add_missing_arms(
+    folder: Path, config: OracleConfig, seed: int, target: Target, keep: Path | None = None
+) -> tuple[str, ...]:
+    """Train the readers of the arms in ``MISSING`` that one seed's stored rows lack, and add their scores.
+
+    Args:
+        folder: holds ``target``, ``oracle`` and the stored rows.
+        config: sizes and steps; documents and steps should be those of the arms that are there.
+        seed: of the rows.
+        target: the model in ``folder / "target"``.
+        keep: as for :func:`lightning_modules.rebuild_oracle.build_oracle`.
+
+    Returns:
+        The arms that were added.
+
+    Raises:
+        InputError: when nothing is stored of this seed.
+    """
+    parts = load_rows(folder / STORED_ROWS)
+    chosen = [rows for rows in parts if rows.seed == seed]
+    if not chosen:
+        raise InputError(f"no rows of seed {seed} in {folder / STORED_ROWS}; run 'tl-nla rebuild-tiny --parts oracle'")
+    (rows,) = chosen
+    missing = tuple(arm for arm in MISSING if arm not in rows.errors)
+    if missing:
+        data = data_of(rows, config, target)
+        kept = KeptParts(keep and keep / f"seed_{seed}", f"seed {seed}, {len(data.train)} writes, {config}")
+        add_arms(rows, missing, data, config, target, DiffOracle.from_pretrained(folder / "oracle"), folder, kept)
+        save_rows(parts, folder / STORED_ROWS)
+    return missing
+
+
+def data_of(rows: OracleRows, config: OracleConfig, target: Target) -> Captured:
+    """Writes of the training stories, and those of the stored rows in their order."""
+    each = len(rows.position[(rows.document == rows.document[0]) & (rows.site == rows.site[0])])
+    settings = replace(config, held_positions=each)
+    held = world_documents(int(rows.document.max()) + 1, HELD_OUT_SEED)
+    data = capture(target, world_documents(config.documents, rows.seed), held, settings, rows.seed)
+    return replace(data, held=data.held.select(place_of_rows(rows, data.held)))
+
+
+def add_arms(
+    rows: OracleRows, arms: tuple[str, ...], data: Captured, config: OracleConfig, target: Target, oracle: DiffOracle,
+    folder: Path, kept: KeptParts,
+) -> None:  # fmt: skip
+    """Train the readers of these arms as those of the others were, and add their scores."""
+
+    def fresh() -> WriteReconstructor:
+        torch.manual_seed(rows.seed)
+        return fresh_oracle(folder / "target", data, config).reconstructor
+
+    if "state" in arms:
+        _add_state(rows, fresh(), data, config, target, kept)
+    if "cat_long" in arms:
+        _add_long_context(rows, fresh(), data, config, target, oracle, kept)
+
+
+def _add_state(
+    rows: OracleRows, reader: WriteReconstructor, data: Captured, config: OracleConfig, target: Target, kept: KeptParts
+) -> None:
+    settings = rows.seed, target.tokenizer, target.model
+    curve = kept.trained("state", reader, lambda: train_arm("state", reader, data, config, *settings))
+    texts = texts_of("state", data, "heldout", target.tokenizer, target.model, rows.seed, config.top_k)
+    score_readers(rows, {"state": reader}, {"state": texts}, data.held)
+    rows.curves["state"] = torch.tensor([[step, *found] for step, found in zip(curve.steps, curve.scores, strict=True)])
+
+
+def _add_long_context(
+    rows: OracleRows, reader: WriteReconstructor, data: Captured, config: OracleConfig, target: Target,
+    oracle: DiffOracle, kept: KeptParts,
+) -> None:  # fmt: skip
+    said = [data.train.text(row) for row in range(len(data.train))]
+    texts = long_context_texts(data.train, said, target.tokenizer, data.train_documents)
+    kept.trained("cat_long", reader, lambda: train_long_context(reader, texts, data, config, rows.seed))
+    told = oracle.explain(data.held.write, data.held.before, max_new_tokens=MAX_NEW_TOKENS)
+    longer = long_context_texts(data.held, told, target.tokenizer, data.held_documents)
+    score_long_context(rows, reader, longer, data.held)

@@ -1,0 +1,46 @@
+"""Arms added to stored rows are those that a whole training would have had."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lightning_modules import missing_arms
+from lightning_modules.missing_arms import MISSING, add_missing_arms
+from lightning_modules.oracle_data import QUICK
+from lightning_modules.rebuild_oracle import STORED_ROWS, rebuild_oracle
+from tests import zoo
+from tl_nla.errors import InputError
+from tl_nla.evaluation.oracle_rows import load_rows
+from tl_nla.storyworld.tokenizer import save_tokenizer
+from tl_nla.targets import load_target
+
+WITHOUT = dataclasses.replace(QUICK, arms=("cat",), long_steps=0)
+WHOLE = dataclasses.replace(QUICK, arms=("cat", "state"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights")
+    tokenizer = save_tokenizer(path / "target")
+    zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(path / "target")
+    return path
+
+
+def test_they_are_those_of_a_whole_training_and_are_added_once(folder, monkeypatch):
+    target = load_target(str(folder / "target"))
+    rebuild_oracle(folder, WHOLE, 0, target)
+    (whole,) = load_rows(folder / STORED_ROWS)
+    rebuild_oracle(folder, WITHOUT, 0, target)
+    (before,) = load_rows(folder / STORED_ROWS)
+    assert not set(MISSING) & set(before.errors)
+    assert add_missing_arms(folder, WHOLE, 0, target) == MISSING
+    (after,) = load_rows(folder / STORED_ROWS)
+    for arm in MISSING:
+        torch.testing.assert_close(after.errors[arm], whole.errors[arm], equal_nan=True)
+    assert torch.equal(after.curves["state"], whole.curves["state"])
+    assert all(torch.equal(after.errors[arm].nan_to_num(), error.nan_to_num()) for arm, error in before.errors.items())
+    monkeypatch.setattr(missing_arms, "capture", lambda *_: pytest.fail("nothing is missing"))
+    assert add_missing_arms(folder, WHOLE, 0, target) == ()
+    with pytest.raises(InputError, match="no rows of seed 5"):
+        add_missing_arms(folder, WHOLE, 5, target)
