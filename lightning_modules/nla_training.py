@@ -106,6 +106,7 @@ class NLATraining(TrainedOnly):
             optimisation only).
         warmup_steps: steps over which both learning rates rise.
         decay_steps: step at which both have fallen linearly to a tenth; constant when ``None``.
+        decay_from: step at which they begin to fall.
         gradient_clip: largest norm of each part's gradient.
         rollouts: how explanations are sampled.
         reward: what they are rewarded for.
@@ -123,7 +124,7 @@ class NLATraining(TrainedOnly):
     def __init__(
         self, model: str = "tiny", learning_rate: float = 1e-5, reconstructor_learning_rate: float = 5e-5,
         kl_weight: float = 0.01, clip: float | None = None, updates: int = 1, accumulate: int = 1,
-        warmup_steps: int = 0, decay_steps: int | None = None, gradient_clip: float = 1.0,
+        warmup_steps: int = 0, decay_steps: int | None = None, decay_from: int = 0, gradient_clip: float = 1.0,
         rollouts: RolloutConfig | None = None, reward: RewardConfig | None = None, lora: LoraSettings | None = None,
         seed: int = 0, nla: Any = None, backend: RolloutBackend | None = None,
     ) -> None:  # fmt: skip
@@ -133,10 +134,13 @@ class NLATraining(TrainedOnly):
                 raise InputError(f"{name} is {value}; at least 1 is needed")
         if updates > 1 and accumulate > 1:
             raise InputError(f"updates is {updates} and accumulate {accumulate}; one of them must be 1")
+        if decay_steps is not None and not 0 <= decay_from < decay_steps:
+            raise InputError(f"decay_from is {decay_from}; it must be at least 0 and below decay_steps ({decay_steps})")
         self.automatic_optimization = False
         self.learning_rate, self.reconstructor_learning_rate = learning_rate, reconstructor_learning_rate
         self.kl_weight, self.clip, self.updates, self.accumulate = kl_weight, clip, updates, accumulate
-        self.warmup_steps, self.decay_steps, self.gradient_clip = warmup_steps, decay_steps, gradient_clip
+        self.warmup_steps, self.decay_steps, self.decay_from = warmup_steps, decay_steps, decay_from
+        self.gradient_clip = gradient_clip
         self.rollouts, self.reward = rollouts or RolloutConfig(), reward or RewardConfig()
         self.seed, self.backend = seed, backend or BuiltInBackend()
         pair = nla or load_pair(model)
@@ -284,7 +288,8 @@ class NLATraining(TrainedOnly):
         step = self.global_step
         factor = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.decay_steps:
-            factor *= max(0.1, 1 - 0.9 * step / self.decay_steps)
+            fallen = max(0, step - self.decay_from) / (self.decay_steps - self.decay_from)
+            factor *= max(0.1, 1 - 0.9 * fallen)
         return [factor * rate for rate in (self.learning_rate, self.reconstructor_learning_rate)]
 
     def _generators(self, rows: int, stream: int = 0) -> list[torch.Generator]:

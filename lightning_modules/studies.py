@@ -43,19 +43,23 @@ class StudyConfig:
         learning_rate: of the verbalizer.
         reconstructor_learning_rate: of the reconstructor.
         kl_weight: of the divergence from the warm start.
+        decay_from: step of the reinforcement learning at which both rates begin to fall; it has about 26 steps a minute.
+        decay_steps: step at which they have fallen to a tenth.
         prefix_documents: held-out stories whose states are scored at every prefix.
     """
 
     reconstructor_steps: int = 135
     verbalizer_steps: int = 200
     start_fve: float = 0.6
-    core_minutes: float = 10.0
+    core_minutes: float = 15.0
     batch: int = 48
     group: int = 4
     cap: int = 72
     learning_rate: float = 3e-4
     reconstructor_learning_rate: float = 1e-3
     kl_weight: float = 0.02
+    decay_from: int = 270
+    decay_steps: int | None = 390
     prefix_documents: int = 50
 
 
@@ -101,7 +105,8 @@ def reinforce(
     """
     training = NLATraining(
         nla=nla, learning_rate=config.learning_rate, reconstructor_learning_rate=config.reconstructor_learning_rate,
-        kl_weight=config.kl_weight, warmup_steps=5, rollouts=RolloutConfig(config.group, config.cap), reward=reward,
+        kl_weight=config.kl_weight, warmup_steps=5, decay_from=config.decay_from, decay_steps=config.decay_steps,
+        rollouts=RolloutConfig(config.group, config.cap), reward=reward,
         seed=seed,
     )  # fmt: skip
     recorder = Recorder(60 * config.core_minutes)

@@ -230,6 +230,18 @@ def test_rates_rise_and_fall_and_differ(nla):
     assert training._rates() == [1e-3, 0.25e-3]
 
 
+@pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (6, 1.0), (8, 0.55), (10, 0.1), (99, 0.1)])
+def test_rates_are_constant_until_they_begin_to_fall(nla, monkeypatch, step, factor):
+    training = module(nla, decay_from=6, decay_steps=10)
+    monkeypatch.setattr(type(training), "global_step", step)
+    assert training._rates() == pytest.approx([factor * 1e-3] * 2)
+
+
+def test_rates_cannot_fall_before_they_begin_to(nla):
+    with pytest.raises(InputError, match=r"decay_from is 10; .* below decay_steps \(10\)"):
+        module(nla, decay_from=10, decay_steps=10)
+
+
 def test_accumulation_steps_every_second_batch(nla, loader, tmp_path):
     training = module(nla, accumulate=2)
     trainer = fit(training, loader, 2, tmp_path)
