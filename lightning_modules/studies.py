@@ -43,7 +43,7 @@ class StudyConfig:
         learning_rate: of the verbalizer.
         reconstructor_learning_rate: of the reconstructor.
         kl_weight: of the divergence from the warm start.
-        decay_from: step of the reinforcement learning at which both rates begin to fall; it has about 26 steps a minute.
+        decay_from: step of the reinforcement learning at which both rates begin to fall; a minute has about 26.
         decay_steps: step at which they have fallen to a tenth.
         prefix_documents: held-out stories whose states are scored at every prefix.
     """
