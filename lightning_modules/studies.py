@@ -106,8 +106,7 @@ def reinforce(
     training = NLATraining(
         nla=nla, learning_rate=config.learning_rate, reconstructor_learning_rate=config.reconstructor_learning_rate,
         kl_weight=config.kl_weight, warmup_steps=5, decay_from=config.decay_from, decay_steps=config.decay_steps,
-        rollouts=RolloutConfig(config.group, config.cap), reward=reward,
-        seed=seed,
+        rollouts=RolloutConfig(config.group, config.cap), reward=reward, seed=seed,
     )  # fmt: skip
     recorder = Recorder(60 * config.core_minutes)
     saver = ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=10)
