@@ -15,8 +15,9 @@ from tl_nla.evaluation.oracle_rows import load_rows
 from tl_nla.storyworld.tokenizer import save_tokenizer
 from tl_nla.targets import load_target
 
-WITHOUT = dataclasses.replace(QUICK, arms=("cat",), long_steps=0)
-WHOLE = dataclasses.replace(QUICK, arms=("cat", "state"))
+FEW = dataclasses.replace(QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1)
+WITHOUT = dataclasses.replace(FEW, arms=("cat",), long_steps=0)
+WHOLE = dataclasses.replace(FEW, arms=("cat", "state"))
 
 
 @pytest.fixture(scope="module")

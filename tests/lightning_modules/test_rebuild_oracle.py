@@ -1,5 +1,7 @@
 """A diff oracle and the readers of its controls, trained on a model given as a folder."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -40,8 +42,9 @@ def test_the_command_trains_on_any_folder(folder, tmp_path):
 
 def test_an_interrupted_run_goes_on_with_the_parts_that_are_kept(folder, tmp_path, monkeypatch):
     target = load_target(str(folder))
-    stories = world_documents(18, 0)
-    settings = target, folder, stories[:12], stories[12:], QUICK, 0, tmp_path
+    stories = world_documents(8, 0)
+    few = dataclasses.replace(QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1)
+    settings = target, folder, stories[:5], stories[5:], few, 0, tmp_path
     trained = []
 
     def train(arm, *given):
