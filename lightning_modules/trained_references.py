@@ -150,13 +150,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("pairs", type=Path, help="folder of warm-started pairs; missing ones are trained")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--documents", type=int, default=RebuildConfig().documents, help="training stories to read")
+    parser.add_argument("--stories", type=int, default=ReferencesConfig.documents, help="stories to score")
+    parser.add_argument("--positions", type=int, default=ReferencesConfig.positions, help="explanations of each")
     parser.add_argument("--reworded", type=int, default=0, metavar="STEPS",
                         help="teach every reader other wordings and orders for so many steps first")  # fmt: skip
     parser.add_argument("--suspect", action="append", default=[], metavar="NAME=FOLDER",
                         help="score this pair too, beside what is stored")  # fmt: skip
     found = parser.parse_args(argv)
     known: Mapping[int, TrainedScores] = {part.seed: part for part in load_scores()}
-    config = ReferencesConfig(reworded_steps=found.reworded)
+    config = ReferencesConfig(found.stories, found.positions, reworded_steps=found.reworded)
     judge = References(WarmPairs(found.pairs, RebuildConfig(documents=found.documents)), found.seed, config)
     scores = dict(known[found.seed].scores) if found.seed in known else {}
     kind = f"{REWORDED}/" if found.reworded else ""
