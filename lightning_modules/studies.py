@@ -35,7 +35,8 @@ class StudyConfig:
     Attributes:
         reconstructor_steps: of the deliberately short warm start, 64 rows each.
         verbalizer_steps: likewise.
-        start_fve: FVE on validation stories that a start may have at most; a better one is made again, a ninth shorter.
+        start_fve: FVE on validation stories that a start may have at most, a little below the .6 aimed at, since these
+            stories are few; a better one is made again, a ninth shorter.
         core_minutes: processor time of the reinforcement learning, and of the longer warm start beside it.
         batch: activations a step.
         group: explanations an activation.
@@ -50,7 +51,7 @@ class StudyConfig:
 
     reconstructor_steps: int = 135
     verbalizer_steps: int = 200
-    start_fve: float = 0.6
+    start_fve: float = 0.57
     core_minutes: float = 15.0
     batch: int = 48
     group: int = 4
