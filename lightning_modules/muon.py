@@ -51,15 +51,15 @@ class Float32Muon(torch.optim.Muon):
         for group in self.param_groups:
             for value in group["params"]:
                 if value.grad is not None:
-                    self._update(value, group)
+                    self._update(value, value.grad, group)
         return loss
 
-    def _update(self, value: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, value: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, momentum = self.state[value], group["momentum"]
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(value.grad)
-        buffer = state["momentum_buffer"].lerp_(value.grad, 1 - momentum)
-        update = orthogonalised(value.grad.lerp(buffer, momentum).float()).to(value)
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        update = orthogonalised(gradient.lerp(buffer, momentum).float()).to(value)
         value.mul_(1 - group["lr"] * group["weight_decay"])
         value.add_(update, alpha=-group["lr"] * max(1.0, value.shape[0] / value.shape[1]) ** 0.5)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tl_nla.errors import unknown
 
-_PARTS = ("target", "nla", "seeds", "oracle", "arms", "answers", "contributions")
+_PARTS = ("target", "nla", "seeds", "oracle", "arms", "answers", "untrained", "longer", "contributions")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -20,19 +20,22 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2), "
         "oracle (with the readers of its controls, each of --seeds), arms (readers of controls that "
         "the stored rows of --seeds lack), answers (asks the shipped oracle for lists of words again), "
+        "untrained (an oracle that a quarter of the heads is kept from, each of --seeds), "
+        "longer (readers of text and raw context trained to their plateau, seed 0), "
         "contributions (words-only recovery, three seeds)",
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N",
-        help="seeds of part oracle: of 0 the weights are kept, of each the row scores (default: 0 1 2)",
+        help="seeds of parts oracle, arms and untrained: of 0 the oracle's weights are kept, of each the row scores "
+        "(default: 0 1 2)",
     )  # fmt: skip
     parser.add_argument(
         "--keep", type=Path, default=None, metavar="DIR",
-        help="keep the trained pieces of part oracle here; the same command goes on from them after an interruption",
+        help="keep trained pieces of oracles and readers here; the same command goes on from them when interrupted",
     )  # fmt: skip
     parser.add_argument(
         "--precision", default="highest", metavar="P",
-        help="matrix products of parts oracle and arms: highest (default), high or medium",
+        help="matrix products of oracles and readers: highest (default), high or medium",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help="a few steps of everything: a test of the path, not of quality"
@@ -62,24 +65,8 @@ def run(args: argparse.Namespace) -> int:
     if "seeds" in args.parts:
         for seed in (1, 2):
             rebuild_nla(folder, config, seed)
-    if "oracle" in args.parts:
-        from lightning_modules.oracle_data import QUICK as QUICK_ORACLE
-        from lightning_modules.oracle_data import OracleConfig
-        from lightning_modules.rebuild import load_rebuilt
-        from lightning_modules.rebuild_oracle import rebuild_oracle
-
-        oracle_config = replace(QUICK_ORACLE if args.quick else OracleConfig(), precision=args.precision)
-        for seed in args.seeds:
-            rebuild_oracle(folder, oracle_config, seed, load_rebuilt(folder / "target"), args.keep)
-    if "arms" in args.parts:
-        from lightning_modules.missing_arms import add_missing_arms
-        from lightning_modules.oracle_data import QUICK as QUICK_ARMS
-        from lightning_modules.oracle_data import OracleConfig
-        from lightning_modules.rebuild import load_rebuilt
-
-        arms_config = replace(QUICK_ARMS if args.quick else OracleConfig(), precision=args.precision)
-        for seed in args.seeds:
-            add_missing_arms(folder, arms_config, seed, load_rebuilt(folder / "target"), args.keep)
+    if {"oracle", "arms", "untrained", "longer"} & set(args.parts):
+        _oracles(args, folder)
     if "answers" in args.parts:
         _answers(folder)
     if "contributions" in args.parts:
@@ -87,6 +74,24 @@ def run(args: argparse.Namespace) -> int:
 
         rebuild_recoveries(config=QUICK if args.quick else WordsOnlyConfig(), folder=folder)
     return 0
+
+
+def _oracles(args: argparse.Namespace, folder: Path) -> None:
+    from lightning_modules.longer_arms import LONGER, train_longer
+    from lightning_modules.missing_arms import add_missing_arms
+    from lightning_modules.oracle_data import QUICK, OracleConfig
+    from lightning_modules.rebuild import load_rebuilt
+    from lightning_modules.rebuild_oracle import rebuild_oracle
+    from lightning_modules.untrained_heads import train_without_heads
+
+    target = load_rebuilt(folder / "target")
+    config = replace(QUICK if args.quick else OracleConfig(), precision=args.precision)
+    for part, train in (("oracle", rebuild_oracle), ("arms", add_missing_arms), ("untrained", train_without_heads)):
+        for seed in args.seeds if part in args.parts else ():
+            train(folder, config, seed, target, args.keep)
+    if "longer" in args.parts:
+        longer = replace(QUICK, own_steps=0, arms=LONGER.arms) if args.quick else LONGER
+        train_longer(folder, replace(longer, precision=args.precision), target, args.keep)
 
 
 def _answers(folder: Path) -> None:
