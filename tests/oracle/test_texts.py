@@ -28,6 +28,11 @@ def test_any_text_can_be_parsed(text):
     assert label.strength is None or label.strength < len(STEPS)
 
 
+@given(st.text(alphabet='ab, "\\none'), st.integers(0, 4))
+def test_a_limit_keeps_the_first_words(text, limit):
+    assert parse_words(text, limit) == parse_words(text)[:limit]
+
+
 def test_the_template():
     label = Label(("red", "a, b"), ("tall",), ("Mira",), 4)
     assert label_text(label) == 'It promotes red "a, b"; suppresses tall; attended Mira; strength three'

@@ -38,7 +38,7 @@ class AtLeastWords:
     def __call__(self, ids: Int[Tensor, "n pos"], scores: Float[Tensor, "n vocab"]) -> Float[Tensor, "n vocab"]:
         """Scores of the next token, without what would end the list or begin a word of it again."""
         lists = self.tokenizer.batch_decode(ids) if ids.shape[1] else [""] * len(scores)
-        short = torch.tensor([len(parse_words(text.split(";")[0])) < self.count and ";" not in text for text in lists])
+        short = torch.tensor([";" not in text and len(parse_words(text, self.count)) < self.count for text in lists])
         banned = torch.zeros(scores.shape, dtype=torch.bool)
         banned[:, : len(self.stops)] = self.stops
         said = torch.zeros_like(banned).scatter(1, ids.cpu(), True)

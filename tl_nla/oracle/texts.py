@@ -113,11 +113,16 @@ def list_words(words: tuple[str, ...] | list[str]) -> str:
     return " ".join(_quote(word) for word in words)
 
 
-def parse_words(text: str) -> list[str]:
-    """Words of a list, quoted or not, without repetitions; an unclosed quote ends the list."""
+def parse_words(text: str, limit: int | None = None) -> list[str]:
+    """Words of a list, quoted or not, without repetitions; an unclosed quote ends the list.
+
+    Args:
+        text: the list.
+        limit: how many words are looked for; all when ``None``.
+    """
     words: list[str] = []
     place = 0
-    while match := _WORD.match(text, place):
+    while (limit is None or len(words) < limit) and (match := _WORD.match(text, place)):
         word = _unquote(match[1])
         if word is not None and word not in words and match[1] != _NONE:
             words.append(word)
