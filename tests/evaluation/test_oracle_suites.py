@@ -49,6 +49,7 @@ def make_rows(seed):
 def stored(tmp_path, monkeypatch):
     save_rows([make_rows(0), make_rows(1)], tmp_path / "rows.safetensors")
     monkeypatch.setattr(oracle_suite, "STORED", tmp_path / "rows.safetensors")
+    monkeypatch.setattr(oracle_suite, "STORED_LONGER", tmp_path / "longer.safetensors")
     return tmp_path / "rows.safetensors"
 
 
@@ -82,6 +83,31 @@ def test_heads(stored):
     assert values(results, "fve/increment", layer=None) == pytest.approx({"cat_and_explanation": 0.35}, abs=1e-3)
     assert values(results, "fve/minus_cat", layer=0) == pytest.approx({"explanation": 0.3}, abs=1e-3)
     assert values(results, "fve/step_200") == pytest.approx({"gold": 0.7})
+    assert values(results, "fve/longer") == {}
+
+
+def test_readers_trained_longer_stand_beside_the_others(stored, tmp_path):
+    longer = make_rows(0)
+    errors = {"mean": 1.0, "cat": 0.3, "cat_and_explanation": 0.1}
+    longer.errors = {arm: torch.full((70,), error) for arm, error in errors.items()}
+    longer.curves = {"cat": torch.tensor([[900.0, 0.7, 0.6, 0.5, 0.4, 0.3]])}
+    save_rows([longer], tmp_path / "longer.safetensors")
+    results = heads_suite.evaluate(figure=str(tmp_path / "heads.svg"))
+    assert values(results, "fve/longer", layer=0)["cat"] == pytest.approx(0.7, abs=1e-3)
+    found = values(results, "fve/longer_increment", layer=None)
+    assert found == pytest.approx({"cat_and_explanation": 0.2}, abs=1e-3)
+    assert values(results, "fve/longer/step_900") == pytest.approx({"cat": 0.7})
+    drawn = (tmp_path / "heads.svg").read_text()
+    assert drawn.count("<!-- trained longer -->") == 1
+    assert drawn.count("<!-- the oracle's words -->") == 1
+
+
+def test_the_gap_map_is_drawn(stored, tmp_path):
+    spans_suite.evaluate(figure=str(tmp_path / "gaps.svg"))
+    assert "<!-- 0.55 -->" in (tmp_path / "gaps.svg").read_text()
+    for suite in (heads_suite, spans_suite):
+        with pytest.raises(InputError, match=r"\.svg, \.png"):
+            suite.evaluate(figure=str(tmp_path / "gaps"))
 
 
 def test_layers_and_spans(stored, monkeypatch):

@@ -1,34 +1,46 @@
 """Suite ``heads``: do words carry what single attention heads (and MLPs) write, beyond what raw context tells?"""
 
+import argparse
 import time
 from typing import Any
 
+from tl_nla.evaluation import oracle_suite
+from tl_nla.evaluation.oracle_figure import draw_heads
+from tl_nla.evaluation.oracle_rows import OracleRows
 from tl_nla.evaluation.oracle_suite import (
     ATTENTION_ARMS,
-    add_arguments,
     all_arms,
     curve_rows,
     fve_rows,
     gather,
     increment_rows,
+    longer_parts,
     untrained_parts,
 )
-from tl_nla.evaluation.results import Results
+from tl_nla.evaluation.results import Results, Row
+from tl_nla.evaluation.steering_figure import check_figure
 
-__all__ = ["add_arguments", "evaluate"]
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the suite."""
+    oracle_suite.add_arguments(parser)
+    parser.add_argument("--figure", default=None, metavar="FILE", help="draw FVE by layer and the learning curves")
 
 
-def evaluate(model: str = "tiny", **options: Any) -> Results:
+def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> Results:
     """Run the suite.
 
     Args:
         model: ``"tiny"``, a local folder or a hub id; for others than ``"tiny"`` an oracle is trained first.
+        figure: image file of FVE by layer and of the learning curves.
         options: see :func:`tl_nla.evaluation.oracle_suite.add_arguments`.
 
     Returns:
         FVE of every arm for heads, on average, by layer and by head; for the held-out heads; for MLPs (``fve/mlp``);
-        increments over raw context; learning curves.
+        increments over raw context; learning curves; the same of readers trained longer (``fve/longer``).
     """
+    if figure is not None:
+        check_figure(figure)
     started = time.perf_counter()
     parts, definition = gather(model, **options)
     arms = [arm for arm in all_arms(parts) if arm not in ATTENTION_ARMS]
@@ -40,6 +52,22 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
     rows += fve_rows(untrained, others, "head", split="heldout_heads")
     rows += fve_rows(parts, arms, "mlp", "fve/mlp") + increment_rows(parts, both, "mlp", "fve/mlp_increment")
     rows += curve_rows(parts, "head")
-    definition |= {"untrained_heads": {str(part.seed): list(part.untrained) for part in untrained},
+    longer = longer_parts(model)
+    rows += _longer_rows(longer)
+    if figure is not None:
+        draw_heads(rows, parts, longer, figure)
+    definition |= {"fve/longer": "readers trained for as many steps as their curves fve/longer/step_N end at; each "
+                   "row is read about once; explanation is the oracle's words through the longer reader of labels",
+                   "fve/longer_increment": "FVE of the arm minus that of cat, both trained longer, on the same rows",
+                   "untrained_heads": {str(part.seed): list(part.untrained) for part in untrained},
                    "fve/minus_cat": "FVE of the arm minus that of cat, on the same rows"}  # fmt: skip
     return Results("heads", model, [part.seed for part in parts], definition, rows, time.perf_counter() - started)
+
+
+def _longer_rows(parts: list[OracleRows]) -> list[Row]:
+    arms = all_arms(parts)
+    both = [arm for arm in arms if arm.startswith("cat_and")]
+    rows = fve_rows(parts, arms, "head", "fve/longer") + fve_rows(parts, arms, "mlp", "fve/longer_mlp")
+    rows += increment_rows(parts, [*both, "explanation"], "head", "fve/longer_increment")
+    rows += increment_rows(parts, both, "mlp", "fve/longer_mlp_increment")
+    return rows + curve_rows(parts, "head", "fve/longer")

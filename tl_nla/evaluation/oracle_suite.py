@@ -17,6 +17,8 @@ from tl_nla.sites import Site
 STORED = Path(__file__).parent.parent / "storyworld" / "weights" / "oracle_rows.safetensors"
 STORED_UNTRAINED = STORED.with_name("oracle_heldout_rows.safetensors")
 """Of a run that left a quarter of the heads out; the embedded oracle was trained on all."""
+STORED_LONGER = STORED.with_name("oracle_longer_rows.safetensors")
+"""Of readers that were trained longer than those of the stored rows."""
 ATTENTION_ARMS = ("sum_of_heads", "cat_long")
 """Arms of attentions only."""
 DEFINITION = {
@@ -121,6 +123,11 @@ def untrained_parts(model: str, parts: Sequence[OracleRows]) -> list[OracleRows]
     if own or model != "tiny" or not STORED_UNTRAINED.is_file():
         return own
     return load_rows(STORED_UNTRAINED)
+
+
+def longer_parts(model: str) -> list[OracleRows]:
+    """Rows of readers trained longer than the stored ones; none for other models, where ``--steps`` is chosen."""
+    return load_rows(STORED_LONGER) if model == "tiny" and STORED_LONGER.is_file() else []
 
 
 def generator() -> torch.Generator:

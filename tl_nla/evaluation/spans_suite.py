@@ -1,5 +1,6 @@
 """Suite ``spans``: for every pair of layers, what the words of a span tell beyond the state before it."""
 
+import argparse
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -7,27 +8,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tl_nla.evaluation import oracle_suite
 from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
+from tl_nla.evaluation.oracle_figure import draw_gap_map
 from tl_nla.evaluation.oracle_rows import OracleRows
-from tl_nla.evaluation.oracle_suite import ATTENTION_ARMS, add_arguments, all_arms, fve_rows, gather, generator, joined
+from tl_nla.evaluation.oracle_suite import ATTENTION_ARMS, all_arms, fve_rows, gather, generator, joined
 from tl_nla.evaluation.results import Results, Row
+from tl_nla.evaluation.steering_figure import check_figure
 from tl_nla.oracle import component_words
 from tl_nla.sites import Site
 
-__all__ = ["add_arguments", "evaluate"]
+_GAP = "fve/gap/"
 
 
-def evaluate(model: str = "tiny", **options: Any) -> Results:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the suite."""
+    oracle_suite.add_arguments(parser)
+    parser.add_argument("--figure", default=None, metavar="FILE", help="draw the gap map")
+
+
+def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> Results:
     """Run the suite.
 
     Args:
         model: ``"tiny"``, a local folder or a hub id; for others than ``"tiny"`` an oracle is trained first.
+        figure: image file of the gap map.
         options: see :func:`tl_nla.evaluation.oracle_suite.add_arguments`.
 
     Returns:
         FVE of every arm over all spans; for each span ``fve/FIRST-LAST`` and the gap map ``fve/gap/FIRST-LAST``: FVE of
         the span's explanation minus that of the state before alone. One block is the span from a layer to itself.
     """
+    if figure is not None:
+        check_figure(figure)
     started = time.perf_counter()
     parts, definition = gather(model, **options)
     rows = fve_rows(parts, _arms(parts), "span")
@@ -35,8 +48,19 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
         name = _pair(site)
         if name is not None:
             rows += _span_rows(parts, place, name)
+    if figure is not None:
+        draw_gap_map(_gaps(rows), figure)
     definition |= {"fve/gap/FIRST-LAST": "FVE of the span's explanation minus that of the arm state, on the same rows"}
     return Results("spans", model, [part.seed for part in parts], definition, rows, time.perf_counter() - started)
+
+
+def _gaps(rows: Sequence[Row]) -> dict[tuple[int, int], float]:
+    gaps = {}
+    for row in rows:
+        if row.metric.startswith(_GAP):
+            first, last = row.metric.removeprefix(_GAP).split("-")
+            gaps[int(first), int(last)] = row.value
+    return gaps
 
 
 def _span_rows(parts: Sequence[OracleRows], place: int, name: str) -> list[Row]:
@@ -50,7 +74,7 @@ def _span_rows(parts: Sequence[OracleRows], place: int, name: str) -> list[Row]:
         said, deviation, documents, seeds = joined(having, "explanation", chosen)
         before = joined(having, "state", chosen)[0]
         gap = ratio_interval(before - said, deviation, documents, seeds, generator=generator())
-        rows.append(Row.of("explanation", f"fve/gap/{name}", gap))
+        rows.append(Row.of("explanation", f"{_GAP}{name}", gap))
     return rows
 
 

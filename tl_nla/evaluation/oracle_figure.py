@@ -1,0 +1,87 @@
+"""Figures of suites ``heads`` and ``spans``: what words carry by layer, along the training, and for every span."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tl_nla.evaluation.oracle_rows import KINDS, OracleRows
+from tl_nla.evaluation.results import Row
+
+_ARMS = {
+    "explanation": "the oracle's words", "cat_and_explanation": "context and words", "cat": "raw context",
+    "probe": "linear probe", "state": "words about the state before",
+}  # fmt: skip
+_CURVES = {"gold": "label text", "cat_and_explanation": "context and label text", "cat": "raw context"}
+
+
+def draw_heads(rows: Sequence[Row], stored: Sequence[OracleRows], longer: Sequence[OracleRows], path: str) -> None:
+    """FVE of head writes by layer, and the learning curves of the readers, the longer ones dashed.
+
+    Args:
+        rows: of suite ``heads``.
+        stored: with the learning curves.
+        longer: of the readers that were trained longer.
+        path: file to write; its ending chooses the format.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.hashsalt": "tl-nla", "font.size": 9}):
+        figure = Figure(figsize=(8.5, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for place, (arm, label) in enumerate(_ARMS.items()):
+            own = [row for row in rows if row.arm == arm and row.metric == "fve" and row.split == "heldout"
+                   and row.layer is not None and row.head is None]  # fmt: skip
+            if own:
+                spread = [[row.value - (row.ci_low or row.value) for row in own],
+                          [(row.ci_high or row.value) - row.value for row in own]]  # fmt: skip
+                places = [float(row.layer or 0) + 0.08 * (place - 2) for row in own]
+                values = [row.value for row in own]
+                left.errorbar(places, values, spread, fmt="o", markersize=4, linewidth=1, label=label)
+        layers = sorted({row.layer for row in rows if row.layer is not None})
+        left.set(xlabel="layer", ylabel="FVE of head writes", xticks=layers, ylim=(0, 1))
+        for place, (arm, label) in enumerate(_CURVES.items()):
+            for parts, style, name in ((stored, "-", label), (longer, "--", None)):
+                for part in parts:
+                    if arm in part.curves:
+                        curve = part.curves[arm]
+                        right.plot(curve[:, 0], curve[:, 1 + KINDS.index("head")], style, marker="o", markersize=3,
+                                   linewidth=1, color=f"C{place}", label=name)  # fmt: skip
+                    name = None
+        if longer:
+            right.plot([], [], "--", color="gray", label="trained longer")
+        right.set(xlabel="steps of the reader", ylim=(0, 1))
+        for axes in (left, right):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=7)
+        figure.savefig(path, metadata=_no_date(path))
+
+
+def draw_gap_map(gaps: Mapping[tuple[int, int], float], path: str) -> None:
+    """What the words about a span add to words about the state before it, for every pair of layers.
+
+    Args:
+        gaps: (first block, last block) -> difference of FVE.
+        path: file to write; its ending chooses the format.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    first = sorted({pair[0] for pair in gaps})
+    last = sorted({pair[1] for pair in gaps})
+    missing = float("nan")
+    table = [[gaps.get((one, other), missing) for other in last] for one in first]
+    with rc_context({"svg.hashsalt": "tl-nla", "font.size": 9}):
+        figure = Figure(figsize=(3.8, 3.2), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(table, cmap="viridis", vmin=0)
+        for (one, other), gap in gaps.items():
+            ink = "black" if gap > max(gaps.values()) / 2 else "white"
+            axes.text(last.index(other), first.index(one), f"{gap:.2f}", ha="center", va="center", color=ink)
+        axes.set(xlabel="last block of the span", ylabel="first block", xticks=range(len(last)), xticklabels=last,
+                 yticks=range(len(first)), yticklabels=first)  # fmt: skip
+        figure.colorbar(image, label="gap in FVE")
+        figure.savefig(path, metadata=_no_date(path))
+
+
+def _no_date(path: str) -> dict[str, Any] | None:
+    return {"Date": None} if path.endswith(".svg") else None
