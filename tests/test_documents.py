@@ -1,5 +1,6 @@
 """What README and the documents print is executed here, as printed."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -58,3 +59,18 @@ def test_links_lead_somewhere():
     for page in [*PAGES, *sorted((ROOT / "docs" / "results").glob("*.md"))]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_tables_of_the_oracle_pages_are_those_of_the_stored_rows(monkeypatch):
+    from tl_nla.evaluation import layers_suite
+
+    spec = importlib.util.spec_from_file_location("oracle_tables", ROOT / "docs" / "oracle_tables.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(layers_suite, "two_explanations_rows", lambda *given: [])
+    found = script.tables()
+    for page in script.PAGES:
+        assert script.fill(page.read_text(), found) == page.read_text(), page.name
+    assert (
+        script.fill("<!-- table mlp -->\nold\n<!-- end -->", found) == f"<!-- table mlp -->\n{found['mlp']}<!-- end -->"
+    )
