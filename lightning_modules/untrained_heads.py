@@ -1,6 +1,5 @@
 """An oracle that a quarter of the heads is kept from: what do its words carry of heads it never saw?"""
 
-from dataclasses import replace
 from pathlib import Path
 
 from lightning_modules.oracle_data import OracleConfig
@@ -11,25 +10,26 @@ from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import Target
 
 UNTRAINED_ROWS = "oracle_heldout_rows.safetensors"
-LEFT_OUT = 0.25
-"""Share of all (layer, head) pairs that nothing is trained on."""
+WITHOUT_HEADS = OracleConfig(
+    reader_steps=4000, steps=2500, own_words=8000, own_steps=500, heldout_heads=0.25, arms=("cat",), long_steps=0
+)
+"""About half of the embedded oracle's steps; a quarter of all (layer, head) pairs that nothing is trained on."""
 
 
 def train_without_heads(
     folder: Path, config: OracleConfig, seed: int, target: Target, keep: Path | None = None
 ) -> OracleRows:
-    """Train an oracle as the embedded one, but without a quarter of the heads, and a reader of raw context beside it.
+    """Train an oracle without some of the heads, and a reader of raw context beside it.
 
     Args:
         folder: holds ``target``; receives ``oracle_heldout_rows.safetensors``.
-        config: sizes and steps; its ``heldout_heads`` is set, and of its arms ``cat`` alone is trained.
+        config: sizes, steps and the share of heads left out, such as ``WITHOUT_HEADS``.
         seed: of everything drawn, the heads left out among it.
         target: the model in ``folder / "target"``.
         keep: as for :func:`lightning_modules.rebuild_oracle.build_oracle`.
     """
-    settings = replace(config, heldout_heads=LEFT_OUT, arms=("cat",), long_steps=0)
     train, held = world_documents(config.documents, seed), world_documents(config.held_documents, HELD_OUT_SEED)
     own = keep and keep / f"without_heads_{seed}"
-    _, rows = build_oracle(target, folder / "target", train, held, settings, seed, own)
+    _, rows = build_oracle(target, folder / "target", train, held, config, seed, own)
     store_rows(folder / UNTRAINED_ROWS, rows)
     return rows

@@ -82,15 +82,20 @@ def _oracles(args: argparse.Namespace, folder: Path) -> None:
     from lightning_modules.oracle_data import QUICK, OracleConfig
     from lightning_modules.rebuild import load_rebuilt
     from lightning_modules.rebuild_oracle import rebuild_oracle
-    from lightning_modules.untrained_heads import train_without_heads
+    from lightning_modules.untrained_heads import WITHOUT_HEADS, train_without_heads
 
-    target = load_rebuilt(folder / "target")
-    config = replace(QUICK if args.quick else OracleConfig(), precision=args.precision)
-    for part, train in (("oracle", rebuild_oracle), ("arms", add_missing_arms), ("untrained", train_without_heads)):
+    target, quick = load_rebuilt(folder / "target"), args.quick
+    usual, without = (QUICK, QUICK) if quick else (OracleConfig(), WITHOUT_HEADS)
+    parts = (
+        ("oracle", rebuild_oracle, usual),
+        ("arms", add_missing_arms, usual),
+        ("untrained", train_without_heads, without),
+    )
+    for part, train, config in parts:
         for seed in args.seeds if part in args.parts else ():
-            train(folder, config, seed, target, args.keep)
+            train(folder, replace(config, precision=args.precision), seed, target, args.keep)
     if "longer" in args.parts:
-        longer = replace(QUICK, own_steps=0, arms=LONGER.arms) if args.quick else LONGER
+        longer = replace(QUICK, own_steps=0, arms=LONGER.arms) if quick else LONGER
         train_longer(folder, replace(longer, precision=args.precision), target, args.keep)
 
 
