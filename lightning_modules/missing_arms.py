@@ -7,25 +7,42 @@ import torch
 
 from lightning_modules.kept_parts import KeptParts
 from lightning_modules.oracle_data import Captured, OracleConfig, capture
-from lightning_modules.rebuild_oracle import STORED_ROWS, fresh_oracle, texts_of, train_arm, train_long_context
+from lightning_modules.rebuild_oracle import (
+    STORED_ROWS,
+    fresh_oracle,
+    previous_words,
+    texts_of,
+    train_arm,
+    train_long_context,
+)
 from tl_nla.data import world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_rows import OracleRows, load_rows, save_rows
-from tl_nla.evaluation.oracle_score import MAX_NEW_TOKENS, score_long_context, score_readers
+from tl_nla.evaluation.oracle_score import (
+    MAX_NEW_TOKENS,
+    frequent_sources,
+    score_long_context,
+    score_readers,
+    score_sources,
+)
 from tl_nla.evaluation.oracle_texts import long_context_texts
 from tl_nla.evaluation.rescore import place_of_rows
+from tl_nla.evaluation.source_probe import score_source_probe
 from tl_nla.oracle import DiffOracle, WriteReconstructor
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import Target
 
 MISSING = ("state", "cat_long")
 """Arms that can be added: neither reads what an oracle says but for its length."""
+_STRONG = "constant/recall_at_3/sources_distant_strong"
 
 
 def add_missing_arms(
     folder: Path, config: OracleConfig, seed: int, target: Target, keep: Path | None = None
 ) -> tuple[str, ...]:
     """Train the readers of the arms in ``MISSING`` that one seed's stored rows lack, and add their scores.
+
+    Rows from before strong sources were counted apart have the question about sources scored again.
 
     Args:
         folder: holds ``target``, ``oracle`` and the stored rows.
@@ -46,10 +63,14 @@ def add_missing_arms(
         raise InputError(f"no rows of seed {seed} in {folder / STORED_ROWS}; run 'tl-nla rebuild-tiny --parts oracle'")
     (rows,) = chosen
     missing = tuple(arm for arm in MISSING if arm not in rows.errors)
-    if missing:
+    if missing or _STRONG not in rows.counts:
         data = data_of(rows, config, target)
         kept = KeptParts(keep and keep / f"seed_{seed}", f"seed {seed}, {len(data.train)} writes, {config}")
-        add_arms(rows, missing, data, config, target, DiffOracle.from_pretrained(folder / "oracle"), folder, kept)
+        oracle = DiffOracle.from_pretrained(folder / "oracle")
+        add_arms(rows, missing, data, config, target, oracle, folder, kept)
+        if _STRONG not in rows.counts:
+            score_sources(rows, oracle, data.held, frequent_sources(data.train), previous_words(target, data))
+            score_source_probe(rows, data.train, data.held)
         save_rows(parts, folder / STORED_ROWS)
     return missing
 

@@ -14,7 +14,8 @@ def writes(count, seed):
     generator = torch.Generator().manual_seed(seed)
     read = torch.stack([torch.randperm(8, generator=generator)[:2] for _ in range(count)])
     vectors = torch.cat([words[read].sum(1) + 0.01 * torch.randn(count, 8, generator=generator), torch.randn(count, 8)])
-    answers = [{"sources": make_answer("sources", tuple(f"w{i}" for i in row), local=())} for row in read.tolist()]
+    listed = [tuple(f"w{i}" for i in row) for row in read.tolist()]
+    answers = [{"sources": make_answer("sources", named, local=(), strong=1)} for named in listed]
     answers += [{"promotes": make_answer("promotes", ("a",))} for _ in range(count)]
     site = torch.arange(2).repeat_interleave(count)
     return LabelledWrites(
@@ -33,6 +34,10 @@ def test_what_is_in_the_write_is_found_and_nothing_else():
     score_source_probe(rows, train, held)
     table = rows.counts["probe/recall_at_3/sources_distant"]
     assert float(table[:40, 0].sum() / table[:40, 1].sum()) > 0.95
+    strong = rows.counts["probe/recall_at_3/sources_distant_strong"]
+    assert strong[:40, 1].tolist() == [1.0] * 40
+    assert (strong[:40, 0] <= table[:40, 0]).all()
+    assert strong[:40, 0].mean() > 0.9
     assert table[40:].isnan().all()
 
 

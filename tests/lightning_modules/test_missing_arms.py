@@ -11,7 +11,7 @@ from lightning_modules.oracle_data import QUICK
 from lightning_modules.rebuild_oracle import STORED_ROWS, rebuild_oracle
 from tests import zoo
 from tl_nla.errors import InputError
-from tl_nla.evaluation.oracle_rows import load_rows
+from tl_nla.evaluation.oracle_rows import load_rows, save_rows
 from tl_nla.storyworld.tokenizer import save_tokenizer
 from tl_nla.targets import load_target
 
@@ -35,11 +35,18 @@ def test_they_are_those_of_a_whole_training_and_are_added_once(folder, monkeypat
     rebuild_oracle(folder, WITHOUT, 0, target)
     (before,) = load_rows(folder / STORED_ROWS)
     assert not set(MISSING) & set(before.errors)
+    strong = {name for name in before.counts if name.endswith("sources_distant_strong")}
+    for name in strong:
+        del before.counts[name]
+    save_rows([before], folder / STORED_ROWS)
     assert add_missing_arms(folder, WHOLE, 0, target) == MISSING
     (after,) = load_rows(folder / STORED_ROWS)
     for arm in MISSING:
         torch.testing.assert_close(after.errors[arm], whole.errors[arm], equal_nan=True)
     assert torch.equal(after.curves["state"], whole.curves["state"])
+    assert {"explanation", "cat", "constant"} <= {name.split("/")[0] for name in strong}
+    for name in strong:
+        assert torch.equal(after.counts[name].nan_to_num(-1), whole.counts[name].nan_to_num(-1)), name
     assert all(torch.equal(after.errors[arm].nan_to_num(), error.nan_to_num()) for arm, error in before.errors.items())
     monkeypatch.setattr(missing_arms, "capture", lambda *_: pytest.fail("nothing is missing"))
     assert add_missing_arms(folder, WHOLE, 0, target) == ()

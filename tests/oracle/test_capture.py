@@ -50,6 +50,7 @@ def test_sources_and_skips_of_a_head(llama, tokenizer):
         words = [f"w{tokens[0, column]}" for column, share in pairs if share >= 0.04]
         told = found.answers[row]["sources"]
         assert told.tokens == tuple(dict.fromkeys(words))
+        assert told.strong == len({word for word, share in zip(words, weights, strict=False) if share >= 0.15})
         longer = head_sources(llama, tokens, top_k=6)
         pairs = zip(
             longer.distant[1, 2, 0, place].tolist(), longer.distant_weight[1, 2, 0, place].tolist(), strict=True

@@ -110,7 +110,7 @@ def score_answers(
         previous: for each row the words nearest to the position among the distant ones.
     """
     rows.counts |= named_words(oracle, held)
-    _score_sources(rows, oracle, held, frequent, previous)
+    score_sources(rows, oracle, held, frequent, previous)
     rows.counts["explanation/auc/skip_flip"] = torch.stack([flip_scores(oracle, held), _flips(held)], 1)
     _score_strength(rows, oracle, held, explanations)
 
@@ -136,34 +136,53 @@ def named_words(oracle: DiffOracle, held: LabelledWrites) -> dict[str, Float[Ten
     return counts
 
 
-def _score_sources(
+def score_sources(
     rows: OracleRows, oracle: DiffOracle, held: LabelledWrites, frequent: Mapping[str, Sequence[str]],
     previous: Sequence[Sequence[str]],
 ) -> None:  # fmt: skip
+    """Add the scores of the question about distant sources, with its two baselines; arguments as above."""
     rows.counts |= named_sources(oracle, held)
     asked = [row for row, answers in enumerate(held.answers) if "sources" in answers]
     arms = {
         "constant": [frequent.get(held.sites[held.site[row]], ()) for row in asked],
         "cat": [previous[row] for row in asked],
     }
-    right = [held.answers[row]["sources"].tokens for row in asked]
     for arm, words in arms.items():
+        rows.counts |= source_recalls(arm, words, held, asked)
+
+
+def source_recalls(
+    arm: str, words: Sequence[Sequence[str]], held: LabelledWrites, asked: Sequence[int]
+) -> dict[str, Float[Tensor, "n 2"]]:
+    """Counts of the distant sources among the first three words an arm names, of all and of the strong ones.
+
+    Args:
+        arm: its name.
+        words: for each of ``asked`` what it names.
+        held: the writes with the right answers.
+        asked: rows of ``held``.
+    """
+    told = [held.answers[row]["sources"] for row in asked]
+    right = {"": [answer.tokens for answer in told], "_strong": [answer.tokens[: answer.strong] for answer in told]}
+    counts = {}
+    for which, listed in right.items():
         table = torch.full((len(held), 2), torch.nan)
-        table[asked] = recall_counts(words, right, NAMED_SOURCES)
-        rows.counts[f"{arm}/recall_at_3/sources_distant"] = table
+        table[list(asked)] = recall_counts(words, listed, NAMED_SOURCES)
+        counts[f"{arm}/recall_at_3/sources_distant{which}"] = table
+    return counts
 
 
 def named_sources(oracle: DiffOracle, held: LabelledWrites) -> dict[str, Float[Tensor, "n 2"]]:
     """Counts of the distant sources that the oracle names, three for each head and attention: recall and precision."""
-    asked = torch.tensor([row for row, answers in enumerate(held.answers) if "sources" in answers])
+    asked = [row for row, answers in enumerate(held.answers) if "sources" in answers]
+    rows = torch.tensor(asked)
     settings: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "at_least": NAMED_SOURCES}
-    words = [answer.tokens for answer in oracle.ask("sources", held.write[asked], held.before[asked], **settings)]
-    right = [held.answers[row]["sources"].tokens for row in asked.tolist()]
-    recall, precision = (torch.full((len(held), 2), torch.nan) for _ in range(2))
-    recall[asked] = recall_counts(words, right, NAMED_SOURCES)
+    words = [answer.tokens for answer in oracle.ask("sources", held.write[rows], held.before[rows], **settings)]
+    counts = source_recalls("explanation", words, held, asked)
+    precision = torch.full((len(held), 2), torch.nan)
     named = torch.tensor([float(min(NAMED_SOURCES, len(listed))) for listed in words])
-    precision[asked] = torch.stack([recall[asked, 0], named], 1)
-    return {"explanation/recall_at_3/sources_distant": recall, "explanation/precision_at_3/sources_distant": precision}
+    precision[rows] = torch.stack([counts["explanation/recall_at_3/sources_distant"][rows, 0], named], 1)
+    return {**counts, "explanation/precision_at_3/sources_distant": precision}
 
 
 def _score_strength(rows: OracleRows, oracle: DiffOracle, held: LabelledWrites, explanations: Sequence[str]) -> None:

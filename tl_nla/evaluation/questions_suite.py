@@ -24,6 +24,7 @@ _QUESTIONS = {
     "share among the first three answered, where the reader must name three (at_least=3); arm cat: the nearest words "
     "more than 15 back; constant: the component's most frequent in training; probe: a ridge regression from state and "
     "write",
+    "recall_at_3/sources_distant_strong": "the same of those with a share >= .15",
     "precision_at_3/sources_distant": "of the first three distant sources answered, the share that are among these; "
     "three are named also where fewer were read",
     "auc/skip_flip": "area under the ROC of 'the next token changes without the write', scored by how much likelier "

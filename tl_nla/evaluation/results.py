@@ -37,7 +37,7 @@ ARMS = (
 METRICS = (
     *("fve", "cosine", "extraction_rate", "claim_precision", "claim_recall", "recall_at_4/promotes"),
     *("recall_at_4/suppresses", "recall_at_3/sources_distant", "auc/skip_flip", "spearman/strength"),
-    "precision_at_3/sources_distant",
+    *("precision_at_3/sources_distant", "recall_at_3/sources_distant_strong"),
     *("precision/nothing", "unchanged_rate", "antisymmetry", "kl_recovered", "success", "validity", "facts_kept"),
     *("retention", "auc/steganographer", "tokens_to_fve_0.8", "top1_agreement", "changes_answer", "kl"),
     *("precision_at_3/skips", "precision_at_3/direct", "precision_at_3/everywhere", "recall_at_3/fact_sources"),

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.evaluation.oracle_rows import OracleRows
-from tl_nla.evaluation.oracle_score import recall_counts
+from tl_nla.evaluation.oracle_score import source_recalls
 from tl_nla.metrics import normalise
 from tl_nla.oracle import LabelledWrites
 
@@ -21,10 +21,7 @@ def score_source_probe(rows: OracleRows, train: LabelledWrites, held: LabelledWr
     places = sorted(named)
     if not places:
         return
-    right = [held.answers[row]["sources"].tokens for row in places]
-    table = torch.full((len(held), 2), torch.nan)
-    table[places] = recall_counts([named[row] for row in places], right, _NAMED)
-    rows.counts["probe/recall_at_3/sources_distant"] = table
+    rows.counts |= source_recalls("probe", [named[row] for row in places], held, places)
 
 
 def probe_distant_sources(train: LabelledWrites, held: LabelledWrites) -> dict[int, list[str]]:

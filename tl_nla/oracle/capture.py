@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -30,8 +30,22 @@ from tl_nla.sites import Site
 SHARE_FLOOR = 0.04
 """Sources with a smaller share are not counted as read (science notes, section 4a)."""
 
-_Read = tuple[list[str], list[str], list[str], list[str]]
-"""Words of the distant, of the local and of all sources, and of the distant ones too weak to count."""
+STRONG_SHARE = 0.15
+"""Sources with at least this share are strong ones (there too)."""
+
+
+class _Read(NamedTuple):
+    """Words of the distant, of the local and of all sources, of the distant ones too weak to count; strong ones first.
+
+    ``strong`` is how many of the distant ones are strong.
+    """
+
+    distant: list[str]
+    local: list[str]
+    named: list[str]
+    weaker: list[str]
+    strong: int
+
 
 _POOL = 2
 """Columns kept for each source that is named: several of the strongest may hold the same word."""
@@ -260,7 +274,8 @@ def _source_words(
         both = sorted(read_most[0] + read_most[1], reverse=True)
         distant, local, named, pool = (_distinct(side) for side in (*read_most, both, sides[0]))
         weaker = [word for word in pool if word not in distant][: config.sources - len(distant)]
-        listed.append((distant, local, named[: config.sources], weaker))
+        strong = len(_distinct([source for source in read_most[0] if source[0] >= STRONG_SHARE]))
+        listed.append(_Read(distant, local, named[: config.sources], weaker, strong))
     return listed
 
 
@@ -275,13 +290,14 @@ def _in_words(
     labels, answers = [], []
     sizes = [] if skips is None else skips.size.tolist()
     for row, (raised, lowered) in enumerate(zip(up, down, strict=True)):
-        read_words = None if sources is None else tuple(sources[row][2])
+        read_words = None if sources is None else tuple(sources[row].named)
         labels.append(Label(tuple(raised), tuple(lowered), read_words, component=component))
         answer = {"promotes": make_answer("promotes", tuple(raised)),
                   "suppresses": make_answer("suppresses", tuple(lowered))}  # fmt: skip
         if sources is not None:
-            distant, local, _, weaker = (tuple(words) for words in sources[row])
-            answer["sources"] = make_answer("sources", distant, local=local, weaker=weaker)
+            distant, local, _, weaker = (tuple(words) for words in sources[row][:4])
+            rest = {"local": local, "weaker": weaker, "strong": sources[row].strong}
+            answer["sources"] = make_answer("sources", distant, **rest)
         if skips is not None:
             top = vocabulary.texts[int(skips.skipped_top[row])]
             flips = bool(skips.flips[row])

@@ -40,6 +40,8 @@ class Answer:
         local: words of local sources (at most 15 back); ``sources`` only.
         weaker: distant sources that were read too little to count, named behind the others; right answers of
             ``sources`` only.
+        strong: how many of ``tokens`` were read strongly, with a share of ``STRONG_SHARE`` or more; right answers of
+            ``sources`` only.
         flips: whether the next token changes without the write; ``skip`` only, ``None`` when not told.
         size: index into ``SIZES`` of the effect; ``skip`` only, ``None`` when not told.
     """
@@ -51,6 +53,7 @@ class Answer:
     flips: bool | None = None
     size: int | None = None
     weaker: tuple[str, ...] = ()
+    strong: int = 0
 
 
 def check_question(question: str, explain: bool = False) -> str:
