@@ -19,7 +19,7 @@ from tl_nla.targets import Target
 
 LONGER_ROWS = "oracle_longer_rows.safetensors"
 LONGER = OracleConfig(
-    documents=4700, skip_documents=0, steps=9_000, own_steps=0, arms=("cat", "cat_and_explanation", "gold")
+    documents=4200, skip_documents=0, steps=8_000, own_steps=0, arms=("cat", "cat_and_explanation", "gold")
 )
 """Stories for a row to be read about once in all these steps, so that no reader gains by learning rows by heart."""
 
