@@ -80,8 +80,9 @@ def test_rows_at_a_time_and_blocks_change_nothing(llama, monkeypatch):
     assert torch.equal(whole.suppressed, pieces.suppressed)
     long = torch.randn(3, 1001)
     monkeypatch.setattr(effects, "_BLOCK", 16)
-    for found, expected in zip(effects._topk(long, 5), long.topk(5), strict=True):
-        assert torch.equal(found, expected)
+    for largest in (True, False):
+        for found, expected in zip(effects._topk(long, 5, largest), long.topk(5, 1, largest), strict=True):
+            assert torch.equal(found, expected)
 
 
 def test_zero_write_has_no_effect(llama):

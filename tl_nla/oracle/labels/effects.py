@@ -18,7 +18,7 @@ from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 LOGIT_BUDGET = 2**22
 """Logits held at once: few enough to stay in the processor's cache between the passes over them."""
-_BLOCK = 64
+_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -169,22 +169,28 @@ def _extremes(values: Any, count: int, vocabulary: Vocabulary, top_k: int, floor
     parts = []
     for start in range(0, count, step):
         part = values(slice(start, start + step))
-        # In place, and negated in between: copies would cost as much as the matrix product.
+        # In place: copies would cost as much as the matrix product.
         up = _top_words(part.index_fill_(1, banned.to(part.device), -torch.inf), vocabulary, top_k, floor)
-        down = _top_words(part.neg_().index_fill_(1, banned.to(part.device), -torch.inf), vocabulary, top_k, floor)
+        down = _top_words(part.index_fill_(1, banned.to(part.device), torch.inf), vocabulary, top_k, floor, False)
         parts.append((up[0], up[1], down[0], -down[1]))
     if not parts:
         raise InputError("no writes were given; at least one is needed")
     return Effects(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _top_words(values: Tensor, vocabulary: Vocabulary, top_k: int, floor: float) -> tuple[Tensor, Tensor]:
-    """Ids and values of the largest values above ``floor``, one token a word; -1 and 0 where there are fewer."""
+def _top_words(
+    values: Tensor, vocabulary: Vocabulary, top_k: int, floor: float, largest: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Ids and values of the largest values above ``floor``, one token a word; -1 and 0 where there are fewer.
+
+    With ``largest`` false the same of the values with their sign turned.
+    """
     width = values.shape[1]
     size = min(width, 3 * top_k)
     group = vocabulary.group.to(values.device)
     while True:
-        found, ids = _topk(values, size)
+        found, ids = _topk(values, size, largest)
+        found = found if largest else -found
         own = group[ids]
         repeated = (own[:, :, None] == own[:, None, :]).tril(-1).any(-1)
         usable = ~repeated & (found > floor)
@@ -201,19 +207,23 @@ def _top_words(values: Tensor, vocabulary: Vocabulary, top_k: int, floor: float)
     return pad(top_ids, (0, short), value=-1), pad(top_values, (0, short))
 
 
-def _topk(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """``values.topk(size)`` by way of block maxima: the ``size`` largest lie in the blocks with the largest maxima."""
+def _topk(values: Tensor, size: int, largest: bool) -> tuple[Tensor, Tensor]:
+    """``values.topk(size, 1, largest)`` by block maxima: what is looked for lies in the blocks with the largest maxima.
+
+    A block is every ``count``-th column, so that maxima are taken over whole rows of columns at once.
+    """
     width = values.shape[1]
-    whole = width // _BLOCK * _BLOCK
     if width < 4 * size * _BLOCK:
-        return values.topk(size, dim=1)
-    blocks = values[:, :whole].unflatten(1, (-1, _BLOCK))
-    chosen = blocks.amax(-1).topk(size, dim=1).indices
-    inside = blocks.gather(1, chosen[:, :, None].expand(-1, -1, _BLOCK)).flatten(1)
-    columns = (chosen[:, :, None] * _BLOCK + torch.arange(_BLOCK, device=values.device)).flatten(1)
+        return values.topk(size, 1, largest)
+    count = width // _BLOCK
+    whole = count * _BLOCK
+    blocks = values[:, :whole].unflatten(1, (_BLOCK, count))
+    chosen = (blocks.amax(1) if largest else blocks.amin(1)).topk(size, 1, largest).indices
+    inside = (chosen[:, :, None] + count * torch.arange(_BLOCK, device=values.device)).flatten(1)
     tail = torch.arange(whole, width, device=values.device).expand(len(values), -1)
-    found, place = torch.cat([inside, values[:, whole:]], 1).topk(size, dim=1)
-    return found, torch.cat([columns, tail], 1).gather(1, place)
+    columns = torch.cat([inside, tail], 1)
+    found, place = values.gather(1, columns).topk(size, 1, largest)
+    return found, columns.gather(1, place)
 
 
 def _odd_part(model: Any, probe: Tensor) -> Tensor:
