@@ -1,7 +1,7 @@
 """Random tiny models of every family, as Hugging Face models, bridges and HookedTransformers: no network, no downloads.
 
 Every builder makes a fresh model with the same weights each time; the fixtures in ``conftest.py`` share read-only ones.
-Nothing here imports ``tl_nla``: the shape checker has to be in place first.
+Nothing here imports ``tl_nla`` at once: the shape checker has to be in place first.
 """
 
 import functools
@@ -105,6 +105,14 @@ def hf_model(family: str, **settings) -> transformers.PreTrainedModel:
     config = getattr(transformers, config_name)(**{**defaults, **settings})
     config.architectures = [model_name]  # fresh models have none, and bridges look there
     return randomise(getattr(transformers, model_name)(config))
+
+
+def save_target(folder: Path) -> None:
+    """Write a random target with the story world's tokenizer, for what trains on stories."""
+    from tl_nla.storyworld.tokenizer import save_tokenizer
+
+    tokenizer = save_tokenizer(folder)
+    hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(folder)
 
 
 def bridge(model: str | transformers.PreTrainedModel, with_tokenizer: bool = True, **settings):

@@ -12,7 +12,6 @@ from lightning_modules.untrained_heads import UNTRAINED_ROWS, WITHOUT_HEADS, tra
 from tests import zoo
 from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_rows import load_rows
-from tl_nla.storyworld.tokenizer import save_tokenizer
 from tl_nla.targets import load_target
 
 FEW = dataclasses.replace(QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1, heldout_heads=0.0)
@@ -22,8 +21,7 @@ BARE = dataclasses.replace(FEW, arms=(), long_steps=0)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights")
-    tokenizer = save_tokenizer(path / "target")
-    zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(path / "target")
+    zoo.save_target(path / "target")
     return path
 
 

@@ -5,6 +5,7 @@ from tests import zoo
 from tl_nla.attribution import skip_effects
 from tl_nla.data import Document
 from tl_nla.errors import InputError
+from tl_nla.oracle import capture
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
 from tl_nla.oracle.questions import parse_answer
@@ -50,7 +51,6 @@ def test_sources_and_skips_of_a_head(llama, tokenizer):
         words = [f"w{tokens[0, column]}" for column, share in pairs if share >= 0.04]
         told = found.answers[row]["sources"]
         assert told.tokens == tuple(dict.fromkeys(words))
-        assert told.strong == len({word for word, share in zip(words, weights, strict=False) if share >= 0.15})
         longer = head_sources(llama, tokens, top_k=6)
         pairs = zip(
             longer.distant[1, 2, 0, place].tolist(), longer.distant_weight[1, 2, 0, place].tolist(), strict=True
@@ -66,6 +66,22 @@ def test_sources_and_skips_of_a_head(llama, tokenizer):
         assert found.answers[row]["skip"].flips == bool(effects.flip[0, 0, place])
         top = int(effects.skipped_top[0, 0, place])
         assert found.answers[row]["skip"].tokens == (tokenizer.decode([top]),)
+
+
+def test_strong_sources_stand_first(llama, tokenizer, monkeypatch):
+    docs, limit = documents(), 0.05  # attention of random weights is spread too thin for the real limit
+    monkeypatch.setattr(capture, "STRONG_SHARE", limit)
+    found = capture_writes(llama, tokenizer, docs, SITES[:1], CaptureConfig(skips=False))
+    counts = []
+    for row in range(len(found)):
+        tokens, place = ids_of(docs[found.document[row]]), int(found.position[row])
+        shares = head_sources(llama, tokens)
+        columns, weights = shares.distant[1, 2, 0, place].tolist(), shares.distant_weight[1, 2, 0, place].tolist()
+        strong = {f"w{tokens[0, column]}" for column, share in zip(columns, weights, strict=True) if share >= limit}
+        told = found.answers[row]["sources"]
+        assert set(told.tokens[: told.strong]) == strong
+        counts.append((told.strong, len(told.tokens)))
+    assert any(0 < strong < named for strong, named in counts)
 
 
 def test_strength_is_told_from_a_reference(llama, tokenizer):
