@@ -4,6 +4,7 @@ The Lightning modules of :mod:`lightning_modules.diff` train on any hardware; th
 readers that a comparison of arms needs, where every arm must see the same rows in the same order.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from lightning_modules.schedules import flat_then_down
 from tl_nla.nla.batching import evaluating
 from tl_nla.oracle import Reader, WriteReconstructor
 
+_ENCODED_AT_ONCE = 10_000
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -28,7 +31,10 @@ class FitConfig:
         batch_size: rows a step.
         learning_rate: of Muon; a tenth of it for AdamW's parameters.
         seed: of the order of rows.
-        curve: at how many evenly spaced steps the held-out score is taken.
+        down: share of a training over which its rate falls to nothing.
+        curve: points of the learning curve.
+        halved: whether these are the ends of shorter trainings, each half as long as the next, rather than evenly
+            spaced steps of the one training.
         precision: of matrix products (:mod:`lightning_modules.precision`).
     """
 
@@ -36,13 +42,27 @@ class FitConfig:
     batch_size: int = 32
     learning_rate: float = 0.01
     seed: int = 0
+    down: float = 0.625
     curve: int = 6
+    halved: bool = False
     precision: str = "highest"
+
+    def marks(self) -> list[int]:
+        """Steps of the points of the learning curve."""
+        halved = {max(1, self.steps >> times) for times in range(self.curve)}
+        spaced = {round(self.steps * (place + 1) / self.curve) for place in range(self.curve)} - {0}
+        return sorted(halved if self.halved else spaced)
 
 
 @dataclass
 class Curve:
-    """Held-out scores along a training: step counts and whatever the scoring function gave at each."""
+    """Held-out scores of a training: step counts and whatever the scoring function gave at each.
+
+    Where ``FitConfig.halved`` is set, each step count is a training of its own: it shares the level part of the whole
+    one and then has a falling rate, so that its score is what a training of that length gives (Hägele et al. 2024,
+    "Scaling laws and compute-optimal training beyond fixed training durations"). Half-way through one training the
+    rate is high and scores are lower.
+    """
 
     steps: list[int] = field(default_factory=list)
     scores: list[Any] = field(default_factory=list)
@@ -59,11 +79,12 @@ def fit_reconstructor(
         texts: one a write.
         write: ``[n, d_model]``.
         config: steps, rate, order.
-        score: called along the way, for the learning curve.
+        score: for the learning curve; without it there is none.
     """
+    prompts = _Prompts(reconstructor, texts)
 
     def loss(rows: Tensor) -> Tensor:
-        return reconstructor.loss([texts[row] for row in rows.tolist()], write[rows])
+        return reconstructor.loss_of_prompts(*prompts.batch(rows), write[rows])
 
     return _fit(reconstructor, loss, len(texts), config, score)
 
@@ -75,7 +96,7 @@ def fit_reader(reader: Reader, items: WriteTexts, config: FitConfig, score: Call
         reader: trained in place.
         items: explanations and answers.
         config: steps, rate, order.
-        score: called along the way, for the learning curve.
+        score: for the learning curve; without it there is none.
     """
 
     def loss(rows: Tensor) -> Tensor:
@@ -89,26 +110,79 @@ def _fit(
     module: nn.Module, loss: Callable[[Tensor], Tensor], count: int, config: FitConfig,
     score: Callable[[], Any] | None,
 ) -> Curve:  # fmt: skip
-    optimizer = MuonWithAdamW(module.named_parameters(), config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: flat_then_down(step, config.steps))
-    generator = torch.Generator().manual_seed(config.seed)
-    order = torch.empty(0, dtype=torch.long)
-    curve = Curve()
-    marks = {round(config.steps * (place + 1) / config.curve) for place in range(config.curve)}
+    run, curve = _Run(module, loss, count, config), Curve()
     module.train()
     with matmul_precision(module, config.precision):
-        for step in range(1, config.steps + 1):
-            if len(order) < config.batch_size:
-                order = torch.cat([order, torch.randperm(count, generator=generator)])
-            rows, order = order[: config.batch_size], order[config.batch_size :]
-            optimizer.zero_grad()
-            loss(rows).backward()
-            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            if score is not None and step in marks:
-                curve.steps.append(step)
+        for mark in config.marks() if score else [config.steps]:
+            level = run.branch_off(mark) if config.halved and mark < config.steps else None
+            run.advance(mark, mark if level else config.steps)
+            if score:
+                curve.steps.append(mark)
                 with evaluating(module), matmul_precision(module, "highest"):
                     curve.scores.append(score())
+            if level:
+                run.put_back(level)
     module.eval()
     return curve
+
+
+class _Run:
+    """A training that can go back to where it was."""
+
+    def __init__(self, module: nn.Module, loss: Callable[[Tensor], Tensor], count: int, config: FitConfig) -> None:
+        self.module, self.loss, self.count, self.config, self.step = module, loss, count, config, 0
+        self.optimizer = MuonWithAdamW(module.named_parameters(), config.learning_rate)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.generator, self.order = torch.Generator().manual_seed(config.seed), torch.empty(0, dtype=torch.long)
+
+    def advance(self, end: int, length: int) -> None:
+        """Train up to step ``end`` with the rate of a training of ``length`` steps."""
+        for step in range(self.step, end):
+            share = flat_then_down(step, length, self.config.down)
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = share * rate
+            self.optimizer.zero_grad()
+            self.loss(self._rows()).backward()
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+            self.optimizer.step()
+        self.step = max(self.step, end)
+
+    def branch_off(self, length: int) -> tuple[Any, ...]:
+        """Train to where the rate of a training of ``length`` steps starts to fall, and copy what training changes."""
+        self.advance(length - round(self.config.down * length), self.config.steps)
+        parts = self.module.state_dict(), self.optimizer.state_dict(), self.generator.get_state(), self.order, self.step
+        return copy.deepcopy(parts)
+
+    def put_back(self, state: tuple[Any, ...]) -> None:
+        """Go back to where a shorter training branched off."""
+        weights, optimizer, drawn, self.order, self.step = state
+        self.module.load_state_dict(weights)
+        self.optimizer.load_state_dict(optimizer)
+        self.generator.set_state(drawn)
+
+    def _rows(self) -> Tensor:
+        size = self.config.batch_size
+        while len(self.order) < size:
+            self.order = torch.cat([self.order, torch.randperm(self.count, generator=self.generator)])
+        rows, self.order = self.order[:size], self.order[size:]
+        return rows
+
+
+class _Prompts:
+    """Encoded prompts of many texts, without padding."""
+
+    def __init__(self, reconstructor: WriteReconstructor, texts: Sequence[str]) -> None:
+        ids, lengths = [], []
+        for start in range(0, len(texts), _ENCODED_AT_ONCE):
+            rows, real = reconstructor.encode(list(texts[start : start + _ENCODED_AT_ONCE]))
+            ids.append(rows[real].int())
+            lengths.append(real.sum(1))
+        self.ids, self.lengths = torch.cat(ids), torch.cat(lengths)
+        self.starts = self.lengths.cumsum(0) - self.lengths
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Right-padded ids of some rows, and where they are real."""
+        lengths = self.lengths[rows]
+        places = torch.arange(int(lengths.max()))
+        real = places < lengths[:, None]
+        return self.ids[(self.starts[rows][:, None] + places) * real].long() * real, real

@@ -64,7 +64,7 @@ class KeptParts:
 
     def _save(self, path: Path, module: nn.Module, curve: Curve) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        state = {key: value.detach().clone().contiguous() for key, value in module.state_dict().items()}
+        state = {key: value.detach().cpu().clone().contiguous() for key, value in module.state_dict().items()}
         beside = path.with_suffix(".unfinished")
         save_file(state, beside, metadata={"settings": self.settings, "curve": json.dumps(asdict(curve))})
         os.replace(beside, path)

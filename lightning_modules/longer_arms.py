@@ -19,13 +19,14 @@ from tl_nla.targets import Target
 
 LONGER_ROWS = "oracle_longer_rows.safetensors"
 LONGER = OracleConfig(
-    documents=4200, skip_documents=0, steps=8_000, own_steps=0, arms=("cat", "cat_and_explanation", "gold")
-)
-"""Stories for a row to be read about once in all these steps, so that no reader gains by learning rows by heart."""
+    documents=13_500, skip_documents=0, positions=3, steps=20_000, own_steps=0, halved=True, kinds=("head",),
+    arms=("cat", "cat_and_explanation", "gold"),
+)  # fmt: skip
+"""Heads only, and stories for a row to be read about once, so that no reader gains by learning rows by heart."""
 
 
 def train_longer(folder: Path, config: OracleConfig, target: Target, keep: Path | None = None) -> OracleRows:
-    """Train the readers of ``config.arms`` anew and longer, and score them on the rows stored of seed 0.
+    """Train the readers of ``config.arms`` anew and longer, and score them on the writes of heads stored of seed 0.
 
     Args:
         folder: holds ``target``, ``oracle`` and the stored rows; receives ``oracle_longer_rows.safetensors``.
@@ -42,9 +43,8 @@ def train_longer(folder: Path, config: OracleConfig, target: Target, keep: Path 
     stored = [rows for rows in load_rows(folder / STORED_ROWS) if rows.seed == 0]
     if not stored:
         raise InputError(f"no rows of seed 0 in {folder / STORED_ROWS}; run 'tl-nla rebuild-tiny --parts oracle'")
-    known = stored[0]
-    data = data_of(known, config, target)
-    rows = replace(known, errors={"mean": known.deviation}, counts={}, curves={})
+    rows = _of_heads(stored[0])
+    data = data_of(rows, config, target)
     kept = KeptParts(keep and keep / "longer", f"seed 0, {len(data.train)} writes, {config}")
     readers: dict[str, WriteReconstructor] = {}
     for arm in config.arms:
@@ -57,6 +57,15 @@ def train_longer(folder: Path, config: OracleConfig, target: Target, keep: Path 
     _score(rows, readers, data, target, DiffOracle.from_pretrained(folder / "oracle"), config.top_k)
     store_rows(folder / LONGER_ROWS, rows)
     return rows
+
+
+def _of_heads(known: OracleRows) -> OracleRows:
+    picked = known.rows_of("head")
+    deviation = known.deviation[picked]
+    return replace(
+        known, site=known.site[picked], document=known.document[picked], position=known.position[picked],
+        deviation=deviation, errors={"mean": deviation}, counts={}, curves={},
+    )  # fmt: skip
 
 
 def _score(

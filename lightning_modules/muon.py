@@ -13,55 +13,61 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
 
 
-def orthogonalised(matrix: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
-    """A matrix with the same singular vectors and singular values near 1, in the precision of its entries.
+def orthogonalised(matrices: Float[Tensor, "n out in"]) -> Float[Tensor, "n out in"]:
+    """Matrices with the same singular vectors and singular values near 1, in the precision of their entries.
 
     Five rounds of the quintic Newton-Schulz iteration (Jordan 2024, "Muon"), after which singular values lie between
     about .7 and 1.2.
 
     Args:
-        matrix: any that is not all zero.
+        matrices: any that are not all zero.
     """
     first, third, fifth = _COEFFICIENTS
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    found = wide / wide.norm().clamp_min(1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if tall else matrices
+    found = wide / wide.flatten(1).norm(dim=1)[:, None, None].clamp_min(1e-7)
     for _ in range(_ROUNDS):
-        gram = found @ found.T
-        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=third, alpha=fifth), found, beta=first)
-    return found.T if matrix.shape[0] > matrix.shape[1] else found
+        gram = found @ found.mT
+        found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth), found, beta=first)
+    return found.mT if tall else found
 
 
 class Float32Muon(torch.optim.Muon):
-    """``torch.optim.Muon`` whose iteration stays in float32 on a CPU.
+    """``torch.optim.Muon`` whose iteration stays in float32 and takes all matrices of one shape at once.
 
     The parent iterates in bfloat16, which a CPU multiplies several times slower than float32 for matrices as small as
-    those of the embedded default; on a GPU the parent's own step is used. Where both run, they differ by the rounding
-    of bfloat16 only.
+    those of the embedded default, and matrix by matrix, where a GPU spends its time on launches. Updates differ from
+    the parent's by the rounding of bfloat16 only.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of momentum (Nesterov), decoupled weight decay and an orthogonalised update."""
-        if any(value.is_cuda for group in self.param_groups for value in group["params"]):
-            return super().step(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            alike: dict[tuple[Any, ...], list[Tensor]] = {}
             for value in group["params"]:
                 if value.grad is not None:
-                    self._update(value, value.grad, group)
+                    alike.setdefault((value.shape, value.device, value.dtype), []).append(value)
+            for values in alike.values():
+                self._update(values, group)
         return loss
 
-    def _update(self, value: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state, momentum = self.state[value], group["momentum"]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(gradient)
-        buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-        update = orthogonalised(gradient.lerp(buffer, momentum).float()).to(value)
-        value.mul_(1 - group["lr"] * group["weight_decay"])
-        value.add_(update, alpha=-group["lr"] * max(1.0, value.shape[0] / value.shape[1]) ** 0.5)
+    def _update(self, values: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [value.grad for value in values if value.grad is not None]
+        for value, gradient in zip(values, gradients, strict=True):
+            if "momentum_buffer" not in self.state[value]:
+                self.state[value]["momentum_buffer"] = torch.zeros_like(gradient)
+        buffers, momentum = [self.state[value]["momentum_buffer"] for value in values], group["momentum"]
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        ahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
+        updates = orthogonalised(ahead.float()).to(ahead).unbind()
+        torch._foreach_mul_(values, 1 - group["lr"] * group["weight_decay"])
+        out, width = values[0].shape
+        torch._foreach_add_(values, updates, alpha=-group["lr"] * max(1.0, out / width) ** 0.5)
 
 
 class MuonWithAdamW(torch.optim.Optimizer):

@@ -1,14 +1,15 @@
 """What a diff oracle is trained on: settings, and labelled writes of training and held-out documents."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lightning_modules.diff import all_sites, held_out_heads
-from lightning_modules.precision import known_precision
+from lightning_modules.precision import known_device, known_precision
 from tl_nla.data import Document
 from tl_nla.oracle import CaptureConfig, LabelledWrites, capture_writes
 from tl_nla.oracle.labels import Vocabulary, expected_vocabulary
+from tl_nla.sites import Site
 from tl_nla.targets import Target
 
 
@@ -30,6 +31,9 @@ class OracleConfig:
         batch_size: rows a step.
         learning_rate: of Muon in all trainings; the step on the oracle's own words has half of it.
         precision: of the matrix products of all trainings (:mod:`lightning_modules.precision`).
+        device: that readers and reconstructors are trained on; not part of what a kept part was trained with.
+        halved: whether learning curves hold whole trainings of halved lengths (:class:`FitConfig`).
+        kinds: of writes that are trained on, such as ``head``; all where it is empty.
         heldout_heads: share of heads that nothing is trained on.
         own_words: training writes that the reader explains, for the reconstructor to learn its words.
         own_steps: steps of the reconstructor on these and on as many labels; every arm's own reader has as many more.
@@ -50,6 +54,9 @@ class OracleConfig:
     batch_size: int = 32
     learning_rate: float = 0.01
     precision: str = "highest"
+    device: str = field(default="cpu", repr=False)
+    halved: bool = False
+    kinds: tuple[str, ...] = ()
     heldout_heads: float = 0.0
     own_words: int = 20_000
     own_steps: int = 1000
@@ -58,6 +65,7 @@ class OracleConfig:
 
     def __post_init__(self) -> None:
         known_precision(self.precision)
+        known_device(self.device)
 
 
 SMALL = OracleConfig(
@@ -99,8 +107,10 @@ def capture(
         seed: of positions and of the heads left out.
     """
     sites = oracle_sites(target.model)
-    untrained = held_out_heads(sites, config.heldout_heads, seed)
-    kept = [site for site in sites if site not in untrained]
+    left_out = held_out_heads(sites, config.heldout_heads, seed)
+    kinds = config.kinds or ("head", "attn", "mlp", "block", "span")
+    kept = [site for site in sites if site not in left_out and Site.parse(site).kind in kinds]
+    untrained = tuple(site for site in sites if site not in kept)
     settings = CaptureConfig(config.positions, config.top_k, skips=False, seed=seed)
     cut = len(train) - config.skip_documents
     named = expected_vocabulary(target.model, target.tokenizer, train)

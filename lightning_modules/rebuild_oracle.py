@@ -1,6 +1,7 @@
 """Trains a diff oracle on any target with the readers of all arms it is compared with, and scores them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, see
     drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     rows = drawn[: 2 * config.own_words]
     writes, cut = data.train.select(rows), (len(rows) + 1) // 2
-    said = oracle.explain(writes.write[:cut], writes.before[:cut], max_new_tokens=MAX_NEW_TOKENS)
+    together = 256 if config.device == "cpu" else 4096
+    said = oracle.explain(writes.write[:cut], writes.before[:cut], max_new_tokens=MAX_NEW_TOKENS, batch_size=together)
     texts = readable(oracle.reconstructor, [*said, *(writes.text(row) for row in range(cut, len(rows)))])
     fit = _fit_config(config, config.own_steps, seed + 1, _OWN_RATE)
     fit_reconstructor(oracle.reconstructor, texts, writes.write, fit)
@@ -66,17 +68,20 @@ def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, see
 
 def _fit_config(config: OracleConfig, steps: int, seed: int, share: float = 1.0) -> FitConfig:
     rate = share * config.learning_rate
-    return FitConfig(steps, config.batch_size, rate, seed, precision=config.precision)
+    fit = FitConfig(steps, config.batch_size, rate, seed, precision=config.precision)
+    return replace(fit, down=0.3, curve=4, halved=True) if config.halved else fit
 
 
 def fresh_oracle(folder: Path, data: Captured, config: OracleConfig, base: str = "") -> DiffOracle:
-    """An untrained oracle that knows the usual magnitudes."""
+    """An untrained oracle that knows the usual magnitudes, on the device of the trainings."""
     model, tokenizer = load_causal_lm(folder, torch.float32), load_tokenizer(folder)
     blocks = min(config.blocks, int(model.config.num_hidden_layers))
     oracle = DiffOracle.create(model, tokenizer, data.train.write.shape[1], blocks=blocks, base=base)
     oracle.fit(data.train.before, data.train.write)
     oracle.strength = data.reference
-    return oracle
+    # Tokens are what a pass costs on a CPU, launches are on a GPU.
+    oracle.reader.by_length = config.device == "cpu"
+    return oracle.to(config.device)
 
 
 def train_arm(

@@ -48,9 +48,15 @@ def scheduled_optimizer(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def flat_then_down(step: int, steps: int) -> float:
-    """Share of the learning rate at a step: up within 50 steps, level, then down over the last five eighths."""
-    return min(1.0, (step + 1) / 50) * min(1.0, 1.6 * (steps - step) / steps)
+def flat_then_down(step: int, steps: int, down: float = 0.625) -> float:
+    """Share of the learning rate at a step: up within 50 steps, level, then down to nothing over the last steps.
+
+    Args:
+        step: from 0.
+        steps: of the run.
+        down: share of the run over which the rate falls.
+    """
+    return min(1.0, (step + 1) / 50) * min(1.0, (steps - step) / (down * steps))
 
 
 def one_cycle(

@@ -5,7 +5,7 @@ import torch
 
 from lightning_modules.fit_oracle import FitConfig, fit_reconstructor
 from lightning_modules.oracle_data import OracleConfig
-from lightning_modules.precision import known_precision, matmul_precision
+from lightning_modules.precision import known_device, known_precision, matmul_precision
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 
@@ -36,6 +36,13 @@ def test_unknown_precisions_are_refused():
         known_precision("low")
     with pytest.raises(InputError, match="unknown precision"):
         OracleConfig(precision="low")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])
+def test_devices_that_cannot_be_used_are_refused(name):
+    assert known_device("cpu") == "cpu"
+    with pytest.raises(InputError, match=f"device is '{name}', which cannot be used here"):
+        OracleConfig(device=name)
 
 
 def test_training_scores_in_full_precision():

@@ -21,7 +21,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "oracle (with the readers of its controls, each of --seeds), arms (readers of controls that "
         "the stored rows of --seeds lack), answers (asks the shipped oracle for lists of words again), "
         "untrained (an oracle that a quarter of the heads is kept from, each of --seeds), "
-        "longer (readers of text and raw context trained to their plateau, seed 0), "
+        "longer (readers of words and of raw context for heads only, trained several times longer, seed 0), "
         "contributions (words-only recovery, three seeds)",
     )  # fmt: skip
     parser.add_argument(
@@ -36,6 +36,10 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--precision", default="highest", metavar="P",
         help="matrix products of oracles and readers: highest (default), high or medium",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME",
+        help="what oracles and readers are trained on: cpu (default), or cuda",
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true", help="a few steps of everything: a test of the path, not of quality"
@@ -91,12 +95,13 @@ def _oracles(args: argparse.Namespace, folder: Path) -> None:
         ("arms", add_missing_arms, usual),
         ("untrained", train_without_heads, without),
     )
+    how = {"precision": args.precision, "device": args.device}
     for part, train, config in parts:
         for seed in args.seeds if part in args.parts else ():
-            train(folder, replace(config, precision=args.precision), seed, target, args.keep)
+            train(folder, replace(config, **how), seed, target, args.keep)
     if "longer" in args.parts:
-        longer = replace(QUICK, own_steps=0, arms=LONGER.arms) if quick else LONGER
-        train_longer(folder, replace(longer, precision=args.precision), target, args.keep)
+        longer = replace(QUICK, own_steps=0, kinds=LONGER.kinds, arms=LONGER.arms) if quick else LONGER
+        train_longer(folder, replace(longer, **how), target, args.keep)
 
 
 def _answers(folder: Path) -> None:

@@ -56,8 +56,9 @@ def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> 
     rows += _longer_rows(longer)
     if figure is not None:
         draw_heads(rows, parts, longer, figure)
-    definition |= {"fve/longer": "readers trained for as many steps as their curves fve/longer/step_N end at; each "
-                   "row is read about once; explanation is the oracle's words through the longer reader of labels",
+    definition |= {"fve/longer": "readers of heads only, trained for as many steps as their curves fve/longer/step_N "
+                   "end at, each point of which is a training of its own; each row is read about once; explanation is "
+                   "the oracle's words through the longer reader of labels",
                    "fve/longer_increment": "FVE of the arm minus that of cat, both trained longer, on the same rows",
                    "untrained_heads": {str(part.seed): list(part.untrained) for part in untrained},
                    "fve/minus_cat": "FVE of the arm minus that of cat, on the same rows"}  # fmt: skip
@@ -67,7 +68,6 @@ def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> 
 def _longer_rows(parts: list[OracleRows]) -> list[Row]:
     arms = all_arms(parts)
     both = [arm for arm in arms if arm.startswith("cat_and")]
-    rows = fve_rows(parts, arms, "head", "fve/longer") + fve_rows(parts, arms, "mlp", "fve/longer_mlp")
+    rows = fve_rows(parts, arms, "head", "fve/longer")
     rows += increment_rows(parts, [*both, "explanation"], "head", "fve/longer_increment")
-    rows += increment_rows(parts, both, "mlp", "fve/longer_mlp_increment")
     return rows + curve_rows(parts, "head", "fve/longer")

@@ -22,6 +22,8 @@ from tl_nla.sites import Site
 
 TEXT_ARMS = ("gold", "cat", "cat_and_explanation", "cat_and_shuffled", "state")
 """Arms whose text has a reader of its own, trained alike."""
+_SPECIAL_TOKENS = 8
+"""More than any tokenizer puts around a text."""
 UNTOLD_SHARE = 0.1
 """Share of training explanations that do not name the component, so that untrained components can be read."""
 
@@ -120,13 +122,19 @@ def readable(reconstructor: WriteReconstructor, texts: Sequence[str]) -> list[st
     limit = context_length(inner.backbone)
     if limit is None:
         return list(texts)
+    # No token is shorter than a byte, so most texts need not be encoded to know that they fit.
+    sure = limit - len(inner.template.encode()) - _SPECIAL_TOKENS
     fitting = []
     for text in texts:
         kept = text
-        while kept and len(reconstructor_ids(inner.tokenizer, inner.template, [kept])[0]) > limit:
+        while len(kept.encode()) > sure and _prompt_length(inner, kept) > limit:
             kept = kept[: len(kept) * 9 // 10]
         fitting.append(kept)
     return fitting
+
+
+def _prompt_length(reconstructor: Any, text: str) -> int:
+    return len(reconstructor_ids(reconstructor.tokenizer, reconstructor.template, [text])[0])
 
 
 def shuffled_rows(writes: LabelledWrites, seed: int) -> Tensor:

@@ -64,9 +64,15 @@ class WriteReconstructor(nn.Module):
             prefix_weight: weight of the mean error of the directions that every prefix of a prompt gives: texts
                 that are cut short then read as what they say so far, and small reconstructors learn a little faster.
         """
-        ids, mask = self.encode(texts)
+        return self.loss_of_prompts(*self.encode(texts), write, prefix_weight)
+
+    def loss_of_prompts(
+        self, input_ids: Int[Tensor, "n pos"], attention_mask: Bool[Tensor, "n pos"], write: Float[Tensor, "n d_act"],
+        prefix_weight: float = 1.0,
+    ) -> Float[Tensor, ""]:  # fmt: skip
+        """The same loss on prompts that are encoded already."""
         device = self.reconstructor.device
-        ids, mask = ids.to(device), mask.to(device)
+        ids, mask = input_ids.to(device), attention_mask.to(device)
         hidden = self.reconstructor.backbone(input_ids=ids, use_cache=False).last_hidden_state.float()
         out = self.reconstructor.head(hidden)
         truth = write.to(device).float()
@@ -76,8 +82,9 @@ class WriteReconstructor(nn.Module):
         size = out[rows, last, self.d_act]
         loss = errors[rows, last].mean() + (size - wanted).square().mean()
         if prefix_weight:
-            mask = mask.index_put((rows, last), torch.zeros((), dtype=torch.bool, device=device))
-            loss = loss + prefix_weight * errors[mask].mean()
+            # no boolean index: it would make a GPU wait for the count
+            before = mask.index_put((rows, last), torch.zeros((), dtype=torch.bool, device=device))
+            loss = loss + prefix_weight * (errors * before).sum() / before.sum()
         return loss
 
     def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_act"]:

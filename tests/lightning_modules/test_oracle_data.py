@@ -1,0 +1,28 @@
+from dataclasses import replace
+
+import pytest
+
+from lightning_modules.oracle_data import QUICK, capture
+from tests import zoo
+from tl_nla.data import world_documents
+from tl_nla.sites import Site
+from tl_nla.targets import load_target
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "target"
+    zoo.save_target(path)
+    return load_target(str(path))
+
+
+def test_trainings_of_one_kind_see_no_other(target):
+    train, held = world_documents(3, 0), world_documents(2, 7)
+    config = replace(QUICK, skip_documents=0, kinds=("head",), heldout_heads=0.25)
+    data = capture(target, train, held, config, 0)
+    heads = {site for site in data.held.sites if Site.parse(site).kind == "head"}
+    assert set(data.train.sites) < heads
+    assert set(data.untrained) == set(data.held.sites) - set(data.train.sites)
+    whole = capture(target, train, held, replace(config, kinds=(), heldout_heads=0.0), 0)
+    assert whole.train.sites == whole.held.sites == data.held.sites
+    assert whole.untrained == ()
