@@ -91,7 +91,8 @@ def tables() -> dict[str, str]:
     found = {
         "heads": by_layer(heads, "fve"), "heads_minus_cat": by_layer(heads, "fve/minus_cat", intervals=True),
         "heads_increment": by_layer(heads, "fve/increment", intervals=True),
-        "untrained": by_layer(heads, "fve", "heldout_heads"), "heads_curves": curves(heads, "fve/step_"),
+        "untrained": by_layer(heads, "fve", "heldout_heads"),
+        "trained_on": by_layer(heads, "fve/trained_on", "heldout_heads"), "heads_curves": curves(heads, "fve/step_"),
         "longer": by_layer(heads, "fve/longer"), "longer_curves": curves(heads, "fve/longer/step_"),
         "longer_increment": by_layer(heads, "fve/longer_increment", intervals=True), "spans": spans(span),
         "all_spans": by_layer(span, "fve"), "questions": questions(asked),

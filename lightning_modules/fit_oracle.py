@@ -181,8 +181,8 @@ class _Prompts:
         self.starts = self.lengths.cumsum(0) - self.lengths
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Right-padded ids of some rows, and where they are real."""
+        """Ids of some rows, padded behind the text with any id, and where they are real."""
         lengths = self.lengths[rows]
         places = torch.arange(int(lengths.max()))
         real = places < lengths[:, None]
-        return self.ids[(self.starts[rows][:, None] + places) * real].long() * real, real
+        return self.ids[(self.starts[rows][:, None] + places) * real].long(), real

@@ -19,10 +19,10 @@ from tl_nla.targets import Target
 
 LONGER_ROWS = "oracle_longer_rows.safetensors"
 LONGER = OracleConfig(
-    documents=13_500, skip_documents=0, positions=3, steps=20_000, own_steps=0, halved=True, kinds=("head",),
-    arms=("cat", "cat_and_explanation", "gold"),
+    documents=10_000, skip_documents=0, positions=3, steps=6000, own_steps=0, batch_size=256, halved=True,
+    kinds=("head",), arms=("cat", "cat_and_explanation", "gold"),
 )  # fmt: skip
-"""Heads only, and stories for a row to be read about once, so that no reader gains by learning rows by heart."""
+"""Heads only: 1.5 million readings of 480,000 writes. Four minutes on a GPU, an hour and a half of a core an arm."""
 
 
 def train_longer(folder: Path, config: OracleConfig, target: Target, keep: Path | None = None) -> OracleRows:

@@ -1,5 +1,7 @@
 """The suites of diff oracles on made-up row scores, and their texts on a random model's writes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -86,6 +88,25 @@ def test_heads(stored):
     assert values(results, "fve/longer") == {}
 
 
+def test_heads_left_out_stand_beside_themselves_trained_on(stored, tmp_path, monkeypatch):
+    without, knowing = make_rows(1), [replace(make_rows(seed), untrained=()) for seed in (0, 1)]
+    without.errors["explanation"] = torch.full((70,), 1.5)
+    without.counts["explanation/recall_at_4/promotes"] = torch.tensor([[0.5, 2.0]]).repeat(70, 1)
+    assert oracle_suite.trained_on_them([make_rows(1)], [without]) == []
+    save_rows(knowing, tmp_path / "rows.safetensors")
+    save_rows([without], tmp_path / "untrained.safetensors")
+    monkeypatch.setattr(oracle_suite, "STORED_UNTRAINED", tmp_path / "untrained.safetensors")
+    monkeypatch.setattr(oracle_suite, "STORED", tmp_path / "rows.safetensors")
+    heads, asked = heads_suite.evaluate(), questions_suite.evaluate()
+    only = {"split": "heldout_heads", "layer": None}
+    assert values(heads, "fve", **only)["explanation"] == pytest.approx(-0.5, abs=1e-3)
+    assert values(heads, "fve/trained_on", **only)["explanation"] == pytest.approx(0.8, abs=1e-3)
+    assert next(row.n for row in heads.rows if row.metric == "fve/trained_on" and row.layer is None) == 10
+    told = values(asked, "recall_at_4/promotes/trained_on", split="heldout_heads")
+    assert values(asked, "recall_at_4/promotes", split="heldout_heads") == pytest.approx({"explanation": 0.25})
+    assert told == pytest.approx({"explanation": 0.5})
+
+
 def test_readers_trained_longer_stand_beside_the_others(stored, tmp_path):
     longer = make_rows(0)
     errors = {"mean": 1.0, "cat": 0.3, "cat_and_explanation": 0.1}
@@ -98,7 +119,7 @@ def test_readers_trained_longer_stand_beside_the_others(stored, tmp_path):
     assert found == pytest.approx({"cat_and_explanation": 0.2}, abs=1e-3)
     assert values(results, "fve/longer/step_900") == pytest.approx({"cat": 0.7})
     drawn = (tmp_path / "heads.svg").read_text()
-    assert drawn.count("<!-- trained longer -->") == 1
+    assert drawn.count("<!-- heads only, longer, larger batches -->") == 1
     assert drawn.count("<!-- the oracle's words -->") == 1
 
 

@@ -28,7 +28,7 @@ def weights(module):
 def trained(untrained, score=None, **settings):
     reconstructor = copy.deepcopy(untrained)
     told = (lambda: weights(reconstructor).sum().item()) if score else None
-    config = FitConfig(**{"steps": 8, "batch_size": 3, "seed": 1, **settings})
+    config = FitConfig(**{"steps": 8, "batch_size": 7, "seed": 1, **settings})
     return reconstructor, fit_reconstructor(reconstructor, TEXTS, vectors(20)[1], config, told)
 
 
@@ -42,12 +42,12 @@ def test_learning_curves_end_with_the_training(steps, curve, halved):
 
 
 def test_a_training_is_that_of_the_plain_loop(untrained):
-    write, reference, config = vectors(20)[1], copy.deepcopy(untrained), FitConfig(8, 3, 0.01, 1)
+    write, reference, config = vectors(20)[1], copy.deepcopy(untrained), FitConfig(8, 7, 0.01, 1)
     optimizer = MuonWithAdamW(reference.named_parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: flat_then_down(step, 8))
     generator = torch.Generator().manual_seed(1)
-    order = torch.cat([torch.randperm(20, generator=generator) for _ in range(2)])[: 8 * 3]
-    for rows in order.split(3):
+    order = torch.cat([torch.randperm(20, generator=generator) for _ in range(3)])[: 8 * 7]
+    for rows in order.split(7):
         optimizer.zero_grad()
         reference.loss([TEXTS[row] for row in rows.tolist()], write[rows]).backward()
         torch.nn.utils.clip_grad_norm_(reference.parameters(), 1.0)

@@ -15,6 +15,7 @@ from tl_nla.evaluation.oracle_suite import (
     gather,
     increment_rows,
     longer_parts,
+    trained_on_them,
     untrained_parts,
 )
 from tl_nla.evaluation.results import Results, Row
@@ -50,6 +51,7 @@ def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> 
     untrained = untrained_parts(model, parts)
     others = [arm for arm in all_arms(untrained) if arm not in ATTENTION_ARMS]
     rows += fve_rows(untrained, others, "head", split="heldout_heads")
+    rows += fve_rows(trained_on_them(parts, untrained), others, "head", "fve/trained_on", "heldout_heads")
     rows += fve_rows(parts, arms, "mlp", "fve/mlp") + increment_rows(parts, both, "mlp", "fve/mlp_increment")
     rows += curve_rows(parts, "head")
     longer = longer_parts(model)
@@ -60,6 +62,7 @@ def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> 
                    "end at, each point of which is a training of its own; each row is read about once; explanation is "
                    "the oracle's words through the longer reader of labels",
                    "fve/longer_increment": "FVE of the arm minus that of cat, both trained longer, on the same rows",
+                   "fve/trained_on": "the same heads' writes by the oracle of the same seed that was trained on them",
                    "untrained_heads": {str(part.seed): list(part.untrained) for part in untrained},
                    "fve/minus_cat": "FVE of the arm minus that of cat, on the same rows"}  # fmt: skip
     return Results("heads", model, [part.seed for part in parts], definition, rows, time.perf_counter() - started)

@@ -48,8 +48,8 @@ def draw_heads(rows: Sequence[Row], stored: Sequence[OracleRows], longer: Sequen
                                    linewidth=1, color=f"C{place}", label=name)  # fmt: skip
                     name = None
         if longer:
-            right.plot([], [], "--", color="gray", label="trained longer")
-        right.set(xlabel="steps of the reader", ylim=(0, 1))
+            right.plot([], [], "--", color="gray", label="heads only, longer, larger batches")
+        right.set(xlabel="steps of the reader", xscale="log", ylim=(0, 1))
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=7)

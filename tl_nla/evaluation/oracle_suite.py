@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,18 @@ def untrained_parts(model: str, parts: Sequence[OracleRows]) -> list[OracleRows]
     if own or model != "tiny" or not STORED_UNTRAINED.is_file():
         return own
     return load_rows(STORED_UNTRAINED)
+
+
+def trained_on_them(parts: Sequence[OracleRows], untrained: Sequence[OracleRows]) -> list[OracleRows]:
+    """Rows of oracles that know the heads that others of the same seed left out, told apart as those others' are.
+
+    Args:
+        parts: of oracles that were trained on all heads; others are passed over.
+        untrained: of oracles that were not.
+    """
+    left_out = {part.seed: part.untrained for part in untrained}
+    return [replace(part, untrained=left_out[part.seed])
+            for part in parts if part.seed in left_out and not part.untrained]  # fmt: skip
 
 
 def longer_parts(model: str) -> list[OracleRows]:

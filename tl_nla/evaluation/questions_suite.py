@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from tl_nla.evaluation.bootstrap import ratio_interval, statistic_interval
 from tl_nla.evaluation.oracle_rows import OracleRows
-from tl_nla.evaluation.oracle_suite import add_arguments, gather, generator, untrained_parts
+from tl_nla.evaluation.oracle_suite import add_arguments, gather, generator, trained_on_them, untrained_parts
 from tl_nla.evaluation.results import Results, Row
 
 __all__ = ["add_arguments", "area_under_curve", "evaluate", "spearman"]
@@ -33,6 +34,7 @@ _QUESTIONS = {
     "precision/nothing": "of the writes called 'nothing', the share whose norm is below .01 of the state's; every "
     "fourth write is also shown shrunk to .001 of the state's norm",
     "unchanged_rate": "share of zero writes (the same vector twice) that are called 'nothing'",
+    "trained_on": "behind a metric: on the held-out heads, of the oracle of the same seed that was trained on them",
     "antisymmetry": "share of writes for which, with the sign turned, the lists of promoted and suppressed words "
     "overlap more with each other's than with their own from before",
 }
@@ -47,14 +49,20 @@ def evaluate(model: str = "tiny", **options: Any) -> Results:
     """
     started = time.perf_counter()
     parts, definition = gather(model, **options)
-    rows: list[Row] = []
-    for split, scored in (("heldout", parts), ("heldout_heads", untrained_parts(model, parts))):
-        for name in dict.fromkeys(name for part in scored for name in part.counts):
-            arm, metric = name.split("/", 1)
-            row = question_row([part for part in scored if name in part.counts], name, arm, metric, split)
-            rows += [] if row is None else [row]
+    untrained = untrained_parts(model, parts)
+    rows = _rows(parts, "heldout") + _rows(untrained, "heldout_heads")
+    known = _rows(trained_on_them(parts, untrained), "heldout_heads")
+    rows += [replace(row, metric=f"{row.metric}/trained_on") for row in known]
     return Results("questions", model, [part.seed for part in parts], {**definition, **_QUESTIONS}, rows,
                    time.perf_counter() - started)  # fmt: skip
+
+
+def _rows(parts: Sequence[OracleRows], split: str) -> list[Row]:
+    found = []
+    for name in dict.fromkeys(name for part in parts for name in part.counts):
+        arm, metric = name.split("/", 1)
+        found.append(question_row([part for part in parts if name in part.counts], name, arm, metric, split))
+    return [row for row in found if row is not None]
 
 
 def question_row(parts: Sequence[OracleRows], name: str, arm: str, metric: str, split: str) -> Row | None:

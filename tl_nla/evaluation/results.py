@@ -58,6 +58,9 @@ TYPED_METRICS = (  # also as claim_precision/TYPE, retention/PERTURBATION, auc/s
     *("claim_precision_facts", "claims_said", "length", "fve_plain", "fve_refitted_claims", "fve_refitted_style"),
     *("fve_plain_written", "fve_refitted_claims_written", "fve_refitted_style_written"),
     *("cross_reconstructor_gap_written", "cross_reconstructor_gap_excess"),
+    *("recall_at_4/promotes", "recall_at_4/suppresses", "recall_at_3/sources_distant", "auc/skip_flip"),
+    *("recall_at_3/sources_distant_strong", "precision_at_3/sources_distant", "spearman/strength"),
+    *("precision/nothing", "unchanged_rate", "antisymmetry"),
 )
 SPLITS = ("heldout", "heldout_heads", "train")
 
