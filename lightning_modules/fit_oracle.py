@@ -16,6 +16,7 @@ from lightning_modules.diff import WriteTexts, collate_writes
 from lightning_modules.muon import MuonWithAdamW
 from lightning_modules.precision import matmul_precision
 from lightning_modules.schedules import flat_then_down
+from tl_nla.errors import InputError
 from tl_nla.nla.batching import evaluating
 from tl_nla.oracle import Reader, WriteReconstructor
 
@@ -46,6 +47,13 @@ class FitConfig:
     curve: int = 6
     halved: bool = False
     precision: str = "highest"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "curve"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        if not 0 < self.down <= 1:
+            raise InputError(f"down is {self.down}; allowed: a share above 0, at most 1")
 
     def marks(self) -> list[int]:
         """Steps of the points of the learning curve."""

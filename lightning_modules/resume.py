@@ -45,6 +45,12 @@ class ExactResume(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Draw from (seed, batch, process), and give gradients back once after a resume."""
+        epochs: Any = trainer.fit_loop.epoch_progress
+        if epochs.current.ready == epochs.current.processed:
+            # Lightning leaves out the start of the epoch after one that ended with the checkpoint. A checkpoint at the
+            # end of that epoch, too, would then have it trained again.
+            epochs.increment_ready()
+            epochs.increment_started()
         parameters = dict(pl_module.named_parameters())
         for name, gradient in self._gradients.items():
             parameters[name].grad = gradient.to(parameters[name])

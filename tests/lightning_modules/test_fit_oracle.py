@@ -11,6 +11,7 @@ from lightning_modules.fit_oracle import FitConfig, fit_reconstructor
 from lightning_modules.muon import MuonWithAdamW
 from lightning_modules.schedules import flat_then_down
 from tests.oracle.tiny import make_oracle, vectors
+from tl_nla.errors import InputError
 
 WORDS = ("red", "blue, green", "a", "It promotes red and blue", "nothing", "b c d e f")
 TEXTS = [f"{WORDS[row % 6]} {WORDS[(row * 5 + 1) % 6]}" for row in range(20)]
@@ -74,3 +75,10 @@ def test_points_of_a_halved_curve_are_trainings_of_their_own(untrained):
         alone, _ = trained(untrained, steps=steps, down=0.5)
         assert score == weights(alone).sum().item()
     assert spaced.scores[spaced.steps.index(4)] != curve.scores[curve.steps.index(4)]
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"batch_size": 0}, {"curve": 0}, {"down": 0.0}, {"down": 1.5}])
+def test_settings_that_cannot_train_are_refused(settings):
+    ((name, value),) = settings.items()
+    with pytest.raises(InputError, match=f"{name} is {value}; "):
+        FitConfig(**settings)

@@ -59,6 +59,17 @@ def test_resume_inside_an_accumulation_and_at_the_edges_of_epochs(batch, tmp_pat
     assert same(whole, killable.train(tmp_path / "again", ckpt_path=path))
 
 
+@pytest.mark.parametrize("batches", [(19, 19), (19, 19, 6), (12, 7, 19), (19, 12, 7), (38, 3)])
+def test_a_run_may_be_continued_at_the_edge_of_every_epoch(batches, tmp_path):
+    """Each number is how many batches one run gets."""
+    whole, path = killable.train(tmp_path / "whole", ckpt_path=None), None
+    for number, batch in enumerate(batches):
+        saving = SaveAt(batch, tmp_path / f"{number}.ckpt")
+        killable.train(tmp_path / f"run{number}", ckpt_path=path, callbacks=[saving])
+        path = saving.path
+    assert same(whole, killable.train(tmp_path / "again", ckpt_path=path))
+
+
 @pytest.mark.parametrize("kind", killable.DIFF)
 def test_trainings_of_diff_oracles_resume_inside_an_accumulation(kind, tmp_path):
     path = tmp_path / "middle.ckpt"
