@@ -119,7 +119,7 @@ def test_readers_trained_longer_stand_beside_the_others(stored, tmp_path):
     assert found == pytest.approx({"cat_and_explanation": 0.2}, abs=1e-3)
     assert values(results, "fve/longer/step_900") == pytest.approx({"cat": 0.7})
     drawn = (tmp_path / "heads.svg").read_text()
-    assert drawn.count("<!-- heads only, longer, larger batches -->") == 1
+    assert drawn.count("<!-- heads only, longer -->") == 1
     assert drawn.count("<!-- the oracle's words -->") == 1
 
 

@@ -24,9 +24,10 @@ def draw_heads(rows: Sequence[Row], stored: Sequence[OracleRows], longer: Sequen
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     with rc_context({"svg.hashsalt": "tl-nla", "font.size": 9}):
-        figure = Figure(figsize=(8.5, 3.6), layout="constrained")
+        figure = Figure(figsize=(8.5, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         for place, (arm, label) in enumerate(_ARMS.items()):
             own = [row for row in rows if row.arm == arm and row.metric == "fve" and row.split == "heldout"
@@ -48,11 +49,13 @@ def draw_heads(rows: Sequence[Row], stored: Sequence[OracleRows], longer: Sequen
                                    linewidth=1, color=f"C{place}", label=name)  # fmt: skip
                     name = None
         if longer:
-            right.plot([], [], "--", color="gray", label="heads only, longer, larger batches")
-        right.set(xlabel="steps of the reader", xscale="log", ylim=(0, 1))
+            right.plot([], [], "--", color="gray", label="heads only, longer")
+        right.set_xscale("log", base=2)
+        right.xaxis.set_major_formatter(ScalarFormatter())
+        right.set(xlabel="steps of the reader", ylim=(0, 1))
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=7)
+            axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=7)
         figure.savefig(path, metadata=_no_date(path))
 
 
