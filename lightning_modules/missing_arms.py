@@ -69,7 +69,9 @@ def add_missing_arms(
         oracle = DiffOracle.from_pretrained(folder / "oracle")
         add_arms(rows, missing, data, config, target, oracle, folder, kept)
         if _STRONG not in rows.counts:
-            score_sources(rows, oracle, data.held, frequent_sources(data.train), previous_words(target, data))
+            score_sources(
+                rows, oracle, data.held, frequent_sources(data.train, data.held.sites), previous_words(target, data)
+            )
             score_source_probe(rows, data.train, data.held)
         save_rows(parts, folder / STORED_ROWS)
     return missing

@@ -167,7 +167,9 @@ def score_oracle(
         longer = long_context_texts(held, explanations, target.tokenizer, data.held_documents)
         score_long_context(rows, long_context, longer, held)
     score_state_probe(rows, data.train, held)
-    score_answers(rows, oracle, held, explanations, frequent_sources(data.train), previous_words(target, data))
+    score_answers(
+        rows, oracle, held, explanations, frequent_sources(data.train, held.sites), previous_words(target, data)
+    )
     score_flip_probe(rows, data.train, held)
     score_source_probe(rows, data.train, held)
     for arm, curve in curves.items():

@@ -5,6 +5,7 @@ import pytest
 from lightning_modules.oracle_data import QUICK, capture
 from tests import zoo
 from tl_nla.data import world_documents
+from tl_nla.evaluation.oracle_score import frequent_sources
 from tl_nla.sites import Site
 from tl_nla.targets import load_target
 
@@ -14,6 +15,20 @@ def target(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "target"
     zoo.save_target(path)
     return load_target(str(path))
+
+
+def test_the_most_frequent_sources_of_an_unseen_head_are_those_of_all_heads(target):
+    data = capture(target, world_documents(6, 0), world_documents(2, 7), replace(QUICK, skip_documents=0), 0)
+    told = zip(data.train.site.tolist(), data.train.answers, strict=True)
+    listed = [(data.train.sites[site], word) for site, answer in told if "sources" in answer
+              for word in answer["sources"].tokens]  # fmt: skip
+    found = frequent_sources(data.train, data.held.sites)
+    assert listed
+    for site in data.held.sites:
+        own = [word for at, word in listed if at == site] or [word for _, word in listed]
+        counts = sorted((own.count(word) for word in set(own)), reverse=True)
+        assert [own.count(word) for word in found[site]] == counts[:3]
+    assert any(site in data.untrained and found[site] for site in data.held.sites)
 
 
 def test_trainings_of_one_kind_see_no_other(target):

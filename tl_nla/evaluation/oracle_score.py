@@ -1,5 +1,6 @@
 """Scoring a diff oracle on held-out writes: reconstruction of every arm, and answers to the questions."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -229,15 +230,15 @@ def distant_words(tokens: Sequence[int], position: int, texts: Sequence[str], co
     return list(dict.fromkeys(word for word in listed if word))[:count]
 
 
-def frequent_sources(train: LabelledWrites, count: int = 3) -> dict[str, list[str]]:
-    """For each site the words that its distant sources are most often."""
-    totals: dict[str, dict[str, int]] = {}
+def frequent_sources(train: LabelledWrites, sites: Sequence[str], count: int = 3) -> dict[str, list[str]]:
+    """For each site the words that its distant sources are most often; those of all sites where training has none."""
+    totals: dict[str, Counter[str]] = {}
     for site, answers in zip(train.site.tolist(), train.answers, strict=True):
         if "sources" in answers:
-            own = totals.setdefault(train.sites[site], {})
-            for word in answers["sources"].tokens:
-                own[word] = own.get(word, 0) + 1
-    return {site: sorted(own, key=lambda word: -own[word])[:count] for site, own in totals.items()}
+            totals.setdefault(train.sites[site], Counter()).update(answers["sources"].tokens)
+    everywhere = sum(totals.values(), Counter[str]())
+    named = {site: totals.get(site, everywhere).most_common(count) for site in sites}
+    return {site: [word for word, _ in words] for site, words in named.items()}
 
 
 def score_flip_probe(rows: OracleRows, train: LabelledWrites, held: LabelledWrites) -> None:

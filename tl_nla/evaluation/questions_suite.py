@@ -23,8 +23,8 @@ _QUESTIONS = {
     "the opposite list",
     "recall_at_3/sources_distant": "of up to three strongest sources more than 15 tokens back (share >= .04), the "
     "share among the first three answered, where the reader must name three (at_least=3); arm cat: the nearest words "
-    "more than 15 back; constant: the component's most frequent in training; probe: a ridge regression from state and "
-    "write",
+    "more than 15 back; constant: the component's most frequent in training, of one never shown those of all; probe: "
+    "a ridge regression from state and write",
     "recall_at_3/sources_distant_strong": "the same of those with a share >= .15",
     "precision_at_3/sources_distant": "of the first three distant sources answered, the share that are among these; "
     "three are named also where fewer were read",
