@@ -22,6 +22,7 @@ _HOMES = {
     "NLATraining": "nla_training",
     "ReconstructorWarmStart": "warm_start",
     "SaveNLA": "saving",
+    "SaveOracle": "saving",
     "SteeringPrompts": "steering",
     "SteeringSweep": "steering",
     "SteeringWriter": "steering",

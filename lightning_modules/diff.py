@@ -28,6 +28,8 @@ from tl_nla.oracle import (
     make_answer,
 )
 from tl_nla.oracle.labels import expected_vocabulary
+from tl_nla.oracle.oracle import SIDECAR
+from tl_nla.oracle.policy import side_by_side
 from tl_nla.oracle.questions import EXPLAIN
 from tl_nla.sites import Site
 
@@ -111,20 +113,25 @@ class DiffDataModule(ActivationDataModule):
         top_k: tokens named on each side.
         skips: whether the ``skip`` question is asked.
         seed: of stories, positions, held-out heads, questions and the order of items.
+        questions: how many questions are drawn for each write beside its explanation; 0 where explanations alone are
+            trained on.
     """
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
         source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
         batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
-        top_k: int = 4, skips: bool = True, seed: int = 0,
+        top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
                          batch_size, heldout, seed)  # fmt: skip
         for name, share in (("heldout_heads", heldout_heads), ("swap_share", swap_share)):
             if not 0 <= share < 1:
                 raise InputError(f"{name} is {share}; allowed: a share of 0 or above, below 1")
+        if questions < 0:
+            raise InputError(f"questions is {questions}; allowed: 0 or more")
         self.site_names, self.heldout_heads, self.swap_share = tuple(sites), heldout_heads, swap_share
+        self.questions = questions
         self.capture = CaptureConfig(positions_per_document, top_k, skips=skips, seed=seed)
         self.train_writes: LabelledWrites | None = None
         self.heldout_writes: LabelledWrites | None = None
@@ -148,6 +155,17 @@ class DiffDataModule(ActivationDataModule):
         held_writes = capture_writes(model, tokenizer, held, sites, self.capture, named)
         self.heldout_writes = held_writes.with_strength(self.reference)
 
+    def heldout_rows(self, count: int) -> tuple[Float[Tensor, "n both"], list[str]]:
+        """States and writes of some held-out rows side by side, evenly spread over documents and sites; their labels.
+
+        Args:
+            count: rows at most.
+        """
+        writes = _known(self.heldout_writes)
+        rows = torch.linspace(0, len(writes) - 1, min(count, len(writes))).long()
+        acts = side_by_side(writes.before[rows], writes.write[rows])
+        return acts, [writes.text(row) for row in rows.tolist()]
+
     @property
     def mean(self) -> Float[Tensor, " d_model"]:
         """Mean of the normalised training writes of all sites: the zero of the logged FVE."""
@@ -155,12 +173,13 @@ class DiffDataModule(ActivationDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training items in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
-        items = WriteTexts(_known(self.train_writes), self.swap_share, self.seed)
+        items = WriteTexts(_known(self.train_writes), self.swap_share, self.seed, questions=self.questions)
         return ResumableLoader(items, self.batch_size, self.seed, drop_last=True, collate_fn=collate_writes)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Items of the held-out documents, untrained heads included."""
-        return DataLoader(WriteTexts(_known(self.heldout_writes)), self.batch_size, collate_fn=collate_writes)
+        items = WriteTexts(_known(self.heldout_writes), questions=self.questions)
+        return DataLoader(items, self.batch_size, collate_fn=collate_writes)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
@@ -202,7 +221,8 @@ class DiffOracleTraining(_DiffTraining):
     """Supervised training of the reader on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
 
     Args:
-        model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id.
+        model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id; the
+            folder of an oracle (:class:`lightning_modules.SaveOracle`) goes on with that one.
         learning_rate: peak of the schedule.
         weight_decay: of the optimiser.
         oracle: the oracle whose reader is trained.
@@ -273,11 +293,13 @@ class DiffNLATraining(_DiffTraining):
 
 
 def create_oracle(model: str) -> DiffOracle:
-    """A fresh oracle from ``"tiny"``, a local folder or a hub id."""
+    """The oracle in a folder or hub repository of one; of a model (``"tiny"``, a folder, a hub id) a fresh one."""
     from tl_nla.nla.loading import load_causal_lm, load_tokenizer
     from tl_nla.targets import model_folder
 
     folder = model_folder(model)
+    if (folder / SIDECAR).is_file():
+        return DiffOracle.from_pretrained(folder)
     return DiffOracle.create(load_causal_lm(folder, torch.float32), load_tokenizer(folder), base=model)
 
 

@@ -11,7 +11,7 @@ from tl_nla.metrics import cosine, squared_deviations, squared_errors
 
 
 class ExplanationSamples(L.Callback):
-    """Logs held-out states: the written explanation, the verbalizer's own, and how well its vector fits.
+    """Logs held-out states, or writes: the written explanation, the verbalizer's own, and how well its vector fits.
 
     Beside the table goes the scalar ``explanations/fve``, the FVE of the rows in it: greedy words, explanations that
     could not be extracted counted as an error of 2, against the training set's mean. The rows are few: for a number to
@@ -62,9 +62,10 @@ class ExplanationSamples(L.Callback):
         for part, training in modes:
             part.train(training)
         extracted = said.extracted.to(acts.device)
-        shares = 1 - squared_errors(found, acts, ~extracted) / squared_deviations(acts, data.mean).mean()
+        truth = module.targets(acts) if hasattr(module, "targets") else acts
+        shares = 1 - squared_errors(found, truth, ~extracted) / squared_deviations(truth, data.mean).mean()
         lines = ["| written | said | cosine | FVE |", "| --- | --- | ---: | ---: |"]
-        columns = (written, said.texts, cosine(found, acts).tolist(), shares.tolist())
+        columns = (written, said.texts, cosine(found, truth).tolist(), shares.tolist())
         for gold, text, angle, share in zip(*columns, strict=True):
             lines.append(f"| {_cell(gold)} | {_cell(text)} | {angle:.3f} | {share:.3f} |")
         fraction = float(shares.mean())

@@ -1,4 +1,4 @@
-"""Writes the pair in the released format when training ends."""
+"""Writes the trained pair or oracle when training ends."""
 
 from pathlib import Path
 from typing import Any
@@ -37,3 +37,32 @@ class SaveNLA(L.Callback):
             pair.mean = data.mean
         if trainer.is_global_zero:
             pair.save_pretrained(self.folder)
+
+
+class SaveOracle(L.Callback):
+    """Saves the diff oracle after ``fit``: reader, reconstructor and magnitudes, whichever of them was trained.
+
+    Args:
+        folder: where to; ``DiffOracle.from_pretrained``, ``tl-nla diff --oracle`` and ``model`` of the next training
+            read it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check that there is an oracle to save.
+
+        Raises:
+            InputError: when the module trains no oracle.
+        """
+        if not hasattr(pl_module, "oracle"):
+            raise InputError(
+                f"SaveOracle saves the oracle of a module with .oracle; {type(pl_module).__name__} has none"
+            )
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the oracle."""
+        oracle: Any = pl_module.oracle
+        if trainer.is_global_zero:
+            oracle.save_pretrained(self.folder)

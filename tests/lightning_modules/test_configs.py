@@ -12,6 +12,7 @@ from tl_nla.cli.training import configs_folder, run_cli
 from tl_nla.data.shards import Shard, Texts, finish_capture, write_shard
 from tl_nla.nla import NLA
 from tl_nla.nla.loading import load_tokenizer
+from tl_nla.oracle import DiffOracle
 from tl_nla.storyworld.tiny import WEIGHTS
 
 CONFIGS = sorted(path.name for path in configs_folder().glob("*.yaml"))
@@ -64,6 +65,8 @@ def substitutes(name, folder):
         return ["--model.init_args.model", str(folder / "pair"), "--data.init_args.model", str(folder / "llama"),
                 "--data.init_args.site", "blocks.1.hook_resid_post", "--data.init_args.source", "text.txt",
                 "--model.init_args.rollouts.max_new_tokens", "8"]  # fmt: skip
+    if name == "tiny_diff_nla.yaml":
+        assert main(["fit", "-c", often("tiny_diff_oracle.yaml"), *SMALL]) == 0
     if name == "captured_nla_training.yaml":
         assert main(CAPTURE) == 0
     if name.endswith("nla_training.yaml"):
@@ -88,6 +91,8 @@ def test_runs(name, folder):
     loaded = torch.load(checkpoints[-1], weights_only=True)
     names = {key.split(".")[0] for key in loaded["state_dict"]}
     assert names <= {"verbalizer", "reconstructor", "reader"}, "only what was trained is in a checkpoint"
+    for oracle in Path("runs").rglob("oracle.yaml"):
+        assert DiffOracle.from_pretrained(oracle.parent).strength is not None
     for av in Path("runs").rglob("av"):
         assert isinstance(NLA.from_pretrained(av, av.parent / "ar"), NLA)
 

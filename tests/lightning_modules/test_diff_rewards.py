@@ -1,3 +1,5 @@
+import copy
+
 import lightning as L
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from lightning_modules.diff import DiffDataModule
 from lightning_modules.diff_rewards import DiffNLAReinforcement
 from lightning_modules.nla_training import RewardConfig
+from lightning_modules.samples import ExplanationSamples
 from tests import zoo
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
@@ -12,6 +15,7 @@ from tl_nla.errors import InputError
 from tl_nla.nla import Generation, RolloutConfig
 from tl_nla.nla.reference import LoraSettings
 from tl_nla.nla.rollouts import BuiltInBackend
+from tl_nla.oracle.questions import EXPLAIN
 
 
 class Closed(BuiltInBackend):
@@ -74,3 +78,27 @@ def test_settings_of_states_are_refused():
     ):
         with pytest.raises(InputError, match=message):
             DiffNLAReinforcement(oracle=make_oracle(), **settings)
+
+
+def test_samples_of_writes_are_shown(data):
+    oracle = make_oracle()
+    module = DiffNLAReinforcement(oracle=oracle, kl_weight=0.0)
+    trainer = L.Trainer(accelerator="cpu", logger=False)
+    trainer.datamodule = data
+    table, fraction = ExplanationSamples(1, 5, 8).table(trainer, module)
+    acts, labels = data.heldout_rows(5)
+    assert acts.shape == (5, 2 * oracle.d_model)
+    held = data.heldout_writes
+    shown = [row for row in range(len(held)) if torch.equal(held.write[row], acts[-1, oracle.d_model :])]
+    assert labels[-1] in [held.text(row) for row in shown]
+    assert table.count("\n") == 1 + 5 + 1
+    assert -9 < fraction < 1
+
+
+def test_explanations_alone_are_served_without_questions(data):
+    alone = copy.copy(data)
+    alone.questions = 0
+    asked = [batch["questions"] for batch in (*alone.train_dataloader(), *alone.val_dataloader())]
+    assert {question for batch in asked for question in batch} == {EXPLAIN}
+    with pytest.raises(InputError, match="questions is -1"):
+        DiffDataModule(questions=-1)
