@@ -48,7 +48,7 @@ class OracleConfig:
     held_positions: int = 3
     top_k: int = 8
     blocks: int = 2
-    reader_steps: int = 7000
+    reader_steps: int = 12_000
     steps: int = 4000
     questions: int = 1
     batch_size: int = 32
