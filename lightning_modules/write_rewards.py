@@ -56,11 +56,11 @@ class WriteRewardsConfig:
 
     documents: int = 800
     held_documents: int = 100
-    core_minutes: float = 8.0
+    core_minutes: float = 5.0
     batch: int = 48
     group: int = 4
-    learning_rate: float = 3e-4
-    reconstructor_learning_rate: float = 5e-4
+    learning_rate: float = 5e-5
+    reconstructor_learning_rate: float = 5e-5
     kl_weight: float = 0.02
 
 
@@ -223,10 +223,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--core-minutes", type=float, default=WriteRewardsConfig.core_minutes)
     parser.add_argument("--documents", type=int, default=WriteRewardsConfig.documents)
     parser.add_argument("--held-documents", type=int, default=WriteRewardsConfig.held_documents)
+    parser.add_argument("--learning-rate", type=float, default=WriteRewardsConfig.learning_rate)
+    parser.add_argument(
+        "--reconstructor-learning-rate", type=float, default=WriteRewardsConfig.reconstructor_learning_rate
+    )
     parser.add_argument("--save", type=Path, help="folder for the trained oracle")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    config = WriteRewardsConfig(args.documents, args.held_documents, args.core_minutes)
+    rates = {"learning_rate": args.learning_rate, "reconstructor_learning_rate": args.reconstructor_learning_rate}
+    config = WriteRewardsConfig(args.documents, args.held_documents, args.core_minutes, **rates)
     run_study(args.model, args.oracle, config, args.seed, args.save, lambda line: sys.stdout.write(line + "\n"))
 
 
