@@ -39,6 +39,16 @@ def test_label_texts_are_true_and_other_words_are_not(data):
     assert nothing["words"][0] == 3.0
 
 
+def test_shares_of_a_sentence_by_hand(data):
+    row = next(row for row in range(len(data.held)) if len(set(data.held.labels[row].promoted or ())) >= 3)
+    one = data.held.select(torch.tensor([row]))
+    first, second, *_ = dict.fromkeys(word.casefold() for word in one.labels[0].promoted)
+    right = len({word.casefold() for word in one.labels[0].promoted})
+    scores = truth_of_words([f"It promotes {first} {second} wrong words"], one)
+    assert scores["precision/promoted"][0] == 0.5
+    assert scores["recall/promoted"][0] == pytest.approx(2 / right, abs=1e-4)
+
+
 def test_of_one_oracle_all_crossings_agree(data, oracle):
     scores = crossed(oracle, oracle, data, 0)
     for kind in ("head", "mlp"):
