@@ -12,7 +12,7 @@ from torch import nn
 
 from lightning_modules.fit_oracle import Curve
 from tl_nla.errors import InputError
-from tl_nla.nla.loading import read_safetensors
+from tl_nla.nla.files import read_safetensors
 
 
 class KeptParts:

@@ -9,7 +9,8 @@ import torch
 from tl_nla.errors import InputError
 from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
 from tl_nla.nla import prompts as prompt_templates
-from tl_nla.nla.loading import load_tokenizer, local_folder
+from tl_nla.nla.files import local_folder
+from tl_nla.nla.loading import load_tokenizer
 
 TINY = "tiny"
 _WEIGHTS = Path(__file__).parent / "storyworld" / "weights"

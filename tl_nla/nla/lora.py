@@ -7,12 +7,11 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.nla.families import is_adapted, text_backbone
-from tl_nla.nla.loading import load_causal_lm, read_json, read_safetensors
+from tl_nla.nla.files import read_json, read_safetensors
 from tl_nla.nla.reconstructor import cut_backbone
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
@@ -20,26 +19,32 @@ AR_HEAD, AR_SETTINGS = "ar_lora_value_head.safetensors", "ar_meta.json"
 _PREFIX = "base_model.model."
 
 
-def merged_adapter(
-    folder: Path, dtype: torch.dtype | None = None, blocks: int | None = None, keep_norm: bool = False
-) -> Any:
-    """An adapter's base model with the adapter merged in.
-
-    Args:
-        folder: with ``adapter_config.json`` and ``adapter_model.safetensors``.
-        dtype: of the weights; as stored when ``None``.
-        blocks: cut the base to its first blocks before the adapter goes on, and give the backbone (reconstructor).
-        keep_norm: with ``blocks``, keep the final norm.
+def adapter_base(folder: Path) -> Path | str:
+    """An adapter's base model: a folder inside the adapter's own, another folder, or a hub id.
 
     Raises:
-        InputError: when PEFT is not installed, the base is not named, or the adapter does not fit it.
+        InputError: when the adapter's settings do not name it.
     """
     base = read_json(folder / SETTINGS).get("base_model_name_or_path")
     if not base:
         raise InputError(f"{folder / SETTINGS} names no base_model_name_or_path; add the base model's folder or hub id")
-    weights = read_safetensors(folder / WEIGHTS)
     inside = folder / str(base)
-    model: Any = load_causal_lm(inside if inside.is_dir() else base, dtype)
+    return inside if inside.is_dir() else str(base)
+
+
+def merge_adapter(model: Any, folder: Path, blocks: int | None = None, keep_norm: bool = False) -> Any:
+    """A base model with an adapter merged in.
+
+    Args:
+        model: the adapter's base, see :func:`adapter_base`; changed in place.
+        folder: with ``adapter_config.json`` and ``adapter_model.safetensors``.
+        blocks: cut the base to its first blocks before the adapter goes on, and give the backbone (reconstructor).
+        keep_norm: with ``blocks``, keep the final norm.
+
+    Raises:
+        InputError: when PEFT is not installed, or the adapter does not fit its base.
+    """
+    weights = read_safetensors(folder / WEIGHTS)
     if blocks is None:
         return _merge(model, folder, weights).eval()
     backbone = cut_backbone(model, blocks, copy=False, keep_norm=keep_norm)

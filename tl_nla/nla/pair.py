@@ -13,8 +13,8 @@ from tl_nla.errors import InputError
 from tl_nla.nla import prompts
 from tl_nla.nla.contract import FILE_NAME, Meta, read_meta
 from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
+from tl_nla.nla.files import local_folder, read_safetensors
 from tl_nla.nla.injection import InjectionConfig
-from tl_nla.nla.loading import local_folder, read_safetensors
 from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
 from tl_nla.nla.released import load_reconstructor, load_verbalizer, write_reconstructor, write_verbalizer
 from tl_nla.nla.saving import replace_folder

@@ -11,8 +11,9 @@ from tl_nla.errors import InputError
 from tl_nla.nla import prompts
 from tl_nla.nla.contract import FILE_NAME, Meta, meta_to_yaml
 from tl_nla.nla.families import decoder_layers, is_adapted
+from tl_nla.nla.files import read_json, read_safetensors
 from tl_nla.nla.injection import InjectionConfig
-from tl_nla.nla.loading import load_causal_lm, load_tokenizer, read_json, read_safetensors
+from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
 from tl_nla.nla.saving import save_backbone, save_causal_lm
 from tl_nla.nla.verbalizer import Verbalizer
@@ -165,14 +166,15 @@ def _count_blocks(folder: Path, meta: Meta, model: Any) -> int:
 
 def _adapted_backbone(folder: Path, meta: Meta, dtype: torch.dtype | None) -> Any:
     """A reimplementation's reconstructor: an adapter on the first blocks of the base model."""
-    from tl_nla.nla.lora import AR_SETTINGS, adapter_blocks, merged_adapter
+    from tl_nla.nla.lora import AR_SETTINGS, adapter_base, adapter_blocks, merge_adapter
 
     settings = read_json(folder / AR_SETTINGS) if (folder / AR_SETTINGS).is_file() else {}
     said = settings.get("ar_num_layers")  # files exist that mean K by it and that mean K + 1
     blocks = adapter_blocks(folder) if meta.layer is None else meta.layer + 1
     if said not in (None, blocks, blocks - 1):
         raise InputError(f"{folder / AR_SETTINGS} says {said} blocks; {blocks} (K + 1) are needed")
-    return merged_adapter(folder, dtype, blocks, keep_norm=settings.get("final_norm_stripped") is False)
+    base = load_causal_lm(adapter_base(folder), dtype)
+    return merge_adapter(base, folder, blocks, keep_norm=settings.get("final_norm_stripped") is False)
 
 
 def _read_head(path: Path, d_model: int) -> Tensor:

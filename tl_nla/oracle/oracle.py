@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.nla import prompts
 from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
-from tl_nla.nla.loading import load_causal_lm, load_tokenizer, local_folder, read_safetensors
+from tl_nla.nla.files import local_folder, read_safetensors
+from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.nla.reconstructor import cut_backbone
 from tl_nla.nla.saving import replace_folder, save_backbone, save_causal_lm
 from tl_nla.oracle.labels.strength import StrengthReference

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tl_nla.errors import InputError, unknown
-from tl_nla.nla.loading import read_safetensors
+from tl_nla.nla.files import read_safetensors
 from tl_nla.sites import Site
 
 STEPS = ("nothing", "faint", "one", "two", "three", "four", "five", "huge")
