@@ -23,6 +23,8 @@ _HOMES = {
     "ReconstructorWarmStart": "warm_start",
     "SaveNLA": "saving",
     "SaveOracle": "saving",
+    "SourceDataModule": "source_training",
+    "SourceEncoderTraining": "source_training",
     "SteeringPrompts": "steering",
     "SteeringSweep": "steering",
     "SteeringWriter": "steering",

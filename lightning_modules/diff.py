@@ -52,14 +52,15 @@ class WriteTexts(Dataset[dict[str, Any]]):
         null_share: share of items whose write is shrunk below what counts as something, down to nothing at all; the
             right words are then that it does nothing.
         questions: how many questions are drawn for each write.
+        sources_share: how often ``sources`` is drawn where it has an answer; ``None`` draws all questions alike.
     """
 
     def __init__(
         self, writes: LabelledWrites, swap_share: float = 0.0, seed: int = 0, skip_share: float | None = None,
-        null_share: float = 0.0, questions: int = 1,
+        null_share: float = 0.0, questions: int = 1, sources_share: float | None = None,
     ) -> None:  # fmt: skip
         self.writes, self.swap_share, self.seed, self.skip_share = writes, swap_share, seed, skip_share
-        self.null_share, self.each = null_share, 1 + questions
+        self.null_share, self.each, self.sources_share = null_share, 1 + questions, sources_share
 
     def __len__(self) -> int:
         return self.each * len(self.writes)
@@ -70,6 +71,13 @@ class WriteTexts(Dataset[dict[str, Any]]):
         question = draw.choice(sorted(self.writes.answers[row])) if asked else EXPLAIN
         if asked and self.skip_share and "skip" in self.writes.answers[row] and draw.random() < self.skip_share:
             question = "skip"
+        if (
+            asked
+            and self.sources_share
+            and "sources" in self.writes.answers[row]
+            and draw.random() < self.sources_share
+        ):
+            question = "sources"
         if question in (EXPLAIN, *_SWAPS) and draw.random() < self.null_share:
             return self._nothing(row, question, draw)
         swap = question in (EXPLAIN, *_SWAPS) and draw.random() < self.swap_share
@@ -115,13 +123,15 @@ class DiffDataModule(ActivationDataModule):
         seed: of stories, positions, held-out heads, questions and the order of items.
         questions: how many questions are drawn for each write beside its explanation; 0 where explanations alone are
             trained on.
+        sources_share: how often ``sources`` is drawn where it has an answer, for a reader that has to learn its third
+            slot; ``None`` draws all questions alike.
     """
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
         source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
         batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
-        top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1,
+        top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1, sources_share: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
                          batch_size, heldout, seed)  # fmt: skip
@@ -131,7 +141,9 @@ class DiffDataModule(ActivationDataModule):
         if questions < 0:
             raise InputError(f"questions is {questions}; allowed: 0 or more")
         self.site_names, self.heldout_heads, self.swap_share = tuple(sites), heldout_heads, swap_share
-        self.questions = questions
+        if sources_share is not None and not 0 <= sources_share <= 1:
+            raise InputError(f"sources_share is {sources_share}; allowed: a share from 0 to 1, or none")
+        self.questions, self.sources_share = questions, sources_share
         self.capture = CaptureConfig(positions_per_document, top_k, skips=skips, seed=seed)
         self.train_writes: LabelledWrites | None = None
         self.heldout_writes: LabelledWrites | None = None
@@ -173,7 +185,10 @@ class DiffDataModule(ActivationDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training items in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
-        items = WriteTexts(_known(self.train_writes), self.swap_share, self.seed, questions=self.questions)
+        items = WriteTexts(
+            _known(self.train_writes), self.swap_share, self.seed, questions=self.questions,
+            sources_share=self.sources_share,
+        )  # fmt: skip
         return ResumableLoader(items, self.batch_size, self.seed, drop_last=True, collate_fn=collate_writes)
 
     def val_dataloader(self) -> DataLoader[Any]:

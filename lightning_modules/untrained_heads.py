@@ -11,9 +11,17 @@ from tl_nla.targets import Target
 
 UNTRAINED_ROWS = "oracle_heldout_rows.safetensors"
 WITHOUT_HEADS = OracleConfig(
-    reader_steps=4000, steps=2500, own_words=8000, own_steps=500, heldout_heads=0.25, arms=("cat",), long_steps=0
+    reader_steps=4000,
+    steps=2500,
+    own_words=8000,
+    own_steps=500,
+    heldout_heads=0.25,
+    arms=("cat",),
+    long_steps=0,
+    encoder_documents=0,
 )
-"""About half of the embedded oracle's steps; a quarter of all (layer, head) pairs that nothing is trained on."""
+"""About half of the embedded oracle's steps; a quarter of all (layer, head) pairs that nothing is trained on; a
+reader with two slots."""
 
 
 def train_without_heads(

@@ -65,7 +65,7 @@ def substitutes(name, folder):
         return ["--model.init_args.model", str(folder / "pair"), "--data.init_args.model", str(folder / "llama"),
                 "--data.init_args.site", "blocks.1.hook_resid_post", "--data.init_args.source", "text.txt",
                 "--model.init_args.rollouts.max_new_tokens", "8"]  # fmt: skip
-    if name == "tiny_diff_nla.yaml":
+    if name in ("tiny_diff_nla.yaml", "tiny_diff_sources.yaml"):
         assert main(["fit", "-c", often("tiny_diff_oracle.yaml"), *SMALL]) == 0
     if name == "captured_nla_training.yaml":
         assert main(CAPTURE) == 0
@@ -90,7 +90,7 @@ def test_runs(name, folder):
     assert checkpoints
     loaded = torch.load(checkpoints[-1], weights_only=True)
     names = {key.split(".")[0] for key in loaded["state_dict"]}
-    assert names <= {"verbalizer", "reconstructor", "reader"}, "only what was trained is in a checkpoint"
+    assert names <= {"verbalizer", "reconstructor", "reader", "encoder"}, "only what was trained is in a checkpoint"
     for oracle in Path("runs").rglob("oracle.yaml"):
         assert DiffOracle.from_pretrained(oracle.parent).strength is not None
     for av in Path("runs").rglob("av"):

@@ -174,15 +174,22 @@ def source_recalls(
 
 
 def named_sources(oracle: DiffOracle, held: LabelledWrites) -> dict[str, Float[Tensor, "n 2"]]:
-    """Counts of the distant sources that the oracle names, three for each head and attention: recall and precision."""
+    """Counts of the distant sources that the oracle names, three for each head and attention: recall and precision.
+
+    The encoder of a reader with three slots names three as well, arm ``encoder``.
+    """
     asked = [row for row, answers in enumerate(held.answers) if "sources" in answers]
     rows = torch.tensor(asked)
     settings: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "at_least": NAMED_SOURCES}
     words = [answer.tokens for answer in oracle.ask("sources", held.write[rows], held.before[rows], **settings)]
     counts = source_recalls("explanation", words, held, asked)
+    encoder = oracle.reader.slots.encoder
+    if encoder is not None:
+        named = encoder.name(held.before[rows].to(oracle.reader.device), held.write[rows].to(oracle.reader.device))
+        counts |= source_recalls("encoder", named, held, asked)
     precision = torch.full((len(held), 2), torch.nan)
-    named = torch.tensor([float(min(NAMED_SOURCES, len(listed))) for listed in words])
-    precision[rows] = torch.stack([counts["explanation/recall_at_3/sources_distant"][rows, 0], named], 1)
+    told = torch.tensor([float(min(NAMED_SOURCES, len(listed))) for listed in words])
+    precision[rows] = torch.stack([counts["explanation/recall_at_3/sources_distant"][rows, 0], told], 1)
     return {**counts, "explanation/precision_at_3/sources_distant": precision}
 
 

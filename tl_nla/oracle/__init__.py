@@ -1,6 +1,7 @@
 """The diff oracle: labels of what writes do, a reader that says it in words, and vectors back from the words."""
 
 from tl_nla.oracle.capture import CaptureConfig, LabelledWrites, capture_writes
+from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.layers import LayerWords, head_sites, sum_of_heads
 from tl_nla.oracle.oracle import DiffOracle
 from tl_nla.oracle.questions import QUESTIONS, Answer, answer_text, make_answer, parse_answer
@@ -21,6 +22,7 @@ __all__ = [
     "LayerWords",
     "Reader",
     "Slots",
+    "SourceEncoder",
     "TwoExplanations",
     "WriteReconstructor",
     "answer_text",

@@ -181,13 +181,7 @@ def capture_writes(
         raise InputError(f"sites are {[str(site) for site in chosen]}; give one or more writes, such as 'blocks.0.mlp'")
     lens = Lens.of(model)
     vocabulary = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
-    drawn = [(number, ids, _draw(len(ids), config, document.id)) for number, document in enumerate(documents)
-             if len(ids := _encode(tokenizer, document.text, int(model.cfg.n_ctx))) > 1]  # fmt: skip
-    # Nothing behind the last drawn position enters any label.
-    rows = [(number, ids[: max(places) + 1], places) for number, ids, places in drawn]
-    if not rows:
-        raise InputError("no document has two tokens; give longer texts")
-    rows.sort(key=lambda row: len(row[1]))
+    rows = drawn_rows(model, tokenizer, documents, config)
     parts = []
     for start in range(0, len(rows), config.batch_size):
         parts += _capture_batch(model, rows[start : start + config.batch_size], chosen, config, lens, vocabulary)
@@ -196,6 +190,24 @@ def capture_writes(
     labels = [label for part in parts for label in part.labels]
     return LabelledWrites(labels=labels, answers=[a for part in parts for a in part.answers],
                           sites=tuple(map(str, chosen)), **joined)  # fmt: skip
+
+
+def drawn_rows(
+    model: Any, tokenizer: Any, documents: Sequence[Document], config: CaptureConfig
+) -> list[tuple[int, list[int], list[int]]]:
+    """Number, token ids and drawn positions of each document that has any, shortest first.
+
+    The ids end with the last drawn position: nothing behind it enters any label.
+
+    Raises:
+        InputError: when no document is long enough.
+    """
+    drawn = [(number, ids, _draw(len(ids), config, document.id)) for number, document in enumerate(documents)
+             if len(ids := _encode(tokenizer, document.text, int(model.cfg.n_ctx))) > 1]  # fmt: skip
+    rows = [(number, ids[: max(places) + 1], places) for number, ids, places in drawn]
+    if not rows:
+        raise InputError("no document has two tokens; give longer texts")
+    return sorted(rows, key=lambda row: len(row[1]))
 
 
 def _encode(tokenizer: Any, text: str, context: int) -> list[int]:

@@ -17,6 +17,7 @@ from tl_nla.nla.files import local_folder, read_safetensors
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.nla.reconstructor import cut_backbone
 from tl_nla.nla.saving import replace_folder, save_backbone, save_causal_lm
+from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.labels.strength import StrengthReference
 from tl_nla.oracle.questions import EXPLAIN, Answer, check_question, parse_answer
 from tl_nla.oracle.reader import Reader, reader_template
@@ -25,13 +26,15 @@ from tl_nla.oracle.write_reconstructor import WriteReconstructor
 SIDECAR = "oracle.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
 _STRENGTH, _SLOTS, _HEAD = "strength.safetensors", "slots.safetensors", "write_head.safetensors"
+_ENCODER = "encoder.safetensors"
 
 
 class DiffOracle(nn.Module):
     """Reads the write of a head, an attention, an MLP, a block or a span, together with the state before it.
 
     Attributes:
-        reader: a causal language model with two slots.
+        reader: a causal language model with a slot for the state and one for the write, and perhaps a third, fitted one
+            (:class:`SourceEncoder`).
         reconstructor: from explanations to writes, magnitude included.
         strength: what norms are usual, measured with the training writes; ``None`` before that.
         base: name of the model that both were made from.
@@ -133,7 +136,11 @@ class DiffOracle(nn.Module):
             save_causal_lm(self.reader.model, self.reader.tokenizer, new / "reader", dtype)
             inner = self.reconstructor.reconstructor
             save_backbone(inner.backbone, inner.tokenizer, new / "reconstructor", dtype)
-            save_file(_tensors(self.reader.slots.state_dict()), new / _SLOTS)
+            encoder = self.reader.slots.encoder
+            slots = self.reader.slots.state_dict()
+            save_file(_tensors({name: slots[name] for name in slots if not name.startswith("encoder.")}), new / _SLOTS)
+            if encoder is not None:
+                encoder.save(new / _ENCODER)
             head = {"weight": inner.head.weight, "log_norm_mean": self.reconstructor.log_norm_mean,
                     "log_norm_std": self.reconstructor.log_norm_std}  # fmt: skip
             save_file(_tensors(head), new / _HEAD)
@@ -164,6 +171,8 @@ class DiffOracle(nn.Module):
             values["d_act"],
         )  # fmt: skip
         _load(reader.slots, read_safetensors(folder / _SLOTS), folder / _SLOTS)
+        if (folder / _ENCODER).is_file():
+            reader.use_encoder(SourceEncoder.load(folder / _ENCODER))
         part = load_causal_lm(folder / "reconstructor", dtype, headless=True)
         backbone = cut_backbone(part, len(decoder_layers(part)), copy=False)
         tokenizer = load_tokenizer(folder / "reconstructor")

@@ -1,4 +1,4 @@
-"""The reader of a diff oracle: a causal language model with two slots that answers in words."""
+"""The reader of a diff oracle: a causal language model with two or three slots that answers in words."""
 
 from typing import Any
 
@@ -13,9 +13,10 @@ from tl_nla.nla.batching import check_acts, evaluating, pad_right, similar_lengt
 from tl_nla.nla.families import context_length
 from tl_nla.nla.generation import SamplingConfig, respond
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
+from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.naming import AtLeastWords
 from tl_nla.oracle.questions import EXPLAIN, LISTS, QUESTIONS, SHORT_WORDINGS, WORDINGS, check_question
-from tl_nla.oracle.slots import SLOTS, Slots
+from tl_nla.oracle.slots import Slots
 
 TEMPLATE = (
     "You study a language model. Between the concept tags stand two vectors: the state of its residual stream, and "
@@ -51,9 +52,31 @@ class Reader(nn.Module):
         width = int(model.get_input_embeddings().embedding_dim)
         self.d_act = d_act or width
         self.slots = Slots(self.d_act, width, scale)
-        self.prompts = {name: self._prompt(name) for name in (EXPLAIN, *QUESTIONS)}
+        self.prompts = self._prompts()
         self.end_id = end_of_response(tokenizer)
         self.by_length = True
+
+    def use_encoder(self, encoder: SourceEncoder | None) -> None:
+        """Give the reader a third slot that tells which words a write probably read, or take it away.
+
+        The reader has to be trained with it before it understands it.
+
+        Args:
+            encoder: fitted; it is fixed from here on.
+
+        Raises:
+            InputError: when the sizes of its vectors are not the reader's.
+        """
+        if encoder is not None:
+            sizes, width = (encoder.d_act, encoder.embeddings.shape[1]), self.slots.weight.shape[2]
+            if sizes != (self.d_act, width):
+                raise InputError(
+                    f"the encoder reads vectors of size {sizes[0]} and gives size {sizes[1]}; "
+                    f"this reader needs {self.d_act} and {width}"
+                )
+            encoder = encoder.requires_grad_(False).eval().to(self.device)
+        self.slots.encoder = encoder
+        self.prompts = self._prompts()
 
     @property
     def device(self) -> torch.device:
@@ -193,12 +216,15 @@ class Reader(nn.Module):
             raise InputError(f"at_least is {count}, but the answer to {question!r} is no list; ask {', '.join(LISTS)}")
         return AtLeastWords(self.tokenizer, end_ids, count) if count else None
 
+    def _prompts(self) -> dict[str, VerbalizerPrompt]:
+        return {name: self._prompt(name) for name in (EXPLAIN, *QUESTIONS)}
+
     def _prompt(self, question: str) -> VerbalizerPrompt:
         if self.template.count("{question}") != 1:
             raise InputError("the reader's template must hold {question} exactly once, behind {injection_char}")
         wordings = SHORT_WORDINGS if self.template == TINY_TEMPLATE else WORDINGS
         text = self.template.replace("{question}", wordings[question])
-        return build_verbalizer_prompt(self.tokenizer, text, self.char, len(SLOTS))
+        return build_verbalizer_prompt(self.tokenizer, text, self.char, self.slots.count)
 
     def prompt_embeddings(
         self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], question: str = EXPLAIN

@@ -5,8 +5,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tl_nla.nla.injection import scale_to_norm
+from tl_nla.oracle.encoder import SourceEncoder
 
 SLOTS = ("before", "write")
+"""Those that every reader has; one with a :class:`SourceEncoder` has ``sources`` behind them."""
 _BUMPS, _REACH = 8, 2.5
 _SMALLEST = 1e-12
 
@@ -23,6 +25,9 @@ class Slots(nn.Module):
         d_act: size of the vectors.
         width: size of the reader's embeddings.
         scale: L2 norm at which directions enter.
+
+    Attributes:
+        encoder: fills the third slot; fixed, however the rest is trained. Without it there are two slots.
     """
 
     log_norm_mean: Tensor
@@ -31,11 +36,17 @@ class Slots(nn.Module):
     def __init__(self, d_act: int, width: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
+        self.encoder: SourceEncoder | None = None
         self.weight = nn.Parameter(torch.eye(d_act, width).repeat(len(SLOTS), 1, 1))
         self.bias = nn.Parameter(torch.zeros(len(SLOTS), width))
         self.magnitude = nn.Parameter(torch.zeros(len(SLOTS), 1 + _BUMPS, width))
         self.register_buffer("log_norm_mean", torch.zeros(len(SLOTS)))
         self.register_buffer("log_norm_std", torch.ones(len(SLOTS)))
+
+    @property
+    def count(self) -> int:
+        """How many embeddings come out for each write."""
+        return len(SLOTS) + (self.encoder is not None)
 
     @torch.no_grad()
     def fit(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> None:
@@ -45,8 +56,10 @@ class Slots(nn.Module):
             self.log_norm_mean[slot] = logs.mean()
             self.log_norm_std[slot] = logs.std(correction=0).clamp_min(1e-3)
 
-    def forward(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n 2 width"]:
-        """Embeddings of the two slots, float32; a zero vector has no direction and the smallest magnitude."""
+    def forward(
+        self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]
+    ) -> Float[Tensor, "n slot width"]:
+        """Embeddings of the slots, float32; a zero vector has no direction and the smallest magnitude."""
         vectors = torch.stack([scale_to_norm(before, self.scale), scale_to_norm(write, self.scale)], 1)
         logs = torch.stack([log_norm(before), log_norm(write)], 1)
         place = ((logs - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4)
@@ -54,7 +67,12 @@ class Slots(nn.Module):
         bumps = torch.exp(-((place[..., None] - centres) ** 2) / 0.5)
         features = torch.cat([place[..., None], bumps], -1)
         moved = torch.einsum("nsd,sde->nse", vectors, self.weight) + self.bias
-        return moved + self.scale * torch.einsum("nsf,sfe->nse", features, self.magnitude)
+        moved = moved + self.scale * torch.einsum("nsf,sfe->nse", features, self.magnitude)
+        if self.encoder is None:
+            return moved
+        with torch.no_grad():
+            told = self.encoder.embed(before.float(), write.float())
+        return torch.cat([moved, told[:, None]], 1)
 
 
 def log_norm(vectors: Float[Tensor, "n d_act"]) -> Float[Tensor, " n"]:

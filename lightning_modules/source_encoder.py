@@ -1,0 +1,165 @@
+"""A reader's third slot: its encoder is fitted on cheap labels, then the reader learns to read it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lightning_modules.diff import WriteTexts
+from lightning_modules.fit_oracle import Curve, FitConfig, fit_reader
+from lightning_modules.kept_parts import KeptParts
+from lightning_modules.oracle_data import Captured, OracleConfig
+from tl_nla.data import Document
+from tl_nla.errors import InputError
+from tl_nla.oracle import CaptureConfig, Reader, SourceEncoder
+from tl_nla.oracle.labels import Vocabulary
+from tl_nla.oracle.source_examples import SourceExamples, source_examples
+from tl_nla.sites import Site
+from tl_nla.targets import Target
+
+_RATE, _WARM_UP, _DOWN, _CLIP = 1e-3, 200, 0.6, 5.0
+_DECAY = 0.01
+_NOTHING_SHARE = 0.25
+_PRACTICE_RATE = 0.5
+"""Share of the learning rate for the reader's practice with its third slot: it knows the rest already."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How an encoder of sources is fitted: once through its examples.
+
+    Attributes:
+        hidden: width of its blocks.
+        batch_size: rows a step.
+        seed: of its weights and of the order of rows.
+    """
+
+    hidden: int = 768
+    batch_size: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+
+
+def add_third_slot(
+    reader: Reader, target: Target, data: Captured, documents: Sequence[Document], kept: KeptParts,
+    config: OracleConfig, seed: int,
+) -> None:  # fmt: skip
+    """Fit an encoder of sources, give it to a trained reader, and let the reader practise with it.
+
+    Nothing happens where the configuration asks for no encoder, or where no write read a distant word.
+
+    Args:
+        reader: trained with two slots; changed in place.
+        target: the model whose writes are read.
+        data: captured writes, for the practice.
+        documents: that the encoder is fitted on; best others than those of ``data``, so that the reader does not learn
+            to trust what the encoder knows by heart.
+        kept: where both parts are kept.
+        config: sizes and steps.
+        seed: of everything drawn.
+    """
+    if not config.encoder_documents or not config.practice_steps:
+        return
+    sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
+    chosen = documents[: config.encoder_documents]
+    if not sites:
+        return
+    drawn = config.encoder_positions, seed
+    examples, words = encoder_examples(target.model, target.tokenizer, chosen, sites, data.vocabulary, *drawn)
+    if not words:
+        return
+    settings = EncoderConfig(seed=seed)
+    encoder = new_encoder(reader, words, settings)
+    kept.trained("encoder", encoder, lambda: fit_encoder(encoder, examples, settings))
+    reader.use_encoder(encoder)
+    kept.trained("practice", reader, lambda: practise(reader, data, config, seed))
+
+
+def encoder_examples(
+    model: Any, tokenizer: Any, documents: Sequence[Document], sites: Sequence[str], vocabulary: Vocabulary,
+    positions: int, seed: int,
+) -> tuple[SourceExamples, list[str]]:  # fmt: skip
+    """Examples for an encoder, and the words that occur in them: an example names words by their place there.
+
+    Of the writes that read no distant word a quarter is kept.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``.
+        tokenizer: its tokenizer.
+        documents: the texts.
+        sites: heads and attentions.
+        vocabulary: the tokens that may be named.
+        positions: drawn from each document.
+        seed: of positions, and of the writes that are kept.
+    """
+    settings = CaptureConfig(positions, seed=seed, batch_size=32)
+    found = source_examples(model, tokenizer, documents, sites, settings, vocabulary)
+    drawn = torch.rand(len(found), generator=torch.Generator().manual_seed(seed)) < _NOTHING_SHARE
+    kept = (found.words >= 0).any(1) | drawn
+    words, tokens = found.words[kept], found.words[found.words >= 0].unique()
+    places = torch.where(words >= 0, torch.searchsorted(tokens, words.clamp_min(0)), -1)
+    named = [vocabulary.texts[token] for token in tokens.tolist()]
+    return SourceExamples(found.before[kept], found.write[kept], places), named
+
+
+def new_encoder(reader: Reader, words: Sequence[str], config: EncoderConfig) -> SourceEncoder:
+    """An encoder to be fitted.
+
+    Args:
+        reader: in whose embeddings it tells words: by a word's first token, with a space before it as in lists.
+        words: that it knows.
+        config: width and seed.
+    """
+    spaced = [f" {word}" for word in words]
+    first = [ids[0] for ids in reader.tokenizer(spaced, add_special_tokens=False)["input_ids"]]
+    embeddings = reader.model.get_input_embeddings().weight[torch.tensor(first, device=reader.device)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return SourceEncoder(words, embeddings.detach().cpu(), reader.d_act, config.hidden)
+
+
+def fit_encoder(encoder: SourceEncoder, examples: SourceExamples, config: EncoderConfig) -> Curve:
+    """Fit an encoder with AdamW, each example once.
+
+    Args:
+        encoder: fitted in place, and fixed afterwards.
+        examples: with words numbered as the encoder's.
+        config: order of rows.
+
+    Returns:
+        Mean loss of each tenth of the examples, before they were trained on.
+    """
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(config.seed))
+    steps = max(1, len(order) // config.batch_size)
+    optimizer = torch.optim.AdamW(encoder.parameters(), _RATE, weight_decay=_DECAY)
+    curve, losses = Curve(), []
+    encoder.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP, (1 - step / steps) / _DOWN)
+        rows = order[step * config.batch_size : (step + 1) * config.batch_size]
+        loss = encoder.loss(examples.before[rows].float(), examples.write[rows].float(), examples.words[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), _CLIP)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if (step + 1) * 10 // steps > step * 10 // steps:
+            curve.steps.append(step + 1)
+            curve.scores.append([sum(losses) / len(losses)])
+            losses = []
+    encoder.eval()
+    return curve
+
+
+def practise(reader: Reader, data: Captured, config: OracleConfig, seed: int) -> Curve:
+    """Teach a trained reader to read its third slot, on the usual items with more questions about sources."""
+    items = WriteTexts(data.train, 0.15, seed + 1, 0.6, 0.05, config.questions, config.practice_sources)
+    rate = _PRACTICE_RATE * config.learning_rate
+    fit = FitConfig(config.practice_steps, config.batch_size, rate, seed + 1, precision=config.precision)
+    return fit_reader(reader, items, fit)

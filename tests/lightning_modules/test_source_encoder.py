@@ -1,0 +1,119 @@
+"""The third slot of a reader: fitted on cheap labels, then practised."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lightning_modules.diff import WriteTexts
+from lightning_modules.kept_parts import KeptParts
+from lightning_modules.oracle_data import QUICK, capture
+from lightning_modules.source_encoder import EncoderConfig, add_third_slot, encoder_examples, fit_encoder, new_encoder
+from tests.oracle.tiny import make_oracle, vectors
+from tl_nla.data import world_documents
+from tl_nla.errors import InputError
+from tl_nla.nla.loading import load_causal_lm
+from tl_nla.oracle import DiffOracle
+from tl_nla.oracle.capture import CaptureConfig
+from tl_nla.oracle.source_examples import SourceExamples, source_examples
+from tl_nla.sites import Site
+from tl_nla.targets import load_target, model_folder
+
+FEW = dataclasses.replace(QUICK, documents=6, skip_documents=2, held_documents=2, held_positions=1)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return load_target("tiny")
+
+
+@pytest.fixture(scope="module")
+def data(target):
+    return capture(target, world_documents(6, 0), world_documents(2, 1), FEW, 0)
+
+
+def test_it_learns_which_words_were_read():
+    reader = make_oracle().reader
+    words = ["red", "blue", "was", "and", "to"]
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randn(5, reader.d_act, generator=generator)
+    read = torch.randint(5, (20_000, 2), generator=generator)
+    write = parts[read].sum(1) + 0.1 * torch.randn(20_000, reader.d_act, generator=generator)
+    before = torch.randn(20_000, reader.d_act, generator=generator)
+    examples = SourceExamples(before[:16_000].half(), write[:16_000].half(), read[:16_000])
+    config = EncoderConfig(hidden=64, batch_size=64)
+    encoder = new_encoder(reader, words, config)
+    curve = fit_encoder(encoder, examples, config)
+    assert curve.steps == [25 * tenth for tenth in range(1, 11)]
+    assert curve.scores[-1][0] < 0.5 * curve.scores[0][0]
+    best = encoder(before[16_000:], write[16_000:]).topk(2, 1).indices
+    right = torch.tensor(
+        [set(found) >= set(true) for found, true in zip(best.tolist(), read[16_000:].tolist(), strict=True)]
+    )
+    assert right.float().mean() > 0.9
+
+
+def test_words_are_numbered_by_their_place(target, data):
+    sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
+    found, words = encoder_examples(target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, 2, 0)
+    assert len({word.casefold() for word in words}) == len(words)
+    assert found.words.unique().tolist() == list(range(-1, len(words)))
+    reader = make_oracle().reader
+    encoder = new_encoder(reader, words, EncoderConfig(hidden=4))
+    token = reader.tokenizer(f" {words[0]}", add_special_tokens=False)["input_ids"][0]
+    assert torch.equal(encoder.embeddings[0], reader.model.get_input_embeddings().weight[token].detach())
+
+
+def test_the_reader_gets_a_slot_and_the_run_goes_on_where_it_was(target, data, tmp_path):
+    def fresh():
+        return DiffOracle.create(load_causal_lm(model_folder("tiny"), torch.float32), target.tokenizer).reader
+
+    before, write = data.held.before[:3], data.held.write[:3]
+    found = []
+    for _ in range(2):
+        reader = fresh()
+        kept = KeptParts(tmp_path, "same")
+        add_third_slot(reader, target, data, world_documents(12, 0, 6), kept, FEW, 0)
+        assert reader.slots.count == 3
+        found.append(reader.prompt_embeddings(before, write, "sources").detach())
+    assert {path.name for path in tmp_path.iterdir()} == {"encoder.safetensors", "practice.safetensors"}
+    assert torch.equal(*found)
+
+
+def test_only_a_share_of_the_writes_that_read_nothing_is_kept(target, data):
+    sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
+    settings = CaptureConfig(8, seed=0, batch_size=32)
+    whole = source_examples(target.model, target.tokenizer, data.train_documents, sites, settings, data.vocabulary)
+    found, _ = encoder_examples(target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, 8, 0)
+    read, kept = (whole.words >= 0).any(1), (found.words >= 0).any(1)
+    assert int(kept.sum()) == int(read.sum()) > 0
+    assert 0.1 < int((~kept).sum()) / int((~read).sum()) < 0.4
+    assert torch.equal(found.write[kept], whole.write[read])
+
+
+def test_without_documents_for_it_nothing_happens(target, data):
+    reader = make_oracle().reader
+    for config in (dataclasses.replace(FEW, encoder_documents=0), dataclasses.replace(FEW, practice_steps=0)):
+        add_third_slot(reader, target, data, data.train_documents, KeptParts(None, ""), config, 0)
+        assert reader.slots.count == 2
+
+
+def test_sources_are_asked_for_as_often_as_told(data):
+    asked = {}
+    for share in (None, 1.0):
+        items = WriteTexts(data.train, seed=0, sources_share=share)
+        asked[share] = [items[index]["question"] for index in range(1, len(items), 2)]
+    some = ["sources" in answers for answers in data.train.answers]
+    assert [question == "sources" for question in asked[1.0]] == some
+    assert sum(question == "sources" for question in asked[None]) < 0.6 * sum(some)
+
+
+def test_sizes_below_one_are_refused():
+    with pytest.raises(InputError, match="hidden is 0"):
+        EncoderConfig(hidden=0)
+
+
+def test_vectors_of_the_encoder_are_the_readers():
+    reader = make_oracle().reader
+    encoder = new_encoder(reader, ["red"], EncoderConfig(hidden=3))
+    assert encoder(*vectors(2, reader.d_act)).shape == (2, 1)

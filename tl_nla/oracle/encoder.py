@@ -1,0 +1,135 @@
+"""A fitted encoder in front of a reader: from (state before, write) to the words that were read, before any is said."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, gelu
+
+from tl_nla.errors import InputError
+from tl_nla.nla.files import read_safetensors
+from tl_nla.nla.injection import scale_to_norm
+
+_RARE = -5.0
+_BLOCKS = 2
+
+
+class SourceEncoder(nn.Module):
+    """Tells from a state and a write which words were probably read, and says so in a reader's own embeddings.
+
+    A reader learns where heads looked from a few ten thousand answers, one word after the other. Head sources are so
+    cheap to label (:func:`tl_nla.oracle.labels.head_sources`) that an encoder can be shown millions, all words of an
+    answer at once. What it tells enters the reader as a third slot: the sum of the words' embeddings, each times the
+    probability that it was read. None of the published oracles has such a slot.
+
+    Args:
+        words: that the encoder knows.
+        embeddings: the reader's embeddings of them; kept as they are.
+        d_act: size of the vectors.
+        hidden: width of its two residual blocks.
+
+    Raises:
+        InputError: when there is no word, not one embedding a word, or no width.
+    """
+
+    embeddings: Tensor
+
+    def __init__(self, words: Sequence[str], embeddings: Float[Tensor, "words width"], d_act: int, hidden: int) -> None:
+        super().__init__()
+        if hidden < 1 or not len(words) == len(embeddings) > 0:
+            raise InputError(
+                f"hidden is {hidden}, there are {len(words)} words and {len(embeddings)} embeddings; at least 1 of "
+                "each and an embedding for every word are needed"
+            )
+        self.words, self.d_act = tuple(words), d_act
+        self.first = nn.Linear(2 * d_act, hidden)
+        self.blocks = nn.ModuleList(_Block(hidden) for _ in range(_BLOCKS))
+        self.norm = nn.LayerNorm(hidden)
+        self.out = nn.Linear(hidden, len(embeddings))
+        nn.init.constant_(self.out.bias, _RARE)
+        self.register_buffer("embeddings", embeddings.detach().float().clone())
+
+    def forward(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n words"]:
+        """Logits of each word's having been read; magnitudes do not enter.
+
+        Args:
+            before: states that the writes are added to.
+            write: the writes.
+        """
+        size = self.d_act**0.5
+        hidden = self.first(torch.cat([scale_to_norm(before, size), scale_to_norm(write, size)], 1))
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.out(self.norm(hidden))
+
+    def embed(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n width"]:
+        """What enters the reader: the embeddings of the words, each times its probability, added up."""
+        return self(before, write).sigmoid() @ self.embeddings
+
+    @torch.no_grad()
+    def name(
+        self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], count: int = 3
+    ) -> list[list[str]]:
+        """The words that were most probably read, without any reader.
+
+        Args:
+            before: states that the writes are added to.
+            write: the writes.
+            count: how many words are named for each.
+        """
+        best = self(before, write).topk(min(count, len(self.words)), dim=1).indices.tolist()
+        return [[self.words[word] for word in row] for row in best]
+
+    def loss(
+        self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], words: Int[Tensor, "n k"]
+    ) -> Float[Tensor, ""]:
+        """Binary cross-entropy summed over words, mean over rows, in nats.
+
+        Args:
+            before: states that the writes are added to.
+            write: the writes.
+            words: numbers of the words that were read; -1 where there are fewer than ``k``.
+        """
+        logits = self(before, write)
+        known = logits.shape[1]
+        places = torch.where(words < 0, known, words)
+        right = logits.new_zeros(len(words), known + 1).scatter_(1, places, 1.0)[:, :known]
+        return binary_cross_entropy_with_logits(logits, right, reduction="sum") / len(words)
+
+    def save(self, path: Path) -> None:
+        """Write everything to one safetensors file."""
+        state = {name: value.detach().float().cpu().contiguous() for name, value in self.state_dict().items()}
+        save_file(state, path, metadata={"words": json.dumps(self.words)})
+
+    @classmethod
+    def load(cls, path: Path) -> "SourceEncoder":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: when the file is missing or damaged, or holds something else.
+        """
+        state = read_safetensors(path)
+        try:
+            hidden, inputs = state["first.weight"].shape
+            with safe_open(path, "pt") as file:
+                words = json.loads(file.metadata()["words"])
+            made = cls(words, state["embeddings"], inputs // 2, hidden)
+            made.load_state_dict(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"{path} holds no encoder of sources: {' '.join(str(error).split())[:200]}") from error
+        return made.requires_grad_(False).eval()
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.inner, self.outer = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
+        nn.init.zeros_(self.outer.weight)
+
+    def forward(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
+        return hidden + self.outer(gelu(self.inner(self.norm(hidden))))
