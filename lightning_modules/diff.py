@@ -123,8 +123,8 @@ class DiffDataModule(ActivationDataModule):
         seed: of stories, positions, held-out heads, questions and the order of items.
         questions: how many questions are drawn for each write beside its explanation; 0 where explanations alone are
             trained on.
-        sources_share: how often ``sources`` is drawn where it has an answer, for a reader that has to learn its third
-            slot; ``None`` draws all questions alike.
+        sources_share: how often ``sources`` is drawn where it has an answer, for a reader that has to learn its
+            source slots; ``None`` draws all questions alike.
     """
 
     def __init__(

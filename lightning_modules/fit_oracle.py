@@ -97,7 +97,10 @@ def fit_reconstructor(
     return _fit(reconstructor, loss, len(texts), config, score)
 
 
-def fit_reader(reader: Reader, items: WriteTexts, config: FitConfig, score: Callable[[], Any] | None = None) -> Curve:
+def fit_reader(
+    reader: Reader, items: WriteTexts, config: FitConfig, score: Callable[[], Any] | None = None,
+    beside: Callable[[], Tensor] | None = None,
+) -> Curve:  # fmt: skip
     """Teach a reader the right words for writes.
 
     Args:
@@ -105,11 +108,13 @@ def fit_reader(reader: Reader, items: WriteTexts, config: FitConfig, score: Call
         items: explanations and answers.
         config: steps, rate, order.
         score: for the learning curve; without it there is none.
+        beside: a loss that is added to that of every batch.
     """
 
     def loss(rows: Tensor) -> Tensor:
         batch = collate_writes([items[row] for row in rows.tolist()])
-        return reader.loss(batch["before"], batch["write"], batch["questions"], batch["texts"])
+        own = reader.loss(batch["before"], batch["write"], batch["questions"], batch["texts"])
+        return own if beside is None else own + beside()
 
     return _fit(reader, loss, len(items), config, score)
 

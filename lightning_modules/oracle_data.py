@@ -40,10 +40,11 @@ class OracleConfig:
         arms: arms with a reader of their own that are trained beside the reconstructor.
         long_steps: steps of the reader of ``cat_long``, which sees attentions only; 0 for none.
         encoder_documents: documents behind the training ones of a stream of stories that the encoder of the reader's
-            third slot is fitted on; 0 for a reader with two slots.
+            source slots is fitted on; 0 for a reader without them.
         encoder_positions: positions of each of them.
-        practice_steps: steps in which the trained reader learns to read its third slot.
-        practice_sources: how often an item of these that asks anything about a head or an attention asks for sources.
+        practice_steps: steps in which the trained reader learns to read its source slots.
+        practice_documents: documents behind those, whose heads and attentions it is asked about meanwhile.
+        practice_batch: such questions a step, beside the usual items.
     """
 
     documents: int = 3100
@@ -69,8 +70,9 @@ class OracleConfig:
     long_steps: int = 1000
     encoder_documents: int = 11_000
     encoder_positions: int = 16
-    practice_steps: int = 3000
-    practice_sources: float = 0.8
+    practice_steps: int = 2400
+    practice_documents: int = 1200
+    practice_batch: int = 96
 
     def __post_init__(self) -> None:
         known_precision(self.precision)
@@ -80,14 +82,14 @@ class OracleConfig:
 SMALL = OracleConfig(
     documents=300, skip_documents=60, held_documents=30, held_positions=3, top_k=4, reader_steps=300, steps=200,
     questions=2, learning_rate=0.02, heldout_heads=0.25, own_words=600, own_steps=50, long_steps=50,
-    encoder_documents=300, practice_steps=100,
+    encoder_documents=300, practice_steps=100, practice_documents=100, practice_batch=32,
 )  # fmt: skip
 """A few minutes on one core for a small model: shows that everything runs, not how good it can get."""
 
 QUICK = OracleConfig(
     documents=12, skip_documents=6, held_documents=6, positions=1, held_positions=2, top_k=4, blocks=1, reader_steps=2,
     steps=2, batch_size=4, heldout_heads=0.25, own_words=8, own_steps=2, long_steps=2,
-    encoder_documents=12, encoder_positions=2, practice_steps=2,
+    encoder_documents=12, encoder_positions=2, practice_steps=2, practice_documents=4, practice_batch=4,
 )  # fmt: skip
 """A test of the path."""
 

@@ -12,7 +12,7 @@ from lightning_modules.diff import WriteTexts
 from lightning_modules.fit_oracle import Curve, FitConfig, fit_reader, fit_reconstructor
 from lightning_modules.kept_parts import KeptParts
 from lightning_modules.oracle_data import Captured, OracleConfig, capture
-from lightning_modules.source_encoder import add_third_slot
+from lightning_modules.source_encoder import add_source_slots
 from tl_nla.data import Document, world_documents
 from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, load_rows, save_rows
 from tl_nla.evaluation.oracle_score import (
@@ -203,7 +203,7 @@ def build_oracle(
         config: sizes and steps.
         seed: of positions, left-out heads and orders of rows.
         keep: folder in which trained parts are kept, and found again by a run that was interrupted.
-        more: documents that the encoder of the third slot is fitted on; the training documents where there are none.
+        more: documents for the source slots: of their encoder, and of the practice; the training ones when empty.
     """
     data = capture(target, train, held, config, seed)
     kept = KeptParts(keep, f"seed {seed}, {len(data.train)} writes, {config}")
@@ -215,7 +215,7 @@ def build_oracle(
     oracle = fresh(target.name)
     both = torch.nn.ModuleList([oracle.reader, oracle.reconstructor])
     curves = {"gold": kept.trained("oracle", both, lambda: train_oracle(oracle, data, config, seed))}
-    add_third_slot(oracle.reader, target, data, more or train, kept, config, seed)
+    add_source_slots(oracle.reader, target, data, more or train, kept, config, seed)
     readers = {}
     for arm in config.arms:
         reader = readers[arm] = fresh().reconstructor
@@ -250,7 +250,7 @@ def rebuild_oracle(folder: Path, config: OracleConfig, seed: int, target: Target
     train = world_documents(config.documents, seed)
     held = world_documents(config.held_documents, HELD_OUT_SEED)
     own = None if keep is None else keep / f"seed_{seed}"
-    more = world_documents(config.encoder_documents, seed, config.documents)
+    more = world_documents(config.encoder_documents + config.practice_documents, seed, config.documents)
     oracle, rows = build_oracle(target, folder / "target", train, held, config, seed, own, more)
     if seed == 0:
         oracle.save_pretrained(folder / "oracle", torch.float16)

@@ -1,10 +1,11 @@
-"""A reader's third slot: its encoder is fitted on cheap labels, then the reader learns to read it."""
+"""A reader's source slots: their encoder is fitted on cheap labels, then the reader learns to read them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_modules.diff import WriteTexts
 from lightning_modules.fit_oracle import Curve, FitConfig, fit_reader
@@ -12,7 +13,7 @@ from lightning_modules.kept_parts import KeptParts
 from lightning_modules.oracle_data import Captured, OracleConfig
 from tl_nla.data import Document
 from tl_nla.errors import InputError
-from tl_nla.oracle import CaptureConfig, Reader, SourceEncoder
+from tl_nla.oracle import CaptureConfig, LabelledWrites, Reader, SourceEncoder, capture_writes
 from tl_nla.oracle.labels import Vocabulary
 from tl_nla.oracle.source_examples import SourceExamples, source_examples
 from tl_nla.sites import Site
@@ -21,8 +22,7 @@ from tl_nla.targets import Target
 _RATE, _WARM_UP, _DOWN, _CLIP = 1e-3, 200, 0.6, 5.0
 _DECAY = 0.01
 _NOTHING_SHARE = 0.25
-_PRACTICE_RATE = 0.5
-"""Share of the learning rate for the reader's practice with its third slot: it knows the rest already."""
+_PRACTICE_POSITIONS = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class EncoderConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
 
 
-def add_third_slot(
+def add_source_slots(
     reader: Reader, target: Target, data: Captured, documents: Sequence[Document], kept: KeptParts,
     config: OracleConfig, seed: int,
 ) -> None:  # fmt: skip
@@ -57,8 +57,9 @@ def add_third_slot(
         reader: trained with two slots; changed in place.
         target: the model whose writes are read.
         data: captured writes, for the practice.
-        documents: that the encoder is fitted on; best others than those of ``data``, so that the reader does not learn
-            to trust what the encoder knows by heart.
+        documents: that the encoder is fitted on, then those that the reader practises on (the same ones where there
+            are no more): best others than those of ``data``, so that the reader does not learn to trust what the
+            encoder knows by heart.
         kept: where both parts are kept.
         config: sizes and steps.
         seed: of everything drawn.
@@ -66,18 +67,23 @@ def add_third_slot(
     if not config.encoder_documents or not config.practice_steps:
         return
     sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
-    chosen = documents[: config.encoder_documents]
+    chosen, rest = documents[: config.encoder_documents], documents[config.encoder_documents :]
+    settings, vocabulary = EncoderConfig(seed=seed), data.vocabulary
     if not sites:
         return
-    drawn = config.encoder_positions, seed
-    examples, words = encoder_examples(target.model, target.tokenizer, chosen, sites, data.vocabulary, *drawn)
+    examples, words = encoder_examples(
+        target.model, target.tokenizer, chosen, sites, vocabulary, config.encoder_positions, seed
+    )
     if not words:
         return
-    settings = EncoderConfig(seed=seed)
     encoder = new_encoder(reader, words, settings)
     kept.trained("encoder", encoder, lambda: fit_encoder(encoder, examples, settings))
     reader.use_encoder(encoder)
-    kept.trained("practice", reader, lambda: practise(reader, data, config, seed))
+    capture = CaptureConfig(_PRACTICE_POSITIONS, skips=False, seed=seed)
+    asked = capture_writes(
+        target.model, target.tokenizer, (rest or documents)[: config.practice_documents], sites, capture, vocabulary
+    )
+    kept.trained("practice", reader, lambda: practise(reader, data, asked, config, seed))
 
 
 def encoder_examples(
@@ -115,12 +121,17 @@ def new_encoder(reader: Reader, words: Sequence[str], config: EncoderConfig) -> 
         words: that it knows.
         config: width and seed.
     """
-    spaced = [f" {word}" for word in words]
-    first = [ids[0] for ids in reader.tokenizer(spaced, add_special_tokens=False)["input_ids"]]
-    embeddings = reader.model.get_input_embeddings().weight[torch.tensor(first, device=reader.device)]
+    tokens = torch.tensor([_first_token(reader.tokenizer, word) for word in words], device=reader.device)
+    embeddings = reader.model.get_input_embeddings().weight[tokens]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return SourceEncoder(words, embeddings.detach().cpu(), reader.d_act, config.hidden)
+
+
+def _first_token(tokenizer: Any, word: str) -> int:
+    """The first token of a word in a list that is not just the space before it."""
+    ids = tokenizer.encode(f" {word}", add_special_tokens=False)
+    return int(next((token for token in ids if tokenizer.decode([token]).strip()), ids[0]))
 
 
 def fit_encoder(encoder: SourceEncoder, examples: SourceExamples, config: EncoderConfig) -> Curve:
@@ -157,9 +168,27 @@ def fit_encoder(encoder: SourceEncoder, examples: SourceExamples, config: Encode
     return curve
 
 
-def practise(reader: Reader, data: Captured, config: OracleConfig, seed: int) -> Curve:
-    """Teach a trained reader to read its third slot, on the usual items with more questions about sources."""
-    items = WriteTexts(data.train, 0.15, seed + 1, 0.6, 0.05, config.questions, config.practice_sources)
-    rate = _PRACTICE_RATE * config.learning_rate
-    fit = FitConfig(config.practice_steps, config.batch_size, rate, seed + 1, precision=config.precision)
-    return fit_reader(reader, items, fit)
+def practise(reader: Reader, data: Captured, asked: LabelledWrites, config: OracleConfig, seed: int) -> Curve:
+    """Teach a trained reader to read its source slots, on the usual items and many questions about sources beside them.
+
+    Args:
+        reader: trained in place.
+        data: with the writes of the usual items.
+        asked: writes of heads and attentions; two thirds of the questions are about such as read distant words.
+        config: steps and sizes.
+        seed: of the order of both.
+    """
+    items = WriteTexts(data.train, 0.15, seed + 1, 0.6, 0.05, config.questions)
+    told = [row for row, answers in enumerate(asked.answers) if answers["sources"].tokens]
+    rows = torch.tensor(2 * told + [row for row in range(len(asked)) if row not in set(told)][: len(told)])
+    generator = torch.Generator().manual_seed(seed + 1)
+
+    def beside() -> Tensor:
+        drawn = rows[torch.randint(len(rows), (config.practice_batch,), generator=generator)]
+        texts = [asked.text(row, "sources") for row in drawn.tolist()]
+        return reader.loss(asked.before[drawn], asked.write[drawn], ["sources"] * len(drawn), texts)
+
+    fit = FitConfig(
+        config.practice_steps, config.batch_size, config.learning_rate, seed + 1, precision=config.precision
+    )
+    return fit_reader(reader, items, fit, beside=beside)

@@ -1,4 +1,4 @@
-"""The encoder of a reader's third slot as a Lightning training of its own."""
+"""The encoder of a reader's source slots as a Lightning training of its own."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -101,7 +101,7 @@ class SourceDataModule(ActivationDataModule):
 
 
 class SourceEncoderTraining(L.LightningModule):
-    """Fits the encoder of a third slot and gives it to the oracle's reader, which has to practise with it afterwards.
+    """Fits the encoder of source slots and gives it to the oracle's reader, which has to practise with it afterwards.
 
     Args:
         model: the folder of an oracle, or what a fresh one is made from: ``"tiny"``, a local folder or a hub id.

@@ -1,4 +1,4 @@
-"""The third slot of a reader: fitted on cheap labels, then practised."""
+"""The source slots of a reader: their encoder is fitted on cheap labels, then practised."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import torch
 from lightning_modules.diff import WriteTexts
 from lightning_modules.kept_parts import KeptParts
 from lightning_modules.oracle_data import QUICK, capture
-from lightning_modules.source_encoder import EncoderConfig, add_third_slot, encoder_examples, fit_encoder, new_encoder
+from lightning_modules.source_encoder import EncoderConfig, add_source_slots, encoder_examples, fit_encoder, new_encoder
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.data import world_documents
 from tl_nla.errors import InputError
@@ -73,8 +73,8 @@ def test_the_reader_gets_a_slot_and_the_run_goes_on_where_it_was(target, data, t
     for _ in range(2):
         reader = fresh()
         kept = KeptParts(tmp_path, "same")
-        add_third_slot(reader, target, data, world_documents(12, 0, 6), kept, FEW, 0)
-        assert reader.slots.count == 3
+        add_source_slots(reader, target, data, world_documents(12, 0, 6), kept, FEW, 0)
+        assert reader.slots.count == 6
         found.append(reader.prompt_embeddings(before, write, "sources").detach())
     assert {path.name for path in tmp_path.iterdir()} == {"encoder.safetensors", "practice.safetensors"}
     assert torch.equal(*found)
@@ -94,7 +94,7 @@ def test_only_a_share_of_the_writes_that_read_nothing_is_kept(target, data):
 def test_without_documents_for_it_nothing_happens(target, data):
     reader = make_oracle().reader
     for config in (dataclasses.replace(FEW, encoder_documents=0), dataclasses.replace(FEW, practice_steps=0)):
-        add_third_slot(reader, target, data, data.train_documents, KeptParts(None, ""), config, 0)
+        add_source_slots(reader, target, data, data.train_documents, KeptParts(None, ""), config, 0)
         assert reader.slots.count == 2
 
 

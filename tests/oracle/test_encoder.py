@@ -1,4 +1,4 @@
-"""The encoder of sources, and a reader with a third slot."""
+"""The encoder of sources, and a reader with its slots."""
 
 import pytest
 import torch
@@ -20,13 +20,15 @@ def make_encoder(d_act=32, width=32, words=7, hidden=12, seed=0):
 
 
 @torch.no_grad()
-def test_it_adds_up_embeddings_by_their_probabilities():
+def test_it_gives_all_words_by_their_probabilities_and_the_best_ones():
     encoder = make_encoder()
     before, write = vectors(4, 32)
     told, logits = encoder.embed(before, write), encoder(before, write)
     for row in range(4):
         slow = sum(1 / (1 + (-logits[row, word]).exp()) * encoder.embeddings[word] for word in range(7))
-        torch.testing.assert_close(told[row], slow)
+        torch.testing.assert_close(told[row, 0], slow)
+        best = sorted(range(7), key=lambda word: -float(logits[row, word]))[:3]
+        assert torch.equal(told[row, 1:], encoder.embeddings[best])
 
 
 @torch.no_grad()
@@ -86,18 +88,18 @@ def test_files_of_something_else_are_refused(tmp_path):
 
 
 @torch.no_grad()
-def test_a_reader_reads_it_in_a_third_slot():
+def test_a_reader_reads_it_in_slots_of_their_own():
     reader = make_oracle().reader
     before, write = vectors(3, reader.d_act)
     two = reader.prompt_embeddings(before, write, "sources")
     encoder = make_encoder(reader.d_act, reader.slots.weight.shape[2])
     reader.use_encoder(encoder)
-    three = reader.prompt_embeddings(before, write, "sources")
-    place = reader.prompts["sources"].places[2]
-    assert three.shape[1] == two.shape[1] + 1
-    torch.testing.assert_close(three[:, place], encoder.embed(before, write))
-    others = [column for column in range(three.shape[1]) if column != place]
-    assert torch.equal(three[:, others], two)
+    more = reader.prompt_embeddings(before, write, "sources")
+    places = reader.prompts["sources"].places[2:]
+    assert more.shape[1] == two.shape[1] + 4
+    torch.testing.assert_close(more[:, places], encoder.embed(before, write))
+    others = [column for column in range(more.shape[1]) if column not in places]
+    assert torch.equal(more[:, others], two)
     ids, _ = reader.encode_responses(["red and blue", "none", "red"])
     fast = reader(before, write, ids, "sources")
     for row in range(3):

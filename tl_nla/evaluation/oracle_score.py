@@ -176,7 +176,7 @@ def source_recalls(
 def named_sources(oracle: DiffOracle, held: LabelledWrites) -> dict[str, Float[Tensor, "n 2"]]:
     """Counts of the distant sources that the oracle names, three for each head and attention: recall and precision.
 
-    The encoder of a reader with three slots names three as well, arm ``encoder``.
+    A reader's encoder of sources, where there is one, names three as well, arm ``encoder``.
     """
     asked = [row for row, answers in enumerate(held.answers) if "sources" in answers]
     rows = torch.tensor(asked)

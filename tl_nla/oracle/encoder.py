@@ -17,6 +17,7 @@ from tl_nla.nla.injection import scale_to_norm
 
 _RARE = -5.0
 _BLOCKS = 2
+_NAMED = 3
 
 
 class SourceEncoder(nn.Module):
@@ -24,8 +25,9 @@ class SourceEncoder(nn.Module):
 
     A reader learns where heads looked from a few ten thousand answers, one word after the other. Head sources are so
     cheap to label (:func:`tl_nla.oracle.labels.head_sources`) that an encoder can be shown millions, all words of an
-    answer at once. What it tells enters the reader as a third slot: the sum of the words' embeddings, each times the
-    probability that it was read. None of the published oracles has such a slot.
+    answer at once. What it tells enters the reader behind the state and the write: the sum of the words' embeddings,
+    each times the probability that it was read, then the embeddings of the most probable words themselves. None of the
+    published oracles has such slots.
 
     Args:
         words: that the encoder knows.
@@ -67,9 +69,16 @@ class SourceEncoder(nn.Module):
             hidden = block(hidden)
         return self.out(self.norm(hidden))
 
-    def embed(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n width"]:
-        """What enters the reader: the embeddings of the words, each times its probability, added up."""
-        return self(before, write).sigmoid() @ self.embeddings
+    @property
+    def slots(self) -> int:
+        """How many embeddings it gives a reader."""
+        return 1 + min(_NAMED, len(self.words))
+
+    def embed(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n slot width"]:
+        """What enters the reader: all words weighed by their probabilities, then the three most probable ones."""
+        share = self(before, write).sigmoid()
+        best = share.topk(self.slots - 1, dim=1).indices
+        return torch.cat([(share @ self.embeddings)[:, None], self.embeddings[best]], 1)
 
     @torch.no_grad()
     def name(

@@ -33,8 +33,8 @@ class DiffOracle(nn.Module):
     """Reads the write of a head, an attention, an MLP, a block or a span, together with the state before it.
 
     Attributes:
-        reader: a causal language model with a slot for the state and one for the write, and perhaps a third, fitted one
-            (:class:`SourceEncoder`).
+        reader: a causal language model with a slot for the state and one for the write, and perhaps those of a fitted
+            encoder (:class:`SourceEncoder`).
         reconstructor: from explanations to writes, magnitude included.
         strength: what norms are usual, measured with the training writes; ``None`` before that.
         base: name of the model that both were made from.

@@ -1,4 +1,4 @@
-"""The reader of a diff oracle: a causal language model with two or three slots that answers in words."""
+"""The reader of a diff oracle: a causal language model with slots that answers in words."""
 
 from typing import Any
 
@@ -57,9 +57,9 @@ class Reader(nn.Module):
         self.by_length = True
 
     def use_encoder(self, encoder: SourceEncoder | None) -> None:
-        """Give the reader a third slot that tells which words a write probably read, or take it away.
+        """Give the reader slots that tell which words a write probably read, or take them away.
 
-        The reader has to be trained with it before it understands it.
+        The reader has to be trained with them before it understands them.
 
         Args:
             encoder: fitted; it is fixed from here on.

@@ -8,7 +8,7 @@ from tl_nla.nla.injection import scale_to_norm
 from tl_nla.oracle.encoder import SourceEncoder
 
 SLOTS = ("before", "write")
-"""Those that every reader has; one with a :class:`SourceEncoder` has ``sources`` behind them."""
+"""Those that every reader has; one with a :class:`SourceEncoder` has that one's behind them."""
 _BUMPS, _REACH = 8, 2.5
 _SMALLEST = 1e-12
 
@@ -27,7 +27,7 @@ class Slots(nn.Module):
         scale: L2 norm at which directions enter.
 
     Attributes:
-        encoder: fills the third slot; fixed, however the rest is trained. Without it there are two slots.
+        encoder: fills further slots; fixed, however the rest is trained. Without it there are two slots.
     """
 
     log_norm_mean: Tensor
@@ -46,7 +46,7 @@ class Slots(nn.Module):
     @property
     def count(self) -> int:
         """How many embeddings come out for each write."""
-        return len(SLOTS) + (self.encoder is not None)
+        return len(SLOTS) + (0 if self.encoder is None else self.encoder.slots)
 
     @torch.no_grad()
     def fit(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> None:
@@ -72,7 +72,7 @@ class Slots(nn.Module):
             return moved
         with torch.no_grad():
             told = self.encoder.embed(before.float(), write.float())
-        return torch.cat([moved, told[:, None]], 1)
+        return torch.cat([moved, told], 1)
 
 
 def log_norm(vectors: Float[Tensor, "n d_act"]) -> Float[Tensor, " n"]:
