@@ -65,6 +65,11 @@ def test_an_interrupted_run_goes_on_with_the_parts_that_are_kept(folder, tmp_pat
     for arm in ("explanation", "gold", "cat", "cat_and_explanation", "state", "cat_long"):
         torch.testing.assert_close(rows.errors[arm], whole.errors[arm], equal_nan=True)
     assert set(rows.curves) == set(whole.curves)
+    told = "encoder/recall_at_3/sources_distant"
+    torch.testing.assert_close(rows.counts[told], whole.counts[told], equal_nan=True)
+    assert torch.equal(
+        rows.counts[told][:, 1].nan_to_num(), whole.counts[told.replace("encoder", "cat")][:, 1].nan_to_num()
+    )
 
 
 def test_muon_and_adamw_share_all_parameters():
