@@ -254,7 +254,8 @@ class DiffOracleTraining(_DiffTraining):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch of mixed questions."""
-        loss = self.reader.loss(batch["before"], batch["write"], batch["questions"], batch["texts"])
+        before, write, questions = batch["before"], batch["write"], batch["questions"]
+        loss = self.reader.loss(before, write, questions, self.reader.taught(before, write, questions, batch["texts"]))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]))
         return loss
 

@@ -113,7 +113,8 @@ def fit_reader(
 
     def loss(rows: Tensor) -> Tensor:
         batch = collate_writes([items[row] for row in rows.tolist()])
-        own = reader.loss(batch["before"], batch["write"], batch["questions"], batch["texts"])
+        before, write, questions = batch["before"], batch["write"], batch["questions"]
+        own = reader.loss(before, write, questions, reader.taught(before, write, questions, batch["texts"]))
         return own if beside is None else own + beside()
 
     return _fit(reader, loss, len(items), config, score)

@@ -16,7 +16,7 @@ from tl_nla.nla.files import read_safetensors
 
 
 class KeptParts:
-    """A folder with one safetensors file for each trained part.
+    """A folder with one safetensors file for each trained part, and lists of words that parts are made with.
 
     Args:
         folder: where parts are kept; ``None`` keeps nothing.
@@ -50,15 +50,49 @@ class KeptParts:
         module.eval()
         return curve
 
+    def listed(self, name: str, make: Callable[[], list[str]]) -> list[str]:
+        """Make a list of words, or read what an earlier run kept of it.
+
+        Args:
+            name: of the list.
+            make: makes it.
+
+        Raises:
+            InputError: when the kept list is damaged or belongs to other settings.
+        """
+        path = None if self.folder is None else self.folder / f"{name}.json"
+        if path is None:
+            return make()
+        if path.is_file():
+            return self._read(path)
+        words = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".unfinished")
+        beside.write_text(json.dumps({"settings": self.settings, "words": words}), encoding="utf-8")
+        os.replace(beside, path)
+        return words
+
+    def _read(self, path: Path) -> list[str]:
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            settings, words = known["settings"], [str(word) for word in known["words"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} holds no list of words; remove it") from error
+        self._check(path, settings)
+        return words
+
+    def _check(self, path: Path, settings: str | None) -> None:
+        if settings != self.settings:
+            raise InputError(
+                f"{path} was trained with other settings ({settings}; now {self.settings}); give another folder, or "
+                "remove it"
+            )
+
     def _load(self, path: Path, module: nn.Module) -> Curve:
         state = read_safetensors(path)
         with safe_open(path, "pt") as file:
             known = file.metadata() or {}
-        if known.get("settings") != self.settings:
-            raise InputError(
-                f"{path} was trained with other settings ({known.get('settings')}; now {self.settings}); give another "
-                "folder, or remove it"
-            )
+        self._check(path, known.get("settings"))
         module.load_state_dict(state)
         return Curve(**json.loads(known["curve"]))
 

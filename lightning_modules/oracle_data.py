@@ -40,9 +40,9 @@ class OracleConfig:
         arms: arms with a reader of their own that are trained beside the reconstructor.
         long_steps: steps of the reader of ``cat_long``, which sees attentions only; 0 for none.
         encoder_documents: documents behind the training ones of a stream of stories that the encoder of the reader's
-            source slots is fitted on (11,000 where they were tried; docs/results/questions.md); 0 for a reader without.
+            source slots is fitted on; 0 for a reader without.
         encoder_positions: positions of each of them.
-        practice_steps: steps in which the trained reader learns to read its source slots.
+        practice_steps: steps in which the trained reader learns to say what stands in its source slots.
         practice_documents: documents behind those, whose heads and attentions it is asked about meanwhile.
         practice_batch: such questions a step, beside the usual items.
     """
@@ -68,11 +68,11 @@ class OracleConfig:
     own_steps: int = 1000
     arms: tuple[str, ...] = ("cat", "cat_and_explanation", "state")
     long_steps: int = 1000
-    encoder_documents: int = 0
+    encoder_documents: int = 11_000
     encoder_positions: int = 16
     practice_steps: int = 2400
     practice_documents: int = 1200
-    practice_batch: int = 96
+    practice_batch: int = 32
 
     def __post_init__(self) -> None:
         known_precision(self.precision)
@@ -82,8 +82,10 @@ class OracleConfig:
 SMALL = OracleConfig(
     documents=300, skip_documents=60, held_documents=30, held_positions=3, top_k=4, reader_steps=300, steps=200,
     questions=2, learning_rate=0.02, heldout_heads=0.25, own_words=600, own_steps=50, long_steps=50,
+    encoder_documents=0,
 )  # fmt: skip
-"""A few minutes on one core for a small model: shows that everything runs, not how good it can get."""
+"""A few minutes on one core for a small model: shows that everything runs, not how good it can get. No source slots:
+these need far more documents."""
 
 QUICK = OracleConfig(
     documents=12, skip_documents=6, held_documents=6, positions=1, held_positions=2, top_k=4, blocks=1, reader_steps=2,

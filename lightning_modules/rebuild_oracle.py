@@ -45,18 +45,14 @@ _OWN_RATE = 0.5
 
 
 def train_oracle(oracle: DiffOracle, data: Captured, config: OracleConfig, seed: int) -> Curve:
-    """Train reader and reconstructor of a fresh oracle; gives the reconstructor's learning curve."""
+    """Train reader and reconstructor of a fresh oracle on labels; gives the reconstructor's learning curve."""
     items = WriteTexts(data.train, 0.15, seed, 0.6, 0.05, config.questions)
     fit_reader(oracle.reader, items, _fit_config(config, config.reader_steps, seed))
-    curve = train_arm("gold", oracle.reconstructor, data, config, seed, oracle.reader.tokenizer, None)
-    read_own_words(oracle, data, config, seed)
-    return curve
+    return train_arm("gold", oracle.reconstructor, data, config, seed, oracle.reader.tokenizer, None)
 
 
-def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, seed: int) -> None:
+def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, seed: int) -> Curve:
     """Train the reconstructor on, half on the reader's own greedy words about training writes, half on labels."""
-    if not config.own_words or not config.own_steps:
-        return
     drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     rows = drawn[: 2 * config.own_words]
     writes, cut = data.train.select(rows), (len(rows) + 1) // 2
@@ -64,7 +60,7 @@ def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, see
     said = oracle.explain(writes.write[:cut], writes.before[:cut], max_new_tokens=MAX_NEW_TOKENS, batch_size=together)
     texts = readable(oracle.reconstructor, [*said, *(writes.text(row) for row in range(cut, len(rows)))])
     fit = _fit_config(config, config.own_steps, seed + 1, _OWN_RATE)
-    fit_reconstructor(oracle.reconstructor, texts, writes.write, fit)
+    return fit_reconstructor(oracle.reconstructor, texts, writes.write, fit)
 
 
 def _fit_config(config: OracleConfig, steps: int, seed: int, share: float = 1.0) -> FitConfig:
@@ -216,6 +212,8 @@ def build_oracle(
     both = torch.nn.ModuleList([oracle.reader, oracle.reconstructor])
     curves = {"gold": kept.trained("oracle", both, lambda: train_oracle(oracle, data, config, seed))}
     add_source_slots(oracle.reader, target, data, more or train, kept, config, seed)
+    if config.own_words and config.own_steps:
+        kept.trained("own_words", oracle.reconstructor, lambda: read_own_words(oracle, data, config, seed))
     readers = {}
     for arm in config.arms:
         reader = readers[arm] = fresh().reconstructor

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ _RATE, _WARM_UP, _DOWN, _CLIP = 1e-3, 200, 0.6, 5.0
 _DECAY = 0.01
 _NOTHING_SHARE = 0.25
 _PRACTICE_POSITIONS = 8
+_PRACTICE_RATE = 0.4
+"""Share of the learning rate: at the whole of it, all that the reader answered before suffers."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +70,26 @@ def add_source_slots(
     if not config.encoder_documents or not config.practice_steps:
         return
     sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
-    chosen, rest = documents[: config.encoder_documents], documents[config.encoder_documents :]
-    settings, vocabulary = EncoderConfig(seed=seed), data.vocabulary
     if not sites:
         return
-    examples, words = encoder_examples(
-        target.model, target.tokenizer, chosen, sites, vocabulary, config.encoder_positions, seed
-    )
-    if not words:
-        return
-    encoder = new_encoder(reader, words, settings)
-    kept.trained("encoder", encoder, lambda: fit_encoder(encoder, examples, settings))
-    reader.use_encoder(encoder)
-    capture = CaptureConfig(_PRACTICE_POSITIONS, skips=False, seed=seed)
-    asked = capture_writes(
-        target.model, target.tokenizer, (rest or documents)[: config.practice_documents], sites, capture, vocabulary
-    )
-    kept.trained("practice", reader, lambda: practise(reader, data, asked, config, seed))
+    chosen, rest = documents[: config.encoder_documents], documents[config.encoder_documents :]
+    settings, model, tokenizer, vocabulary = EncoderConfig(seed=seed), target.model, target.tokenizer, data.vocabulary
+
+    @cache
+    def labelled() -> tuple[SourceExamples, list[str]]:
+        return encoder_examples(model, tokenizer, chosen, sites, vocabulary, config.encoder_positions, seed)
+
+    def trained() -> Curve:
+        others, capture = rest or documents, CaptureConfig(_PRACTICE_POSITIONS, skips=False, seed=seed)
+        asked = capture_writes(model, tokenizer, others[: config.practice_documents], sites, capture, vocabulary)
+        return practise(reader, data, asked, config, seed)
+
+    words = kept.listed("encoder_words", lambda: labelled()[1])
+    if words:
+        encoder = new_encoder(reader, words, settings)
+        kept.trained("encoder", encoder, lambda: fit_encoder(encoder, labelled()[0], settings))
+        reader.use_encoder(encoder)
+        kept.trained("practice", reader, trained)
 
 
 def encoder_examples(
@@ -92,7 +98,7 @@ def encoder_examples(
 ) -> tuple[SourceExamples, list[str]]:  # fmt: skip
     """Examples for an encoder, and the words that occur in them: an example names words by their place there.
 
-    Of the writes that read no distant word a quarter is kept.
+    Of the writes that read no distant word a quarter is kept. Words are in lower case where the tokenizer has them so.
 
     Args:
         model: a ``HookedTransformer`` or ``TransformerBridge``.
@@ -109,7 +115,8 @@ def encoder_examples(
     kept = (found.words >= 0).any(1) | drawn
     words, tokens = found.words[kept], found.words[found.words >= 0].unique()
     places = torch.where(words >= 0, torch.searchsorted(tokens, words.clamp_min(0)), -1)
-    named = [vocabulary.texts[token] for token in tokens.tolist()]
+    spelled = [vocabulary.texts[token] for token in tokens.tolist()]
+    named = [word.lower() if word.lower() in vocabulary.texts else word for word in spelled]
     return SourceExamples(found.before[kept], found.write[kept], places), named
 
 
@@ -169,7 +176,7 @@ def fit_encoder(encoder: SourceEncoder, examples: SourceExamples, config: Encode
 
 
 def practise(reader: Reader, data: Captured, asked: LabelledWrites, config: OracleConfig, seed: int) -> Curve:
-    """Teach a trained reader to read its source slots, on the usual items and many questions about sources beside them.
+    """Teach a trained reader to say its source slots, on the usual items and many questions about sources beside them.
 
     Args:
         reader: trained in place.
@@ -185,10 +192,10 @@ def practise(reader: Reader, data: Captured, asked: LabelledWrites, config: Orac
 
     def beside() -> Tensor:
         drawn = rows[torch.randint(len(rows), (config.practice_batch,), generator=generator)]
+        before, write, questions = asked.before[drawn], asked.write[drawn], ["sources"] * len(drawn)
         texts = [asked.text(row, "sources") for row in drawn.tolist()]
-        return reader.loss(asked.before[drawn], asked.write[drawn], ["sources"] * len(drawn), texts)
+        return reader.loss(before, write, questions, reader.taught(before, write, questions, texts))
 
-    fit = FitConfig(
-        config.practice_steps, config.batch_size, config.learning_rate, seed + 1, precision=config.precision
-    )
+    rate = _PRACTICE_RATE * config.learning_rate
+    fit = FitConfig(config.practice_steps, config.batch_size, rate, seed + 1, precision=config.precision)
     return fit_reader(reader, items, fit, beside=beside)

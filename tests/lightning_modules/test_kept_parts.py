@@ -58,3 +58,16 @@ def test_without_a_folder_everything_is_trained():
     module = nn.Linear(2, 1)
     KeptParts(None, "seed 0").trained("cat", module, trainer(module, 4.0))
     assert torch.equal(module.weight, torch.full((1, 2), 4.0))
+
+
+def test_a_kept_list_is_read_and_not_made_again(tmp_path):
+    kept = KeptParts(tmp_path / "parts", "seed 0")
+    assert kept.listed("words", lambda: ["red", "été"]) == ["red", "été"]
+    assert kept.listed("words", lambda: ["blue"]) == ["red", "été"]
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["words.json"]
+    with pytest.raises(InputError, match=r"other settings \(seed 0; now seed 1\)"):
+        KeptParts(tmp_path / "parts", "seed 1").listed("words", list)
+    (tmp_path / "parts" / "words.json").write_text('{"words": 3}')
+    with pytest.raises(InputError, match="no list of words"):
+        kept.listed("words", list)
+    assert KeptParts(None, "").listed("words", lambda: ["green"]) == ["green"]

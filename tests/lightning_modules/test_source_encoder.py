@@ -5,16 +5,24 @@ import dataclasses
 import pytest
 import torch
 
+from lightning_modules import source_encoder
 from lightning_modules.diff import WriteTexts
 from lightning_modules.kept_parts import KeptParts
 from lightning_modules.oracle_data import QUICK, capture
-from lightning_modules.source_encoder import EncoderConfig, add_source_slots, encoder_examples, fit_encoder, new_encoder
+from lightning_modules.source_encoder import (
+    EncoderConfig,
+    add_source_slots,
+    encoder_examples,
+    fit_encoder,
+    new_encoder,
+    practise,
+)
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.data import world_documents
 from tl_nla.errors import InputError
 from tl_nla.nla.loading import load_causal_lm
 from tl_nla.oracle import DiffOracle
-from tl_nla.oracle.capture import CaptureConfig
+from tl_nla.oracle.capture import CaptureConfig, capture_writes
 from tl_nla.oracle.source_examples import SourceExamples, source_examples
 from tl_nla.sites import Site
 from tl_nla.targets import load_target, model_folder
@@ -68,20 +76,61 @@ def test_words_are_numbered_by_their_place(target, data):
         assert torch.equal(encoder.embeddings[place], vectors[token])
 
 
-def test_the_reader_gets_a_slot_and_the_run_goes_on_where_it_was(target, data, tmp_path):
+def test_the_reader_gets_slots_and_a_run_that_goes_on_labels_nothing_again(target, data, tmp_path, monkeypatch):
     def fresh():
         return DiffOracle.create(load_causal_lm(model_folder("tiny"), torch.float32), target.tokenizer).reader
 
     before, write = data.held.before[:3], data.held.write[:3]
     found = []
-    for _ in range(2):
+    for labels in (source_encoder.encoder_examples, None):
+        monkeypatch.setattr(source_encoder, "encoder_examples", labels)
         reader = fresh()
         kept = KeptParts(tmp_path, "same")
         add_source_slots(reader, target, data, world_documents(12, 0, 6), kept, FEW, 0)
         assert reader.slots.count == 6
         found.append(reader.prompt_embeddings(before, write, "sources").detach())
-    assert {path.name for path in tmp_path.iterdir()} == {"encoder.safetensors", "practice.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "encoder_words.json",
+        "encoder.safetensors",
+        "practice.safetensors",
+    }
     assert torch.equal(*found)
+
+
+def test_words_are_in_lower_case_where_the_tokenizer_has_them_so(target, data):
+    sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
+    _, words = encoder_examples(target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, 8, 0)
+    assert {"the", "a"} < set(words)
+    names = [word for word in words if word != word.lower()]
+    assert names
+    assert not any(name.lower() in data.vocabulary.texts for name in names)
+
+
+def test_in_practice_the_reader_learns_to_say_its_slots(target, data):
+    """Words of an encoder that is right about nothing: only who reads the slots can say them."""
+    oracle = DiffOracle.create(load_causal_lm(model_folder("tiny"), torch.float32), target.tokenizer)
+    sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
+    encoder = new_encoder(oracle.reader, ["red", "blue", "green", "cat", "dog", "was", "to"], EncoderConfig(hidden=32))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape)
+    oracle.reader.use_encoder(encoder)
+    more, settings = world_documents(6, 0, 6), CaptureConfig(4, skips=False)
+    asked = capture_writes(target.model, target.tokenizer, more, sites, settings, data.vocabulary)
+    rows = [row for row, answers in enumerate(data.held.answers) if "sources" in answers]
+    before, write = data.held.before[rows], data.held.write[rows]
+    named = encoder.name(before, write)
+
+    def share_said() -> float:
+        answers = oracle.ask("sources", write, before, max_new_tokens=20, at_least=3)
+        return sum(len(set(one) & set(other.tokens)) for one, other in zip(named, answers, strict=True)) / 3 / len(rows)
+
+    first = share_said()
+    practise(oracle.reader, data, asked, dataclasses.replace(FEW, practice_steps=60, practice_batch=32), 0)
+    last = share_said()
+    assert first < 0.3
+    assert last > 0.6, last
 
 
 def test_only_a_share_of_the_writes_that_read_nothing_is_kept(target, data):

@@ -8,6 +8,7 @@ from tests.oracle.test_reader import slow_logits
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 from tl_nla.oracle import DiffOracle, SourceEncoder
+from tl_nla.oracle.texts import list_words
 
 
 def make_encoder(d_act=32, width=32, words=7, hidden=12, seed=0):
@@ -75,6 +76,18 @@ def test_saved_and_loaded(tmp_path):
     assert not any(parameter.requires_grad for parameter in found.parameters())
 
 
+def test_half_precision_takes_half_the_room_and_is_loaded_as_float32(tmp_path):
+    encoder = make_encoder(hidden=64)
+    encoder.save(tmp_path / "whole.safetensors")
+    encoder.save(tmp_path / "half.safetensors", torch.float16)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    found = SourceEncoder.load(tmp_path / "half.safetensors")
+    before, write = vectors(4, 32)
+    assert found.embeddings.dtype == torch.float32
+    torch.testing.assert_close(found(before, write), encoder(before, write), rtol=0.01, atol=0.01)
+
+
 def test_files_of_something_else_are_refused(tmp_path):
     from safetensors.torch import save_file
 
@@ -107,6 +120,22 @@ def test_a_reader_reads_it_in_slots_of_their_own():
         torch.testing.assert_close(fast[row], slow, rtol=1e-3, atol=1e-4)
     reader.use_encoder(None)
     assert torch.equal(reader.prompt_embeddings(before, write, "sources"), two)
+
+
+def test_a_reader_is_taught_what_stands_in_its_slots():
+    reader = make_oracle().reader
+    before, write = vectors(5, reader.d_act)
+    questions = ["sources", "promotes", "sources", "explain", "sources"]
+    texts = ["red blue; was", "red", "none; and to", "promotes red, attended blue", "painted; none"]
+    assert reader.taught(before, write, questions, texts) == texts
+    encoder = make_encoder(reader.d_act, reader.slots.weight.shape[2])
+    reader.use_encoder(encoder)
+    taught = reader.taught(before, write, questions, texts)
+    assert taught[1:4] == texts[1:4]
+    for row, near in ((0, "was"), (4, "none")):
+        (named,) = encoder.name(before[row : row + 1], write[row : row + 1])
+        assert taught[row] == f"{list_words(named)}; {near}"
+    assert texts[0] == "red blue; was"
 
 
 def test_it_stays_fixed_while_the_reader_is_trained():

@@ -110,9 +110,15 @@ class SourceEncoder(nn.Module):
         right = logits.new_zeros(len(words), known + 1).scatter_(1, places, 1.0)[:, :known]
         return binary_cross_entropy_with_logits(logits, right, reduction="sum") / len(words)
 
-    def save(self, path: Path) -> None:
-        """Write everything to one safetensors file."""
-        state = {name: value.detach().float().cpu().contiguous() for name, value in self.state_dict().items()}
+    def save(self, path: Path, dtype: torch.dtype | None = None) -> None:
+        """Write everything to one safetensors file.
+
+        Args:
+            path: of the file.
+            dtype: of what is written, float32 when ``None``; it is loaded as float32 again.
+        """
+        kept = dtype or torch.float32
+        state = {name: value.detach().to("cpu", kept).contiguous() for name, value in self.state_dict().items()}
         save_file(state, path, metadata={"words": json.dumps(self.words)})
 
     @classmethod
@@ -122,7 +128,7 @@ class SourceEncoder(nn.Module):
         Raises:
             InputError: when the file is missing or damaged, or holds something else.
         """
-        state = read_safetensors(path)
+        state = {name: value.float() for name, value in read_safetensors(path).items()}
         try:
             hidden, inputs = state["first.weight"].shape
             with safe_open(path, "pt") as file:

@@ -126,7 +126,8 @@ class DiffOracle(nn.Module):
 
         Args:
             folder: where to; a folder that is there is replaced.
-            dtype: of the saved transformer weights, as they are when ``None``; slots and heads stay float32.
+            dtype: of the saved weights of transformers and of an encoder of sources, as they are when ``None``; slots and
+                heads stay float32.
         """
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,7 @@ class DiffOracle(nn.Module):
             slots = self.reader.slots.state_dict()
             save_file(_tensors({name: slots[name] for name in slots if not name.startswith("encoder.")}), new / _SLOTS)
             if encoder is not None:
-                encoder.save(new / _ENCODER)
+                encoder.save(new / _ENCODER, dtype)
             head = {"weight": inner.head.weight, "log_norm_mean": self.reconstructor.log_norm_mean,
                     "log_norm_std": self.reconstructor.log_norm_std}  # fmt: skip
             save_file(_tensors(head), new / _HEAD)

@@ -15,7 +15,16 @@ from tl_nla.nla.generation import SamplingConfig, respond
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.naming import AtLeastWords
-from tl_nla.oracle.questions import EXPLAIN, LISTS, QUESTIONS, SHORT_WORDINGS, WORDINGS, check_question
+from tl_nla.oracle.questions import (
+    EXPLAIN,
+    LISTS,
+    QUESTIONS,
+    SHORT_WORDINGS,
+    WORDINGS,
+    check_question,
+    make_answer,
+    parse_answer,
+)
 from tl_nla.oracle.slots import Slots
 
 TEMPLATE = (
@@ -77,6 +86,31 @@ class Reader(nn.Module):
             encoder = encoder.requires_grad_(False).eval().to(self.device)
         self.slots.encoder = encoder
         self.prompts = self._prompts()
+
+    def taught(
+        self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: list[str], texts: list[str]
+    ) -> list[str]:
+        """Right texts as this reader is to learn them: with its encoder's words where writes read distant ones.
+
+        Labels name what a write read among much that state and write do not tell. The encoder's words stand in the
+        reader's own slots: it learns to say them in a few hundred steps, while it goes on mixing them with guesses of
+        its own for thousands when it is taught the labels (docs/results/questions.md).
+
+        Args:
+            before: states that the writes are added to.
+            write: the writes.
+            questions: one a row.
+            texts: right texts; all stay as they are without an encoder.
+        """
+        encoder, answers = self.slots.encoder, list(texts)
+        if encoder is None:
+            return answers
+        told = {row: parse_answer(asked, texts[row]) for row, asked in enumerate(questions) if asked == "sources"}
+        rows = [row for row, answer in told.items() if answer.tokens]
+        named = encoder.name(before[rows].to(self.device), write[rows].to(self.device)) if rows else []
+        for row, words in zip(rows, named, strict=True):
+            answers[row] = make_answer("sources", tuple(words), local=told[row].local).text
+        return answers
 
     @property
     def device(self) -> torch.device:
