@@ -126,8 +126,8 @@ class DiffOracle(nn.Module):
 
         Args:
             folder: where to; a folder that is there is replaced.
-            dtype: of the saved weights of transformers and of an encoder of sources, as they are when ``None``; slots and
-                heads stay float32.
+            dtype: of the saved weights of transformers and of an encoder of sources, as they are when ``None``; slots
+                and heads stay float32.
         """
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
