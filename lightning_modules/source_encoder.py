@@ -186,8 +186,9 @@ def practise(reader: Reader, data: Captured, asked: LabelledWrites, config: Orac
         seed: of the order of both.
     """
     items = WriteTexts(data.train, 0.15, seed + 1, 0.6, 0.05, config.questions)
-    told = [row for row, answers in enumerate(asked.answers) if answers["sources"].tokens]
-    rows = torch.tensor(2 * told + [row for row in range(len(asked)) if row not in set(told)][: len(told)])
+    reads = torch.tensor([bool(answers["sources"].tokens) for answers in asked.answers])
+    told, rest = (torch.nonzero(side).flatten() for side in (reads, ~reads))
+    rows = torch.cat([told, told, rest[: len(told)]])
     generator = torch.Generator().manual_seed(seed + 1)
 
     def beside() -> Tensor:

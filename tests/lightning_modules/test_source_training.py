@@ -9,6 +9,7 @@ from tests.oracle.tiny import make_oracle
 from tl_nla.data import world_documents
 from tl_nla.errors import InputError
 from tl_nla.oracle import DiffOracle
+from tl_nla.oracle.questions import parse_answer
 
 QUIET = {
     "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
@@ -52,6 +53,25 @@ def test_it_is_fitted_and_saved_and_the_reader_goes_on_from_there(data, tmp_path
     weights = found.reader.slots.encoder.out.weight.clone()
     L.Trainer(max_steps=2, limit_val_batches=1, **QUIET).fit(training, items)
     assert torch.equal(found.reader.slots.encoder.out.weight, weights)
+    taught_its_own_words(training, next(iter(items.train_dataloader())))
+
+
+def taught_its_own_words(training, batch):
+    reader, loss, texts = training.reader, training.reader.loss, []
+    reader.loss = lambda before, write, questions, right: texts.extend(right) or loss(before, write, questions, right)
+    training.log = lambda *args, **settings: None
+    training.training_step(batch, 0)
+    del reader.loss
+    named = reader.slots.encoder.name(batch["before"], batch["write"])
+    replaced = [
+        row
+        for row, question in enumerate(batch["questions"])
+        if question == "sources" and not batch["texts"][row].startswith("none")
+    ]
+    assert replaced
+    assert all(parse_answer("sources", texts[row]).tokens == tuple(named[row]) for row in replaced)
+    kept = set(range(len(texts))) - set(replaced)
+    assert all(texts[row] == batch["texts"][row] for row in kept)
 
 
 def test_recall_is_that_of_the_three_most_probable_words(data):
