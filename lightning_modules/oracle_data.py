@@ -45,6 +45,7 @@ class OracleConfig:
         practice_steps: steps in which the trained reader learns to say what stands in its source slots.
         practice_documents: documents behind those, whose heads and attentions it is asked about meanwhile.
         practice_batch: such questions a step, beside the usual items.
+        rehearsal_steps: steps afterwards in which the reader is also asked much about skips.
     """
 
     documents: int = 3100
@@ -73,6 +74,7 @@ class OracleConfig:
     practice_steps: int = 2400
     practice_documents: int = 1200
     practice_batch: int = 32
+    rehearsal_steps: int = 400
 
     def __post_init__(self) -> None:
         known_precision(self.precision)
@@ -91,6 +93,7 @@ QUICK = OracleConfig(
     documents=12, skip_documents=6, held_documents=6, positions=1, held_positions=2, top_k=4, blocks=1, reader_steps=2,
     steps=2, batch_size=4, heldout_heads=0.25, own_words=8, own_steps=2, long_steps=2,
     encoder_documents=12, encoder_positions=2, practice_steps=2, practice_documents=4, practice_batch=4,
+    rehearsal_steps=2,
 )  # fmt: skip
 """A test of the path."""
 

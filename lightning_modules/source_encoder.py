@@ -1,7 +1,7 @@
 """A reader's source slots: their encoder is fitted on cheap labels, then the reader learns to read them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -25,7 +25,8 @@ _DECAY = 0.01
 _NOTHING_SHARE = 0.25
 _PRACTICE_POSITIONS = 8
 _PRACTICE_RATE = 0.4
-"""Share of the learning rate: at the whole of it, all that the reader answered before suffers."""
+_REHEARSAL_RATE = 0.2
+"""Shares of the learning rate: at the whole of it, all that the reader answered before suffers."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def add_source_slots(
     reader: Reader, target: Target, data: Captured, documents: Sequence[Document], kept: KeptParts,
     config: OracleConfig, seed: int,
 ) -> None:  # fmt: skip
-    """Fit an encoder of sources, give it to a trained reader, and let the reader practise with it.
+    """Fit an encoder of sources, give it to a trained reader, let the reader practise with it, and rehearse the rest.
 
     Nothing happens where the configuration asks for no encoder, or where no write read a distant word.
 
@@ -63,7 +64,7 @@ def add_source_slots(
         documents: that the encoder is fitted on, then those that the reader practises on (the same ones where there
             are no more): best others than those of ``data``, so that the reader does not learn to trust what the
             encoder knows by heart.
-        kept: where both parts are kept.
+        kept: where these parts are kept.
         config: sizes and steps.
         seed: of everything drawn.
     """
@@ -90,6 +91,8 @@ def add_source_slots(
         kept.trained("encoder", encoder, lambda: fit_encoder(encoder, labelled()[0], settings))
         reader.use_encoder(encoder)
         kept.trained("practice", reader, trained)
+    if words and config.rehearsal_steps:
+        kept.trained("rehearsal", reader, lambda: rehearse(reader, data, config, seed))
 
 
 def encoder_examples(
@@ -185,18 +188,71 @@ def practise(reader: Reader, data: Captured, asked: LabelledWrites, config: Orac
         config: steps and sizes.
         seed: of the order of both.
     """
-    items = WriteTexts(data.train, 0.15, seed + 1, 0.6, 0.05, config.questions)
-    reads = torch.tensor([bool(answers["sources"].tokens) for answers in asked.answers])
-    told, rest = (torch.nonzero(side).flatten() for side in (reads, ~reads))
-    rows = torch.cat([told, told, rest[: len(told)]])
-    generator = torch.Generator().manual_seed(seed + 1)
+    beside = _questions(reader, [_Asked(asked, "sources", _source_rows(asked), config.practice_batch)], seed + 1)
+    fit = _fit_config(config, config.practice_steps, _PRACTICE_RATE, seed + 1)
+    return fit_reader(reader, _items(data, config, seed + 1), fit, beside=beside)
 
-    def beside() -> Tensor:
-        drawn = rows[torch.randint(len(rows), (config.practice_batch,), generator=generator)]
-        before, write, questions = asked.before[drawn], asked.write[drawn], ["sources"] * len(drawn)
-        texts = [asked.text(row, "sources") for row in drawn.tolist()]
+
+def rehearse(reader: Reader, data: Captured, config: OracleConfig, seed: int) -> Curve:
+    """Bring back what practice made a reader forget: what it is seldom asked, such as what a skip would change.
+
+    Beside the usual items it is asked ``practice_batch`` questions about skips and half as many about sources, all of
+    training writes, at a rate that falls to nothing from the start.
+
+    Args:
+        reader: trained in place.
+        data: the training writes.
+        config: steps and sizes.
+        seed: of the order of all questions.
+    """
+    train = data.train
+    skips = torch.tensor([row for row, answers in enumerate(train.answers) if "skip" in answers], dtype=torch.long)
+    asked = [
+        _Asked(train, "sources", _source_rows(train), config.practice_batch // 2),
+        _Asked(train, "skip", skips, config.practice_batch),
+    ]
+    fit = replace(_fit_config(config, config.rehearsal_steps, _REHEARSAL_RATE, seed + 2), down=1.0)
+    return fit_reader(reader, _items(data, config, seed + 2), fit, beside=_questions(reader, asked, seed + 2))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question, and the rows of writes it is put about, so many a step."""
+
+    writes: LabelledWrites
+    question: str
+    rows: Tensor
+    count: int
+
+
+def _questions(reader: Reader, asked: Sequence[_Asked], seed: int) -> Callable[[], Tensor] | None:
+    """The loss of a fresh batch of questions; nothing where there is nothing to ask about."""
+    asked = [part for part in asked if len(part.rows) and part.count]
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss() -> Tensor:
+        drawn = [part.rows[torch.randint(len(part.rows), (part.count,), generator=generator)] for part in asked]
+        before = torch.cat([part.writes.before[rows] for part, rows in zip(asked, drawn, strict=True)])
+        write = torch.cat([part.writes.write[rows] for part, rows in zip(asked, drawn, strict=True)])
+        pairs = [(part, row) for part, rows in zip(asked, drawn, strict=True) for row in rows.tolist()]
+        questions = [part.question for part, _ in pairs]
+        texts = [part.writes.text(row, part.question) for part, row in pairs]
         return reader.loss(before, write, questions, reader.taught(before, write, questions, texts))
 
-    rate = _PRACTICE_RATE * config.learning_rate
-    fit = FitConfig(config.practice_steps, config.batch_size, rate, seed + 1, precision=config.precision)
-    return fit_reader(reader, items, fit, beside=beside)
+    return loss if asked else None
+
+
+def _source_rows(writes: LabelledWrites) -> Tensor:
+    """Rows that can be asked about sources: those that read distant words twice, and as many at most that did not."""
+    answers = [found.get("sources") for found in writes.answers]
+    told = torch.tensor([row for row, answer in enumerate(answers) if answer and answer.tokens], dtype=torch.long)
+    rest = torch.tensor([row for row, answer in enumerate(answers) if answer and not answer.tokens], dtype=torch.long)
+    return torch.cat([told, told, rest[: len(told)]])
+
+
+def _items(data: Captured, config: OracleConfig, seed: int) -> WriteTexts:
+    return WriteTexts(data.train, 0.15, seed, 0.6, 0.05, config.questions)
+
+
+def _fit_config(config: OracleConfig, steps: int, share: float, seed: int) -> FitConfig:
+    return FitConfig(steps, config.batch_size, share * config.learning_rate, seed, precision=config.precision)

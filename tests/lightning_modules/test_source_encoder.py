@@ -7,6 +7,7 @@ import torch
 
 from lightning_modules import source_encoder
 from lightning_modules.diff import WriteTexts
+from lightning_modules.fit_oracle import Curve
 from lightning_modules.kept_parts import KeptParts
 from lightning_modules.oracle_data import QUICK, capture
 from lightning_modules.source_encoder import (
@@ -16,6 +17,7 @@ from lightning_modules.source_encoder import (
     fit_encoder,
     new_encoder,
     practise,
+    rehearse,
 )
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.data import world_documents
@@ -93,6 +95,7 @@ def test_the_reader_gets_slots_and_a_run_that_goes_on_labels_nothing_again(targe
         "encoder_words.json",
         "encoder.safetensors",
         "practice.safetensors",
+        "rehearsal.safetensors",
     }
     assert torch.equal(*found)
 
@@ -131,6 +134,61 @@ def test_in_practice_the_reader_learns_to_say_its_slots(target, data):
     last = share_said()
     assert first < 0.3
     assert last > 0.6, last
+
+
+def asked_beside(reader, train, size, monkeypatch):
+    """How a training is set, and what it asks beside its usual items, step by step."""
+    seen, fits = [], []
+
+    def fit_reader(reader, items, fit, beside):
+        fits.append(fit)
+        for _ in range(fit.steps):
+            beside()
+        return Curve()
+
+    def loss(before, write, questions, texts):
+        seen.append((before, write, questions, texts))
+        return torch.zeros(())
+
+    monkeypatch.setattr(source_encoder, "fit_reader", fit_reader)
+    monkeypatch.setattr(reader, "loss", loss)
+    train(dataclasses.replace(FEW, practice_steps=40, rehearsal_steps=40, practice_batch=size))
+    return fits[0], seen
+
+
+def test_two_thirds_of_the_questions_of_a_practice_are_about_writes_that_read_something(data, monkeypatch):
+    reader = make_oracle(d_act=data.train.write.shape[1]).reader
+    writes = data.train
+    fit, seen = asked_beside(reader, lambda config: practise(reader, data, writes, config, 0), 32, monkeypatch)
+    assert fit.learning_rate == pytest.approx(0.4 * FEW.learning_rate)
+    assert len(seen) == 40
+    assert all(questions == ["sources"] * 32 for _, _, questions, _ in seen)
+    told = sum(not text.startswith("none") for _, _, _, texts in seen for text in texts) / (40 * 32)
+    assert 0.6 < told < 0.75
+    right = {(tuple(writes.write[row].tolist()), writes.text(row, "sources"))
+             for row, answers in enumerate(writes.answers) if "sources" in answers}  # fmt: skip
+    assert all(
+        (tuple(w.tolist()), text) in right for _, write, _, texts in seen for w, text in zip(write, texts, strict=True)
+    )
+
+
+def test_rehearsal_asks_about_skips_and_sources_of_training_writes(data, monkeypatch):
+    reader = make_oracle(d_act=data.train.write.shape[1]).reader
+    fit, seen = asked_beside(reader, lambda config: rehearse(reader, data, config, 0), 4, monkeypatch)
+    assert fit.down == 1.0
+    assert all(questions == ["sources"] * 2 + ["skip"] * 4 for _, _, questions, _ in seen)
+    right = {(tuple(data.train.write[row].tolist()), data.train.text(row, "skip"))
+             for row, answers in enumerate(data.train.answers) if "skip" in answers}  # fmt: skip
+    for _, write, _, texts in seen:
+        assert all((tuple(w.tolist()), text) in right for w, text in zip(write[2:], texts[2:], strict=True))
+
+
+def test_a_rehearsal_without_skips_asks_about_sources_alone(data, monkeypatch):
+    reader = make_oracle(d_act=data.train.write.shape[1]).reader
+    bare = [{name: answer for name, answer in answers.items() if name != "skip"} for answers in data.train.answers]
+    without = dataclasses.replace(data, train=dataclasses.replace(data.train, answers=bare))
+    _, seen = asked_beside(reader, lambda config: rehearse(reader, without, config, 0), 4, monkeypatch)
+    assert all(questions == ["sources"] * 2 for _, _, questions, _ in seen)
 
 
 def test_only_a_share_of_the_writes_that_read_nothing_is_kept(target, data):
