@@ -251,6 +251,7 @@ def rebuild_oracle(folder: Path, config: OracleConfig, seed: int, target: Target
     more = world_documents(config.encoder_documents + config.practice_documents, seed, config.documents)
     oracle, rows = build_oracle(target, folder / "target", train, held, config, seed, own, more)
     if seed == 0:
+        oracle.base = "tiny"
         oracle.save_pretrained(folder / "oracle", torch.float16)
     store_rows(folder / STORED_ROWS, rows)
 
