@@ -72,6 +72,23 @@ def test_an_interrupted_run_goes_on_with_the_parts_that_are_kept(folder, tmp_pat
     )
 
 
+def test_the_reconstructor_reads_what_the_reader_says_with_its_slots(folder, tmp_path, monkeypatch):
+    stories, slots = world_documents(8, 0), []
+    few = dataclasses.replace(
+        QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1, arms=(), long_steps=0
+    )
+    read = rebuild_oracle.read_own_words
+    monkeypatch.setattr(
+        rebuild_oracle,
+        "read_own_words",
+        lambda oracle, *given: slots.append(oracle.reader.slots.count) or read(oracle, *given),
+    )
+    rebuild_oracle.build_oracle(load_target(str(folder)), folder, stories[:5], stories[5:], few, 0, tmp_path)
+    assert slots == [6]
+    parts = {"oracle", "encoder", "practice", "rehearsal", "own_words"}
+    assert {path.stem for path in tmp_path.glob("*.safetensors")} == parts
+
+
 def test_muon_and_adamw_share_all_parameters():
     model = torch.nn.Sequential()
     model.add_module("embed", torch.nn.Embedding(5, 4))
