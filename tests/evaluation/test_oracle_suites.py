@@ -181,6 +181,15 @@ def test_questions(stored):
     assert values(results, "auc/skip_flip", split="heldout")["probe"] == pytest.approx(1)
 
 
+def test_an_encoder_of_sources_stands_beside_the_reader(stored, tmp_path, monkeypatch):
+    rows = make_rows(0)
+    rows.counts["encoder/recall_at_3/sources_distant"] = torch.tensor([[1.0, 4.0]]).repeat(70, 1)
+    save_rows([rows], tmp_path / "rows.safetensors")
+    monkeypatch.setattr(oracle_suite, "STORED", tmp_path / "rows.safetensors")
+    found = values(questions_suite.evaluate(), "recall_at_3/sources_distant", split="heldout")
+    assert found["encoder"] == pytest.approx(0.25)
+
+
 def test_statistics_against_slow_ones():
     generator = torch.Generator().manual_seed(0)
     scores = torch.randint(0, 5, (40,), generator=generator).double()

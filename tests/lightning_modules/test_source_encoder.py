@@ -25,6 +25,7 @@ from tl_nla.errors import InputError
 from tl_nla.nla.loading import load_causal_lm
 from tl_nla.oracle import DiffOracle
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
+from tl_nla.oracle.questions import make_answer
 from tl_nla.oracle.source_examples import SourceExamples, source_examples
 from tl_nla.sites import Site
 from tl_nla.targets import load_target, model_folder
@@ -158,13 +159,15 @@ def asked_beside(reader, train, size, monkeypatch):
 
 def test_two_thirds_of_the_questions_of_a_practice_are_about_writes_that_read_something(data, monkeypatch):
     reader = make_oracle(d_act=data.train.write.shape[1]).reader
-    writes = data.train
+    none, some = make_answer("sources", ()), make_answer("sources", ("red",))
+    answers = [{"sources": some if row % 4 == 0 else none} for row in range(len(data.train))]
+    writes = dataclasses.replace(data.train, answers=answers)
     fit, seen = asked_beside(reader, lambda config: practise(reader, data, writes, config, 0), 32, monkeypatch)
     assert fit.learning_rate == pytest.approx(0.4 * FEW.learning_rate)
     assert len(seen) == 40
     assert all(questions == ["sources"] * 32 for _, _, questions, _ in seen)
     told = sum(not text.startswith("none") for _, _, _, texts in seen for text in texts) / (40 * 32)
-    assert 0.6 < told < 0.75
+    assert 0.62 < told < 0.71
     right = {(tuple(writes.write[row].tolist()), writes.text(row, "sources"))
              for row, answers in enumerate(writes.answers) if "sources" in answers}  # fmt: skip
     assert all(

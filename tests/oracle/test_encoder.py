@@ -153,6 +153,9 @@ def test_an_oracle_keeps_it(tmp_path):
     oracle = make_oracle()
     oracle.reader.use_encoder(make_encoder(oracle.d_model, oracle.reader.slots.weight.shape[2]))
     oracle.save_pretrained(tmp_path / "oracle")
+    oracle.save_pretrained(tmp_path / "half", torch.float16)
+    sizes = [(tmp_path / name / "encoder.safetensors").stat().st_size for name in ("oracle", "half")]
+    assert sizes[1] < 0.7 * sizes[0]
     found = DiffOracle.from_pretrained(tmp_path / "oracle")
     before, write = vectors(5, oracle.d_model)
     asked = oracle.reader.prompt_embeddings(before, write, "sources")
