@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_modules.diff import WriteTexts, collate_writes
 from lightning_modules.muon import MuonWithAdamW
 from lightning_modules.precision import matmul_precision
-from lightning_modules.schedules import flat_then_down
+from lightning_modules.schedules import flat_then_down, known_optimizer
 from tl_nla.errors import InputError
 from tl_nla.nla.batching import evaluating
 from tl_nla.oracle import Reader, WriteReconstructor
@@ -37,6 +37,7 @@ class FitConfig:
         halved: whether these are the ends of shorter trainings, each half as long as the next, rather than evenly
             spaced steps of the one training.
         precision: of matrix products (:mod:`lightning_modules.precision`).
+        optimizer: ``"muon"`` (with AdamW for what is no matrix), or ``"adamw"`` for everything.
     """
 
     steps: int = 2000
@@ -47,8 +48,10 @@ class FitConfig:
     curve: int = 6
     halved: bool = False
     precision: str = "highest"
+    optimizer: str = "muon"
 
     def __post_init__(self) -> None:
+        known_optimizer(self.optimizer)
         for name in ("steps", "batch_size", "curve"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
@@ -94,7 +97,7 @@ def fit_reconstructor(
     def loss(rows: Tensor) -> Tensor:
         return reconstructor.loss_of_prompts(*prompts.batch(rows), write[rows])
 
-    return _fit(reconstructor, loss, len(texts), config, score)
+    return fit(reconstructor, loss, len(texts), config, score)
 
 
 def fit_reader(
@@ -117,13 +120,22 @@ def fit_reader(
         own = reader.loss(before, write, questions, reader.taught(before, write, questions, batch["texts"]))
         return own if beside is None else own + beside()
 
-    return _fit(reader, loss, len(items), config, score)
+    return fit(reader, loss, len(items), config, score)
 
 
-def _fit(
+def fit(
     module: nn.Module, loss: Callable[[Tensor], Tensor], count: int, config: FitConfig,
-    score: Callable[[], Any] | None,
+    score: Callable[[], Any] | None = None,
 ) -> Curve:  # fmt: skip
+    """Train any module.
+
+    Args:
+        module: trained in place; in evaluation mode afterwards.
+        loss: of some rows, given by their numbers.
+        count: how many rows there are; each pass is in an order of its own.
+        config: steps, rate, order.
+        score: for the learning curve; without it there is none.
+    """
     run, curve = _Run(module, loss, count, config), Curve()
     module.train()
     with matmul_precision(module, config.precision):
@@ -145,7 +157,11 @@ class _Run:
 
     def __init__(self, module: nn.Module, loss: Callable[[Tensor], Tensor], count: int, config: FitConfig) -> None:
         self.module, self.loss, self.count, self.config, self.step = module, loss, count, config, 0
-        self.optimizer = MuonWithAdamW(module.named_parameters(), config.learning_rate)
+        self.optimizer: torch.optim.Optimizer = (
+            MuonWithAdamW(module.named_parameters(), config.learning_rate)
+            if config.optimizer == "muon"
+            else torch.optim.AdamW(module.parameters(), config.learning_rate)
+        )
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.generator, self.order = torch.Generator().manual_seed(config.seed), torch.empty(0, dtype=torch.long)
 

@@ -1,6 +1,5 @@
 """Readers of texts trained several times longer than the stored ones: do words still add to raw context then?"""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def train_longer(folder: Path, config: OracleConfig, target: Target, keep: Path 
     stored = [rows for rows in load_rows(folder / STORED_ROWS) if rows.seed == 0]
     if not stored:
         raise InputError(f"no rows of seed 0 in {folder / STORED_ROWS}; run 'tl-nla rebuild-tiny --parts oracle'")
-    rows = _of_heads(stored[0])
+    rows = stored[0].only(("head",))
     data = data_of(rows, config, target)
     kept = KeptParts(keep and keep / "longer", f"seed 0, {len(data.train)} writes, {config}")
     readers: dict[str, WriteReconstructor] = {}
@@ -57,15 +56,6 @@ def train_longer(folder: Path, config: OracleConfig, target: Target, keep: Path 
     _score(rows, readers, data, target, DiffOracle.from_pretrained(folder / "oracle"), config.top_k)
     store_rows(folder / LONGER_ROWS, rows)
     return rows
-
-
-def _of_heads(known: OracleRows) -> OracleRows:
-    picked = known.rows_of("head")
-    deviation = known.deviation[picked]
-    return replace(
-        known, site=known.site[picked], document=known.document[picked], position=known.position[picked],
-        deviation=deviation, errors={"mean": deviation}, counts={}, curves={},
-    )  # fmt: skip
 
 
 def _score(

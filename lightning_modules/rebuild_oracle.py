@@ -201,19 +201,13 @@ def build_oracle(
         keep: folder in which trained parts are kept, and found again by a run that was interrupted.
         more: documents for the source slots: of their encoder, and of the practice; the training ones when empty.
     """
-    data = capture(target, train, held, config, seed)
-    kept = KeptParts(keep, f"seed {seed}, {len(data.train)} writes, {config}")
+    oracle, data, kept, curve = train_parts(target, folder, train, held, config, seed, keep, more)
+    curves = {"gold": curve}
 
-    def fresh(base: str = "") -> DiffOracle:
+    def fresh() -> DiffOracle:
         torch.manual_seed(seed)
-        return fresh_oracle(folder, data, config, base)
+        return fresh_oracle(folder, data, config)
 
-    oracle = fresh(target.name)
-    both = torch.nn.ModuleList([oracle.reader, oracle.reconstructor])
-    curves = {"gold": kept.trained("oracle", both, lambda: train_oracle(oracle, data, config, seed))}
-    add_source_slots(oracle.reader, target, data, more or train, kept, config, seed)
-    if config.own_words and config.own_steps:
-        kept.trained("own_words", oracle.reconstructor, lambda: read_own_words(oracle, data, config, seed))
     readers = {}
     for arm in config.arms:
         reader = readers[arm] = fresh().reconstructor
@@ -221,6 +215,27 @@ def build_oracle(
         curves[arm] = kept.trained(arm, reader, train_it)
     long_context = _long_context(fresh, kept, data, config, seed, target)
     return oracle, score_oracle(oracle, readers, curves, data, target, config, seed, long_context)
+
+
+def train_parts(
+    target: Target, folder: Path, train: Sequence[Document], held: Sequence[Document], config: OracleConfig, seed: int,
+    keep: Path | None = None, more: Sequence[Document] = (),
+) -> tuple[DiffOracle, Captured, KeptParts, Curve]:  # fmt: skip
+    """Capture and train an oracle without any control; arguments as of :func:`build_oracle`.
+
+    Returns:
+        The oracle, what it was trained on, where parts are kept, and its reconstructor's learning curve.
+    """
+    data = capture(target, train, held, config, seed)
+    kept = KeptParts(keep, f"seed {seed}, {len(data.train)} writes, {config}")
+    torch.manual_seed(seed)
+    oracle = fresh_oracle(folder, data, config, target.name)
+    both = torch.nn.ModuleList([oracle.reader, oracle.reconstructor])
+    curve = kept.trained("oracle", both, lambda: train_oracle(oracle, data, config, seed))
+    add_source_slots(oracle.reader, target, data, more or train, kept, config, seed)
+    if config.own_words and config.own_steps:
+        kept.trained("own_words", oracle.reconstructor, lambda: read_own_words(oracle, data, config, seed))
+    return oracle, data, kept, curve
 
 
 def _long_context(
@@ -245,15 +260,20 @@ def rebuild_oracle(folder: Path, config: OracleConfig, seed: int, target: Target
         target: the model in ``folder / "target"``.
         keep: as for :func:`build_oracle`; each seed has a folder of its own in it.
     """
-    train = world_documents(config.documents, seed)
-    held = world_documents(config.held_documents, HELD_OUT_SEED)
+    train, held, more = stories(config, seed)
     own = None if keep is None else keep / f"seed_{seed}"
-    more = world_documents(config.encoder_documents + config.practice_documents, seed, config.documents)
     oracle, rows = build_oracle(target, folder / "target", train, held, config, seed, own, more)
     if seed == 0:
         oracle.base = "tiny"
         oracle.save_pretrained(folder / "oracle", torch.float16)
     store_rows(folder / STORED_ROWS, rows)
+
+
+def stories(config: OracleConfig, seed: int) -> tuple[Sequence[Document], Sequence[Document], Sequence[Document]]:
+    """Training stories of a seed, the held-out ones of all seeds, and the stories of the seed for source slots."""
+    train = world_documents(config.documents, seed)
+    more = world_documents(config.encoder_documents + config.practice_documents, seed, config.documents)
+    return train, world_documents(config.held_documents, HELD_OUT_SEED), more
 
 
 def store_rows(path: Path, rows: OracleRows) -> None:

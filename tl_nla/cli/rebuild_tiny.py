@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tl_nla.errors import unknown
 
-_PARTS = ("target", "nla", "seeds", "oracle", "arms", "answers", "untrained", "longer", "contributions")
+_PARTS = ("target", "nla", "seeds", "oracle", "arms", "answers", "untrained", "longer", "plateau", "contributions")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -22,12 +22,13 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "the stored rows of --seeds lack), answers (asks the shipped oracle for lists of words again), "
         "untrained (an oracle that a quarter of the heads is kept from, each of --seeds), "
         "longer (readers of words and of raw context for heads only, trained several times longer, seed 0), "
+        "plateau (a network on the model's own run on raw context, with words and without, each of --seeds), "
         "contributions (words-only recovery, three seeds)",
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N",
-        help="seeds of parts oracle, arms and untrained: of 0 the oracle's weights are kept, of each the row scores "
-        "(default: 0 1 2)",
+        help="seeds of parts oracle, arms, untrained and plateau: of 0 the oracle's weights are kept, of each the row "
+        "scores (default: 0 1 2)",
     )  # fmt: skip
     parser.add_argument(
         "--keep", type=Path, default=None, metavar="DIR",
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if "seeds" in args.parts:
         for seed in (1, 2):
             rebuild_nla(folder, config, seed)
-    if {"oracle", "arms", "untrained", "longer"} & set(args.parts):
+    if {"oracle", "arms", "untrained", "longer", "plateau"} & set(args.parts):
         _oracles(args, folder)
     if "answers" in args.parts:
         _answers(folder)
@@ -84,6 +85,7 @@ def _oracles(args: argparse.Namespace, folder: Path) -> None:
     from lightning_modules.longer_arms import LONGER, train_longer
     from lightning_modules.missing_arms import add_missing_arms
     from lightning_modules.oracle_data import QUICK, OracleConfig
+    from lightning_modules.plateau import QUICK_PLATEAU, PlateauConfig, train_plateau
     from lightning_modules.rebuild import load_rebuilt
     from lightning_modules.rebuild_oracle import rebuild_oracle
     from lightning_modules.untrained_heads import WITHOUT_HEADS, train_without_heads
@@ -99,6 +101,9 @@ def _oracles(args: argparse.Namespace, folder: Path) -> None:
     for part, train, config in parts:
         for seed in args.seeds if part in args.parts else ():
             train(folder, replace(config, **how), seed, target, args.keep)
+    for seed in args.seeds if "plateau" in args.parts else ():
+        network = QUICK_PLATEAU if quick else PlateauConfig()
+        train_plateau(folder, replace(usual, **how), seed, target, args.keep, network)
     if "longer" in args.parts:
         longer = replace(QUICK, own_steps=0, kinds=LONGER.kinds, arms=LONGER.arms) if quick else LONGER
         train_longer(folder, replace(longer, **how), target, args.keep)

@@ -5,7 +5,7 @@ Rows, not averages, are kept, so that seeds can be joined and intervals drawn ov
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -66,6 +66,16 @@ class OracleRows:
             if self.kinds[place] == kind and (trained is None or (site not in self.untrained) == trained)
         ]  # fmt: skip
         return torch.nonzero(torch.isin(self.site, torch.tensor(wanted, dtype=self.site.dtype))).flatten()
+
+    def only(self, kinds: Sequence[str], arms: Sequence[str] = ()) -> "OracleRows":
+        """The rows of trained components of some kinds, with the errors of ``mean`` and of some other arms alone."""
+        picked = torch.cat([self.rows_of(kind) for kind in kinds]).sort().values
+        errors = {arm: self.errors[arm][picked] for arm in arms if arm in self.errors}
+        deviation = self.deviation[picked]
+        return replace(
+            self, site=self.site[picked], document=self.document[picked], position=self.position[picked],
+            deviation=deviation, errors={"mean": deviation, **errors}, counts={}, curves={},
+        )  # fmt: skip
 
 
 def save_rows(parts: Sequence[OracleRows], path: Path) -> None:

@@ -69,16 +69,23 @@ def raw_contexts(
     writes: LabelledWrites, tokenizer: Any, documents: Sequence[Document], budgets: Sequence[int]
 ) -> list[str]:
     """For each row the last tokens of the text up to its position, ``budgets[row]`` of them at most."""
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    texts = [tokenizer.decode(seen) for seen in context_ids(writes, tokenizer, documents, budgets)]
+    return [text if text.startswith(" ") else f" {text}" for text in texts]
+
+
+def context_ids(
+    writes: LabelledWrites, tokenizer: Any, documents: Sequence[Document], budgets: Sequence[int]
+) -> list[list[int]]:
+    """The same tokens as ids, without a begin token."""
+    begin = 0 if tokenizer.bos_token_id is None else 1
     known: dict[int, list[int]] = {}
-    texts = []
+    found = []
     for number, position, budget in zip(writes.document.tolist(), writes.position.tolist(), budgets, strict=True):
         if number not in known:
-            known[number] = begin + tokenizer.encode(documents[number].text, add_special_tokens=False)
-        seen = known[number][len(begin) : position + 1]
-        text = tokenizer.decode(seen[-budget:])
-        texts.append(text if text.startswith(" ") else f" {text}")
-    return texts
+            known[number] = tokenizer.encode(documents[number].text, add_special_tokens=False)
+        end = position + 1 - begin
+        found.append(known[number][max(0, end - budget) : end])
+    return found
 
 
 def sum_budgets(writes: LabelledWrites, said: Sequence[str], tokenizer: Any) -> dict[int, int]:

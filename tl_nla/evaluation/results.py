@@ -24,7 +24,7 @@ INJECTION_ARMS = (
 ARMS = (
     *INJECTION_ARMS,
     *("explanation", "warm_start", "sampled", "gold", "cat", "state", "component", "shuffled", "empty", "constant"),
-    *("shuffled_writes", "cat_long", "encoder"),
+    *("shuffled_writes", "cat_long", "encoder", "own_run"),
     *("mean", "cat_and_explanation", "cat_and_shuffled", "same_twice", "swapped", "probe", "sum_of_heads"),
     *("two_explanations", "unsteered", "round_trip", "append", "edit", "edit_delta", "edit_replace", "caa"),
     *("random_direction", "longer_warm_start", "ordered", "embedded", "prompt_edit", "facts_only", "next_only"),

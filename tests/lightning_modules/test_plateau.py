@@ -1,0 +1,94 @@
+"""A network on the model's own run on raw context: what it is given, and the command that trains it."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lightning_modules.oracle_data import QUICK
+from lightning_modules.plateau import PLATEAU_ROWS, QUICK_PLATEAU, PlateauConfig, train_plateau
+from lightning_modules.plateau_data import ContextRows, PlateauRows
+from lightning_modules.rebuild_oracle import STORED_ROWS, rebuild_oracle
+from tests import zoo
+from tl_nla.errors import InputError
+from tl_nla.evaluation.oracle_rows import KINDS, load_rows
+from tl_nla.evaluation.own_run import Writes
+from tl_nla.evaluation.write_network import Evidence
+from tl_nla.targets import load_target
+
+FEW = dataclasses.replace(
+    QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1, arms=(), long_steps=0
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights")
+    zoo.save_target(path / "target")
+    return path
+
+
+def test_the_network_is_scored_on_the_stored_rows(folder, tmp_path):
+    target = load_target(str(folder / "target"))
+    with pytest.raises(InputError, match="rebuild-tiny --parts oracle"):
+        train_plateau(folder, FEW, 1, target)
+    rebuild_oracle(folder, FEW, 1, target, tmp_path)
+    (stored,) = load_rows(folder / STORED_ROWS)
+    rows = train_plateau(folder, FEW, 1, target, tmp_path, QUICK_PLATEAU)
+    heads = stored.rows_of("head")
+    assert stored.untrained
+    assert 0 < len(heads) < len(stored.rows_of("head", None))
+    for name in ("deviation", "position", "document", "site"):
+        assert torch.equal(getattr(rows, name), getattr(stored, name)[heads])
+    trained = {"explanation", "gold", "cat", "cat_and_explanation", "cat_and_shuffled", "shuffled"}
+    assert set(rows.errors) == {"mean", "component", "probe", "own_run", *trained}
+    assert all(errors.isfinite().all() for errors in rows.errors.values())
+    assert not torch.equal(rows.errors["cat_and_shuffled"], rows.errors["cat_and_explanation"])
+    assert set(rows.curves) == trained
+    for arm, curve in rows.curves.items():
+        assert curve[:, 0].tolist() == [1, 2, 4]
+        fve = 1 - rows.errors[arm].sum() / rows.deviation.sum()
+        assert curve[-1, 1 + KINDS.index("head")] == pytest.approx(float(fve), abs=1e-4)
+    again = train_plateau(folder, FEW, 1, target, tmp_path, QUICK_PLATEAU)
+    assert all(torch.equal(again.errors[arm], rows.errors[arm]) for arm in trained)
+    (kept,) = load_rows(folder / PLATEAU_ROWS)
+    assert set(kept.errors) == set(rows.errors)
+
+
+def test_rows_of_other_writes_are_refused(folder):
+    target = load_target(str(folder / "target"))
+    rebuild_oracle(folder, FEW, 2, target)
+    with pytest.raises(InputError, match="other writes"):
+        train_plateau(folder, dataclasses.replace(FEW, held_documents=4), 2, target, plateau=QUICK_PLATEAU)
+
+
+def test_batches_hold_contexts_alone_then_words_with_and_without_them():
+    places, sites, words, width = 5, torch.tensor([3, 1]), 2, 4
+    numbers = torch.arange(places * 2 * width).reshape(places, 2, width).float()
+    contexts = ContextRows(Writes(numbers + 1000, numbers), torch.arange(places), sites, numbers + 0.5)
+    yes = torch.ones(words, dtype=torch.bool)
+    own = torch.full((words, width), -1.0)
+    spoken = Evidence(own, own, own * 2, torch.tensor([0, 2]), torch.tensor([7, 8]), yes, yes)
+    table = PlateauRows(contexts, spoken, torch.tensor([[1.0], [2.0]]).expand(-1, width))
+    assert (table.silent, table.repeats, len(table)) == (10, 4, 18)
+    known, written = table.batch(torch.arange(18))
+    assert known.site[:10].tolist() == [3, 1] * places
+    assert known.length[:10].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert torch.equal(known.write[:10], numbers.flatten(0, 1))
+    assert torch.equal(known.before[:10], numbers.flatten(0, 1) + 1000)
+    assert torch.equal(written[:10], numbers.flatten(0, 1) + 0.5)
+    assert known.has_context[:10].all()
+    assert not known.has_words[:10].any()
+    assert known.has_words[10:].all()
+    assert known.has_context[10:].tolist() == [True, True, False, False] * 2
+    assert known.site[10:].tolist() == [0, 2] * 4
+    assert written[10:, 0].tolist() == [1.0, 2.0] * 4
+    mixed, _ = table.batch(torch.tensor([17, 0, 12]))
+    assert mixed.has_words.tolist() == [False, True, True]
+    assert mixed.site.tolist() == [3, 2, 0]
+
+
+@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("positions", 0), ("kinds", ()), ("kinds", ("state",))])
+def test_settings_are_checked(name, value):
+    with pytest.raises(InputError, match=name.removesuffix("s")):
+        PlateauConfig(**{name: value})
