@@ -16,7 +16,7 @@ from tl_nla.evaluation.results import Results, Row
 PAGES = tuple(Path(__file__).parent / "results" / f"{name}.md" for name in ("heads", "layers", "questions"))
 _ARMS = (
     *("explanation", "sum_of_heads", "gold", "cat_and_explanation", "cat", "cat_long", "cat_and_shuffled", "state"),
-    *("probe", "component", "shuffled", "empty", "mean"),
+    *("own_run", "probe", "component", "shuffled", "empty", "mean"),
 )
 _SPAN_ARMS = ("explanation", "gold", "cat", "state", "probe")
 _TABLE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -94,7 +94,9 @@ def tables() -> dict[str, str]:
         "untrained": by_layer(heads, "fve", "heldout_heads"),
         "trained_on": by_layer(heads, "fve/trained_on", "heldout_heads"), "heads_curves": curves(heads, "fve/step_"),
         "longer": by_layer(heads, "fve/longer"), "longer_curves": curves(heads, "fve/longer/step_"),
-        "longer_increment": by_layer(heads, "fve/longer_increment", intervals=True), "spans": spans(span),
+        "longer_increment": by_layer(heads, "fve/longer_increment", intervals=True),
+        "plateau": by_layer(heads, "fve/plateau"), "plateau_curves": curves(heads, "fve/plateau/step_"),
+        "plateau_increment": by_layer(heads, "fve/plateau_increment", intervals=True), "spans": spans(span),
         "all_spans": by_layer(span, "fve"), "questions": questions(asked),
     }  # fmt: skip
     for kind in ("block", "attn", "mlp"):

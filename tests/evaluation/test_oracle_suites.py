@@ -52,6 +52,7 @@ def stored(tmp_path, monkeypatch):
     save_rows([make_rows(0), make_rows(1)], tmp_path / "rows.safetensors")
     monkeypatch.setattr(oracle_suite, "STORED", tmp_path / "rows.safetensors")
     monkeypatch.setattr(oracle_suite, "STORED_LONGER", tmp_path / "longer.safetensors")
+    monkeypatch.setattr(oracle_suite, "STORED_PLATEAU", tmp_path / "plateau.safetensors")
     return tmp_path / "rows.safetensors"
 
 
@@ -85,7 +86,7 @@ def test_heads(stored):
     assert values(results, "fve/increment", layer=None) == pytest.approx({"cat_and_explanation": 0.35}, abs=1e-3)
     assert values(results, "fve/minus_cat", layer=0) == pytest.approx({"explanation": 0.3}, abs=1e-3)
     assert values(results, "fve/step_200") == pytest.approx({"gold": 0.7})
-    assert values(results, "fve/longer") == {}
+    assert values(results, "fve/longer") == values(results, "fve/plateau") == {}
 
 
 def test_heads_left_out_stand_beside_themselves_trained_on(stored, tmp_path, monkeypatch):
@@ -107,19 +108,22 @@ def test_heads_left_out_stand_beside_themselves_trained_on(stored, tmp_path, mon
     assert told == pytest.approx({"explanation": 0.5})
 
 
-def test_readers_trained_longer_stand_beside_the_others(stored, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "label"), [("longer", "heads only, longer"), ("plateau", "through the model's own run")]
+)
+def test_other_readers_stand_beside_those_of_the_oracle(stored, tmp_path, kind, label):
     longer = make_rows(0)
     errors = {"mean": 1.0, "cat": 0.3, "cat_and_explanation": 0.1}
     longer.errors = {arm: torch.full((70,), error) for arm, error in errors.items()}
     longer.curves = {"cat": torch.tensor([[900.0, 0.7, 0.6, 0.5, 0.4, 0.3]])}
-    save_rows([longer], tmp_path / "longer.safetensors")
+    save_rows([longer], tmp_path / f"{kind}.safetensors")
     results = heads_suite.evaluate(figure=str(tmp_path / "heads.svg"))
-    assert values(results, "fve/longer", layer=0)["cat"] == pytest.approx(0.7, abs=1e-3)
-    found = values(results, "fve/longer_increment", layer=None)
+    assert values(results, f"fve/{kind}", layer=0)["cat"] == pytest.approx(0.7, abs=1e-3)
+    found = values(results, f"fve/{kind}_increment", layer=None)
     assert found == pytest.approx({"cat_and_explanation": 0.2}, abs=1e-3)
-    assert values(results, "fve/longer/step_900") == pytest.approx({"cat": 0.7})
+    assert values(results, f"fve/{kind}/step_900") == pytest.approx({"cat": 0.7})
     drawn = (tmp_path / "heads.svg").read_text()
-    assert drawn.count("<!-- heads only, longer -->") == 1
+    assert drawn.count(f"<!-- {label} -->") == 1
     assert drawn.count("<!-- the oracle's words -->") == 1
 
 

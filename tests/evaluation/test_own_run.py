@@ -11,9 +11,9 @@ from tl_nla.reading import read
 SITES = ("blocks.0.attn.head.1", "blocks.1.mlp", "blocks.1.attn.head.0")
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(scope="module", params=["bridge", *(["hooked"] if zoo.HAS_HOOKED_TRANSFORMER else [])])
 def model(request):
-    return zoo.bridge(request.param)
+    return (zoo.bridge if request.param == "bridge" else zoo.hooked_twin)("gpt2")
 
 
 def test_many_texts_are_read_as_each_is_alone(model):
@@ -24,7 +24,7 @@ def test_many_texts_are_read_as_each_is_alone(model):
     row = 0
     for ids, positions in places:
         for position in positions:
-            alone = read(model, torch.tensor([ids[: position + 1]]), SITES, "last")
+            alone = read(model, torch.tensor([ids[: position + 1]]), SITES, [-1])
             for place, site in enumerate(SITES):
                 torch.testing.assert_close(found.write[row, place], alone[site][0], atol=1e-5, rtol=1e-4)
                 torch.testing.assert_close(found.before[row, place], alone.before(site)[0], atol=1e-5, rtol=1e-4)

@@ -15,6 +15,7 @@ from tl_nla.evaluation.oracle_suite import (
     gather,
     increment_rows,
     longer_parts,
+    plateau_parts,
     trained_on_them,
     untrained_parts,
 )
@@ -38,7 +39,8 @@ def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> 
 
     Returns:
         FVE of every arm for heads, on average, by layer and by head; for the held-out heads; for MLPs (``fve/mlp``);
-        increments over raw context; learning curves; the same of readers trained longer (``fve/longer``).
+        increments over raw context; learning curves; the same of readers trained longer (``fve/longer``) and of a
+        network on the model's own run on raw context (``fve/plateau``).
     """
     if figure is not None:
         check_figure(figure)
@@ -55,22 +57,27 @@ def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> 
     rows += fve_rows(parts, arms, "mlp", "fve/mlp") + increment_rows(parts, both, "mlp", "fve/mlp_increment")
     rows += curve_rows(parts, "head")
     longer = longer_parts(model)
-    rows += _longer_rows(longer)
+    plateau = plateau_parts(model)
+    rows += _rows_beside(longer, "fve/longer") + _rows_beside(plateau, "fve/plateau")
     if figure is not None:
-        draw_heads(rows, parts, longer, figure)
+        draw_heads(rows, parts, longer, plateau, figure)
     definition |= {"fve/longer": "readers of heads only, trained for as many steps as their curves fve/longer/step_N "
                    "end at, each point of which is a training of its own; each row is read about once; explanation is "
                    "the oracle's words through the longer reader of labels",
                    "fve/longer_increment": "FVE of the arm minus that of cat, both trained longer, on the same rows",
+                   "fve/plateau": "one network that reads raw context through the model's own run on it, the oracle's "
+                   "words through its reconstructor, or both; scores by steps are trainings of their own",
+                   "fve/plateau_increment": "FVE of the arm minus that of cat, both by that network",
                    "fve/trained_on": "the same heads' writes by the oracle of the same seed that was trained on them",
                    "untrained_heads": {str(part.seed): list(part.untrained) for part in untrained},
                    "fve/minus_cat": "FVE of the arm minus that of cat, on the same rows"}  # fmt: skip
     return Results("heads", model, [part.seed for part in parts], definition, rows, time.perf_counter() - started)
 
 
-def _longer_rows(parts: list[OracleRows]) -> list[Row]:
+def _rows_beside(parts: list[OracleRows], name: str) -> list[Row]:
+    """FVE, increments over raw context and learning curves of readers that are none of the stored oracle's."""
     arms = all_arms(parts)
     both = [arm for arm in arms if arm.startswith("cat_and")]
-    rows = fve_rows(parts, arms, "head", "fve/longer")
-    rows += increment_rows(parts, [*both, "explanation"], "head", "fve/longer_increment")
-    return rows + curve_rows(parts, "head", "fve/longer")
+    rows = fve_rows(parts, arms, "head", name)
+    rows += increment_rows(parts, [*both, "explanation"], "head", f"{name}_increment")
+    return rows + curve_rows(parts, "head", name)

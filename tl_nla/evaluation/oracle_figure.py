@@ -13,13 +13,17 @@ _ARMS = {
 _CURVES = {"gold": "label text", "cat_and_explanation": "context and label text", "cat": "raw context"}
 
 
-def draw_heads(rows: Sequence[Row], stored: Sequence[OracleRows], longer: Sequence[OracleRows], path: str) -> None:
-    """FVE of head writes by layer, and the learning curves of the readers, the longer ones dashed.
+def draw_heads(
+    rows: Sequence[Row], stored: Sequence[OracleRows], longer: Sequence[OracleRows], plateau: Sequence[OracleRows],
+    path: str,
+) -> None:  # fmt: skip
+    """FVE of head writes by layer, and the learning curves: of the readers, of longer ones, of the own run's network.
 
     Args:
         rows: of suite ``heads``.
         stored: with the learning curves.
-        longer: of the readers that were trained longer.
+        longer: of the readers that were trained longer (dashed).
+        plateau: of the network on the model's own run on raw context (dotted).
         path: file to write; its ending chooses the format.
     """
     from matplotlib import rc_context
@@ -41,15 +45,16 @@ def draw_heads(rows: Sequence[Row], stored: Sequence[OracleRows], longer: Sequen
         layers = sorted({row.layer for row in rows if row.layer is not None})
         left.set(xlabel="layer", ylabel="FVE of head writes", xticks=layers, ylim=(0, 1))
         for place, (arm, label) in enumerate(_CURVES.items()):
-            for parts, style, name in ((stored, "-", label), (longer, "--", None)):
+            for parts, style, name in ((stored, "-", label), (longer, "--", None), (plateau, ":", None)):
                 for part in parts:
                     if arm in part.curves:
                         curve = part.curves[arm]
                         right.plot(curve[:, 0], curve[:, 1 + KINDS.index("head")], style, marker="o", markersize=3,
                                    linewidth=1, color=f"C{place}", label=name)  # fmt: skip
                     name = None
-        if longer:
-            right.plot([], [], "--", color="gray", label="heads only, longer")
+        for parts, style, name in ((longer, "--", "heads only, longer"), (plateau, ":", "through the model's own run")):
+            if parts:
+                right.plot([], [], style, color="gray", label=name)
         right.set_xscale("log", base=2)
         right.xaxis.set_major_formatter(ScalarFormatter())
         right.set(xlabel="steps of the reader", ylim=(0, 1))

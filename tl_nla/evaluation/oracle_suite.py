@@ -20,6 +20,8 @@ STORED_UNTRAINED = STORED.with_name("oracle_heldout_rows.safetensors")
 """Of a run that left a quarter of the heads out; the embedded oracle was trained on all."""
 STORED_LONGER = STORED.with_name("oracle_longer_rows.safetensors")
 """Of readers that were trained longer than those of the stored rows."""
+STORED_PLATEAU = STORED.with_name("oracle_plateau_rows.safetensors")
+"""Of a network on the model's own run on raw context, with words and without."""
 ATTENTION_ARMS = ("sum_of_heads", "cat_long")
 """Arms of attentions only."""
 DEFINITION = {
@@ -40,6 +42,7 @@ DEFINITION = {
     "copy it)",
     "fve/increment": "FVE of the arm minus FVE of cat, on the same rows",
     "fve/step_N": "FVE after N steps of the arm's reconstructor (learning curve, no interval)",
+    "own_run": "what the component writes when the model reads only the context of cat; nothing is trained",
     "heldout": "stories that no training reads; components that were trained on",
     "heldout_heads": "the same stories; a quarter of the heads, which nothing was trained on. Of the embedded model: a "
     "run of its own (fewer steps, labels with every token), since the embedded oracle was trained on all heads",
@@ -141,6 +144,11 @@ def trained_on_them(parts: Sequence[OracleRows], untrained: Sequence[OracleRows]
 def longer_parts(model: str) -> list[OracleRows]:
     """Rows of readers trained longer than the stored ones; none for other models, where ``--steps`` is chosen."""
     return load_rows(STORED_LONGER) if model == "tiny" and STORED_LONGER.is_file() else []
+
+
+def plateau_parts(model: str) -> list[OracleRows]:
+    """Rows of the network on the model's own run on raw context; none for other models."""
+    return load_rows(STORED_PLATEAU) if model == "tiny" and STORED_PLATEAU.is_file() else []
 
 
 def generator() -> torch.Generator:
