@@ -15,6 +15,7 @@ from tl_nla.evaluation.oracle_score import score_long_context
 from tl_nla.evaluation.oracle_texts import (
     TEXT_ARMS,
     arm_texts,
+    context_ids,
     long_context_texts,
     raw_contexts,
     shuffled_rows,
@@ -23,6 +24,7 @@ from tl_nla.evaluation.oracle_texts import (
 from tl_nla.evaluation.questions_suite import area_under_curve, spearman
 from tl_nla.metrics import squared_errors
 from tl_nla.oracle import CaptureConfig, capture_writes, parse_label
+from tl_nla.sites import Site
 
 SPAN = "blocks.0.hook_resid_pre -> blocks.1.hook_resid_post"
 SITES = ("blocks.0.attn.head.0", "blocks.0.attn.head.1", "blocks.1.attn.head.0", "blocks.0.attn", "blocks.0.mlp",
@@ -194,6 +196,18 @@ def test_an_encoder_of_sources_stands_beside_the_reader(stored, tmp_path, monkey
     assert found["encoder"] == pytest.approx(0.25)
 
 
+def test_rows_of_some_kinds():
+    rows = make_rows(0)
+    rows.errors["mean"] = rows.deviation = torch.arange(70.0)
+    found = rows.only(("mlp", "head"), ("gold", "nothing"))
+    picked = [row for row in range(70) if Site.parse(SITES[row // 10]).kind in ("mlp", "head") and not 20 <= row < 30]
+    assert found.deviation.tolist() == picked
+    assert found.site.tolist() == [row // 10 for row in picked]
+    assert found.document.tolist() == found.position.tolist() == [row % 10 for row in picked]
+    assert {arm: len(errors) for arm, errors in found.errors.items()} == {"mean": len(picked), "gold": len(picked)}
+    assert found.counts == found.curves == {}
+
+
 def test_statistics_against_slow_ones():
     generator = torch.Generator().manual_seed(0)
     scores = torch.randint(0, 5, (40,), generator=generator).double()
@@ -214,6 +228,13 @@ def test_texts_of_the_arms(llama, tokenizer):
     words = documents[int(writes.document[row])].text.split()
     seen = words[: int(writes.position[row])]
     assert raw_contexts(writes, tokenizer, documents, [3] * len(writes))[row].split() == seen[-3:]
+    budgets = [3] * row + [0] + [99] * (len(writes) - row - 1)
+    ids = context_ids(writes, tokenizer, documents, budgets)
+    assert ids[row] == []
+    for place, (number, position) in enumerate(zip(writes.document.tolist(), writes.position.tolist(), strict=True)):
+        if place != row:
+            whole = tokenizer.encode(documents[number].text, add_special_tokens=False)[:position]
+            assert ids[place] == whole[-budgets[place] :]
     texts = {
         arm: arm_texts(arm, writes, tokenizer, documents, 0, False, states=["s"] * len(writes)) for arm in TEXT_ARMS
     }

@@ -68,13 +68,22 @@ def test_learning_curves_leave_the_training_alone(untrained, halved):
     assert none.steps == []
 
 
-def test_points_of_a_halved_curve_are_trainings_of_their_own(untrained):
-    _, curve = trained(untrained, True, down=0.5, halved=True, curve=4)
-    _, spaced = trained(untrained, True, down=0.5)
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_points_of_a_halved_curve_are_trainings_of_their_own(untrained, optimizer):
+    how = {"down": 0.5, "optimizer": optimizer}
+    _, curve = trained(untrained, True, halved=True, curve=4, **how)
+    _, spaced = trained(untrained, True, **how)
     for steps, score in zip(curve.steps, curve.scores, strict=True):
-        alone, _ = trained(untrained, steps=steps, down=0.5)
+        alone, _ = trained(untrained, steps=steps, **how)
         assert score == weights(alone).sum().item()
     assert spaced.scores[spaced.steps.index(4)] != curve.scores[curve.steps.index(4)]
+
+
+def test_optimizers_train_otherwise(untrained):
+    plain, muon = trained(untrained, optimizer="adamw")[0], trained(untrained)[0]
+    assert not torch.allclose(weights(plain), weights(muon))
+    with pytest.raises(InputError, match="optimizer"):
+        FitConfig(optimizer="sgd")
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"batch_size": 0}, {"curve": 0}, {"down": 0.0}, {"down": 1.5}])
