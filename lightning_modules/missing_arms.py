@@ -26,14 +26,15 @@ from tl_nla.evaluation.oracle_score import (
     score_sources,
 )
 from tl_nla.evaluation.oracle_texts import long_context_texts
+from tl_nla.evaluation.own_run import score_own_run
 from tl_nla.evaluation.rescore import place_of_rows
 from tl_nla.evaluation.source_probe import score_source_probe
 from tl_nla.oracle import DiffOracle, WriteReconstructor
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import Target
 
-MISSING = ("state", "cat_long")
-"""Arms that can be added: neither reads what an oracle says but for its length."""
+MISSING = ("state", "cat_long", "own_run")
+"""Arms that can be added: none reads what an oracle says but for its length."""
 _STRONG = "constant/recall_at_3/sources_distant_strong"
 
 
@@ -64,7 +65,9 @@ def add_missing_arms(
     (rows,) = chosen
     missing = tuple(arm for arm in MISSING if arm not in rows.errors)
     if missing or _STRONG not in rows.counts:
-        data = data_of(rows, config, target)
+        untrained = missing == ("own_run",) and _STRONG in rows.counts
+        # Nothing of the training stories is needed then, but a capture needs one.
+        data = data_of(rows, replace(config, documents=1, skip_documents=0) if untrained else config, target)
         kept = KeptParts(keep and keep / f"seed_{seed}", f"seed {seed}, {len(data.train)} writes, {config}")
         oracle = DiffOracle.from_pretrained(folder / "oracle")
         add_arms(rows, missing, data, config, target, oracle, folder, kept)
@@ -90,7 +93,7 @@ def add_arms(
     rows: OracleRows, arms: tuple[str, ...], data: Captured, config: OracleConfig, target: Target, oracle: DiffOracle,
     folder: Path, kept: KeptParts,
 ) -> None:  # fmt: skip
-    """Train the readers of these arms as those of the others were, and add their scores."""
+    """Train the readers of these arms as those of the others were, and add their scores; ``own_run`` has none."""
 
     def fresh() -> WriteReconstructor:
         torch.manual_seed(rows.seed)
@@ -100,6 +103,9 @@ def add_arms(
         _add_state(rows, fresh(), data, config, target, kept)
     if "cat_long" in arms:
         _add_long_context(rows, fresh(), data, config, target, oracle, kept)
+    if "own_run" in arms:
+        said = oracle.explain(data.held.write, data.held.before, max_new_tokens=MAX_NEW_TOKENS)
+        score_own_run(rows, target, data.held, data.held_documents, said)
 
 
 def _add_state(

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.data import Document
-from tl_nla.evaluation.oracle_texts import context_ids, readable
-from tl_nla.evaluation.own_run import Place, Writes, read_places
+from tl_nla.evaluation.oracle_texts import readable
+from tl_nla.evaluation.own_run import Place, Writes, cat_runs, read_places
 from tl_nla.evaluation.write_network import Evidence
 from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites
 from tl_nla.oracle.capture import drawn_rows
@@ -83,16 +83,10 @@ def spoken_rows(
     Returns:
         The evidence, and the writes.
     """
-    tokenizer = target.tokenizer
-    budgets = [max(1, len(tokenizer.encode(f" {text}", add_special_tokens=False))) for text in said]
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    seen = [begin + ids for ids in context_ids(writes, tokenizer, documents, budgets)]
-    places = [Place(ids, [len(ids) - 1]) for ids in seen]
-    own = read_places(target.model, places, writes.sites, own=writes.site.tolist())
+    own, length = cat_runs(target, writes, documents, said)
     told = oracle.reconstruct(readable(oracle.reconstructor, said))
     known = torch.ones(len(writes), dtype=torch.bool)
-    length = torch.tensor(budgets)
-    return Evidence(own.before[:, 0], own.write[:, 0], told, writes.site, length, known, known.clone()), writes.write
+    return Evidence(*own, told, writes.site, length, known, known.clone()), writes.write
 
 
 def context_rows(

@@ -30,6 +30,7 @@ from tl_nla.evaluation.oracle_score import (
     start_rows,
 )
 from tl_nla.evaluation.oracle_texts import arm_texts, long_context_texts, readable, shuffled_rows, state_texts
+from tl_nla.evaluation.own_run import score_own_run
 from tl_nla.evaluation.source_probe import score_source_probe
 from tl_nla.metrics import squared_errors
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
@@ -163,6 +164,7 @@ def score_oracle(
     if long_context is not None:
         longer = long_context_texts(held, explanations, target.tokenizer, data.held_documents)
         score_long_context(rows, long_context, longer, held)
+    score_own_run(rows, target, held, data.held_documents, explanations)
     score_state_probe(rows, data.train, held)
     score_answers(
         rows, oracle, held, explanations, frequent_sources(data.train, held.sites), previous_words(target, data)

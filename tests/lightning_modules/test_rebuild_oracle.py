@@ -33,7 +33,7 @@ def test_the_command_trains_on_any_folder(folder, tmp_path):
     results = read_results(path)
     arms = {row.arm for row in results.rows if row.metric == "fve"}
     assert {"explanation", "gold", "cat", "cat_and_explanation", "cat_and_shuffled", "state", "component", "shuffled",
-            "empty", "mean", "probe"} <= arms  # fmt: skip
+            "empty", "mean", "probe", "own_run"} <= arms  # fmt: skip
     assert any(row.split == "heldout_heads" for row in results.rows)
     path = tmp_path / "diff.json"
     assert main(["diff", "Tom was happy", "--model", str(folder), "--oracle", str(saved), "--json", str(path)]) == 0
