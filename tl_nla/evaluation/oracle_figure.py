@@ -8,7 +8,7 @@ from tl_nla.evaluation.results import Row
 
 _ARMS = {
     "explanation": "the oracle's words", "cat_and_explanation": "context and words", "cat": "raw context",
-    "probe": "linear probe", "state": "words about the state before",
+    "own_run": "raw context, by the model itself", "probe": "linear probe", "state": "words about the state before",
 }  # fmt: skip
 _CURVES = {"gold": "label text", "cat_and_explanation": "context and label text", "cat": "raw context"}
 
@@ -39,7 +39,7 @@ def draw_heads(
             if own:
                 spread = [[row.value - (row.ci_low or row.value) for row in own],
                           [(row.ci_high or row.value) - row.value for row in own]]  # fmt: skip
-                places = [float(row.layer or 0) + 0.08 * (place - 2) for row in own]
+                places = [float(row.layer or 0) + 0.08 * (place - (len(_ARMS) - 1) / 2) for row in own]
                 values = [row.value for row in own]
                 left.errorbar(places, values, spread, fmt="o", markersize=4, linewidth=1, label=label)
         layers = sorted({row.layer for row in rows if row.layer is not None})
