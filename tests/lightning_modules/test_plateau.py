@@ -5,15 +5,20 @@ import dataclasses
 import pytest
 import torch
 
-from lightning_modules.oracle_data import QUICK
-from lightning_modules.plateau import PLATEAU_ROWS, QUICK_PLATEAU, PlateauConfig, train_plateau
-from lightning_modules.plateau_data import ContextRows, PlateauRows
-from lightning_modules.rebuild_oracle import STORED_ROWS, rebuild_oracle
+from lightning_modules.oracle_data import QUICK, capture
+from lightning_modules.plateau import PLATEAU_ROWS, QUICK_PLATEAU, PlateauConfig, plateau_rows, train_plateau
+from lightning_modules.plateau_data import ContextRows, PlateauRows, context_rows
+from lightning_modules.rebuild_oracle import STORED_ROWS, fresh_oracle, rebuild_oracle
 from tests import zoo
+from tl_nla.data import world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_rows import KINDS, load_rows
 from tl_nla.evaluation.own_run import Writes
 from tl_nla.evaluation.write_network import Evidence
+from tl_nla.oracle import CaptureConfig
+from tl_nla.oracle.capture import drawn_rows
+from tl_nla.reading import read
+from tl_nla.sites import Site
 from tl_nla.targets import load_target
 
 FEW = dataclasses.replace(
@@ -60,6 +65,40 @@ def test_rows_of_other_writes_are_refused(folder):
     rebuild_oracle(folder, FEW, 2, target)
     with pytest.raises(InputError, match="other writes"):
         train_plateau(folder, dataclasses.replace(FEW, held_documents=4), 2, target, plateau=QUICK_PLATEAU)
+
+
+def test_rows_keep_their_components_where_heads_are_left_out(folder):
+    target, stories = load_target(str(folder / "target")), world_documents(8, 0)
+    data = capture(target, stories[:5], stories[5:], FEW, 0)
+    assert data.train.sites != data.held.sites
+    oracle = fresh_oracle(folder / "target", data, FEW).eval()
+    table = plateau_rows(target, oracle, data, stories, QUICK_PLATEAU, 0)
+    heads = [site for site in data.train.sites if Site.parse(site).kind == "head"]
+    assert [data.held.sites[number] for number in table.contexts.site.tolist()] == heads
+    # Words of an untrained reader are as long as any context here, so the own run is the write itself.
+    whole = table.spoken.length > 60
+    assert whole.any()
+    torch.testing.assert_close(table.spoken.write[whole], table.written[whole], atol=1e-4, rtol=1e-3)
+    assert set(table.spoken.site.tolist()) == set(table.contexts.site.tolist())
+    for row in range(0, len(table.spoken), 3):
+        (same,) = torch.nonzero((data.train.write == table.written[row]).all(1)).flatten().tolist()
+        assert data.held.sites[int(table.spoken.site[row])] == data.train.sites[int(data.train.site[same])]
+
+
+@pytest.mark.parametrize("size", [3, 500])
+def test_contexts_end_where_the_whole_text_is_read(folder, size):
+    target, stories = load_target(str(folder / "target")), world_documents(3, 0)
+    sites = ("blocks.0.attn.head.0", "blocks.1.attn.head.1")
+    found = context_rows(target, stories, sites, torch.tensor([4, 2]), torch.tensor([size]), 2, 0)
+    assert found.site.tolist() == [4, 2]
+    assert found.length.tolist() == [size] * 6
+    drawn = drawn_rows(target.model, target.tokenizer, stories, CaptureConfig(2, seed=0))
+    ends = [ids[: place + 1] for _, ids, places in drawn for place in places]
+    for row, ids in enumerate(ends):
+        for texts, expected in ((ids, found.truth), ([ids[0], *ids[1:][-size:]], found.own.write)):
+            for place, site in enumerate(sites):
+                alone = read(target.model, torch.tensor([texts]), [site], [-1])[site][0]
+                torch.testing.assert_close(expected[row, place], alone, atol=1e-4, rtol=1e-3)
 
 
 def test_batches_hold_contexts_alone_then_words_with_and_without_them():
