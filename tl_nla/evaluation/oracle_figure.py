@@ -43,7 +43,7 @@ def draw_heads(
                 values = [row.value for row in own]
                 left.errorbar(places, values, spread, fmt="o", markersize=4, linewidth=1, label=label)
         layers = sorted({row.layer for row in rows if row.layer is not None})
-        left.set(xlabel="layer", ylabel="FVE of head writes", xticks=layers, ylim=(0, 1))
+        left.set(xlabel="layer", ylabel="FVE of head writes", xticks=layers, ylim=(0, 1.03))
         for place, (arm, label) in enumerate(_CURVES.items()):
             for parts, style, name in ((stored, "-", label), (longer, "--", None), (plateau, ":", None)):
                 for part in parts:
