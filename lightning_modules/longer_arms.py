@@ -9,8 +9,7 @@ from lightning_modules.kept_parts import KeptParts
 from lightning_modules.missing_arms import data_of
 from lightning_modules.oracle_data import Captured, OracleConfig
 from lightning_modules.rebuild_oracle import STORED_ROWS, fresh_oracle, store_rows, texts_of, train_arm
-from tl_nla.errors import InputError
-from tl_nla.evaluation.oracle_rows import OracleRows, load_rows
+from tl_nla.evaluation.oracle_rows import OracleRows, rows_of_seed
 from tl_nla.evaluation.oracle_score import MAX_NEW_TOKENS, score_readers
 from tl_nla.evaluation.oracle_texts import readable, shuffled_rows
 from tl_nla.oracle import DiffOracle, WriteReconstructor
@@ -39,10 +38,7 @@ def train_longer(folder: Path, config: OracleConfig, target: Target, keep: Path 
     Raises:
         InputError: when nothing is stored of seed 0, whose oracle is the shipped one.
     """
-    stored = [rows for rows in load_rows(folder / STORED_ROWS) if rows.seed == 0]
-    if not stored:
-        raise InputError(f"no rows of seed 0 in {folder / STORED_ROWS}; run 'tl-nla rebuild-tiny --parts oracle'")
-    rows = stored[0].only(("head",))
+    rows = rows_of_seed(folder / STORED_ROWS, 0).only(("head",))
     data = data_of(rows, config, target)
     kept = KeptParts(keep and keep / "longer", f"seed 0, {len(data.train)} writes, {config}")
     readers: dict[str, WriteReconstructor] = {}

@@ -65,9 +65,9 @@ def add_missing_arms(
     (rows,) = chosen
     missing = tuple(arm for arm in MISSING if arm not in rows.errors)
     if missing or _STRONG not in rows.counts:
-        untrained = missing == ("own_run",) and _STRONG in rows.counts
+        nothing_trained = missing == ("own_run",) and _STRONG in rows.counts
         # Nothing of the training stories is needed then, but a capture needs one.
-        data = data_of(rows, replace(config, documents=1, skip_documents=0) if untrained else config, target)
+        data = data_of(rows, replace(config, documents=1, skip_documents=0) if nothing_trained else config, target)
         kept = KeptParts(keep and keep / f"seed_{seed}", f"seed {seed}, {len(data.train)} writes, {config}")
         oracle = DiffOracle.from_pretrained(folder / "oracle")
         add_arms(rows, missing, data, config, target, oracle, folder, kept)

@@ -20,7 +20,7 @@ from lightning_modules.plateau_data import PlateauRows, context_rows, spoken_row
 from lightning_modules.rebuild_oracle import STORED_ROWS, store_rows, stories, train_parts
 from tl_nla.data import Document, world_documents
 from tl_nla.errors import InputError
-from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, load_rows
+from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, rows_of_seed
 from tl_nla.evaluation.oracle_score import MAX_NEW_TOKENS
 from tl_nla.evaluation.oracle_texts import readable, shuffled_rows
 from tl_nla.evaluation.write_network import Evidence, WriteNetwork
@@ -89,13 +89,11 @@ def train_plateau(
         InputError: when nothing is stored of this seed, or what is stored is of other writes.
     """
     plateau = plateau or PlateauConfig()
-    stored = [rows for rows in load_rows(folder / STORED_ROWS) if rows.seed == seed]
-    if not stored:
-        raise InputError(f"no rows of seed {seed} in {folder / STORED_ROWS}; run 'tl-nla rebuild-tiny --parts oracle'")
+    stored = rows_of_seed(folder / STORED_ROWS, seed)
     train, held, more = stories(config, seed)
     own = keep and keep / f"seed_{seed}"
     oracle, data, _, _ = train_parts(target, folder / "target", train, held, config, seed, own, more)
-    rows = stored[0].only(plateau.kinds, _UNTRAINED_ARMS)
+    rows = stored.only(plateau.kinds, _UNTRAINED_ARMS)
     writes = _same_rows(rows, data.held)
     arms = arm_evidence(target, oracle, writes, held, seed)
     torch.manual_seed(seed)
@@ -103,9 +101,14 @@ def train_plateau(
     kept = KeptParts(own and own / "plateau", f"seed {seed}, {len(data.train)} writes, {config}, {plateau}")
     contexts = world_documents(plateau.documents, seed, config.documents)
 
+    def score() -> dict[str, list[float]]:
+        return {
+            arm: rows.fve_by_kind(squared_errors(predict(network, known), writes.write)) for arm, known in arms.items()
+        }
+
     def train_it() -> Curve:
         table = plateau_rows(target, oracle, data, contexts, plateau, seed)
-        return fit_network(network, table, plateau, seed, lambda: _fve(rows, network, arms, writes))
+        return fit_network(network, table, plateau, seed, score)
 
     curve = kept.trained("network", network, train_it)
     rows.errors |= {arm: squared_errors(predict(network, known), writes.write) for arm, known in arms.items()}
@@ -118,8 +121,7 @@ def train_plateau(
 
 
 def _same_rows(rows: OracleRows, held: LabelledWrites) -> LabelledWrites:
-    wanted = torch.tensor([index for index, kind in enumerate(rows.kinds) if index in set(rows.site.tolist())])
-    found = held.select(torch.nonzero(torch.isin(held.site, wanted)).flatten())
+    found = held.select(torch.nonzero(torch.isin(held.site, rows.site.unique())).flatten())
     same = rows.sites == found.sites and all(
         torch.equal(getattr(rows, name), getattr(found, name)) for name in ("site", "document", "position")
     )
@@ -172,16 +174,3 @@ def predict(network: WriteNetwork, known: Evidence) -> Tensor:
     """Writes at norm √d_model, many at a time."""
     parts = [known.select(slice(start, start + _AT_ONCE)) for start in range(0, len(known), _AT_ONCE)]
     return torch.cat([network(part) for part in parts])
-
-
-def _fve(
-    rows: OracleRows, network: WriteNetwork, arms: dict[str, Evidence], writes: LabelledWrites
-) -> dict[str, list[float]]:
-    parts = [rows.rows_of(kind) for kind in KINDS]
-    scores = {}
-    for arm, known in arms.items():
-        errors = squared_errors(predict(network, known), writes.write)
-        scores[arm] = [
-            float(1 - errors[part].sum() / rows.deviation[part].sum()) if len(part) else float("nan") for part in parts
-        ]
-    return scores

@@ -14,7 +14,7 @@ from lightning_modules.kept_parts import KeptParts
 from lightning_modules.oracle_data import Captured, OracleConfig, capture
 from lightning_modules.source_encoder import add_source_slots
 from tl_nla.data import Document, world_documents
-from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, load_rows, save_rows
+from tl_nla.evaluation.oracle_rows import OracleRows, load_rows, save_rows
 from tl_nla.evaluation.oracle_score import (
     MAX_NEW_TOKENS,
     component_means,
@@ -132,11 +132,9 @@ def curve_scorer(reconstructor: WriteReconstructor, texts: Sequence[str], data: 
     known = start_rows(held.select(rows), means, data.untrained, 0)
 
     def score() -> list[float]:
-        errors = squared_errors(reconstructor.reconstruct([texts[row] for row in rows.tolist()]), held.write[rows])
-        parts = [known.rows_of(kind) for kind in KINDS]
-        return [
-            float(1 - errors[part].sum() / known.deviation[part].sum()) if len(part) else float("nan") for part in parts
-        ]
+        return known.fve_by_kind(
+            squared_errors(reconstructor.reconstruct([texts[row] for row in rows.tolist()]), held.write[rows])
+        )
 
     return score
 

@@ -67,6 +67,13 @@ class OracleRows:
         ]  # fmt: skip
         return torch.nonzero(torch.isin(self.site, torch.tensor(wanted, dtype=self.site.dtype))).flatten()
 
+    def fve_by_kind(self, errors: Float[Tensor, " n"]) -> list[float]:
+        """FVE of each of ``KINDS`` over trained components, NaN for kinds without any."""
+        parts = [self.rows_of(kind) for kind in KINDS]
+        return [
+            float(1 - errors[part].sum() / self.deviation[part].sum()) if len(part) else float("nan") for part in parts
+        ]
+
     def only(self, kinds: Sequence[str], arms: Sequence[str] = ()) -> "OracleRows":
         """The rows of trained components of some kinds, with the errors of ``mean`` and of some other arms alone."""
         picked = torch.cat([self.rows_of(kind) for kind in kinds]).sort().values
@@ -91,6 +98,18 @@ def save_rows(parts: Sequence[OracleRows], path: Path) -> None:
         own |= {f"curves/{name}": value.float() for name, value in rows.curves.items()}
         named |= {f"{rows.seed}/{name}": value.contiguous() for name, value in own.items()}
     save_file(named, path, metadata=texts)
+
+
+def rows_of_seed(path: Path, seed: int) -> OracleRows:
+    """Stored row scores of one seed.
+
+    Raises:
+        InputError: when the file is missing, or nothing is stored of this seed.
+    """
+    for rows in load_rows(path):
+        if rows.seed == seed:
+            return rows
+    raise InputError(f"no rows of seed {seed} in {path}; run 'tl-nla rebuild-tiny --parts oracle'")
 
 
 def _small(counts: Tensor) -> Tensor:

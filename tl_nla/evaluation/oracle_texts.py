@@ -76,7 +76,7 @@ def raw_contexts(
 def context_ids(
     writes: LabelledWrites, tokenizer: Any, documents: Sequence[Document], budgets: Sequence[int]
 ) -> list[list[int]]:
-    """The same tokens as ids, without a begin token."""
+    """For each row the ids of its last ``budgets[row]`` tokens up to its position, without a begin token."""
     begin = 0 if tokenizer.bos_token_id is None else 1
     known: dict[int, list[int]] = {}
     found = []
