@@ -12,8 +12,8 @@ from lightning_modules.rebuild_oracle import (
     fresh_oracle,
     previous_words,
     texts_of,
-    train_arm,
-    train_long_context,
+    trained_arm,
+    trained_long_context,
 )
 from tl_nla.data import world_documents
 from tl_nla.errors import InputError
@@ -111,8 +111,7 @@ def add_arms(
 def _add_state(
     rows: OracleRows, reader: WriteReconstructor, data: Captured, config: OracleConfig, target: Target, kept: KeptParts
 ) -> None:
-    settings = rows.seed, target.tokenizer, target.model
-    curve = kept.trained("state", reader, lambda: train_arm("state", reader, data, config, *settings))
+    curve = trained_arm("state", reader, data, config, rows.seed, target, kept)
     texts = texts_of("state", data, "heldout", target.tokenizer, target.model, rows.seed, config.top_k)
     score_readers(rows, {"state": reader}, {"state": texts}, data.held)
     rows.curves["state"] = torch.tensor([[step, *found] for step, found in zip(curve.steps, curve.scores, strict=True)])
@@ -124,7 +123,7 @@ def _add_long_context(
 ) -> None:  # fmt: skip
     said = [data.train.text(row) for row in range(len(data.train))]
     texts = long_context_texts(data.train, said, target.tokenizer, data.train_documents)
-    kept.trained("cat_long", reader, lambda: train_long_context(reader, texts, data, config, rows.seed))
+    trained_long_context(reader, texts, data, config, rows.seed, kept)
     told = oracle.explain(data.held.write, data.held.before, max_new_tokens=MAX_NEW_TOKENS)
     longer = long_context_texts(data.held, told, target.tokenizer, data.held_documents)
     score_long_context(rows, reader, longer, data.held)

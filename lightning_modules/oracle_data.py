@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning_modules.diff import all_sites, held_out_heads
 from lightning_modules.precision import known_device, known_precision
+from lightning_modules.refinement import RefineConfig
 from tl_nla.data import Document
 from tl_nla.oracle import CaptureConfig, LabelledWrites, capture_writes
 from tl_nla.oracle.labels import Vocabulary, expected_vocabulary
@@ -46,6 +47,8 @@ class OracleConfig:
         practice_documents: documents behind those, whose heads and attentions it is asked about meanwhile.
         practice_batch: such questions a step, beside the usual items.
         rehearsal_steps: steps afterwards in which the reader is also asked much about skips.
+        refine: of the networks behind the heads of all reconstructors; not part of what other kept parts were trained
+            with.
     """
 
     documents: int = 3100
@@ -75,6 +78,7 @@ class OracleConfig:
     practice_documents: int = 1200
     practice_batch: int = 32
     rehearsal_steps: int = 400
+    refine: RefineConfig = field(default=RefineConfig(), repr=False)
 
     def __post_init__(self) -> None:
         known_precision(self.precision)
@@ -84,7 +88,7 @@ class OracleConfig:
 SMALL = OracleConfig(
     documents=300, skip_documents=60, held_documents=30, held_positions=3, top_k=4, reader_steps=300, steps=200,
     questions=2, learning_rate=0.02, heldout_heads=0.25, own_words=600, own_steps=50, long_steps=50,
-    encoder_documents=0,
+    encoder_documents=0, refine=RefineConfig(passes=40, hidden=256),
 )  # fmt: skip
 """A few minutes on one core for a small model: shows that everything runs, not how good it can get. No source slots:
 with so few documents they help sources (.30 to .40 on the embedded model, one run) and harm other answers more."""
@@ -93,7 +97,7 @@ QUICK = OracleConfig(
     documents=12, skip_documents=6, held_documents=6, positions=1, held_positions=2, top_k=4, blocks=1, reader_steps=2,
     steps=2, batch_size=4, heldout_heads=0.25, own_words=8, own_steps=2, long_steps=2,
     encoder_documents=12, encoder_positions=2, practice_steps=2, practice_documents=4, practice_batch=4,
-    rehearsal_steps=2,
+    rehearsal_steps=2, refine=RefineConfig(8, 1, 2, 4, 8),
 )  # fmt: skip
 """A test of the path."""
 

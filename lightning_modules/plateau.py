@@ -136,7 +136,8 @@ def arm_evidence(
     """What each arm knows of held-out writes: the model's own run on their contexts, words of the oracle, or both."""
     said = oracle.explain(writes.write, writes.before, max_new_tokens=MAX_NEW_TOKENS)
     both, _ = spoken_rows(target, oracle, writes, documents, said)
-    gold = oracle.reconstruct(readable(oracle.reconstructor, [writes.text(row) for row in range(len(writes))]))
+    labels = readable(oracle.reconstructor, [writes.text(row) for row in range(len(writes))])
+    gold = oracle.reconstruct(labels, refined=False)
     other = replace(both, told=both.told[shuffled_rows(writes, seed)])
     return {
         "explanation": both.limited(False, True), "gold": replace(both, told=gold).limited(False, True),

@@ -84,7 +84,7 @@ def spoken_rows(
         The evidence, and the writes.
     """
     own, length = cat_runs(target, writes, documents, said)
-    told = oracle.reconstruct(readable(oracle.reconstructor, said))
+    told = oracle.reconstruct(readable(oracle.reconstructor, said), refined=False)
     known = torch.ones(len(writes), dtype=torch.bool)
     return Evidence(*own, told, writes.site, length, known, known.clone()), writes.write
 

@@ -12,6 +12,7 @@ from lightning_modules.diff import WriteTexts
 from lightning_modules.fit_oracle import Curve, FitConfig, fit_reader, fit_reconstructor
 from lightning_modules.kept_parts import KeptParts
 from lightning_modules.oracle_data import Captured, OracleConfig, capture
+from lightning_modules.refinement import refine
 from lightning_modules.source_encoder import add_source_slots
 from tl_nla.data import Document, world_documents
 from tl_nla.evaluation.oracle_rows import OracleRows, load_rows, save_rows
@@ -34,7 +35,7 @@ from tl_nla.evaluation.own_run import score_own_run
 from tl_nla.evaluation.source_probe import score_source_probe
 from tl_nla.metrics import squared_errors
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
-from tl_nla.oracle import DiffOracle, WriteReconstructor
+from tl_nla.oracle import DiffOracle, LabelledWrites, WriteReconstructor
 from tl_nla.oracle.labels import Lens
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import Target
@@ -55,13 +56,18 @@ def train_oracle(oracle: DiffOracle, data: Captured, config: OracleConfig, seed:
 def read_own_words(oracle: DiffOracle, data: Captured, config: OracleConfig, seed: int) -> Curve:
     """Train the reconstructor on, half on the reader's own greedy words about training writes, half on labels."""
     drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
-    rows = drawn[: 2 * config.own_words]
-    writes, cut = data.train.select(rows), (len(rows) + 1) // 2
-    together = 256 if config.device == "cpu" else 4096
-    said = oracle.explain(writes.write[:cut], writes.before[:cut], max_new_tokens=MAX_NEW_TOKENS, batch_size=together)
-    texts = readable(oracle.reconstructor, [*said, *(writes.text(row) for row in range(cut, len(rows)))])
+    writes = data.train.select(drawn[: 2 * config.own_words])
+    texts = readable(oracle.reconstructor, half_own_words(oracle, writes, config))
     fit = _fit_config(config, config.own_steps, seed + 1, _OWN_RATE)
     return fit_reconstructor(oracle.reconstructor, texts, writes.write, fit)
+
+
+def half_own_words(oracle: DiffOracle, writes: LabelledWrites, config: OracleConfig) -> list[str]:
+    """What the reader says, greedily, of the first half of some writes, and the label texts of the others."""
+    cut = (len(writes) + 1) // 2
+    together = 256 if config.device == "cpu" else 4096
+    said = oracle.explain(writes.write[:cut], writes.before[:cut], max_new_tokens=MAX_NEW_TOKENS, batch_size=together)
+    return [*said, *(writes.text(row) for row in range(cut, len(writes)))]
 
 
 def _fit_config(config: OracleConfig, steps: int, seed: int, share: float = 1.0) -> FitConfig:
@@ -93,6 +99,24 @@ def train_arm(
     steps = config.steps if arm == "gold" else config.steps + config.own_steps
     fit = _fit_config(config, steps, seed)
     return fit_reconstructor(reconstructor, texts, data.train.write, fit, score)
+
+
+def trained_arm(
+    arm: str, reader: WriteReconstructor, data: Captured, config: OracleConfig, seed: int, target: Target,
+    kept: KeptParts,
+) -> Curve:  # fmt: skip
+    """The reader of one arm trained, with its refinement, or as an earlier run kept them; gives the learning curve."""
+    settings = target.tokenizer, target.model, seed
+    train_it = partial(train_arm, arm, reader, data, config, seed, target.tokenizer, target.model)
+    curve = kept.trained(arm, reader, train_it)
+    rows = config.refine.drawn(len(data.train), seed)
+
+    def texts() -> list[str]:
+        own = texts_of(arm, data, "train", *settings, config.top_k)
+        return [own[row] for row in rows.tolist()]
+
+    refine(reader, texts, data.train.write[rows], config.refine, seed, kept, f"{arm}_refinement")
+    return curve
 
 
 def train_long_context(
@@ -211,8 +235,7 @@ def build_oracle(
     readers = {}
     for arm in config.arms:
         reader = readers[arm] = fresh().reconstructor
-        train_it = partial(train_arm, arm, reader, data, config, seed, target.tokenizer, target.model)
-        curves[arm] = kept.trained(arm, reader, train_it)
+        curves[arm] = trained_arm(arm, reader, data, config, seed, target, kept)
     long_context = _long_context(fresh, kept, data, config, seed, target)
     return oracle, score_oracle(oracle, readers, curves, data, target, config, seed, long_context)
 
@@ -235,6 +258,9 @@ def train_parts(
     add_source_slots(oracle.reader, target, data, more or train, kept, config, seed)
     if config.own_words and config.own_steps:
         kept.trained("own_words", oracle.reconstructor, lambda: read_own_words(oracle, data, config, seed))
+    rows = config.refine.drawn(len(data.train), seed)
+    own_texts = partial(half_own_words, oracle, data.train.select(rows), config)
+    refine(oracle.reconstructor, own_texts, data.train.write[rows], config.refine, seed, kept, "refinement")
     return oracle, data, kept, curve
 
 
@@ -243,10 +269,16 @@ def _long_context(
 ) -> WriteReconstructor | None:
     said = [data.train.text(row) for row in range(len(data.train))] if config.long_steps else []
     texts = long_context_texts(data.train, said, target.tokenizer, data.train_documents) if said else {}
-    if not texts:
-        return None
-    reader = fresh().reconstructor
+    return trained_long_context(fresh().reconstructor, texts, data, config, seed, kept) if texts else None
+
+
+def trained_long_context(
+    reader: WriteReconstructor, texts: dict[int, str], data: Captured, config: OracleConfig, seed: int, kept: KeptParts
+) -> WriteReconstructor:
+    """The reader of :func:`train_long_context` trained, with its refinement, or as an earlier run kept them."""
     kept.trained("cat_long", reader, lambda: train_long_context(reader, texts, data, config, seed))
+    write = data.train.write[torch.tensor(list(texts))]
+    refine(reader, lambda: list(texts.values()), write, config.refine, seed, kept, "cat_long_refinement")
     return reader
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lightning_modules.oracle_data import OracleConfig
 from lightning_modules.rebuild_oracle import build_oracle, store_rows
+from lightning_modules.refinement import RefineConfig
 from tl_nla.data import world_documents
 from tl_nla.evaluation.oracle_rows import OracleRows
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
@@ -19,9 +20,10 @@ WITHOUT_HEADS = OracleConfig(
     arms=("cat",),
     long_steps=0,
     encoder_documents=0,
+    refine=RefineConfig(passes=0),
 )
 """About half of the embedded oracle's steps; a quarter of all (layer, head) pairs that nothing is trained on; a
-reader with two slots."""
+reader with two slots and linear heads."""
 
 
 def train_without_heads(

@@ -85,7 +85,7 @@ def test_the_reconstructor_reads_what_the_reader_says_with_its_slots(folder, tmp
     )
     rebuild_oracle.build_oracle(load_target(str(folder)), folder, stories[:5], stories[5:], few, 0, tmp_path)
     assert slots == [6]
-    parts = {"oracle", "encoder", "practice", "rehearsal", "own_words"}
+    parts = {"oracle", "encoder", "practice", "rehearsal", "own_words", "refinement"}
     assert {path.stem for path in tmp_path.glob("*.safetensors")} == parts
 
 

@@ -39,8 +39,9 @@ def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> 
 
     Returns:
         FVE of every arm for heads, on average, by layer and by head; for the held-out heads; for MLPs (``fve/mlp``);
-        increments over raw context; learning curves; the same of readers trained longer (``fve/longer``) and of a
-        network on the model's own run on raw context (``fve/plateau``).
+        increments over raw context; learning curves; the same of readers without their refinements
+        (``fve/unrefined``), of readers trained longer (``fve/longer``) and of a network on the model's own run on raw
+        context (``fve/plateau``).
     """
     if figure is not None:
         check_figure(figure)
@@ -58,13 +59,18 @@ def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> 
     rows += curve_rows(parts, "head")
     longer = longer_parts(model)
     plateau = plateau_parts(model)
-    rows += _rows_beside(longer, "fve/longer") + _rows_beside(plateau, "fve/plateau")
+    linear = [part.unrefined() for part in parts if part.unrefined() is not part]
+    for name, beside in (("fve/unrefined", linear), ("fve/longer", longer), ("fve/plateau", plateau)):
+        rows += _rows_beside(beside, name)
     if figure is not None:
         draw_heads(rows, parts, longer, plateau, figure)
     definition |= {"fve/longer": "readers of heads only, trained for as many steps as their curves fve/longer/step_N "
                    "end at, each point of which is a training of its own; each row is read about once; explanation is "
                    "the oracle's words through the longer reader of labels",
                    "fve/longer_increment": "FVE of the arm minus that of cat, both trained longer, on the same rows",
+                   "fve/unrefined": "the same readers without the networks behind their linear heads; the learning "
+                   "curves fve/step_N are theirs",
+                   "fve/unrefined_increment": "FVE of the arm minus that of cat, both without refinements",
                    "fve/plateau": "one network that reads raw context through the model's own run on it, the oracle's "
                    "words through its reconstructor, or both; scores by steps are trainings of their own",
                    "fve/plateau_increment": "FVE of the arm minus that of cat, both by that network",
@@ -76,7 +82,7 @@ def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> 
 
 def _rows_beside(parts: list[OracleRows], name: str) -> list[Row]:
     """FVE, increments over raw context and learning curves of readers that are none of the stored oracle's."""
-    arms = all_arms(parts)
+    arms = [arm for arm in all_arms(parts) if arm not in ATTENTION_ARMS]
     both = [arm for arm in arms if arm.startswith("cat_and")]
     rows = fve_rows(parts, arms, "head", name)
     rows += increment_rows(parts, [*both, "explanation"], "head", f"{name}_increment")

@@ -18,6 +18,8 @@ from tl_nla.errors import InputError
 from tl_nla.sites import Site
 
 KINDS = ("head", "attn", "mlp", "block", "span")
+UNREFINED = "unrefined/"
+"""Before the name of an arm: its errors without the refinement of its reader."""
 
 _BASE, _MISSING = 15, 255
 
@@ -73,6 +75,14 @@ class OracleRows:
         return [
             float(1 - errors[part].sum() / self.deviation[part].sum()) if len(part) else float("nan") for part in parts
         ]
+
+    def unrefined(self) -> "OracleRows":
+        """These rows, or, where readers have refinements, the same with the errors of their linear heads instead."""
+        linear = {
+            arm.removeprefix(UNREFINED): errors for arm, errors in self.errors.items() if arm.startswith(UNREFINED)
+        }
+        others = {arm: errors for arm, errors in self.errors.items() if not arm.startswith(UNREFINED)}
+        return replace(self, errors=others | linear, curves={}) if linear else self
 
     def only(self, kinds: Sequence[str], arms: Sequence[str] = ()) -> "OracleRows":
         """The rows of trained components of some kinds, with the errors of ``mean`` and of some other arms alone."""

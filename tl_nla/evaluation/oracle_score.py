@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.evaluation.oracle_rows import OracleRows
+from tl_nla.evaluation.oracle_rows import UNREFINED, OracleRows
 from tl_nla.evaluation.oracle_texts import readable, shuffled_rows
 from tl_nla.metrics import normalise, squared_deviations, squared_errors
 from tl_nla.oracle import DiffOracle, LabelledWrites, parse_label
@@ -51,13 +51,15 @@ def score_words(rows: OracleRows, oracle: DiffOracle, held: LabelledWrites) -> l
     Returns:
         The explanations.
     """
-    texts = readable(oracle.reconstructor, oracle.explain(held.write, held.before, max_new_tokens=MAX_NEW_TOKENS))
-    found = oracle.reconstruct(texts)
-    gold = oracle.reconstruct(readable(oracle.reconstructor, [held.text(row) for row in range(len(held))]))
-    empty = oracle.reconstruct([""]).expand(len(held), -1)
-    arms = {"explanation": found, "gold": gold, "shuffled": found[shuffled_rows(held, rows.seed)], "empty": empty}
-    for arm, preds in arms.items():
-        rows.errors[arm] = squared_errors(preds, held.write)
+    reader = oracle.reconstructor
+    texts = readable(reader, oracle.explain(held.write, held.before, max_new_tokens=MAX_NEW_TOKENS))
+    labels = readable(reader, [held.text(row) for row in range(len(held))])
+    other = [texts[row] for row in shuffled_rows(held, rows.seed).tolist()]
+    score_readers(
+        rows, dict.fromkeys(("explanation", "gold", "shuffled"), reader),
+        {"explanation": texts, "gold": labels, "shuffled": other}, held,
+    )  # fmt: skip
+    rows.errors["empty"] = squared_errors(oracle.reconstruct([""]).expand(len(held), -1), held.write)
     return texts
 
 
@@ -295,9 +297,12 @@ def sites_of(rows: OracleRows, place: Int[Tensor, ""] | int) -> Site:
 def score_readers(
     rows: OracleRows, readers: Mapping[str, Any], texts: Mapping[str, list[str]], held: LabelledWrites
 ) -> None:
-    """Add the arms whose text has a reader of its own."""
+    """Add arms that a reconstructor reads, also without its refinement where it has one (``UNREFINED``)."""
     for arm, reader in readers.items():
-        rows.errors[arm] = squared_errors(reader.reconstruct(readable(reader, texts[arm])), held.write)
+        said = readable(reader, texts[arm])
+        rows.errors[arm] = squared_errors(reader.reconstruct(said), held.write)
+        if getattr(reader, "refinement", None) is not None:
+            rows.errors[UNREFINED + arm] = squared_errors(reader.reconstruct(said, refined=False), held.write)
 
 
 def score_long_context(rows: OracleRows, reader: Any, texts: Mapping[int, str], held: LabelledWrites) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
-from tl_nla.evaluation.oracle_rows import KINDS, OracleRows, load_rows
+from tl_nla.evaluation.oracle_rows import KINDS, UNREFINED, OracleRows, load_rows
 from tl_nla.evaluation.results import Row
 from tl_nla.sites import Site
 
@@ -132,12 +132,14 @@ def untrained_parts(model: str, parts: Sequence[OracleRows]) -> list[OracleRows]
 def trained_on_them(parts: Sequence[OracleRows], untrained: Sequence[OracleRows]) -> list[OracleRows]:
     """Rows of oracles that know the heads that others of the same seed left out, told apart as those others' are.
 
+    Those that left heads out have linear heads alone, so the others' refinements are left out, too.
+
     Args:
         parts: of oracles that were trained on all heads; others are passed over.
         untrained: of oracles that were not.
     """
     left_out = {part.seed: part.untrained for part in untrained}
-    return [replace(part, untrained=left_out[part.seed])
+    return [replace(part.unrefined(), untrained=left_out[part.seed])
             for part in parts if part.seed in left_out and not part.untrained]  # fmt: skip
 
 
@@ -212,7 +214,7 @@ def curve_rows(parts: Sequence[OracleRows], kind: str, name: str = "fve") -> lis
 
 def all_arms(parts: Sequence[OracleRows]) -> list[str]:
     """Arms that some seed has, in the order in which they were scored."""
-    return list(dict.fromkeys(arm for part in parts for arm in part.errors))
+    return list(dict.fromkeys(arm for part in parts for arm in part.errors if not arm.startswith(UNREFINED)))
 
 
 def _places(

@@ -1,5 +1,6 @@
 """The activation reconstructor (AR): the first K + 1 blocks of a language model that read a text back into a vector."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,15 +57,21 @@ class Reconstructor(nn.Module):
         Raises:
             InputError: when a row is not right-padded or has no token.
         """
-        real = attention_mask.bool()
-        if not real[:, 0].all() or (real[:, 1:] & ~real[:, :-1]).any():
-            raise InputError("the reconstructor needs right-padded rows of at least one token; pad behind the text")
-        # Right padding cannot reach an earlier position of a causal model, so no mask is handed over.
-        hidden = self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state
-        last = real.long().sum(1) - 1
-        state = hidden[torch.arange(len(hidden), device=hidden.device), last].float()
+        check_padding(attention_mask)
+        state = self.last_states(self.states(input_ids), attention_mask)
         with torch.autocast(state.device.type, enabled=False):
             return self.head(state)
+
+    def states(self, input_ids: Int[Tensor, "n pos"]) -> Float[Tensor, "n pos width"]:
+        """The backbone's last states at all positions of right-padded prompts, in float32."""
+        # Right padding cannot reach an earlier position of a causal model, so no mask is handed over.
+        return self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state.float()
+
+    @staticmethod
+    def last_states(states: Float[Tensor, "n pos width"], attention_mask: Tensor) -> Float[Tensor, "n width"]:
+        """The states at the last real token of each row."""
+        last = attention_mask.long().sum(1) - 1
+        return states[torch.arange(len(states), device=states.device), last]
 
     def encode(self, texts: list[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Prompts of explanations, right-padded, with their mask.
@@ -99,15 +106,39 @@ class Reconstructor(nn.Module):
     @torch.no_grad()
     def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
         """Vectors of explanations, in order, on the CPU; texts of similar length share a batch."""
+        return self.in_batches(texts, self, batch_size)
+
+    @torch.no_grad()
+    def in_batches(
+        self, texts: list[str], read: Callable[[Tensor, Tensor], Tensor], batch_size: int = 256
+    ) -> Float[Tensor, "n columns"]:
+        """What a function gives of the prompts of explanations, in order, on the CPU.
+
+        Args:
+            texts: explanations.
+            read: from right-padded ids and their mask to one row for each prompt.
+            batch_size: texts of similar length that share a batch.
+        """
         ids, mask = self.encode(texts)
         lengths = mask.sum(1)
-        vectors = torch.empty(len(texts), self.head.out_features)
+        order = lengths.argsort()
+        found = []
         with evaluating(self):
-            for rows in lengths.argsort().split(batch_size):
+            for rows in order.split(batch_size):
                 width = int(lengths[rows].max())
-                chunk = ids[rows, :width].to(self.device), mask[rows, :width].to(self.device)
-                vectors[rows] = self(*chunk).cpu()
-        return vectors
+                found.append(read(ids[rows, :width].to(self.device), mask[rows, :width].to(self.device)).cpu())
+        return torch.cat(found)[order.argsort()]
+
+
+def check_padding(attention_mask: Tensor) -> None:
+    """Refuse prompts that are padded anywhere but behind the text.
+
+    Raises:
+        InputError: when a row is not right-padded or has no token.
+    """
+    real = attention_mask.bool()
+    if not real[:, 0].all() or (real[:, 1:] & ~real[:, :-1]).any():
+        raise InputError("the reconstructor needs right-padded rows of at least one token; pad behind the text")
 
 
 def cut_backbone(model: Any, blocks: int, copy: bool = True, keep_norm: bool = False) -> nn.Module:

@@ -21,12 +21,13 @@ from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.labels.strength import StrengthReference
 from tl_nla.oracle.questions import EXPLAIN, Answer, check_question, parse_answer
 from tl_nla.oracle.reader import Reader, reader_template
+from tl_nla.oracle.refinement import Refinement
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
 
 SIDECAR = "oracle.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
 _STRENGTH, _SLOTS, _HEAD = "strength.safetensors", "slots.safetensors", "write_head.safetensors"
-_ENCODER = "encoder.safetensors"
+_ENCODER, _REFINEMENT = "encoder.safetensors", "refinement.safetensors"
 
 
 class DiffOracle(nn.Module):
@@ -112,9 +113,9 @@ class DiffOracle(nn.Module):
         check_question(question)
         return [parse_answer(question, text) for text in self.reader.generate(before, write, question, **settings)]
 
-    def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_act"]:
-        """Writes read back from explanations, in model units."""
-        return self.reconstructor.reconstruct(texts, batch_size)
+    def reconstruct(self, texts: list[str], batch_size: int = 256, refined: bool = True) -> Float[Tensor, "n d_act"]:
+        """Writes read back from explanations, in model units (see :meth:`WriteReconstructor.reconstruct`)."""
+        return self.reconstructor.reconstruct(texts, batch_size, refined)
 
     def fit(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> None:
         """Take the usual magnitudes from training writes and the states before them."""
@@ -126,8 +127,8 @@ class DiffOracle(nn.Module):
 
         Args:
             folder: where to; a folder that is there is replaced.
-            dtype: of the saved weights of transformers and of an encoder of sources, as they are when ``None``; slots
-                and heads stay float32.
+            dtype: of the saved weights of transformers, of an encoder of sources and of a refinement, as they are when
+                ``None``; slots and heads stay float32.
         """
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +146,8 @@ class DiffOracle(nn.Module):
             head = {"weight": inner.head.weight, "log_norm_mean": self.reconstructor.log_norm_mean,
                     "log_norm_std": self.reconstructor.log_norm_std}  # fmt: skip
             save_file(_tensors(head), new / _HEAD)
+            if self.reconstructor.refinement is not None:
+                self.reconstructor.refinement.save(new / _REFINEMENT, dtype)
             if self.strength is not None:
                 self.strength.save(new / _STRENGTH)
             values = (1, self.d_model, self.reader.slots.scale, self.reader.template, self.reader.char, inner.template,
@@ -182,6 +185,8 @@ class DiffOracle(nn.Module):
         _load(reconstructor.reconstructor.head, {"weight": head.pop("weight", torch.zeros(()))}, folder / _HEAD)
         for key, value in head.items():
             getattr(reconstructor, key).copy_(value)
+        if (folder / _REFINEMENT).is_file():
+            reconstructor.use_refinement(Refinement.load(folder / _REFINEMENT))
         known = (folder / _STRENGTH).is_file()
         strength = StrengthReference.load(folder / _STRENGTH) if known else None
         return cls(reader, reconstructor, strength, str(values["base"])).eval()

@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
-from tl_nla.nla.reconstructor import Reconstructor
+from tl_nla.nla.reconstructor import Reconstructor, check_padding
+from tl_nla.oracle.refinement import Refinement
 from tl_nla.oracle.slots import log_norm
 
 
@@ -19,6 +21,9 @@ class WriteReconstructor(nn.Module):
         tokenizer: its tokenizer.
         template: raw prompt with ``{explanation}``.
         d_act: size of the writes; that of the backbone when ``None``.
+
+    Attributes:
+        refinement: corrects what the head reads; ``None`` where there is none (:meth:`add_refinement`).
     """
 
     log_norm_mean: Tensor
@@ -36,6 +41,28 @@ class WriteReconstructor(nn.Module):
         self.reconstructor.head = head
         self.register_buffer("log_norm_mean", torch.zeros(()))
         self.register_buffer("log_norm_std", torch.ones(()))
+        self.refinement: Refinement | None = None
+
+    def add_refinement(self, hidden: int) -> Refinement:
+        """Put a network behind the head that corrects its reading; before training it corrects nothing.
+
+        Args:
+            hidden: width of the network.
+        """
+        return self.use_refinement(Refinement(self.reconstructor.head.in_features, self.d_act, hidden))
+
+    def use_refinement(self, refinement: Refinement) -> Refinement:
+        """Put this network behind the head.
+
+        Raises:
+            InputError: when it is for backbones or writes of another size.
+        """
+        sizes = self.reconstructor.head.in_features, self.d_act
+        if (refinement.width, refinement.d_act) != sizes:
+            found = f"{refinement.width} states and writes of size {refinement.d_act}"
+            raise InputError(f"the refinement is for {found}, the reconstructor has {sizes[0]} and {sizes[1]}")
+        self.refinement = refinement.to(self.reconstructor.device)
+        return self.refinement
 
     @torch.no_grad()
     def fit(self, write: Float[Tensor, "n d_act"]) -> None:
@@ -52,8 +79,40 @@ class WriteReconstructor(nn.Module):
         self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor
     ) -> tuple[Float[Tensor, "n d_act"], Float[Tensor, " n"]]:
         """Direction (of any length) and standardised log norm of each write."""
-        out = self.reconstructor(input_ids, attention_mask)
+        out = self.read(self.ends(input_ids, attention_mask))
         return out[:, : self.d_act], out[:, self.d_act]
+
+    def ends(self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor) -> Float[Tensor, "n both"]:
+        """Of each prompt the last state of the backbone, then the mean of all its states."""
+        check_padding(attention_mask)
+        return self._ends(self.reconstructor.states(input_ids), attention_mask)
+
+    def _ends(self, states: Float[Tensor, "n pos width"], mask: Tensor) -> Float[Tensor, "n both"]:
+        mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return torch.cat([self.reconstructor.last_states(states, mask), mean], 1)
+
+    def read(self, ends: Float[Tensor, "n both"], refined: bool = True) -> Float[Tensor, "n d_act_and_size"]:
+        """Directions and standardised log norms.
+
+        Args:
+            ends: of each prompt (:meth:`ends`).
+            refined: use the refinement, where there is one.
+        """
+        with torch.autocast(ends.device.type, enabled=False):
+            out: Tensor = self.reconstructor.head(ends.chunk(2, dim=1)[0])
+            return self.refinement(ends, out) if refined and self.refinement is not None else out
+
+    def read_loss(self, read: Float[Tensor, "n d_act_and_size"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, ""]:
+        """Squared error of directions normalised to sqrt(d) (0 to 4) plus that of the standardised log norm.
+
+        Args:
+            read: what :meth:`read` gives.
+            write: the right writes.
+        """
+        truth = write.to(read.device).float()
+        wanted = ((log_norm(truth) - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4)
+        error = (normalise(read[:, : self.d_act]) - normalise(truth)).square().mean(-1)
+        return error.mean() + (read[:, self.d_act] - wanted).square().mean()
 
     def loss(self, texts: list[str], write: Float[Tensor, "n d_act"], prefix_weight: float = 1.0) -> Float[Tensor, ""]:
         """Squared error of directions normalised to sqrt(d) (0 to 4) plus that of the standardised log norm.
@@ -73,27 +132,33 @@ class WriteReconstructor(nn.Module):
         """The same loss on prompts that are encoded already."""
         device = self.reconstructor.device
         ids, mask = input_ids.to(device), attention_mask.to(device)
-        hidden = self.reconstructor.backbone(input_ids=ids, use_cache=False).last_hidden_state.float()
-        out = self.reconstructor.head(hidden)
-        truth = write.to(device).float()
-        wanted = ((log_norm(truth) - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4)
-        rows, last = torch.arange(len(ids), device=device), mask.long().sum(1) - 1
-        errors = (normalise(out[..., : self.d_act]) - normalise(truth)[:, None]).square().mean(-1)
-        size = out[rows, last, self.d_act]
-        loss = errors[rows, last].mean() + (size - wanted).square().mean()
+        states = self.reconstructor.states(ids)
+        loss = self.read_loss(self.read(self._ends(states, mask)), write)
         if prefix_weight:
+            truth = normalise(write.to(device).float())[:, None]
+            out = self.reconstructor.head(states)
+            errors = (normalise(out[..., : self.d_act]) - truth).square().mean(-1)
+            rows, last = torch.arange(len(ids), device=device), mask.long().sum(1) - 1
             # no boolean index: it would make a GPU wait for the count
             before = mask.index_put((rows, last), torch.zeros((), dtype=torch.bool, device=device))
             loss = loss + prefix_weight * (errors * before).sum() / before.sum()
         return loss
 
-    def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_act"]:
+    @torch.no_grad()
+    def reconstruct(self, texts: list[str], batch_size: int = 256, refined: bool = True) -> Float[Tensor, "n d_act"]:
         """Writes read back from explanations, in model units, on the CPU.
+
+        Args:
+            texts: explanations.
+            batch_size: texts of similar length that share a pass.
+            refined: use the refinement, where there is one; without it the linear head's reading.
 
         Raises:
             InputError: for an empty list, or a text that does not fit the context.
         """
-        out = self.reconstructor.reconstruct(texts, batch_size)
+        out = self.reconstructor.in_batches(
+            texts, lambda ids, mask: self.read(self.ends(ids, mask), refined), batch_size
+        )
         direction, size = out[:, : self.d_act], out[:, self.d_act].clamp(-4, 4)
         norm = (self.log_norm_mean.cpu() + self.log_norm_std.cpu() * size).exp()
         return normalise(direction) / self.d_act**0.5 * norm[:, None]
