@@ -91,6 +91,25 @@ def test_heads(stored):
     assert values(results, "fve/longer") == values(results, "fve/plateau") == {}
 
 
+def test_readers_without_their_refinements_have_rows_of_their_own(stored):
+    parts = [make_rows(0), make_rows(1)]
+    for part in parts:
+        part.errors |= {"unrefined/explanation": torch.full((70,), 0.4), "unrefined/cat": torch.full((70,), 0.9)}
+    save_rows(parts, stored)
+    results = heads_suite.evaluate()
+    assert values(results, "fve", split="heldout", layer=None)["explanation"] == pytest.approx(0.8, abs=1e-3)
+    linear = values(results, "fve/unrefined", layer=None)
+    assert set(linear) == set(ERRORS)
+    assert linear["explanation"] == pytest.approx(0.6, abs=1e-3)
+    assert linear["gold"] == pytest.approx(0.9, abs=1e-3)
+    gap = values(results, "fve/unrefined_increment", layer=0, head=None)
+    assert gap["explanation"] == pytest.approx(0.5, abs=1e-3)
+    assert not [row for row in results.rows if row.arm.startswith("unrefined")]
+    assert make_rows(0).unrefined().errors.keys() == make_rows(0).errors.keys()
+    (beside,) = oracle_suite.trained_on_them([replace(parts[0], untrained=())], [make_rows(0)])
+    torch.testing.assert_close(beside.errors["explanation"], torch.full((70,), 0.4))
+
+
 def test_heads_left_out_stand_beside_themselves_trained_on(stored, tmp_path, monkeypatch):
     without, knowing = make_rows(1), [replace(make_rows(seed), untrained=()) for seed in (0, 1)]
     without.errors["explanation"] = torch.full((70,), 1.5)

@@ -63,6 +63,19 @@ def test_saved_and_loaded(oracle, tmp_path):
     assert not list((tmp_path / "oracle").rglob("*.bin"))
 
 
+def test_a_refinement_is_saved_with_the_oracle(tmp_path):
+    oracle = make_oracle()
+    with torch.no_grad():
+        oracle.reconstructor.add_refinement(8).out.bias += 0.5
+    oracle.save_pretrained(tmp_path / "oracle")
+    again, texts = DiffOracle.from_pretrained(tmp_path / "oracle"), ["It promotes red", "It"]
+    torch.testing.assert_close(again.reconstruct(texts), oracle.reconstruct(texts))
+    assert not torch.allclose(again.reconstruct(texts), again.reconstruct(texts, refined=False))
+    oracle.reconstructor.refinement = None
+    oracle.save_pretrained(tmp_path / "oracle")
+    assert DiffOracle.from_pretrained(tmp_path / "oracle").reconstructor.refinement is None
+
+
 def test_damaged_folders_are_refused(oracle, tmp_path):
     oracle.save_pretrained(tmp_path / "oracle")
     sidecar = tmp_path / "oracle" / "oracle.yaml"
