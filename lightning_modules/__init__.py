@@ -29,6 +29,7 @@ _HOMES = {
     "SteeringSweep": "steering",
     "SteeringWriter": "steering",
     "VerbalizerWarmStart": "warm_start",
+    "WriteRefinementTraining": "write_refinement",
 }
 
 __all__ = sorted(name for name, home in _HOMES.items() if importlib.util.find_spec(f"{__name__}.{home}"))

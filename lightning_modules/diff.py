@@ -293,9 +293,12 @@ class DiffNLATraining(_DiffTraining):
         texts, write = _explanations(batch)
         if not texts:
             return None
-        loss = self.reconstructor.loss(texts, write)
+        loss = self._loss(texts, write)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(texts))
         return loss
+
+    def _loss(self, texts: list[str], write: Tensor) -> Tensor:
+        return self.reconstructor.loss(texts, write)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Held-out FVE of the right label texts, and the mean error of the log norm in standard deviations."""

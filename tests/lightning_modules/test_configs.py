@@ -67,6 +67,8 @@ def substitutes(name, folder):
                 "--model.init_args.rollouts.max_new_tokens", "8"]  # fmt: skip
     if name in ("tiny_diff_nla.yaml", "tiny_diff_sources.yaml"):
         assert main(["fit", "-c", often("tiny_diff_oracle.yaml"), *SMALL]) == 0
+    if name == "tiny_diff_refinement.yaml":
+        DiffOracle.from_pretrained(WEIGHTS / "oracle").save_pretrained("runs/tiny_diff_nla/oracle")
     if name == "captured_nla_training.yaml":
         assert main(CAPTURE) == 0
     if name.endswith("nla_training.yaml"):

@@ -10,6 +10,7 @@ from lightning_modules.diff import (
     all_sites,
     held_out_heads,
 )
+from lightning_modules.write_refinement import WriteRefinementTraining
 from tests import zoo
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
@@ -94,6 +95,26 @@ def test_reconstructor_training_learns(data):
     with torch.no_grad():
         assert float(oracle.reconstructor.loss(texts, data.train_writes.write[:32])) < start - 0.05
     assert {"val/fve", "val/log_norm_error"} <= set(metrics)
+
+
+def test_refinement_training_learns_and_changes_nothing_else(data):
+    oracle = make_oracle()
+    oracle.fit(data.train_writes.before, data.train_writes.write)
+    module = WriteRefinementTraining(oracle=oracle, hidden=24, learning_rate=3e-3)
+    before = {name: value.clone() for name, value in oracle.reconstructor.named_parameters()}
+    texts, write = [data.train_writes.text(row) for row in range(32)], data.train_writes.write[:32]
+    with torch.no_grad():
+        start = float(oracle.reconstructor.loss(texts, write, prefix_weight=0.0))
+    metrics = fit(module, data, steps=20)
+    with torch.no_grad():
+        assert float(oracle.reconstructor.loss(texts, write, prefix_weight=0.0)) < start - 0.05
+    after = dict(oracle.reconstructor.named_parameters())
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("refinement.") for name in changed)
+    assert all(parameter.requires_grad for parameter in after.values())
+    assert "val/fve" in metrics
+    assert WriteRefinementTraining(oracle=oracle, hidden=7).reconstructor.refinement is oracle.reconstructor.refinement
 
 
 def test_sites_by_group(get_model):
