@@ -49,6 +49,26 @@ def by_layer(rows: Sequence[Row], metric: str, split: str = "heldout", intervals
     return table(["arm", "all", *(f"L{layer}" for layer in layers)], lines)
 
 
+_READERS = {
+    "linear heads": ("fve/unrefined_increment", "fve/unrefined_increment"),
+    "with refinements": ("fve/minus_cat", "fve/increment"),
+    "longer (seed 0)": ("fve/longer_increment", "fve/longer_increment"),
+    "network on the own run": ("fve/plateau_increment", "fve/plateau_increment"),
+}
+"""Readers, from those trained least to those trained most: where ``explanation`` minus ``cat`` stands, and where
+``cat_and_explanation`` minus ``cat`` does."""
+
+
+def gaps(rows: Sequence[Row], arm: str) -> str:
+    """An arm minus raw context, by how far the readers of both are trained."""
+    lines = []
+    for readers, metrics in _READERS.items():
+        metric = metrics[arm != "explanation"]
+        own = {row.layer: row for row in rows if (row.arm, row.metric, row.head) == (arm, metric, None)}
+        lines.append([readers, *(number(own.get(layer)) for layer in (None, 0, 1, 2, 3))])
+    return table(["readers", "all", *(f"L{layer}" for layer in range(4))], lines)
+
+
 def curves(rows: Sequence[Row], prefix: str) -> str:
     """Arms down, step counts across."""
     found = {(row.arm, int(row.metric.removeprefix(prefix))): row for row in rows if row.metric.startswith(prefix)}
@@ -97,6 +117,8 @@ def tables() -> dict[str, str]:
         "longer_increment": by_layer(heads, "fve/longer_increment", intervals=True),
         "plateau": by_layer(heads, "fve/plateau"), "plateau_curves": curves(heads, "fve/plateau/step_"),
         "plateau_increment": by_layer(heads, "fve/plateau_increment", intervals=True), "spans": spans(span),
+        "unrefined": by_layer(heads, "fve/unrefined"), "gaps": gaps(heads, "explanation"),
+        "increments": gaps(heads, "cat_and_explanation"),
         "all_spans": by_layer(span, "fve"), "questions": questions(asked),
     }  # fmt: skip
     for kind in ("block", "attn", "mlp"):

@@ -10,6 +10,7 @@ _ARMS = {
     "explanation": "the oracle's words", "cat_and_explanation": "context and words", "cat": "raw context",
     "own_run": "raw context, by the model itself", "probe": "linear probe", "state": "words about the state before",
 }  # fmt: skip
+_REFINED = ("explanation", "cat_and_explanation", "cat", "state")
 _CURVES = {"gold": "label text", "cat_and_explanation": "context and label text", "cat": "raw context"}
 
 
@@ -18,6 +19,8 @@ def draw_heads(
     path: str,
 ) -> None:  # fmt: skip
     """FVE of head writes by layer, and the learning curves: of the readers, of longer ones, of the own run's network.
+
+    Hollow points are the same readers without their refinements, which the learning curves lack, too.
 
     Args:
         rows: of suite ``heads``.
@@ -34,14 +37,17 @@ def draw_heads(
         figure = Figure(figsize=(8.5, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         for place, (arm, label) in enumerate(_ARMS.items()):
-            own = [row for row in rows if row.arm == arm and row.metric == "fve" and row.split == "heldout"
-                   and row.layer is not None and row.head is None]  # fmt: skip
+            own, linear = (_by_layer(rows, arm, metric) for metric in ("fve", "fve/unrefined"))
+            if linear and arm in _REFINED:
+                places = [float(row.layer or 0) + 0.08 * (place - (len(_ARMS) - 1) / 2) for row in linear]
+                left.plot(places, [row.value for row in linear], "o", markersize=4, fillstyle="none", color=f"C{place}")
             if own:
                 spread = [[row.value - (row.ci_low or row.value) for row in own],
                           [(row.ci_high or row.value) - row.value for row in own]]  # fmt: skip
                 places = [float(row.layer or 0) + 0.08 * (place - (len(_ARMS) - 1) / 2) for row in own]
                 values = [row.value for row in own]
-                left.errorbar(places, values, spread, fmt="o", markersize=4, linewidth=1, label=label)
+                left.errorbar(places, values, spread, fmt="o", markersize=4, linewidth=1, label=label,
+                              color=f"C{place}")  # fmt: skip
         layers = sorted({row.layer for row in rows if row.layer is not None})
         left.set(xlabel="layer", ylabel="FVE of head writes", xticks=layers, ylim=(0, 1.03))
         for place, (arm, label) in enumerate(_CURVES.items()):
@@ -62,6 +68,12 @@ def draw_heads(
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=7)
         figure.savefig(path, metadata=_no_date(path))
+
+
+def _by_layer(rows: Sequence[Row], arm: str, metric: str) -> list[Row]:
+    wanted = arm, metric, "heldout", None
+    return [row for row in rows
+            if (row.arm, row.metric, row.split, row.head) == wanted and row.layer is not None]  # fmt: skip
 
 
 def draw_gap_map(gaps: Mapping[tuple[int, int], float], path: str) -> None:
