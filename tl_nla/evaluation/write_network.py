@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields, replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import gelu, one_hot
+from torch.nn.functional import one_hot
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
+from tl_nla.oracle.residual import ResidualBlock
 
 _BLOCKS = 2
 _USUAL_LENGTH = 32
@@ -74,7 +75,7 @@ class WriteNetwork(nn.Module):
                 raise InputError(f"{name} is {value}; at least 1 is needed")
         self.sites = sites
         self.first = nn.Linear(3 * d_model + 5 + sites, hidden)
-        self.blocks = nn.ModuleList(_Block(hidden) for _ in range(_BLOCKS))
+        self.blocks = nn.ModuleList(ResidualBlock(hidden, 2 * hidden) for _ in range(_BLOCKS))
         self.out = nn.Linear(hidden, d_model)
         self.weigh = nn.Linear(hidden, 2)
         for layer in (self.out, self.weigh):
@@ -102,17 +103,3 @@ class WriteNetwork(nn.Module):
 
 def _log_norm(vectors: Float[Tensor, "n d_model"]) -> Float[Tensor, "n 1"]:
     return vectors.norm(dim=-1, keepdim=True).clamp_min(1e-4).log()
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm, self.inner, self.outer = (
-            nn.LayerNorm(width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(2 * width, width),
-        )
-        nn.init.zeros_(self.outer.weight)
-
-    def forward(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
-        return hidden + self.outer(gelu(self.inner(self.norm(hidden))))

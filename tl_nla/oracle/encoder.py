@@ -9,11 +9,12 @@ from jaxtyping import Float, Int
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, gelu
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tl_nla.errors import InputError
 from tl_nla.nla.files import read_safetensors
 from tl_nla.nla.injection import scale_to_norm
+from tl_nla.oracle.residual import ResidualBlock
 
 _RARE = -5.0
 _BLOCKS = 2
@@ -50,7 +51,7 @@ class SourceEncoder(nn.Module):
             )
         self.words, self.d_act = tuple(words), d_act
         self.first = nn.Linear(2 * d_act, hidden)
-        self.blocks = nn.ModuleList(_Block(hidden) for _ in range(_BLOCKS))
+        self.blocks = nn.ModuleList(ResidualBlock(hidden, hidden) for _ in range(_BLOCKS))
         self.norm = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, len(embeddings))
         nn.init.constant_(self.out.bias, _RARE)
@@ -138,13 +139,3 @@ class SourceEncoder(nn.Module):
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{path} holds no encoder of sources: {' '.join(str(error).split())[:200]}") from error
         return made.requires_grad_(False).eval()
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm, self.inner, self.outer = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
-        nn.init.zeros_(self.outer.weight)
-
-    def forward(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
-        return hidden + self.outer(gelu(self.inner(self.norm(hidden))))

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.nla.files import read_safetensors
+from tl_nla.oracle.residual import ResidualBlock
 
 _BLOCKS = 2
 
@@ -39,7 +39,7 @@ class Refinement(nn.Module):
         self.width, self.d_act = width, d_act
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.first = nn.Linear(2 * width, hidden)
-        self.blocks = nn.ModuleList(_Block(hidden) for _ in range(_BLOCKS))
+        self.blocks = nn.ModuleList(ResidualBlock(hidden, 2 * hidden) for _ in range(_BLOCKS))
         self.out = nn.Linear(hidden, d_act + 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -89,14 +89,3 @@ class Refinement(nn.Module):
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(f"{path} holds no refinement: {' '.join(str(error).split())[:200]}") from error
         return made
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.inner, self.outer = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        nn.init.zeros_(self.outer.weight)
-
-    def forward(self, hidden: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
-        return hidden + self.outer(gelu(self.inner(self.norm(hidden))))
