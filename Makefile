@@ -5,6 +5,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 TEXT ?=
 PYTEST_ARGS ?= -q
+# One process a core, each with one thread: the models of the tests are too small for more.
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 TL3 := 3.9.0
 
 VENV := .venv
@@ -21,10 +23,10 @@ demo: $(VENV)/.installed
 	$(OFFLINE) $(VENV)/bin/tl-nla demo $(if $(TEXT),"$(TEXT)")
 
 test: $(VENV)/.installed
-	$(OFFLINE) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 test-tl3: $(VENV_TL3)/.installed
-	$(OFFLINE) $(VENV_TL3)/bin/python -m pytest $(PYTEST_ARGS)
+	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV_TL3)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

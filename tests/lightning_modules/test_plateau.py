@@ -73,6 +73,10 @@ def test_rows_keep_their_components_where_heads_are_left_out(folder):
     assert data.train.sites != data.held.sites
     oracle = fresh_oracle(folder / "target", data, FEW).eval()
     table = plateau_rows(target, oracle, data, stories, QUICK_PLATEAU, 0)
+    with torch.no_grad():
+        oracle.reconstructor.add_refinement(4).out.bias += 1.0
+    again = plateau_rows(target, oracle, data, stories, QUICK_PLATEAU, 0)
+    torch.testing.assert_close(again.spoken.told, table.spoken.told)  # the linear head's reading
     heads = [site for site in data.train.sites if Site.parse(site).kind == "head"]
     assert [data.held.sites[number] for number in table.contexts.site.tolist()] == heads
     # Words of an untrained reader are as long as any context here, so the own run is the write itself.

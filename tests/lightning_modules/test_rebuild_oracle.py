@@ -8,9 +8,11 @@ import torch
 from lightning_modules import rebuild_oracle
 from lightning_modules.muon import MuonWithAdamW
 from lightning_modules.oracle_data import QUICK
+from lightning_modules.refinement import RefineConfig
 from tests import zoo
 from tl_nla.data import world_documents
 from tl_nla.errors import InputError
+from tl_nla.evaluation.oracle_texts import arm_texts
 from tl_nla.evaluation.results import read_results
 from tl_nla.storyworld.tokenizer import save_tokenizer
 from tl_nla.targets import load_target
@@ -105,3 +107,51 @@ def test_muon_and_adamw_share_all_parameters():
     optimizer.load_state_dict(state)
     with pytest.raises(InputError, match="no weight matrix"):
         MuonWithAdamW(torch.nn.LayerNorm(2).named_parameters())
+
+
+def test_every_refinement_reads_texts_of_the_writes_it_is_taught(folder, tmp_path, monkeypatch):
+    """The same rows for all arms, each with its own text; half of the oracle's are in its words, half are labels."""
+    stories, seen, data = world_documents(8, 0), {}, []
+    few = dataclasses.replace(
+        QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1, encoder_documents=0, arms=("cat",)
+    )
+    capture = rebuild_oracle.capture
+    monkeypatch.setattr(rebuild_oracle, "capture", lambda *given: data.append(capture(*given)) or data[0])
+    monkeypatch.setattr(
+        rebuild_oracle,
+        "refine",
+        lambda reader, texts, write, config, seed, kept, name: seen.update({name: (texts(), write)}),
+    )
+    target = load_target(str(folder))
+    oracle, _ = rebuild_oracle.build_oracle(target, folder, stories[:5], stories[5:], few, 3)
+    train = data[0].train
+    rows = few.refine.drawn(len(train), 3)
+    assert len(rows) == few.refine.rows < len(train)
+    chosen = train.select(rows)
+    said = oracle.explain(chosen.write[:4], chosen.before[:4], max_new_tokens=rebuild_oracle.MAX_NEW_TOKENS)
+    own, written = seen["refinement"]
+    assert own == [*said, *(chosen.text(row) for row in range(4, 8))]
+    cat, same = seen["cat_refinement"]
+    assert cat == arm_texts("cat", chosen, target.tokenizer, data[0].train_documents, 3, True)
+    assert torch.equal(written, chosen.write)
+    assert torch.equal(same, chosen.write)
+    long, attentions = seen["cat_long_refinement"]
+    assert len(long) == len(attentions) == sum(train.sites[site].endswith("attn") for site in train.site.tolist())
+
+
+def test_scores_stand_with_refinement_and_without(folder, tmp_path):
+    stories = world_documents(8, 0)
+    few = dataclasses.replace(
+        QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1, encoder_documents=0, arms=("cat",),
+        long_steps=0, refine=RefineConfig(8, 1, 9, 4, 8, 0.05),
+    )  # fmt: skip
+    built, rows = rebuild_oracle.build_oracle(load_target(str(folder)), folder, stories[:5], stories[5:], few, 0)
+    _, linear = rebuild_oracle.build_oracle(
+        load_target(str(folder)), folder, stories[:5], stories[5:],
+        dataclasses.replace(few, refine=RefineConfig(passes=0)), 0,
+    )  # fmt: skip
+    assert built.reconstructor.refinement is not None
+    for arm in ("explanation", "gold", "shuffled", "cat"):
+        torch.testing.assert_close(rows.errors[f"unrefined/{arm}"], linear.errors[arm])
+        assert not torch.allclose(rows.errors[arm], linear.errors[arm])
+    assert not [arm for arm in linear.errors if arm.startswith("unrefined")]
