@@ -48,6 +48,8 @@ def draw_heads(
                 values = [row.value for row in own]
                 left.errorbar(places, values, spread, fmt="o", markersize=4, linewidth=1, label=label,
                               color=f"C{place}")  # fmt: skip
+        if any(row.metric == "fve/unrefined" for row in rows):
+            left.plot([], [], "o", markersize=4, fillstyle="none", color="gray", label="without refinements")
         layers = sorted({row.layer for row in rows if row.layer is not None})
         left.set(xlabel="layer", ylabel="FVE of head writes", xticks=layers, ylim=(0, 1.03))
         for place, (arm, label) in enumerate(_CURVES.items()):
