@@ -179,32 +179,30 @@ def _extremes(values: Any, count: int, vocabulary: Vocabulary, top_k: int, floor
 
 
 def _top_words(
-    values: Tensor, vocabulary: Vocabulary, top_k: int, floor: float, largest: bool = True
+    values: Tensor, vocabulary: Vocabulary, top_k: int, floor: float, largest: bool = True, size: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Ids and values of the largest values above ``floor``, one token a word; -1 and 0 where there are fewer.
 
-    With ``largest`` false the same of the values with their sign turned.
+    With ``largest`` false the same of the values with their sign turned. ``size`` is how many candidates are looked at
+    first, twice ``top_k`` when 0.
     """
     width = values.shape[1]
-    size = min(width, 3 * top_k)
-    group = vocabulary.group.to(values.device)
-    while True:
-        found, ids = _topk(values, size, largest)
-        found = found if largest else -found
-        own = group[ids]
-        repeated = (own[:, :, None] == own[:, None, :]).tril(-1).any(-1)
-        usable = ~repeated & (found > floor)
-        # A row with too few words needs more candidates, unless its last candidate is already below the floor.
-        if size == width or bool(((usable.sum(1) >= top_k) | (found[:, -1] <= floor)).all()):
-            break
-        size = min(width, 4 * size)
+    size = min(width, size or 2 * top_k)
+    found, ids = _topk(values, size, largest)
+    found = found if largest else -found
+    own = vocabulary.group.to(values.device)[ids]
+    repeated = (own[:, :, None] == own[:, None, :]).tril(-1).any(-1)
+    usable = ~repeated & (found > floor)
     order = (~usable).long().argsort(dim=1, stable=True)[:, :top_k]
     keep = usable.gather(1, order)
-    top_ids = ids.gather(1, order).masked_fill(~keep, -1)
-    top_values = found.gather(1, order).masked_fill(~keep, 0.0)
-    short = top_k - top_ids.shape[1]
-    pad = torch.nn.functional.pad
-    return pad(top_ids, (0, short), value=-1), pad(top_values, (0, short))
+    short = (0, top_k - order.shape[1])
+    top_ids = torch.nn.functional.pad(ids.gather(1, order).masked_fill(~keep, -1), short, value=-1)
+    top_values = torch.nn.functional.pad(found.gather(1, order).masked_fill(~keep, 0.0), short)
+    # A row with too few words needs more candidates, unless its last candidate is already below the floor.
+    poor = torch.nonzero((usable.sum(1) < top_k) & (found[:, -1] > floor)).flatten()
+    if size < width and len(poor):
+        top_ids[poor], top_values[poor] = _top_words(values[poor], vocabulary, top_k, floor, largest, 4 * size)
+    return top_ids, top_values
 
 
 def _topk(values: Tensor, size: int, largest: bool) -> tuple[Tensor, Tensor]:
