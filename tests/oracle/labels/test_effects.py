@@ -130,3 +130,28 @@ def test_refusals(llama):
         write_effects(lens, write, before, PLAIN, top_k=0)
     with pytest.raises(InputError, match="vocabulary 3"):
         write_effects(lens, write, before, Vocabulary.of(None, 3))
+
+
+@pytest.mark.parametrize("variants", [6, 40, 150])
+def test_rows_whose_strongest_tokens_are_one_word_look_further(variants):
+    """Other rows of the same batch find enough words at once; every row gets what sorting all tokens gives."""
+    size = 160
+    group = torch.arange(size).clamp_min(variants - 1)  # the first tokens spell one word
+    vocabulary = Vocabulary(tuple(map(str, range(size))), group, torch.ones(size, dtype=torch.bool))
+    lens = Lens(torch.eye(size), False)
+    write = torch.randn(6, size, generator=torch.Generator().manual_seed(variants))
+    write[::2, :variants] += 10.0
+    write[1, :variants] -= 10.0
+    found = write_effects(lens, write, torch.ones(6, size), vocabulary)
+    for row, values in enumerate(write.tolist()):
+        for sign, tokens, told in (
+            (1, found.promoted, found.promoted_value),
+            (-1, found.suppressed, found.suppressed_value),
+        ):
+            named: list[int] = []
+            for token in sorted(range(size), key=lambda one: -sign * values[one]):
+                if sign * values[token] > 0 and group[token] not in [group[known] for known in named]:
+                    named.append(token)
+            wanted = (named[:4] + [-1] * 4)[:4]
+            assert tokens[row].tolist() == wanted
+            assert told[row].tolist() == pytest.approx([values[one] if one >= 0 else 0.0 for one in wanted], rel=1e-5)
