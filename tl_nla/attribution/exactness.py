@@ -6,44 +6,116 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tl_nla.attribution.capture import CleanRun
-from tl_nla.attribution.replay import Start, replay
+from tl_nla.attribution.capture import CleanRun, hooked
+from tl_nla.attribution.replay import Start, replay, start_of
+from tl_nla.attribution.components import Component
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
+from tl_nla.model.rounding import compare, step_of
 
-_proven: "weakref.WeakKeyDictionary[Any, bool]" = weakref.WeakKeyDictionary()
+_proven: "weakref.WeakKeyDictionary[Any, dict[Any, bool]]" = weakref.WeakKeyDictionary()
 
 
-def check_exact(model: Any, clean: CleanRun) -> None:
-    """Compare one position of the fast computation with the plain one.
+def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
+    """Whether every position can be shown the clean past in one pass, each with its own change.
 
     The residual stream before the last block is changed at one position. What the block makes of it there has to be
     the same whether only that position changed, or all of them did and each was shown the clean past. Models whose
-    hooks can be read but not written (GPT-J), or whose attention does more than the hooks show, fail here.
+    hooks can be read but not written (GPT-J), or whose attention does more than the hooks show, or that mix positions
+    otherwise (DeltaNet, Mamba, convolutions), are run one position at a time instead.
+    """
+    if any(formula is None for formula in clean.diagonals):
+        return False
+    known = _proven.setdefault(model, {})
+    key = "all", clean.logits.dtype
+    length = clean.logits.shape[1]
+    if key in known or length < 2:
+        return known.get(key, True)
+    layer = len(clean.calls) - 1
+    entering = clean.inputs[layer]
+    changed = entering + _noise(entering)
+    try:
+        fast = replay(clean, [Start(layer, changed)])[0]
+    except (InputError, RuntimeError):
+        known[key] = False
+        return False
+    known[key] = True
+    for position in {length // 2, length - 1}:
+        slow = replay(clean, [Start(layer, changed).only_at(clean, position)], everywhere=True)[0]
+        keep = clean.valid[:, position]
+        if bool(keep.any()) and not _same(fast[keep, position], slow[keep, position]):
+            known[key] = False
+    return known[key]
+
+
+def check_causal(model: Any, clean: CleanRun) -> None:
+    """Make sure that a change at a position leaves the earlier ones alone.
 
     Raises:
-        InputError: the two differ by more than rounding.
+        InputError: the model looks ahead, so that nothing is local to a position.
     """
-    if _proven.get(model):
+    known = _proven.setdefault(model, {})
+    length = clean.logits.shape[1]
+    if known.get("causal") or length < 2:
         return
-    layer, length = len(clean.calls) - 1, clean.logits.shape[1]
-    if length < 2:
-        return
-    entering = clean.inputs[layer]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(entering.shape, generator=generator).to(entering) * entering.std()
-    fast = replay(clean, [Start(layer, entering + noise)])[0]
-    for position in {length // 2, length - 1}:
-        one = entering.clone()
-        one[:, position] = (entering + noise)[:, position]
-        slow = replay(clean, [Start(layer, one)], everywhere=True)[0]
-        _compare(fast[:, position], slow[:, position], clean.valid[:, position], model)
-    _proven[model] = True
-
-
-def _compare(fast: Tensor, slow: Tensor, valid: Tensor, model: Any) -> None:
-    error = (fast - slow)[valid].abs().max().item() if bool(valid.any()) else 0.0
-    if not error <= 256 * torch.finfo(slow.dtype).eps * (1.0 + slow.abs().max().item()):
+    entering = clean.inputs[0]
+    late = Start(0, entering + _noise(entering)).only_at(clean, length - 1)
+    found, plain = replay(clean, [late, Start(0, entering)], everywhere=True)
+    keep = clean.valid[:, :-1]
+    if not _same(found[:, :-1][keep], plain[:, :-1][keep]):
         raise InputError(
-            f"{type(model).__name__}: leaving a component out at single positions is not exact on this architecture "
-            f"(differs by {error:.2g} from the one-at-a-time computation); leave it out at all positions instead"
+            f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out at "
+            "one position alone; leave it out at all positions instead"
         )
+    known["causal"] = True
+
+
+def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
+    """Make sure that a change at a component's hook point reaches the block's output as it should.
+
+    Raises:
+        InputError: the hook point can be read but not written on this model.
+    """
+    form = facts_of(model).blocks[component.layer]
+    known, key = _proven.setdefault(model, {}), (component.kind, component.part, form.kinds)
+    if component.kind in ("block", "span") or known.get(key):
+        return
+    start = start_of(model, clean, component)
+    if start.edits:
+        seen: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            def function(value: Tensor, hook: Any) -> None:
+                seen[name] = value.detach().clone()
+
+            return function
+
+        pairs: list[tuple[Any, Any]] = [(clean.points[name], _edited(edit)) for name, edit in start.edits]
+        pairs += [(clean.points[branch.point], keep(branch.point)) for branch in form.branches]
+        with torch.no_grad(), hooked(pairs):
+            after = clean.calls[component.layer](clean.inputs[component.layer], 1, clean.batch)
+        before = clean.kept.get(f"blocks.{component.layer}.hook_resid_pre", clean.inputs[component.layer])
+        terms = [form.carry * before.float(), *(form.write(kind, seen).float() for kind in form.kinds)]
+        moved = any(not torch.equal(seen[branch.point], clean.kept[branch.point]) for branch in form.branches)
+        if not moved or not compare(after, terms, step_of(after, before)).exact:
+            raise InputError(
+                f"{component} cannot be left out on this model: what is written at {start.edits[0][0]} does not reach "
+                "the block's output; leave out the whole block, or ask for no skips"
+            )
+    known[key] = True
+
+
+def _edited(edit: Any) -> Any:
+    return lambda value, hook: edit(value)
+
+
+def _noise(like: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(like.shape, generator=generator).to(like) * like.float().std().to(like)
+
+
+def _same(fast: Tensor, slow: Tensor) -> bool:
+    """Whether two computations of the same state differ by no more than a few roundings of its size."""
+    error = (fast.float() - slow.float()).norm()
+    step = max(torch.finfo(slow.dtype).eps, 256 * torch.finfo(torch.float32).eps)
+    return bool(error <= 4 * step * slow.float().norm())

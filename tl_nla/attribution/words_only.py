@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_nla.attribution.readout import logit_scale, soft_cap
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
+from tl_nla.model.readout import final_norm, unembedded
 from tl_nla.oracle.capture import CaptureConfig, LabelledWrites, capture_writes
 from tl_nla.oracle.labels import Vocabulary
 from tl_nla.oracle.texts import component_words
@@ -153,11 +154,11 @@ def partial_states(
 
 def output_logits(model: Any, state: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocab"]:
     """Logits of last residual states; gradients pass to the states and never to the model's weights."""
+    readout = facts_of(model).readout
     like = next(model.ln_final.parameters(), state)
     with _frozen(model.ln_final, model.unembed):
-        logits = model.unembed(model.ln_final(state[None].to(like)))[0].float() * logit_scale(model)
-    cap = soft_cap(model)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+        logits = unembedded(model, final_norm(model, state[None].to(like)))[0].float() * readout.multiplier
+    return logits if readout.cap is None else readout.cap * torch.tanh(logits / readout.cap)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.attribution.readout import logit_scale, read_out
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
 from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 LOGIT_BUDGET = 2**22
@@ -56,26 +56,23 @@ class Lens:
     def of(cls, model: Any) -> "Lens":
         """Take the read-out of a TransformerLens model, the soft cap (which changes no order) left aside.
 
-        Gain and centring are measured on the norm itself, so that no family has to be known by name.
+        Gain and centring are those of the solver for norms, so that no family has to be known by name.
 
         Raises:
-            InputError: when the final norm is not linear at a fixed scale.
+            InputError: when no form of a norm reproduces the model's final norm.
         """
+        readout = facts_of(model).readout
+        if not readout.norm.fit.exact:
+            raise InputError(
+                f"{type(model).__name__}: no form of the final norm reproduces it ({readout.norm.fit}), so what a write "
+                "promotes cannot be told"
+            )
         unembed = model.W_U.detach().float()
-        width = unembed.shape[0]
-        probe = torch.linspace(-1.0, 1.0, 2 * (width // 2) + 2, device=unembed.device)[: width + 1]
-        probe = 1e3 * (probe[probe != 0][:width])
-        odd, shifted = _odd_part(model, probe), _odd_part(model, probe + probe.abs().mean())
-        for centred in (False, True):
-            gain = odd / _standardise(probe, centred)
-            again = gain * _standardise(probe + probe.abs().mean(), centred)
-            if torch.allclose(again, shifted, rtol=1e-2, atol=1e-2 * float(shifted.abs().max())):
-                weight = gain[:, None] * unembed
-                weight = weight - weight.mean(1, keepdim=True)
-                if centred:
-                    weight = weight - weight.mean(0, keepdim=True)
-                return cls(weight * logit_scale(model), centred)
-        raise InputError(f"{type(model).__name__}: its final norm is not linear at a fixed scale")
+        weight = readout.norm.gain.to(unembed)[:, None] * unembed
+        weight = weight - weight.mean(1, keepdim=True)
+        if readout.norm.centred:
+            weight = weight - weight.mean(0, keepdim=True)
+        return cls(weight * readout.multiplier, readout.norm.centred)
 
     def scale(self, state: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
         """What the final norm would divide a state by: root mean square, after centring where it centres."""
@@ -148,7 +145,7 @@ def probability_effects(
 
     def change(rows: slice) -> Tensor:
         states = torch.stack([before[rows] + write[rows], before[rows]])
-        after, earlier = read_out(model, states).float().softmax(-1)
+        after, earlier = facts_of(model).readout.logits(states).float().softmax(-1)
         return after - earlier
 
     return _extremes(change, len(write), vocabulary, top_k, floor, model.W_U.shape[1])
@@ -222,16 +219,3 @@ def _topk(values: Tensor, size: int, largest: bool) -> tuple[Tensor, Tensor]:
     columns = torch.cat([inside, tail], 1)
     found, place = values.gather(1, columns).topk(size, 1, largest)
     return found, columns.gather(1, place)
-
-
-def _odd_part(model: Any, probe: Tensor) -> Tensor:
-    """The final norm without its bias: half the difference of what it makes of a vector and of its negative."""
-    like = next(model.ln_final.parameters(), probe)
-    both = torch.stack([probe, -probe]).to(like)[None]
-    first, second = model.ln_final(both)[0].float()
-    return (first - second) / 2
-
-
-def _standardise(vector: Tensor, centred: bool) -> Tensor:
-    vector = vector - vector.mean() if centred else vector
-    return vector / vector.square().mean().sqrt()
