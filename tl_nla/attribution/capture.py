@@ -51,6 +51,8 @@ class CleanRun:
         diagonals: the formula of each layer's scores on the diagonal; None where no formula was found.
         logits: the model's output.
         valid: the positions that are no padding.
+        tokens: what was run.
+        mask: its attention mask, if there was one.
     """
 
     points: dict[str, Any]
@@ -60,6 +62,8 @@ class CleanRun:
     diagonals: list[ScoreDiagonal | None]
     logits: Float[Tensor, "batch pos vocab"]
     valid: Bool[Tensor, "batch pos"]
+    tokens: Int[Tensor, "batch pos"]
+    mask: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -135,7 +139,8 @@ def capture(
     logits = logits if isinstance(logits, Tensor) else logits.logits
     valid = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     points |= {name: place for name, place in places.items() if place is not None}
-    run = CleanRun(points, calls, inputs, kept, [None] * layers, logits, valid.to(logits.device))  # type: ignore[arg-type]
+    run = CleanRun(points, calls, inputs, kept, [None] * layers, logits, valid.to(logits.device), tokens,  # type: ignore[arg-type]
+                   attention_mask)  # fmt: skip
     if solve:
         run.diagonals = [_solve(model, run, layer) for layer in range(layers)]
     return run

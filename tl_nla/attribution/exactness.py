@@ -1,14 +1,17 @@
 """Does leaving out at one position give what the model itself gives? Tried once on each model before it is trusted."""
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.attribution.capture import CleanRun, hooked
-from tl_nla.attribution.replay import Start, replay, start_of
 from tl_nla.attribution.components import Component
+from tl_nla.attribution.replay import Start, replay, start_of
+from tl_nla.attribution.rerun import rerun
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
 from tl_nla.model.rounding import compare, step_of
@@ -24,7 +27,7 @@ def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
     hooks can be read but not written (GPT-J), or whose attention does more than the hooks show, or that mix positions
     otherwise (DeltaNet, Mamba, convolutions), are run one position at a time instead.
     """
-    if any(formula is None for formula in clean.diagonals):
+    if any(formula is None for formula in clean.diagonals) or not blocks_alone(model, clean):
         return False
     known = _proven.setdefault(model, {})
     key = "all", clean.logits.dtype
@@ -48,6 +51,33 @@ def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
     return known[key]
 
 
+def blocks_alone(model: Any, clean: CleanRun) -> bool:
+    """Whether blocks can be run again one by one: several copies from the middle on give the clean run's end.
+
+    It fails where blocks share what the call does not show, such as the keys and values of earlier layers.
+    """
+    known = _proven.setdefault(model, {})
+    key = "alone", clean.logits.dtype
+    if key not in known:
+        starts = [Start(layer, clean.inputs[layer]) for layer in sorted({0, len(clean.calls) // 2})]
+        try:
+            found = replay(clean, [*starts, starts[-1]], everywhere=True)
+            known[key] = all(_same(end[clean.valid], clean.inputs[-1][clean.valid]) for end in found)
+        except (InputError, RuntimeError, TypeError, ValueError, AttributeError, KeyError):
+            known[key] = False
+    return known[key]
+
+
+def leave_out(
+    model: Any, clean: CleanRun, starts: Sequence[Start], position: int | None = None
+) -> Float[Tensor, "component batch pos d_model"]:
+    """Last residual states with each change made, at one position or at all, later positions seeing the changed ones."""
+    local = starts if position is None else [start.only_at(clean, position) for start in starts]
+    if blocks_alone(model, clean):
+        return replay(clean, local, everywhere=True)
+    return rerun(model, clean, local, position)
+
+
 def check_causal(model: Any, clean: CleanRun) -> None:
     """Make sure that a change at a position leaves the earlier ones alone.
 
@@ -56,13 +86,13 @@ def check_causal(model: Any, clean: CleanRun) -> None:
     """
     known = _proven.setdefault(model, {})
     length = clean.logits.shape[1]
-    if known.get("causal") or length < 2:
+    if known.get("causal") or length < 2 or not bool(clean.valid[:, :-1].any()):
         return
-    entering = clean.inputs[0]
-    late = Start(0, entering + _noise(entering)).only_at(clean, length - 1)
-    found, plain = replay(clean, [late, Start(0, entering)], everywhere=True)
+    entering = clean.inputs[1]
+    late = [Start(1, entering + _noise(entering))]
+    found = leave_out(model, clean, late, length - 1)[0]
     keep = clean.valid[:, :-1]
-    if not _same(found[:, :-1][keep], plain[:, :-1][keep]):
+    if not _same(found[:, :-1][keep], clean.inputs[-1][:, :-1][keep]):
         raise InputError(
             f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out at "
             "one position alone; leave it out at all positions instead"
@@ -90,10 +120,15 @@ def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
 
             return function
 
-        pairs: list[tuple[Any, Any]] = [(clean.points[name], _edited(edit)) for name, edit in start.edits]
+        pairs = [(clean.points[name], _edited(edit)) for name, edit in start.edits]
         pairs += [(clean.points[branch.point], keep(branch.point)) for branch in form.branches]
+        ends = f"blocks.{component.layer}.hook_resid_post"
+        pairs += [(clean.points[ends], keep(ends))] if ends in clean.points else []
         with torch.no_grad(), hooked(pairs):
-            after = clean.calls[component.layer](clean.inputs[component.layer], 1, clean.batch)
+            model(clean.tokens, **({} if clean.mask is None else {"attention_mask": clean.mask}))
+        if ends not in seen:
+            raise InputError(f"{component} cannot be left out: nothing shows the output of its block")
+        after = seen[ends]
         before = clean.kept.get(f"blocks.{component.layer}.hook_resid_pre", clean.inputs[component.layer])
         terms = [form.carry * before.float(), *(form.write(kind, seen).float() for kind in form.kinds)]
         moved = any(not torch.equal(seen[branch.point], clean.kept[branch.point]) for branch in form.branches)

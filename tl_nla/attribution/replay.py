@@ -162,7 +162,7 @@ def _run_block(
     pairs = [] if everywhere else _own_past(clean, layer, copies)
     for name in {name for row in edits.values() for name, _ in row}:
         rows = {row: function for row, own in edits.items() for point, function in own if point == name}
-        pairs.append((_point(clean, name), _edit_rows(rows, clean.batch)))
+        pairs.append((_point(clean, name), edit_rows(rows, clean.batch)))
     with hooked(pairs):
         return clean.calls[layer](stacked, copies, clean.batch)
 
@@ -174,7 +174,14 @@ def _point(clean: CleanRun, name: str) -> Any:
     return point
 
 
-def _edit_rows(rows: Mapping[int, Callable[[Tensor], Tensor]], batch: int) -> Callable[..., Tensor]:
+def edit_rows(rows: Mapping[int, Callable[[Tensor], Tensor]], batch: int) -> Callable[..., Tensor]:
+    """A hook that changes some copies of the batch, each by a function of its own.
+
+    Args:
+        rows: functions by the copy's number.
+        batch: rows of one copy.
+    """
+
     def function(value: Tensor, hook: Any) -> Tensor:
         parts = list(value.split(batch))
         for row, edit in rows.items():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tl_nla.attribution.capture import CleanRun, capture
 from tl_nla.attribution.components import Component, all_components, as_component
-from tl_nla.attribution.exactness import all_positions_at_once, check_causal, check_writable
+from tl_nla.attribution.exactness import all_positions_at_once, check_causal, check_writable, leave_out
 from tl_nla.attribution.readout import check_read_out, read_out
 from tl_nla.attribution.replay import chunks, replay, start_of
 from tl_nla.errors import InputError
@@ -217,18 +217,19 @@ def _last_states(
 ) -> Iterator[Float[Tensor, "batch pos d_model"]]:
     # Parts that start late share their blocks with all that started before them, so the order is by layer.
     order = sorted(range(len(parts)), key=lambda i: parts[i].last)
-    together = way.everywhere or (len(way.columns) > 1 and all_positions_at_once(model, clean))
+    together = not way.everywhere and len(way.columns) > 1 and all_positions_at_once(model, clean)
     finished: dict[int, Tensor] = {}
     for group in chunks(model, clean, len(parts), way.chunk):
         members = order[group]
         starts = [start_of(model, clean, parts[i], written.get(parts[i])) for i in members]
-        if together:
-            found = replay(clean, starts, way.everywhere)
+        if way.everywhere:
+            found = leave_out(model, clean, starts)
+        elif together:
+            found = replay(clean, starts)
         else:
             found = clean.inputs[-1].expand(len(starts), *clean.inputs[-1].shape).clone()
             for position in way.columns:
-                local = [start.only_at(clean, position) for start in starts]
-                found[:, :, position] = replay(clean, local, everywhere=True)[:, :, position]
+                found[:, :, position] = leave_out(model, clean, starts, position)[:, :, position]
         finished |= dict(zip(members, found, strict=True))
     for i in range(len(parts)):
         yield finished.pop(i)

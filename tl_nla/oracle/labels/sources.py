@@ -164,7 +164,7 @@ def _layer_sources(
     length = found.scale.flatten() if found.scale.ndim else found.scale
     pattern, value = points[f"{prefix}attn.hook_pattern"], points[f"{prefix}attn.hook_v"]
     # A norm's scale is one number a position, the same for all sources, so shares do not need it.
-    raw = raw_source_weights(pattern.float(), _values_by_head(value, found), found.weight, torch.ones(()))
+    raw = raw_source_weights(pattern.float(), _values_by_head(value, found, pattern.shape[-1]), found.weight, torch.ones(()))
     rows, batch = found.z, pattern.shape[0]
     square = torch.einsum("nhd,hde,nhe->hn", rows, found.weight @ found.weight.transpose(1, 2), rows)
     norm = (square.clamp_min(0).sqrt() / length).unflatten(1, (batch, -1))
@@ -181,13 +181,15 @@ def _head_sum(model: Any, layer: int, points: dict[str, Tensor]) -> HeadSum:
     return head_sum(model, layer, "attn", flat)
 
 
-def _values_by_head(value: Tensor, found: HeadSum) -> Float[Tensor, "batch pos kv d_head"]:
+def _values_by_head(value: Tensor, found: HeadSum, length: int) -> Float[Tensor, "batch pos kv d_head"]:
     """The values that the heads mix; their width is that of the heads' outputs.
 
     Raises:
         InputError: when they do not fit the heads, so that no source can be told.
     """
     width, heads = found.z.shape[-1], found.z.shape[-2]
+    if value.ndim == 4 and value.shape[1] != length and value.shape[2] == length:
+        value = value.transpose(1, 2)  # latent attention shows its values head by head
     flat = value if value.ndim == 3 else value.flatten(2)
     if flat.shape[-1] % width or heads % (flat.shape[-1] // width):
         raise InputError(
