@@ -297,7 +297,7 @@ POST_NORM = ("gemma2", "gemma3", "gemma3_images", "gemma3n", "gemma4", "gemma4_i
              "flex_olmo", "olmo_hybrid", "glm4", "exaone4", "afmoe")
 # What a block computes is multiplied before it is added to the stream.
 MULTIPLIED = ("granite", "granite_moe", "granite_moe_hybrid", "falcon_h1")
-# What a block computes is added and the whole stream is then multiplied.
+# What a block computes is added and the whole stream is then multiplied: in the block, or (rwkv) between two blocks.
 STREAM_SCALED = ("gemma4", "gemma4_images", "gemma4_moe", "rwkv")
 MOE = ("phimoe", "mixtral", "qwen2_moe", "qwen3_moe", "gemma4_moe", "olmoe", "flex_olmo", "granite_moe", "glm4_moe",
        "glm4_moe_lite", "glm_moe_dsa", "deepseek_v2", "deepseek_v3", "deepseek_v4", "gpt_oss", "ernie4_5_moe", "dots1",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError, unknown
 from tl_nla.hooks import HookPair, tap
-from tl_nla.model.facts import block_form, branches_of, check_deterministic
+from tl_nla.model.facts import block_form, branches_of, check_deterministic, facts_of
 from tl_nla.model.heads import HeadSum, out_projection, solve_heads
 from tl_nla.model.probe import lock_of
 from tl_nla.positions import Positions, real_tokens, row_positions, select_positions
@@ -121,6 +121,7 @@ def read(
         InputError: for unknown sites or positions, an empty batch, more tokens than the model's context, ids out of the
             vocabulary, or a model that drops out activations at random.
     """
+    facts_of(model)  # whether the model can be run at all, before anything else
     check_deterministic(model)
     known = model.hook_dict
     chosen_sites = tuple(Site.parse(site).validate(model, known) for site in sites)
@@ -141,8 +142,7 @@ def read(
         model(tokens, **arguments)
     if missing := [name for name in names if name not in values]:
         raise InputError(
-            f"{missing[0]} never fired in this run, so {', '.join(map(str, chosen_sites[:3]))} cannot be read; load the "
-            "model with eager attention, and run it without a key-value cache"
+            f"{missing[0]} never fires on this model as it is run here, so {chosen_sites[0]} cannot be read"
         )
     batch, column = torch.nonzero(mask, as_tuple=True)
     position = row_positions(real_tokens(tokens, attention_mask))[batch, column]

@@ -136,6 +136,9 @@ def capture(
             watcher.remove()
     if any(call is None for call in calls):
         raise InputError(f"{type(model).__name__} does not run its blocks one after the other: nothing can be replayed")
+    stream = (*tokens.shape, int(model.cfg.d_model))
+    if odd := [layer for layer, state in enumerate(inputs) if state is None or state.shape != stream]:
+        raise InputError(f"what enters blocks.{odd[0]} is no single residual stream of shape {stream}")
     logits = logits if isinstance(logits, Tensor) else logits.logits
     valid = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     points |= {name: place for name, place in places.items() if place is not None}

@@ -90,7 +90,9 @@ def words_of(
 
 def _readers(model: Any, tokens: Tensor, reading: Reading) -> tuple[dict[str, HeadSources], tuple[str, ...]]:
     """What heads and attentions read, in the layers that have heads; a note where it cannot be told."""
-    layers = sorted({int(site.layer or 0) for site in reading.sites if site.kind == "head" and site.part == "attn"})
+    known = model.hook_dict
+    wanted = sorted({int(site.layer or 0) for site in reading.sites if site.kind == "head" and site.part == "attn"})
+    layers = [layer for layer in wanted if f"blocks.{layer}.attn.hook_v" in known]
     if not layers:
         return {}, ()
     try:

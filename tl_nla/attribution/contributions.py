@@ -13,7 +13,7 @@ from tl_nla.attribution.direct import UNACCOUNTED, DirectAttribution, direct_att
 from tl_nla.attribution.report import Cell, ContributionReport
 from tl_nla.attribution.skips import SkipEffects, skip_effects
 from tl_nla.errors import InputError
-from tl_nla.model.facts import check_deterministic
+from tl_nla.model.facts import facts_of
 from tl_nla.model.probe import lock_of
 from tl_nla.oracle.labels import Vocabulary, relative_norm
 from tl_nla.positions import Positions, select_positions
@@ -62,7 +62,7 @@ def layer_contributions(
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     ids = _prompt(model, tokens, tokenizer)
     columns = torch.nonzero(select_positions(ids, positions, None, tokenizer)[0]).flatten()
-    check_deterministic(model)
+    facts_of(model)  # whether the model can be run at all, before anything else
     with torch.no_grad(), lock_of(model):
         output = model(ids)
         logits = (output if isinstance(output, Tensor) else output.logits).float()

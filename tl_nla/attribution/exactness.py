@@ -59,13 +59,20 @@ def blocks_alone(model: Any, clean: CleanRun) -> bool:
     known = _proven.setdefault(model, {})
     key = "alone", clean.logits.dtype
     if key not in known:
-        starts = [Start(layer, clean.inputs[layer]) for layer in sorted({0, len(clean.calls) // 2})]
+        first, middle, last = (Start(layer, clean.inputs[layer]) for layer in _some_layers(clean))
         try:
-            found = replay(clean, [*starts, starts[-1]], everywhere=True)
-            known[key] = all(_same(end[clean.valid], clean.inputs[-1][clean.valid]) for end in found)
+            # A changed copy runs beside clean ones, then other copies from a later layer: these must not see it.
+            changed = Start(0, clean.inputs[0] + _noise(clean.inputs[0]))
+            found = [replay(clean, starts, everywhere=True) for starts in ([changed, first, middle], [last], [last] * 4)]
+            ends = [*found[0][1:], *found[1], *found[2]]
+            known[key] = all(_same(end[clean.valid], clean.inputs[-1][clean.valid]) for end in ends)
         except (InputError, RuntimeError, TypeError, ValueError, AttributeError, KeyError):
             known[key] = False
     return known[key]
+
+
+def _some_layers(clean: CleanRun) -> tuple[int, int, int]:
+    return 0, len(clean.calls) // 2, len(clean.calls) - 1
 
 
 def leave_out(

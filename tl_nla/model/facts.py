@@ -56,7 +56,11 @@ def facts_of(model: Any) -> ModelFacts:
     )
     last = values.get(f"blocks.{len(blocks) - 1}.hook_resid_post")
     if last is None:
-        raise InputError(f"{type(model).__name__}: nothing is seen behind its last block, so nothing can be attributed")
+        raise InputError(
+            f"the blocks of {type(model).__name__} hand on no single residual stream [batch, pos, {model.cfg.d_model}] "
+            "(several streams, or another width), so its writes cannot be told apart; its hook points can still be read "
+            "with run_with_cache"
+        )
     found = ModelFacts(blocks, solve_readout(model, last, logits))
     _known[model] = state, found
     return found
