@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 import torch
 
-from tl_nla.errors import InputError
+from tl_nla.errors import InputError, unknown
 from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
 from tl_nla.nla import prompts as prompt_templates
 from tl_nla.nla.files import local_folder
 from tl_nla.nla.loading import load_tokenizer
 
 TINY = "tiny"
+PRECISIONS = ("float32", "bfloat16", "float16")
 _WEIGHTS = Path(__file__).parent / "storyworld" / "weights"
 
 
@@ -45,17 +46,20 @@ def model_folder(name: str | Path) -> Path:
     return local_folder(name)
 
 
-def load_target(name: str | Path = TINY) -> Target:
+def load_target(name: str | Path = TINY, dtype: str = "float32") -> Target:
     """Load a model for reading.
 
     Args:
         name: ``"tiny"``, a local folder with a Hugging Face model, or a hub id.
+        dtype: precision of the weights, one of ``PRECISIONS``.
 
     Raises:
         InputError: when it cannot be loaded; the message names the file at fault.
     """
+    if dtype not in PRECISIONS:
+        raise unknown("precision", dtype, PRECISIONS)
     folder = model_folder(name)
-    return boot_target(str(name), folder, load_causal_lm(folder, torch.float32), load_tokenizer(folder))
+    return boot_target(str(name), folder, load_causal_lm(folder, getattr(torch, dtype)), load_tokenizer(folder))
 
 
 def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
