@@ -101,6 +101,13 @@ def _print(console: Any, report: Any, heads: int) -> None:
     console.print(table(report, position, heads, console.width))
     total = report.totals[row]
     console.print(_legend(report, report.sum_of_parts(position), total))
+    if report.unaccounted:
+        missing, share = report.unaccounted[row], report.unaccounted_share[row]
+        console.print(f"unaccounted for: {missing:+.2g}, {share:.2%} of the range of the logits", style="dim")
+    for note in report.notes:
+        console.print(Text(f"note: {note}", style="dim"))
+    if report.warning:
+        console.print(Text(report.warning, style="bold white on red"))
 
 
 def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
@@ -129,7 +136,8 @@ def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
         block = cell.component == "block"
         style = "bold cyan" if block else "" if cell.component in ("embed", "bias") else "dim" if _faint(cell) else ""
         read = " ".join(show(word, 12) for word, share in cell.sources if share >= 0.1)
-        name = cell.name if cell.component in ("embed", "block", "bias") else f"  {cell.name.split(' ', 1)[1]}"
+        whole = cell.component in ("embed", "block", "bias", "rounding")
+        name = cell.name if whole else f"  {cell.name.split(' ', 1)[1]}"
         shown.add_row(
             Text("final bias" if cell.component == "bias" else name, style=style), f"{cell.direct:+.2f}",
             *([_bar(cell.direct / largest)] if width >= _WIDE else []),
@@ -149,7 +157,9 @@ def _rows(report: Any, position: int, heads: int) -> list[Any]:
         strongest = sorted((cell for cell in mine if cell.component == "head"),
                            key=lambda cell: -max(cell.skip_kl or 0.0, 0.01 * abs(cell.direct)))  # fmt: skip
         rows += [cell for cell in mine if cell.component == "block"] + strongest[:heads]
-        rows += [cell for cell in mine if cell.component == "mlp"]
+        split = {cell.part for cell in strongest}
+        whole = [cell for cell in mine if cell.component in ("attn", "mixer") and cell.component not in split]
+        rows += whole + [cell for cell in mine if cell.component in ("mlp", "ple")]
     return rows + [cell for cell in cells if cell.layer == report.n_layers and abs(cell.direct) >= 5e-3]
 
 
