@@ -69,7 +69,8 @@ def words_of(
     """
     lens = Lens.of(model)
     named = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
-    texts = Texts(_raw_texts(tokenizer, lens.weight.shape[1]), named)
+    # Some models read more tokens than they predict.
+    texts = Texts(_raw_texts(tokenizer, max(int(model.cfg.d_vocab), lens.weight.shape[1])), named)
     readers, notes = _readers(model, tokens, reading)
     said = {} if oracle is None else _asked(oracle, reading, settings or {})
     told: dict[str, list[Told]] = {}

@@ -211,7 +211,8 @@ def _heads(model: Any, facts: ModelFacts, tokens: Tensor) -> CheckRow:
 def _direct(model: Any, tokens: Tensor) -> CheckRow:
     from tl_nla.attribution.direct import direct_attribution
 
-    found = direct_attribution(model, tokens, tokens.roll(-1, 1), unit="component")
+    predicted = tokens.roll(-1, 1) % int(model.W_U.shape[1])
+    found = direct_attribution(model, tokens, predicted, unit="component")
     share = found.unaccounted_share.max().item()
     detail = "largest part of the logits' range that is unaccounted for"
     return CheckRow("direct attribution", EXACT if share <= 0.01 else APPROXIMATE, share, detail)
