@@ -77,11 +77,13 @@ class SteeringSweep(L.LightningModule):
         strengths: see :class:`tl_nla.adapters.SteeringAdapter`.
         new_tokens: how many are generated.
         generated: steer generated tokens as well as the prompt's last.
+        prepend_bos: whether prompts get a begin token, see :func:`tl_nla.targets.load_target`.
     """
 
     def __init__(
         self, model: str = "tiny", nla: list[str] | None = None, modes: Sequence[str] = ("delta",),
         strengths: Sequence[float] = (1.0,), new_tokens: int = 16, generated: bool = False,
+        prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         for mode in modes:
@@ -90,7 +92,7 @@ class SteeringSweep(L.LightningModule):
         if not modes or not strengths or new_tokens < 1:
             raise InputError("modes, strengths and new_tokens have to name at least one each")
         self.modes, self.strengths, self.new_tokens, self.generated = modes, strengths, new_tokens, generated
-        self._names = (model, nla)
+        self._names = (model, nla, prepend_bos)
         self._pair: tuple[Any, Any] | None = None
 
     def pair(self) -> tuple[Any, Any]:
@@ -108,7 +110,7 @@ class SteeringSweep(L.LightningModule):
 
         target, _ = self.pair()
         prompts = [SteeringPrompt(**one) for one in batch]
-        texts = [encode_text(target, one.prompt) for one in prompts]
+        texts = [encode_text(target, one.prompt).ids for one in prompts]
         encoded = [(len(ids), place, ids) for place, ids in enumerate(texts)]
         runs: list[tuple[int, dict[str, Any]]] = []
         for _, group in groupby(sorted(encoded), key=lambda row: row[0]):

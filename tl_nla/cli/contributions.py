@@ -13,7 +13,7 @@ _BAR, _WIDE, _MIDDLE = 10, 120, 100
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_prepend_bos
 
     parser = subparsers.add_parser("contributions", help="what each layer and head contributed to the next token")
     parser.add_argument("text", nargs="?", default=_TEXT, help="any text; the last token's prediction is explained")
@@ -32,6 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument("--all-positions", action="store_true", help="report every token, not the last one only")
     parser.add_argument("--heads", type=int, default=2, metavar="N", help="show N heads of each layer (default 2)")
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--{option} {folder!r} is a file; give a folder")
     console = Console(record=args.svg is not None, width=150 if args.svg else None)
     with console.status("loading the model"):
-        target = load_target(args.model)
+        target = load_target(args.model, args.prepend_bos)
         oracle = None if args.labels else find_oracle(args.model, args.oracle)
         named = embedded_vocabulary(target.model, target.tokenizer) if args.model == TINY else None
     with console.status("leaving out every layer and head in turn"):

@@ -7,7 +7,7 @@ import sys
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_prepend_bos
 
     parser = subparsers.add_parser("verbalize", help="explain states of texts, as JSON lines")
     parser.add_argument("text", nargs="*", help="texts; standard input, one text a line, when none is given")
@@ -16,6 +16,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--last", type=int, default=None, metavar="N", help="explain the last N tokens of each text only"
     )
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     texts = args.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not texts:
         raise InputError("no text was given; pass texts as arguments or one a line on standard input")
-    target, nla = load_pair(args.model, args.nla)
+    target, nla = load_pair(args.model, args.nla, args.prepend_bos)
     rows = [
         {"text": number, **row}
         for number, text in enumerate(texts)

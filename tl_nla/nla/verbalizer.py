@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
+from tl_nla.model.control import control_ids, refuse_control
 from tl_nla.nla.batching import check_acts, evaluating, pad_right, tracked
 from tl_nla.nla.families import context_length, decoder_layers
 from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
@@ -20,6 +21,7 @@ from tl_nla.nla.prompts import (
     end_of_response,
     extract_explanation,
     refuse_injection_char,
+    refuse_tags,
     wrap_explanation,
 )
 
@@ -90,6 +92,8 @@ class Verbalizer(nn.Module):
         self.end_id = end_of_response(tokenizer)
         close = tokenizer.encode(CLOSE, add_special_tokens=False)
         self._close_ids = close if len(close) == 1 else []
+        self._control = control_ids(tokenizer) | {*self.stop_ids}
+        self._around = tokenizer.encode(self.wrap(""), add_special_tokens=False)
 
     @property
     def device(self) -> torch.device:
@@ -148,14 +152,16 @@ class Verbalizer(nn.Module):
         """Training targets: each explanation between its tags, then the end token; right-padded with a mask.
 
         Raises:
-            InputError: for an empty list, or a text with the injection character.
+            InputError: for an empty list, or a text with the injection character, an explanation tag, or a control
+                token, such as an end token in the middle.
         """
         if not texts:
             raise InputError("no explanations were given; at least one text is needed")
         refuse_injection_char(texts, self.prompt.char)
-        wrapped = [self.wrap(text) for text in texts]
-        rows = [[*row, self.end_id] for row in self.tokenizer(wrapped, add_special_tokens=False)["input_ids"]]
-        return pad_right(rows, self.pad_id)
+        refuse_tags(texts)
+        rows = self.tokenizer([self.wrap(text) for text in texts], add_special_tokens=False)["input_ids"]
+        refuse_control(texts, rows, self.tokenizer, self._control, self._around)
+        return pad_right([[*row, self.end_id] for row in rows], self.pad_id)
 
     def wrap(self, text: str) -> str:
         """The response for an explanation: tags on lines of their own unless the close tag is a single token."""

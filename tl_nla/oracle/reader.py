@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tl_nla.errors import InputError
+from tl_nla.model.control import control_ids, refuse_control
 from tl_nla.nla import prompts
 from tl_nla.nla.batching import check_acts, evaluating, pad_right, similar_lengths
 from tl_nla.nla.families import context_length
@@ -63,6 +64,7 @@ class Reader(nn.Module):
         self.slots = Slots(self.d_act, width, scale)
         self.prompts = self._prompts()
         self.end_id = end_of_response(tokenizer)
+        self._control = control_ids(tokenizer) | {self.end_id}
         self.by_length = True
 
     def use_encoder(self, encoder: SourceEncoder | None) -> None:
@@ -144,12 +146,14 @@ class Reader(nn.Module):
         """Training targets: a space, the text, the end token; right-padded with a mask.
 
         Raises:
-            InputError: for an empty list, or a text with the injection character.
+            InputError: for an empty list, or a text with the injection character or a control token, such as an end
+                token in the middle.
         """
         if not texts:
             raise InputError("no texts were given; at least one is needed")
         refuse_injection_char(texts, self.char)
         rows = self.tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]
+        refuse_control(texts, rows, self.tokenizer, self._control)
         return pad_right([[*row, self.end_id] for row in rows], self.pad_id)
 
     def loss(
