@@ -12,8 +12,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from tests import zoo
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-ADDED = ("<think>", "</think>", "<tool_call>")
-UNUSED = ("<unused0>", "<|reserved_special_token_1|>", "[unused2]")
+ADDED = ("<think>", "</think>", "<my_tool>", "<unused0>", "<|reserved_special_token_1|>")
+"""Control tokens that their tokenizers do not call special."""
+UNUSED = ("[unused2]", "<extra_id_3>")
+"""Control tokens that stand in the vocabulary itself."""
+MARKUP = "<h1>"
+"""A token that looks like those above and is a word of documents."""
 CHAR = "\u320e"
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -39,7 +43,7 @@ def byte_level(bos: str | None = None, eos: str = "<|im_end|>", processor: proce
     core = Tokenizer(models.BPE(vocabulary, merges))
     core.pre_tokenizer, core.decoder = to_bytes, decoders.ByteLevel()
     core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
-    core.add_tokens([AddedToken(name, special=False, normalized=False) for name in (*ADDED, "<h1>")])
+    core.add_tokens([AddedToken(name, special=False, normalized=False) for name in (*ADDED, MARKUP)])
     if processor is not None:
         core.post_processor = processor
     found = PreTrainedTokenizerFast(
