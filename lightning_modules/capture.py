@@ -1,6 +1,5 @@
 """One pass over a corpus with ``Trainer.predict``: states and their explanations, in shards on the disk."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -13,6 +12,7 @@ from tl_nla.data import Document, ExplainedStates, Grounding, explain_states, sp
 from tl_nla.data.shards import Shard, Texts, begin_capture, finish_capture, is_whole, shard_path, write_shard
 from tl_nla.errors import InputError
 from tl_nla.model.text import TextEncoder
+from tl_nla.paths import user_path
 from tl_nla.sites import Site
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -47,7 +47,7 @@ class ActivationCapture(L.LightningModule):
         prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.folder, self.site, self.dtype_on_disk = Path(folder), Site.parse(site), dtype
+        self.folder, self.site, self.dtype_on_disk = user_path(folder), Site.parse(site), dtype
         self.positions_per_document, self.seed, self.batch_size = positions_per_document, seed, batch_size
         self.grounding = probes_of(model, str(self.site), grounding)
         self._named, self.prepend_bos = (model, tokenizer), prepend_bos

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,7 +12,10 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
 from tl_nla.adapters import SteeringAdapter, attach
+from tl_nla.data.lines import json_rows
 from tl_nla.errors import InputError, unknown
+from tl_nla.model.text import checked
+from tl_nla.paths import user_path
 from tl_nla.steering import Rewriter, compose, expect, parse_rewrite
 from tl_nla.steering.change import MODES
 
@@ -33,6 +35,8 @@ class SteeringPrompt:
     expect: str = ""
 
     def __post_init__(self) -> None:
+        for name, text in asdict(self).items():
+            checked(text, name)
         if not self.prompt or not (self.rewrite or self.expect):
             raise InputError(f"prompt {self.prompt!r} needs text and an edit: rewrite 'red->yellow', or expect")
 
@@ -150,7 +154,7 @@ class SteeringWriter(BasePredictionWriter):
 
     def __init__(self, path: str) -> None:
         super().__init__("batch")
-        self.path = Path(path)
+        self.path = user_path(path)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the file."""
@@ -170,12 +174,10 @@ def _as_dictionaries(prompts: list[SteeringPrompt]) -> list[dict[str, str]]:
 
 
 def _from_file(path: str) -> list[SteeringPrompt]:
-    if not Path(path).is_file():
-        raise InputError(f"no file {path!r} with prompts, one JSON object a line")
     prompts = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for where, row in json_rows(path):
         try:
-            prompts.append(SteeringPrompt(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: {error}; give prompt and rewrite or expect") from None
+            prompts.append(SteeringPrompt(**row))
+        except (InputError, TypeError) as error:
+            raise InputError(f"{where}: {error}; give prompt and rewrite or expect") from None
     return prompts

@@ -12,13 +12,13 @@ _MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos
+    from tl_nla.cli.options import add_common, add_prepend_bos, output_file
 
     parser = subparsers.add_parser("demo", help="explain the state at every token of a sentence")
     parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
     parser.add_argument("--last", type=int, default=None, metavar="N", help="explain the last N tokens only")
-    parser.add_argument("--svg", default=None, metavar="FILE", help="also save the table as a picture")
+    parser.add_argument("--svg", type=output_file, metavar="FILE", help="also save the table as a picture")
     add_common(parser)
     add_prepend_bos(parser)
     parser.set_defaults(run=run)
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(_table(explained, target.name, nla.layer))
     console.print(_legend(explained))
     if args.svg:
-        console.save_svg(args.svg, title="tl-nla demo")
+        console.save_svg(str(args.svg), title="tl-nla demo")
     if args.json:
         write_json({"model": target.name, "site": f"blocks.{nla.layer}.hook_resid_post", "rows": explained}, args.json)
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -34,13 +35,25 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
 
 
+def any_path(text: str) -> Path:
+    """Read a path, ``~`` for the home folder included.
+
+    Raises:
+        argparse.ArgumentTypeError: when there is no such home folder.
+    """
+    try:
+        return user_path(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def output_file(text: str) -> Path:
     """Read a path to write to, and refuse at once what could not be written at the end.
 
     Raises:
         argparse.ArgumentTypeError: when the folder does not exist or the path is a folder.
     """
-    path = Path(text)
+    path = any_path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"cannot write {text!r}: it is a folder, give a file")
     if not path.parent.is_dir():

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tl_nla.data import ExplainedStates, explain_states, jsonl_documents, text_file_documents, world_documents
+from tl_nla.data.lines import JSON_SUFFIXES
 from tl_nla.errors import InputError
 from tl_nla.evaluation import faithfulness_rows as measure
 from tl_nla.evaluation.faithfulness_seeds import join_rows, load_rows
@@ -187,7 +188,7 @@ def _states(target: Any, point: str, texts: str | None, count: int) -> tuple[Exp
         if grounding.site != point:  # written texts then say every fact, whether the state holds it or not
             grounding = None
     else:
-        reads = jsonl_documents if Path(texts).suffix in (".jsonl", ".json") else text_file_documents
+        reads = jsonl_documents if Path(texts).suffix in JSON_SUFFIXES else text_file_documents
         found, grounding = reads(texts, limit=count), None
     states = explain_states(
         target.model, target.tokenizer, found, point, HELD_POSITIONS, MIN_POSITION, grounding=grounding

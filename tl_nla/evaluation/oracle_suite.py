@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tl_nla.data.lines import JSON_SUFFIXES
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
 from tl_nla.evaluation.oracle_rows import KINDS, UNREFINED, OracleRows, load_rows
 from tl_nla.evaluation.results import Row
+from tl_nla.paths import user_path
 from tl_nla.sites import Site
 
 STORED = Path(__file__).parent.parent / "storyworld" / "weights" / "oracle_rows.safetensors"
@@ -51,7 +53,7 @@ DEFINITION = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options for models other than the embedded one, for which an oracle is trained first."""
-    parser.add_argument("--oracle", type=Path, default=None, metavar="DIR", help="save the trained oracle here")
+    parser.add_argument("--oracle", type=user_path, default=None, metavar="DIR", help="save the trained oracle here")
     parser.add_argument("--texts", default=None, metavar="FILE", help="text or JSON-lines file (default: stories)")
     parser.add_argument("--documents", type=int, default=None, metavar="N", help="training documents")
     parser.add_argument("--steps", type=int, default=None, metavar="N", help="steps of every part")
@@ -111,7 +113,7 @@ def _train_now(
     if texts is None:
         train, held = world_documents(count, 0), world_documents(max(4, min(config.held_documents, count // 4)), 1)
     else:
-        read = jsonl_documents if texts.endswith((".jsonl", ".json")) else text_file_documents
+        read = jsonl_documents if texts.endswith(JSON_SUFFIXES) else text_file_documents
         train, held = split_documents(read(texts, limit=count), 0.15)
         held = held[: config.held_documents]
         if len(held) < 2 or not train:

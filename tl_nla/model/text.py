@@ -19,6 +19,8 @@ from typing import Any
 from tl_nla.errors import InputError
 
 _PROBE = "a"
+_UNDECODED = range(0xDC80, 0xDD00)
+"""What Python makes of bytes that are not UTF-8, in arguments of a command and with ``surrogateescape``."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,19 @@ def checked(text: Any, what: str = "the text") -> str:
         what: how the message names it.
 
     Raises:
-        InputError: when it is no string, or holds half a character (a lone UTF-16 surrogate, which no tokenizer reads).
+        InputError: when it is no string, holds half a character (a lone UTF-16 surrogate, which no tokenizer reads), or
+            bytes that Python could not decode and kept.
     """
     if not isinstance(text, str):
-        raise InputError(f"{what} is {type(text).__name__} ({str(text)[:40]!r}); give a string")
+        raise InputError(f"{what} is {type(text).__name__} ({str(text)[:40]}); give a string")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
+        sign, place = ord(text[error.start]), error.start
+        if sign in _UNDECODED:
+            raise InputError(f"{what} is not UTF-8 (byte {sign - 0xDC00:#04x} at place {place}); convert it") from None
         raise InputError(
-            f"{what} holds half a character (a lone surrogate U+{ord(text[error.start]):04X} at place {error.start}); "
-            "it was cut or decoded wrongly, give whole Unicode text"
+            f"{what} holds half a character (a lone surrogate U+{sign:04X} at place {place}); give whole characters"
         ) from None
     return text
 

@@ -19,6 +19,7 @@ from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
 from tl_nla.nla.released import load_reconstructor, load_verbalizer, write_reconstructor, write_verbalizer
 from tl_nla.nla.saving import replace_folder
 from tl_nla.nla.verbalizer import Generation, Verbalizer
+from tl_nla.paths import user_path
 
 _MEAN_FILE = "training_mean.safetensors"
 
@@ -120,7 +121,7 @@ class NLA(nn.Module):
             folder: where to; PEFT adapters are merged.
             dtype: of the saved transformer weights, as they are when ``None``; head and injection stay float32.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
             av, ar = Path(scratch, "av"), Path(scratch, "ar")

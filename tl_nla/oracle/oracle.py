@@ -23,6 +23,7 @@ from tl_nla.oracle.questions import EXPLAIN, Answer, check_question, parse_answe
 from tl_nla.oracle.reader import Reader, reader_template
 from tl_nla.oracle.refinement import Refinement
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
+from tl_nla.paths import user_path
 
 SIDECAR = "oracle.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
@@ -130,7 +131,7 @@ class DiffOracle(nn.Module):
             dtype: of the saved weights of transformers, of an encoder of sources and of a refinement, as they are when
                 ``None``; slots and heads stay float32.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".saving-") as scratch:
             new = Path(scratch) / folder.name

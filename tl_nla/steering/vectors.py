@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import normalise
+from tl_nla.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SteeringVector:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file with its site, model and strength."""
         about = {"site": self.site, "model": self.model, "strength": str(self.strength)}
-        save_file({"vector": self.vector.detach().float().contiguous()}, path, metadata=about)
+        save_file({"vector": self.vector.detach().float().contiguous()}, user_path(path), metadata=about)
 
     @classmethod
     def load(cls, path: str | Path) -> "SteeringVector":
@@ -42,10 +43,10 @@ class SteeringVector:
         Raises:
             InputError: when the file is missing, damaged or no steering vector.
         """
-        if not Path(path).is_file():
+        if not user_path(path).is_file():
             raise InputError(f"no steering vector at {str(path)!r}")
         try:
-            with safe_open(path, "pt") as file:
+            with safe_open(user_path(path), "pt") as file:
                 about, vector = file.metadata() or {}, file.get_tensor("vector")
         except SafetensorError as error:
             raise InputError(f"{path} holds no steering vector: {error}") from None
