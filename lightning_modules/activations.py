@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.resumable_loader import ResumableLoader
+from tl_nla.amounts import check_count
 from tl_nla.data import (
     Document,
     ExplainedStates,
@@ -88,6 +89,11 @@ class ActivationDataModule(L.LightningDataModule):
             raise InputError("source holds no documents; at least one is needed on each side of the split")
         if isinstance(source, str):
             check_source(source)
+        counts = {"documents": documents, "positions_per_document": positions_per_document, "batch_size": batch_size}
+        for name, value in counts.items():
+            check_count(name, value)
+        check_count("num_workers", num_workers, 0)
+        split_documents([], heldout)
         self._target = (model, tokenizer)
         self.site, self.source, self.documents = Site.parse(site), source, documents
         self.positions_per_document, self.batch_size = positions_per_document, batch_size

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from lightning_modules.activations import probes_of
 from lightning_modules.documents import DocumentDataModule, Run
+from tl_nla.amounts import check_count
 from tl_nla.data import Document, ExplainedStates, Grounding, explain_states, split_documents
 from tl_nla.data.shards import Shard, Texts, begin_capture, finish_capture, is_whole, shard_path, write_shard
 from tl_nla.errors import InputError
@@ -49,6 +50,8 @@ class ActivationCapture(L.LightningModule):
         super().__init__()
         self.folder, self.site, self.dtype_on_disk = user_path(folder), Site.parse(site), dtype
         self.positions_per_document, self.seed, self.batch_size = positions_per_document, seed, batch_size
+        check_count("positions_per_document", positions_per_document)
+        check_count("batch_size", batch_size)
         self.grounding = probes_of(model, str(self.site), grounding)
         self._named, self.prepend_bos = (model, tokenizer), prepend_bos
         object.__setattr__(self, "target", None)

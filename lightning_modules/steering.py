@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
 from tl_nla.adapters import SteeringAdapter, attach
+from tl_nla.amounts import check_count, check_number
 from tl_nla.data.lines import json_rows
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.text import checked
@@ -56,8 +57,7 @@ class SteeringPrompts(L.LightningDataModule):
 
     def __init__(self, source: str | Sequence[SteeringPrompt], batch_size: int = 16) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
+        check_count("batch_size", batch_size)
         self.prompts = _from_file(source) if isinstance(source, str) else list(source)
         self.batch_size = batch_size
         if not self.prompts:
@@ -93,8 +93,11 @@ class SteeringSweep(L.LightningModule):
         for mode in modes:
             if mode not in MODES:
                 raise unknown("mode", mode, MODES)
-        if not modes or not strengths or new_tokens < 1:
-            raise InputError("modes, strengths and new_tokens have to name at least one each")
+        if not modes or not strengths:
+            raise InputError("modes and strengths have to name at least one each")
+        for strength in strengths:
+            check_number("strength", strength)
+        check_count("new_tokens", new_tokens)
         self.modes, self.strengths, self.new_tokens, self.generated = modes, strengths, new_tokens, generated
         self._names = (model, nla, prepend_bos)
         self._pair: tuple[Any, Any] | None = None

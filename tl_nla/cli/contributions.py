@@ -14,7 +14,7 @@ _BAR, _WIDE, _MIDDLE = 10, 120, 100
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos, any_path, output_file
+    from tl_nla.cli.options import add_common, add_prepend_bos, any_path, output_file, whole_number
 
     parser = subparsers.add_parser("contributions", help="what each layer and head contributed to the next token")
     parser.add_argument("text", nargs="?", default=_TEXT, help="any text; the last token's prediction is explained")
@@ -34,7 +34,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument("--quantity", default=None, choices=quantities, help="what the parts add up to")
     parser.add_argument("--labels", action="store_true", help="explain with labels of the model, without an oracle")
     parser.add_argument("--all-positions", action="store_true", help="report every token, not the last one only")
-    parser.add_argument("--heads", type=int, default=2, metavar="N", help="show N heads of each layer (default 2)")
+    parser.add_argument(
+        "--heads", type=whole_number(0), default=2, metavar="N", help="show N heads of each layer (default 2)"
+    )
     add_common(parser)
     add_prepend_bos(parser)
     parser.set_defaults(run=run)

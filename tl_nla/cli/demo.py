@@ -12,12 +12,14 @@ _MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos, output_file
+    from tl_nla.cli.options import add_common, add_prepend_bos, output_file, whole_number
 
     parser = subparsers.add_parser("demo", help="explain the state at every token of a sentence")
     parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
-    parser.add_argument("--last", type=int, default=None, metavar="N", help="explain the last N tokens only")
+    parser.add_argument(
+        "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens only"
+    )
     parser.add_argument("--svg", type=output_file, metavar="FILE", help="also save the table as a picture")
     add_common(parser)
     add_prepend_bos(parser)

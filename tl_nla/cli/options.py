@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,17 @@ def add_prepend_bos(parser: argparse.ArgumentParser) -> None:
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """Add ``--seed`` for whatever the command draws at random."""
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """A reader of whole numbers from ``least`` on, for the type of an option."""
+
+    def read(text: str) -> int:
+        if not text.strip().lstrip("+-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
+        return int(text)
+
+    return read
 
 
 def any_path(text: str) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos
+    from tl_nla.cli.options import add_common, add_prepend_bos, whole_number
 
     parser = subparsers.add_parser("steer", help="edit the explanation of a state and let the model go on from there")
     parser.add_argument("prompt", help="any text")
@@ -22,7 +22,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--where", default="last", help="last (the prompt's last token, default), prompt, generated, all"
     )
-    parser.add_argument("--tokens", type=int, default=12, metavar="N", help="tokens to generate (default 12)")
+    parser.add_argument(
+        "--tokens", type=whole_number(1), default=12, metavar="N", help="tokens to generate (default 12)"
+    )
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
     add_common(parser)
     add_prepend_bos(parser)
@@ -34,12 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from tl_nla.cli.explaining import encode_text, load_pair
-    from tl_nla.errors import InputError
     from tl_nla.evaluation.results import write_json
 
     rewrite = _rewriter(args)
-    if args.tokens < 1:
-        raise InputError(f"--tokens is {args.tokens}; at least one token has to be generated")
     console = Console()
     with console.status("loading the model"):
         target, nla = load_pair(args.model, args.nla, args.prepend_bos)

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tl_nla.amounts import check_count
 from tl_nla.data.lines import JSON_SUFFIXES, json_rows, paragraphs, text_field
 from tl_nla.errors import InputError
 from tl_nla.paths import user_path
@@ -28,6 +29,18 @@ class Document:
         """A number in [0, 1) that depends on the text alone (SHA-256), so equal texts share a split."""
         digest = hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
         return (int(digest[:12], 16) % _BUCKETS) / _BUCKETS
+
+
+def check_documents(documents: Iterable[Any]) -> None:
+    """Refuse what are no documents, such as bare texts, which have no name to cluster by.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for number, document in enumerate(documents):
+        if not isinstance(document, Document):
+            found = f"{type(document).__name__} ({str(document)[:40]!r})"
+            raise InputError(f"document {number} is {found}; give tl_nla.data.Document(name, text)")
 
 
 def world_documents(count: int, seed: int = 0, start: int = 0) -> list[Document]:
@@ -83,8 +96,12 @@ def load_documents(source: str, limit: int, seed: int = 0) -> list[Document]:
             ``"dataset:NAME:SPLIT"``, a hub dataset or a local folder of one, read through ``datasets`` as a stream.
         limit: how many at most.
         seed: stream of the world's stories.
+
+    Raises:
+        InputError: when there is no such source, a row cannot be read, or ``limit`` is below 1.
     """
     check_source(source)
+    check_count("limit", limit)
     if source == "world":
         return world_documents(limit, seed)
     if source.startswith(DATASET_PREFIX):

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.data.documents import Document
+from tl_nla.amounts import check_count
+from tl_nla.data.documents import Document, check_documents
 from tl_nla.data.grounding import Grounding
 from tl_nla.errors import InputError
 from tl_nla.hooks import tap
@@ -82,8 +83,13 @@ def explain_states(
         The rows. Explanations depend on the text up to the position and on the model's prediction there only.
 
     Raises:
-        InputError: when no document has a position to explain.
+        InputError: when no document has a position to explain, or a number is too small.
     """
+    check_documents(documents)
+    check_count("min_position", min_position, 0)
+    check_count("batch_size", batch_size)
+    if positions_per_document is not None:
+        check_count("positions_per_document", positions_per_document)
     encode, words = TextEncoder(tokenizer, model, prepend_bos), _Words(tokenizer)
     encoded = [encode(document.text).cut(int(model.cfg.n_ctx)) for document in documents]
     chosen = [_draw(len(ids), positions_per_document, min_position, f"{seed}/{document.id}")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from tl_nla.amounts import check_count
 from tl_nla.data.documents import DATASET_PREFIX, Document, check_source, hub_rows
 from tl_nla.data.lines import JSON_SUFFIXES, json_rows, paragraphs, text_field
 from tl_nla.errors import InputError
@@ -22,6 +23,8 @@ def stream_documents(source: str, limit: int | None = None, seed: int = 0) -> It
         InputError: when there is no such source, or a row cannot be read.
     """
     check_source(source)
+    if limit is not None:
+        check_count("limit", limit)
     if source == "world":
         if limit is None:
             raise InputError("the world has no last story; give a number of documents")

@@ -1,5 +1,6 @@
 """An NLA of one layer used at another: a learned map in front of its verbalizer, and one behind its reconstructor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import normalise
 from tl_nla.nla.files import read_safetensors
+from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.verbalizer import Generation
 from tl_nla.paths import user_path
@@ -73,13 +75,14 @@ class AdaptedNLA:
 
     def generate(self, acts: Float[Tensor, "n d_model"], **settings: object) -> Generation:
         """Explanations of states of layer K′; settings as for :meth:`tl_nla.nla.Verbalizer.generate`."""
+        check_acts(acts, self.front.weight.shape[0])
         return self.nla.generate(self.front(acts), **settings)
 
     def verbalize(self, acts: Float[Tensor, "n d_model"], **settings: object) -> list[str]:
         """The texts of :meth:`generate`."""
         return self.generate(acts, **settings).texts
 
-    def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
+    def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
         """States of layer K′ read back from explanations."""
         return self.back(self.nla.reconstruct(texts, batch_size))
 

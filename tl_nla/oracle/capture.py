@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tl_nla.amounts import check_count
 from tl_nla.attribution import skip_effects
 from tl_nla.data import Document
+from tl_nla.data.documents import check_documents
 from tl_nla.errors import InputError
 from tl_nla.model.text import TextEncoder
 from tl_nla.oracle.labels import (
@@ -80,8 +82,7 @@ class CaptureConfig:
 
     def __post_init__(self) -> None:
         for name in ("positions_per_document", "top_k", "sources", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+            check_count(name, getattr(self, name))
         if not 0 < self.distant_floor <= SHARE_FLOOR:
             raise InputError(f"distant_floor is {self.distant_floor}; allowed: a share above 0, at most {SHARE_FLOOR}")
 
@@ -179,6 +180,7 @@ def capture_writes(
         InputError: for sites that are states or do not exist, or when no document is long enough.
     """
     config = config or CaptureConfig()
+    check_documents(documents)
     chosen = [Site.parse(site).validate(model) for site in sites]
     if not chosen or not all(site.is_write for site in chosen):
         raise InputError(f"sites are {[str(site) for site in chosen]}; give one or more writes, such as 'blocks.0.mlp'")

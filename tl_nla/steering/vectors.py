@@ -10,8 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tl_nla.amounts import check_number
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import normalise
+from tl_nla.nla.inputs import check_acts
 from tl_nla.paths import user_path
 
 
@@ -30,6 +32,12 @@ class SteeringVector:
     site: str
     model: str = ""
     strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.vector.ndim != 1:
+            raise InputError(f"the steering vector has shape {tuple(self.vector.shape)}; give [d_model]")
+        check_acts(self.vector[None], len(self.vector), "steering vectors")
+        check_number("strength", self.strength)
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file with its site, model and strength."""
