@@ -94,7 +94,7 @@ class Verbalizer(nn.Module):
         self.end_id = end_of_response(tokenizer)
         close = tokenizer.encode(CLOSE, add_special_tokens=False)
         self._close_ids = close if len(close) == 1 else []
-        self._control = control_ids(tokenizer) | {*self.stop_ids}
+        self._control = control_ids(tokenizer) | {self.end_id}
         self._around = tokenizer.encode(self.wrap(""), add_special_tokens=False)
 
     @property
