@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tl_nla.adapters.base import Adapter
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
+from tl_nla.amounts import check_number
 from tl_nla.errors import InputError, unknown
 from tl_nla.hooks import HookPair
 from tl_nla.model.facts import branches_of
@@ -68,7 +69,8 @@ class _ShiftingAdapter(Adapter):
         attention_mask: Tensor | None,
     ) -> None:  # fmt: skip
         self.site = Site.parse(site)
-        self.strength, self.attention_mask = strength, attention_mask
+        self.strength = strength if callable(strength) else check_number("strength", strength)
+        self.attention_mask = attention_mask
         self.positions, self.generated = known_positions(positions, generated), generated
         self.reset()
 
@@ -151,7 +153,7 @@ class _ShiftingAdapter(Adapter):
         if not len(row):
             return shift
         places = number[row, column].tolist()
-        strength = torch.tensor([self.strength(p) if callable(self.strength) else self.strength for p in places])
+        strength = torch.tensor([self._strength_at(place) for place in places])
         acts = self._read()
         added, before, after = self._shifts(acts, strength.float().to(acts.device), row)
         shift[row, column] = (added.float() / self._factor).to(shift)
@@ -159,6 +161,11 @@ class _ShiftingAdapter(Adapter):
         for listed in zip(row.tolist(), places, before, after, sizes, strict=True):
             self._rows.append(Steered(str(self.site), *listed))
         return shift
+
+    def _strength_at(self, place: int) -> float:
+        if not callable(self.strength):
+            return self.strength
+        return check_number(f"strength at position {place}", self.strength(place))
 
     def _read(self) -> Float[Tensor, "n d_model"]:
         """The states or writes at the newly chosen positions."""
@@ -242,6 +249,17 @@ class VectorAdapter(_ShiftingAdapter):
     ) -> None:  # fmt: skip
         super().__init__(vector.site, strength, positions, generated, attention_mask)
         self.vector = vector
+
+    def hooks(self, model: Any) -> list[HookPair]:
+        """As for every adapter; also refuses a model of another width than the vector's.
+
+        Raises:
+            InputError: see there.
+        """
+        width, found = int(model.cfg.d_model), tuple(self.vector.vector.shape)
+        if found != (width,):
+            raise InputError(f"the steering vector has shape {found}, this model has d_model {width}")
+        return super().hooks(model)
 
     def _shifts(self, acts: Tensor, strength: Tensor, row: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:
         scale = acts.float().norm(dim=-1, keepdim=True) / acts.shape[-1] ** 0.5

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console()
     with console.status("loading the model"):
-        target = load_target(args.model, args.dtype)
+        target = load_target(args.model, dtype=args.dtype)
     with console.status("running a few tokens"):
         found = check(target.model)
     console.print(_table(found))

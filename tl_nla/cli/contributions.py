@@ -1,6 +1,7 @@
 """``tl-nla contributions "text"``: what each layer and head contributed to the next token, in numbers and in words."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ _BAR, _WIDE, _MIDDLE = 10, 120, 100
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_prepend_bos, any_path, output_file, whole_number
 
     parser = subparsers.add_parser("contributions", help="what each layer and head contributed to the next token")
     parser.add_argument("text", nargs="?", default=_TEXT, help="any text; the last token's prediction is explained")
@@ -21,17 +22,23 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         ("--target", "WORD", "explain this token, such as ' red' (default: the likeliest)"),
         ("--against", "WORD", "explain the logit difference to this token"),
         ("--oracle", "FOLDER", "diff oracle that explains the writes (tiny: the embedded one)"),
-        ("--logdir", "DIR", "write the whole report for tensorboard --logdir DIR"),
-        ("--svg", "FILE", "also save the table as a picture"),
-        ("--figures", "DIR", "also save the heat maps as PNG files (needs matplotlib)"),
     ):
         parser.add_argument(option, default=None, metavar=metavar, help=help_)
+    for option, kind, metavar, help_ in (
+        ("--logdir", any_path, "DIR", "write the whole report for tensorboard --logdir DIR"),
+        ("--svg", output_file, "FILE", "also save the table as a picture"),
+        ("--figures", any_path, "DIR", "also save the heat maps as PNG files (needs matplotlib)"),
+    ):
+        parser.add_argument(option, type=kind, default=None, metavar=metavar, help=help_)
     quantities = ("logit", "difference", "log_prob")
     parser.add_argument("--quantity", default=None, choices=quantities, help="what the parts add up to")
     parser.add_argument("--labels", action="store_true", help="explain with labels of the model, without an oracle")
     parser.add_argument("--all-positions", action="store_true", help="report every token, not the last one only")
-    parser.add_argument("--heads", type=int, default=2, metavar="N", help="show N heads of each layer (default 2)")
+    parser.add_argument(
+        "--heads", type=whole_number(0), default=2, metavar="N", help="show N heads of each layer (default 2)"
+    )
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
@@ -46,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
 
     for option in ("logdir", "figures"):
         folder = getattr(args, option)
-        if folder and Path(folder).is_file():
-            raise InputError(f"--{option} {folder!r} is a file; give a folder")
+        if folder and folder.is_file():
+            raise InputError(f"--{option} {str(folder)!r} is a file; give a folder")
     console = Console(record=args.svg is not None, width=150 if args.svg else None)
     with console.status("loading the model"):
-        target = load_target(args.model)
+        target = load_target(args.model, args.prepend_bos)
         oracle = None if args.labels else find_oracle(args.model, args.oracle)
         named = embedded_vocabulary(target.model, target.tokenizer) if args.model == TINY else None
     with console.status("leaving out every layer and head in turn"):
@@ -60,15 +67,22 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
     _print(console, report, args.heads)
     if args.svg:
-        console.save_svg(args.svg, title="tl-nla contributions")
+        console.save_svg(str(args.svg), title="tl-nla contributions")
     if args.json:
         report.to_json(args.json)
     if args.figures:
-        _save_figures(report, Path(args.figures))
+        _save_figures(report, args.figures)
     if args.logdir:
-        _log(report, args.logdir)
-        console.print(f"the whole report:  [bold]tensorboard --logdir {args.logdir}[/]", highlight=False)
+        _log(report, str(args.logdir))
+        console.print(shown_command("the whole report:  ", args.logdir), soft_wrap=True)
     return 0
+
+
+def shown_command(before: str, folder: Path) -> Any:
+    """The line that shows a report, which can be pasted into a shell as it stands."""
+    from rich.text import Text
+
+    return Text.assemble(before, (f"tensorboard --logdir {shlex.quote(str(folder))}", "bold"))
 
 
 def find_oracle(model: str, folder: str | None) -> Any:

@@ -1,10 +1,12 @@
 """Options that several commands share."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -21,9 +23,40 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=output_file, default=None, metavar="FILE", help="write the result as JSON too")
 
 
+def add_prepend_bos(parser: argparse.ArgumentParser) -> None:
+    """Add ``--prepend-bos`` and ``--no-prepend-bos``."""
+    parser.add_argument(
+        "--prepend-bos", action=argparse.BooleanOptionalAction, default=None,
+        help="put a begin token before each text, or none (default: what TransformerLens does with the model)",
+    )  # fmt: skip
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """Add ``--seed`` for whatever the command draws at random."""
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """A reader of whole numbers from ``least`` on, for the type of an option."""
+
+    def read(text: str) -> int:
+        if not text.strip().lstrip("+-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
+        return int(text)
+
+    return read
+
+
+def any_path(text: str) -> Path:
+    """Read a path, ``~`` for the home folder included.
+
+    Raises:
+        argparse.ArgumentTypeError: when there is no such home folder.
+    """
+    try:
+        return user_path(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def output_file(text: str) -> Path:
@@ -32,7 +65,7 @@ def output_file(text: str) -> Path:
     Raises:
         argparse.ArgumentTypeError: when the folder does not exist or the path is a folder.
     """
-    path = Path(text)
+    path = any_path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"cannot write {text!r}: it is a folder, give a file")
     if not path.parent.is_dir():

@@ -6,7 +6,7 @@ from typing import Any
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_prepend_bos, whole_number
 
     parser = subparsers.add_parser("steer", help="edit the explanation of a state and let the model go on from there")
     parser.add_argument("prompt", help="any text")
@@ -22,9 +22,12 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--where", default="last", help="last (the prompt's last token, default), prompt, generated, all"
     )
-    parser.add_argument("--tokens", type=int, default=12, metavar="N", help="tokens to generate (default 12)")
+    parser.add_argument(
+        "--tokens", type=whole_number(1), default=12, metavar="N", help="tokens to generate (default 12)"
+    )
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
@@ -33,16 +36,13 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from tl_nla.cli.explaining import encode_text, load_pair
-    from tl_nla.errors import InputError
     from tl_nla.evaluation.results import write_json
 
     rewrite = _rewriter(args)
-    if args.tokens < 1:
-        raise InputError(f"--tokens is {args.tokens}; at least one token has to be generated")
     console = Console()
     with console.status("loading the model"):
-        target, nla = load_pair(args.model, args.nla)
-    ids = encode_text(target, args.prompt)
+        target, nla = load_pair(args.model, args.nla, args.prepend_bos)
+    ids = encode_text(target, args.prompt).ids
     runs = [steer_text(target, nla, ids, rewrite, args, strength) for strength in args.strength]
     console.print(_table(runs))
     found = runs[0] if len(runs) == 1 else {"sweep": runs}
@@ -71,12 +71,14 @@ def steer_text(
 
     from tl_nla.adapters import SteeringAdapter, attach
     from tl_nla.errors import unknown
+    from tl_nla.model.text import TextEncoder
 
+    first = len(TextEncoder(target.tokenizer, target.model).begin)
     places: dict[str, dict[str, Any]] = {
         "last": {"positions": -1, "generated": False},
-        "prompt": {"positions": slice(1, None), "generated": False},
+        "prompt": {"positions": slice(first, None), "generated": False},
         "generated": {"positions": "all", "generated": "only"},
-        "all": {"positions": slice(1, None)},
+        "all": {"positions": slice(first, None)},
     }
     if args.where not in places:
         raise unknown("place", args.where, places)
