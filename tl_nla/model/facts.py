@@ -44,7 +44,7 @@ def facts_of(model: Any) -> ModelFacts:
     Raises:
         InputError: when the model drops out activations at random, or cannot be run on token ids.
     """
-    state = _fingerprint(model)
+    state = fingerprint(model)
     if model in _known and _known[model][0] == state:
         return _known[model][1]
     check_model(model)
@@ -133,7 +133,8 @@ def _named(model: Any, form: BlockForm) -> BlockForm:
     return replace(form, branches=tuple(renamed))
 
 
-def _fingerprint(model: Any) -> tuple[Any, ...]:
+def fingerprint(model: Any) -> tuple[Any, ...]:
+    """What the facts of a model depend on and what is quickly compared."""
     first = next(iter(model.parameters()), torch.zeros(()))
     gain = parameter(getattr(model, "ln_final", None), "weight", "w")
     version = (gain.data_ptr(), gain._version) if isinstance(gain, Tensor) else None
