@@ -15,6 +15,7 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
 from tl_nla.model.readout import ReadOut
+from tl_nla.model.rounding import unmixed
 from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 LOGIT_BUDGET = 2**22
@@ -110,7 +111,8 @@ def write_effects(
     scaled = write.float() / lens.scale(before).clamp_min(1e-12)[:, None]
 
     def logits(rows: slice) -> Tensor:
-        return scaled[rows] @ lens.weight
+        with unmixed(scaled):
+            return scaled[rows] @ lens.weight
 
     return _extremes(logits, len(write), vocabulary, top_k, 0.0, lens.weight.shape[1])
 
