@@ -144,9 +144,8 @@ def read(
     with lock_of(model), tap(model, pairs, known):  # hooks are the model's, not the thread's
         model(tokens, **arguments)
     if missing := [name for name in names if name not in values]:
-        raise InputError(
-            f"{missing[0]} never fires on this model as it is run here, so {chosen_sites[0]} cannot be read"
-        )
+        site = next(site for site in chosen_sites if missing[0] in points_of(model, site, known))
+        raise InputError(f"{missing[0]} never fires on this model as it is run here, so {site} cannot be read")
     batch, column = torch.nonzero(mask, as_tuple=True)
     position = row_positions(real_tokens(tokens, attention_mask))[batch, column]
     return Reading(model, chosen_sites, tokens, batch, position, column, values)

@@ -259,7 +259,9 @@ def _writes(
                 yield label, piece * later
             if split:  # what is lost when the sum of heads is stored
                 yield "rounding", (write - torch.stack([piece for _, piece in pieces]).sum(0)) * later
-        if compare(after, terms, step_of(clean.inputs[layer + 1], before)).exact:
+        # Under autocast the parts are coarser than the stream that they are added to.
+        stored = [clean.kept[branch.point] for branch in form.branches]
+        if compare(after, terms, step_of(clean.inputs[layer + 1], before, *stored)).exact:
             yield "rounding", rest * later
 
 

@@ -125,6 +125,7 @@ def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
     Raises:
         InputError: the hook point can be read but not written on this model.
     """
+    _check_handed_on(model, clean, component)
     form = facts_of(model).blocks[component.layer]
     known, key = _proven.setdefault(model, {}), (component.kind, component.part, form.kinds, clean.state)
     if component.kind in ("block", "span") or known.get(key):
@@ -151,12 +152,22 @@ def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
         before = clean.kept.get(f"blocks.{component.layer}.hook_resid_pre", clean.inputs[component.layer])
         terms = [form.carry * before.float(), *(form.write(kind, seen).float() for kind in form.kinds)]
         moved = any(not torch.equal(seen[branch.point], clean.kept[branch.point]) for branch in form.branches)
-        if not moved or not compare(after, terms, step_of(after, before)).exact:
+        if not moved or not compare(after, terms, step_of(after, before, *seen.values())).exact:
             raise InputError(
                 f"{component} cannot be left out on this model: what is written at {start.edits[0][0]} does not reach "
                 "the block's output; leave out the whole block, or ask for no skips"
             )
     known[key] = True
+
+
+def _check_handed_on(model: Any, clean: CleanRun, component: Component) -> None:
+    """The next block has to get what this one gives: a start behind a component stands at the next block's input."""
+    given, taken = clean.kept.get(f"blocks.{component.last}.hook_resid_post"), clean.inputs[component.last + 1]
+    if given is not None and not compare(taken, [given], step_of(taken, given)).exact:
+        raise InputError(
+            f"{component} cannot be left out on this model: {type(model).__name__} changes the residual stream between "
+            f"blocks.{component.last} and what follows it; ask for no skips"
+        )
 
 
 def _edited(edit: Any) -> Any:

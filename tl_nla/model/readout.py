@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.model.norms import NormForm, parameter, solve_norm
-from tl_nla.model.rounding import NO_FIT, Fit, compare, step_of
+from tl_nla.model.rounding import NO_FIT, Fit, compare, step_of, unmixed
 
 _ROWS = 8
 _CHUNK = 2**22
@@ -52,7 +52,8 @@ class ReadOut:
         step = max(1, _CHUNK // weight.shape[0])
         for first in range(0, weight.shape[1], step):
             piece = weight[:, first : first + step].float()
-            part = weights[..., first : first + step].float().to(piece.device) @ piece.T
+            with unmixed(piece):
+                part = weights[..., first : first + step].float().to(piece.device) @ piece.T
             total = part if total is None else total + part
         if total is None:
             raise InputError("the unembedding holds no token")

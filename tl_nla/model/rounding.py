@@ -6,6 +6,7 @@ the *result*, so it is judged against the terms of the same element, never again
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,11 @@ class Fit:
 
 
 NO_FIT = Fit(float("inf"), float("inf"))
+
+
+def unmixed(like: Tensor) -> Any:
+    """A context in which products of float32 tensors stay in float32, whatever autocast the model runs under."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def step_of(*tensors: Tensor) -> float:

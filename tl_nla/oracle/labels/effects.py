@@ -14,11 +14,15 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
+from tl_nla.model.readout import ReadOut
+from tl_nla.model.rounding import unmixed
 from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 LOGIT_BUDGET = 2**22
 """Logits held at once: few enough to stay in the processor's cache between the passes over them."""
 _BLOCK = 16
+_READOUT_ERROR = 0.05
+"""Root mean square error of the known read-out, as a share, from which on its words would mislead."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,10 @@ class Lens:
         Gain and centring are those of the solver for norms, so that no family has to be known by name.
 
         Raises:
-            InputError: when no form of a norm reproduces the model's final norm.
+            InputError: when no form of a norm reproduces the model's final norm, or its logits are more than that
+                norm and an unembedding.
         """
-        readout = facts_of(model).readout
-        if not readout.norm.fit.exact:
-            raise InputError(
-                f"{type(model).__name__}: no form of the final norm reproduces it ({readout.norm.fit}), so what a write "
-                "promotes cannot be told"
-            )
+        readout = _checked_readout(model)
         unembed = model.W_U.detach().float()
         weight = readout.norm.gain.to(unembed)[:, None] * unembed
         weight = weight - weight.mean(1, keepdim=True)
@@ -111,7 +111,8 @@ def write_effects(
     scaled = write.float() / lens.scale(before).clamp_min(1e-12)[:, None]
 
     def logits(rows: slice) -> Tensor:
-        return scaled[rows] @ lens.weight
+        with unmixed(scaled):
+            return scaled[rows] @ lens.weight
 
     return _extremes(logits, len(write), vocabulary, top_k, 0.0, lens.weight.shape[1])
 
@@ -139,16 +140,32 @@ def probability_effects(
         Effects in probability.
 
     Raises:
-        InputError: when shapes differ or ``top_k`` is below 1.
+        InputError: when shapes differ, ``top_k`` is below 1, or the model's read-out is not known.
     """
     _check(write, before, top_k)
 
     def change(rows: slice) -> Tensor:
         states = torch.stack([before[rows] + write[rows], before[rows]])
-        after, earlier = facts_of(model).readout.logits(states).float().softmax(-1)
+        after, earlier = readout.logits(states).float().softmax(-1)
         return after - earlier
 
+    readout = _checked_readout(model)
     return _extremes(change, len(write), vocabulary, top_k, floor, model.W_U.shape[1])
+
+
+def _checked_readout(model: Any) -> ReadOut:
+    readout = facts_of(model).readout
+    if not readout.norm.fit.exact:
+        raise InputError(
+            f"{type(model).__name__}: no form of the final norm reproduces it ({readout.norm.fit}), so what a write "
+            "promotes cannot be told"
+        )
+    if not readout.fit.error <= _READOUT_ERROR:
+        raise InputError(
+            f"{type(model).__name__} does more behind its last block than norm and unembedding (its logits are "
+            f"{readout.fit}), so what a write promotes cannot be told; states and writes can still be read"
+        )
+    return readout
 
 
 def _check(write: Tensor, before: Tensor, top_k: int) -> None:
