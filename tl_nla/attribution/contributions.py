@@ -104,8 +104,9 @@ def _check_share(direct: DirectAttribution, columns: Tensor, allowed: float) -> 
     worst = max(_column(direct.unaccounted_share, columns))
     if not worst <= allowed:
         raise InputError(
-            f"{worst:.1%} of the range of the logits is unaccounted for ({allowed:.0%} is allowed), so this report would "
-            "mislead. tl_nla.attribution.direct_attribution says what is at fault; max_unaccounted=1 shows it all the same"
+            f"{worst:.1%} of the range of the logits is unaccounted for ({allowed:.0%} is allowed), so this report "
+            "would mislead. tl_nla.attribution.direct_attribution says what is at fault; max_unaccounted=1 shows it "
+            "all the same"
         )
 
 

@@ -5,8 +5,8 @@ behind it is linear, so a logit is a sum with one term for each write and one fo
 "A Mathematical Framework for Transformer Circuits"; nostalgebraist 2020, "logit lens"). No weight is folded and the
 model's mode is not touched, unlike ``transformer_lens.tools.analysis.direct_logit_attribution``.
 
-All parts are computed in float32 from what the model stored, whatever its precision. What the storing itself added has a
-part of its own, ``rounding``. What nothing explains is ``unaccounted``, and is never mixed with either.
+All parts are computed in float32 from what the model stored, whatever its precision. What the storing itself added has
+a part of its own, ``rounding``. What nothing explains is ``unaccounted``, and is never mixed with either.
 """
 
 from collections.abc import Iterator

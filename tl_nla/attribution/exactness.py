@@ -82,7 +82,7 @@ def _some_layers(clean: CleanRun) -> tuple[int, int, int]:
 def leave_out(
     model: Any, clean: CleanRun, starts: Sequence[Start], position: int | None = None
 ) -> Float[Tensor, "component batch pos d_model"]:
-    """Last residual states with each change made, at one position or at all, later positions seeing the changed ones."""
+    """Last residual states with each change made, at one position or at all; later positions see the changed ones."""
     local = starts if position is None else [start.only_at(clean, position) for start in starts]
     if blocks_alone(model, clean):
         return replay(clean, local, everywhere=True)
@@ -113,8 +113,8 @@ def check_causal(model: Any, clean: CleanRun) -> None:
     keep = clean.valid[:, :-1]
     if not _same(found[:, :-1][keep], clean.inputs[-1][:, :-1][keep]):
         raise InputError(
-            f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out at "
-            "one position alone; leave it out at all positions instead"
+            f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out "
+            "at one position alone; leave it out at all positions instead"
         )
     known[key] = True
 

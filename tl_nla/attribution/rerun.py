@@ -50,7 +50,9 @@ def rerun(
     arguments = {} if clean.mask is None else {"attention_mask": clean.mask.repeat(copies, 1)}
     try:
         seen: set[str] = set()
-        pairs = [(clean.points[name], _noted(name, seen, edit_rows(rows, clean.batch))) for name, rows in by_point.items()]
+        pairs = [
+            (clean.points[name], _noted(name, seen, edit_rows(rows, clean.batch))) for name, rows in by_point.items()
+        ]
         with torch.no_grad(), hooked(pairs):
             model(clean.tokens.repeat(copies, 1), **arguments)
     finally:

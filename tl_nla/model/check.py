@@ -1,4 +1,4 @@
-"""What can be trusted on a model, in its precision and on its device: a short run that tries each thing that is used."""
+"""What can be trusted on a model, in its precision and on its device: a short run that tries each thing."""
 
 import importlib.metadata
 import json
@@ -66,7 +66,8 @@ class ModelCheck:
         for row in self.rows:
             if row.capability == capability:
                 return row
-        raise InputError(f"nothing was checked under {capability!r}; there are {', '.join(r.capability for r in self.rows)}")
+        known = ", ".join(row.capability for row in self.rows)
+        raise InputError(f"nothing was checked under {capability!r}; there are {known}")
 
     def to_dict(self) -> dict[str, Any]:
         """The check as JSON holds it."""
@@ -251,6 +252,7 @@ def _one_of_each(parts: list[Any], facts: ModelFacts) -> Iterator[Any]:
 
 
 _NEW = 3
+_GREEDY: dict[str, Any] = {"max_new_tokens": _NEW, "do_sample": False, "stop_at_eos": False, "verbose": False}
 
 
 def _generation(model: Any, tokens: Tensor) -> CheckRow:
@@ -262,14 +264,13 @@ def _generation(model: Any, tokens: Tensor) -> CheckRow:
         adapter = ReadingAdapter(last)
         try:
             with torch.no_grad(), attach(model, adapter):
-                model.generate(
-                    tokens, max_new_tokens=_NEW, do_sample=False, stop_at_eos=False, use_past_kv_cache=cached, verbose=False
-                )
+                model.generate(tokens, use_past_kv_cache=cached, **_GREEDY)
         except InputError:
             raise
         except Exception as error:  # whatever generation raises, the other capabilities are told
             kind = "with" if cached else "without"
-            return CheckRow("cached generation", REFUSED, None, f"{kind} the cache: {type(error).__name__}: {error}"[:200])
+            detail = f"{kind} the cache: {type(error).__name__}: {error}"
+            return CheckRow("cached generation", REFUSED, None, detail[:200])
         found.append(adapter.results())
     cached_states, plain = (reading[last].float() for reading in found)
     if cached_states.shape != plain.shape or not torch.equal(found[0].tokens, found[1].tokens):
@@ -278,4 +279,3 @@ def _generation(model: Any, tokens: Tensor) -> CheckRow:
     step = max(torch.finfo(found[0][last].dtype).eps, 256 * torch.finfo(torch.float32).eps)
     verdict = EXACT if gap <= _SKIP_TOLERANCE * step else APPROXIMATE
     return CheckRow("cached generation", verdict, gap, "states of generated tokens with the cache against without")
-

@@ -58,8 +58,8 @@ def facts_of(model: Any) -> ModelFacts:
     if last is None:
         raise InputError(
             f"the blocks of {type(model).__name__} hand on no single residual stream [batch, pos, {model.cfg.d_model}] "
-            "(several streams, or another width), so its writes cannot be told apart; its hook points can still be read "
-            "with run_with_cache"
+            "(several streams, or another width), so its writes cannot be told apart; its hook points can still be "
+            "read with run_with_cache"
         )
     found = ModelFacts(blocks, solve_readout(model, last, logits))
     _known[model] = state, found
@@ -75,8 +75,8 @@ def check_model(model: Any) -> None:
     missing = [name for name in ("cfg", "hook_dict", "blocks") if not _has(model, name)]
     if missing:
         raise InputError(
-            f"{type(model).__name__} has no {missing[0]}: give a HookedTransformer or TransformerBridge with one row of "
-            "blocks; a Hugging Face model becomes one by TransformerBridge.boot_transformers"
+            f"{type(model).__name__} has no {missing[0]}: give a HookedTransformer or TransformerBridge with one row "
+            "of blocks; a Hugging Face model becomes one by TransformerBridge.boot_transformers"
         )
 
 
