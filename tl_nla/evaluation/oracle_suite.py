@@ -61,11 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="matrix products of the training: highest (default), high, medium",
     )
+    parser.add_argument(
+        "--injection-char", default=None, metavar="C", help="the oracle's marker (default: one is chosen, or added)"
+    )
 
 
 def gather(
     model: str, oracle: Path | None = None, texts: str | None = None, documents: int | None = None,
-    steps: int | None = None, precision: str | None = None,
+    steps: int | None = None, precision: str | None = None, injection_char: str | None = None,
 ) -> tuple[list[OracleRows], dict[str, Any]]:  # fmt: skip
     """Row scores: the stored ones for ``"tiny"``, those of an oracle trained now for any other model.
 
@@ -76,21 +79,24 @@ def gather(
         InputError: for options that mean nothing for the embedded model, or when its rows are missing.
     """
     given = [name for name, value in (("--oracle", oracle), ("--texts", texts), ("--documents", documents),
-                                      ("--steps", steps), ("--precision", precision)) if value is not None]  # fmt: skip
+                                      ("--steps", steps), ("--precision", precision),
+                                      ("--injection-char", injection_char)) if value is not None]  # fmt: skip
     if model == "tiny":
         if given:
             raise InputError(f"{given[0]} is for models whose oracle is trained now; the embedded one is trained")
         parts = load_rows(STORED)
         source = f"row scores of seeds {[part.seed for part in parts]} stored by 'tl-nla rebuild-tiny --parts oracle'"
         return parts, {**DEFINITION, "source": source}
-    rows, config = _train_now(model, oracle, texts, documents, steps, precision or "highest")
+    settings = precision or "highest", injection_char
+    rows, config = _train_now(model, oracle, texts, documents, steps, *settings)
     source = f"an oracle trained now: {config.reader_steps} reader steps, {config.steps} steps of each reconstructor"
     return [rows], {**DEFINITION, "source": source}
 
 
 def _train_now(
-    model: str, save: Path | None, texts: str | None, documents: int | None, steps: int | None, precision: str
-) -> tuple[OracleRows, Any]:
+    model: str, save: Path | None, texts: str | None, documents: int | None, steps: int | None, precision: str,
+    injection_char: str | None,
+) -> tuple[OracleRows, Any]:  # fmt: skip
     from dataclasses import replace
 
     from lightning_modules.oracle_data import SMALL
@@ -101,7 +107,7 @@ def _train_now(
     for name, value in (("--documents", documents), ("--steps", steps)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; at least 1 is needed")
-    config = replace(SMALL, precision=precision)
+    config = replace(SMALL, precision=precision, injection_char=injection_char)
     if steps is not None:
         config = replace(config, steps=steps, reader_steps=steps)
     count = documents or config.documents

@@ -3,6 +3,7 @@
 from tl_nla.nla.contract import Meta, read_meta
 from tl_nla.nla.injection import Injection, InjectionConfig
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
+from tl_nla.nla.marker import choose_injection_char
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.prompts import (
     AR_TEMPLATE,
@@ -11,7 +12,6 @@ from tl_nla.nla.prompts import (
     TINY_AV_TEMPLATE,
     VerbalizerPrompt,
     build_verbalizer_prompt,
-    choose_injection_char,
     extract_explanation,
     refuse_injection_char,
 )

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
+from tl_nla.nla.families import context_length
 
 
 @contextmanager
@@ -64,6 +66,32 @@ def check_acts(acts: Tensor, d_model: int) -> None:
     bad = torch.nonzero(~torch.isfinite(acts).all(-1)).flatten().tolist()
     if bad:
         raise InputError(f"activations hold NaN or infinite values in rows {bad[:5]}; leave them out")
+
+
+def check_room(model: Any, prompt: int, response: int = 1, text: str | None = None) -> None:
+    """Refuse a prompt, or a prompt with a response, that is longer than the model's context.
+
+    Args:
+        model: a causal language model or its backbone.
+        prompt: tokens of the prompt.
+        response: tokens behind it.
+        text: the response, to be named.
+
+    Raises:
+        InputError: with what would fit.
+    """
+    limit = context_length(model)
+    if limit is None or prompt + response <= limit:
+        return
+    if text is None or prompt >= limit:
+        raise InputError(
+            f"the prompt has {prompt} tokens, the model's context is {limit}; give a shorter template, or a model with "
+            "a longer context"
+        )
+    raise InputError(
+        f"the text {text[:40]!r}... has {response} tokens, and {limit - prompt} fit behind the prompt in the model's "
+        f"context of {limit}; shorten it"
+    )
 
 
 def tracked(starts: range, total: int, batch_size: int) -> Iterator[int]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
-from tl_nla.nla.batching import check_acts, evaluating, pad_right, tracked
+from tl_nla.nla.batching import check_acts, check_room, evaluating, pad_right, tracked
 from tl_nla.nla.families import context_length, decoder_layers
 from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
 from tl_nla.nla.injection import Injection, InjectionConfig, add_at_norm
@@ -20,6 +20,7 @@ from tl_nla.nla.prompts import (
     end_of_response,
     extract_explanation,
     refuse_injection_char,
+    token_of,
     wrap_explanation,
 )
 
@@ -87,9 +88,10 @@ class Verbalizer(nn.Module):
             raise InputError(f"injection has {injection.slots} slots, the prompt {len(prompt.places)}; make them equal")
         if not self.injection.replaces_embedding and len(decoder_layers(model)) <= _ADDITIVE_BLOCK:
             raise InputError("additive injection happens after the second block; this model has only one")
+        check_room(model, len(prompt.ids))
         self.end_id = end_of_response(tokenizer)
-        close = tokenizer.encode(CLOSE, add_special_tokens=False)
-        self._close_ids = close if len(close) == 1 else []
+        close = token_of(tokenizer, CLOSE)
+        self._close_ids = [] if close is None else [close]
 
     @property
     def device(self) -> torch.device:
@@ -148,13 +150,15 @@ class Verbalizer(nn.Module):
         """Training targets: each explanation between its tags, then the end token; right-padded with a mask.
 
         Raises:
-            InputError: for an empty list, or a text with the injection character.
+            InputError: for an empty list, a text with the injection character, or one longer than the context.
         """
         if not texts:
             raise InputError("no explanations were given; at least one text is needed")
         refuse_injection_char(texts, self.prompt.char)
         wrapped = [self.wrap(text) for text in texts]
         rows = [[*row, self.end_id] for row in self.tokenizer(wrapped, add_special_tokens=False)["input_ids"]]
+        longest = max(range(len(rows)), key=lambda row: len(rows[row]))
+        check_room(self.model, len(self.prompt.ids), len(rows[longest]), texts[longest])
         return pad_right(rows, self.pad_id)
 
     def wrap(self, text: str) -> str:
