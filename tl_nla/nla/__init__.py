@@ -1,5 +1,6 @@
 """Natural language autoencoders: verbalizer, reconstructor, their pair and the checkpoint contract."""
 
+from tl_nla._lazy import lazy
 from tl_nla.nla.contract import Meta, read_meta
 from tl_nla.nla.injection import Injection, InjectionConfig
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
@@ -48,3 +49,5 @@ __all__ = [
     "read_meta",
     "refuse_injection_char",
 ]
+
+__getattr__ = lazy(__name__)
