@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.adapters.base import Adapter
@@ -183,3 +183,8 @@ class ReadingAdapter(Adapter):
             missing = [wanted for wanted in self.positions if wanted >= 0 and not (position == wanted).any()]
             if missing:
                 raise InputError(f"position {missing[0]} was never reached; the last one read is {int(position.max())}")
+
+
+def joined(parts: Sequence[Tensor]) -> Float[Tensor, "rows d_model"]:
+    """Values of several sites in one tensor, on the first one's device: a model may be spread over several."""
+    return torch.cat([part.to(parts[0].device) for part in parts])

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.hooks import HookPair
+from tl_nla.hooks import HookPair, is_bridge
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
@@ -23,7 +23,7 @@ class PassStarts:
 
     def __init__(self, model: Any, names: Iterable[str], known: Collection[str]) -> None:
         self.first = min(block_of(name, int(model.cfg.n_layers)) for name in names)
-        self._blocks = list(getattr(model, "blocks", ()))[:1]
+        self._blocks, self._bridge = list(getattr(model, "blocks", ()))[:1], is_bridge(model)
         self._watched = [layer for layer in range(self.first + 1) if entry(layer) in known]
         self._last, self._shape = self.first, (0, 0)
 
@@ -47,6 +47,12 @@ class PassStarts:
         """Whether what a point shows is thrown away: a bridge also runs the blocks before its ``start_at_layer``."""
         given, block = self.given_states(), _BLOCK.match(name)
         return given is not None and block is not None and int(block[1]) < given
+
+    @property
+    def behind(self) -> bool:
+        """Whether a run whose start was not seen started behind the first watched point."""
+        given = self.given_states()
+        return not self._bridge if given is None else given > self.first
 
     def missed(self, name: str) -> InputError:
         """The error for a point of a pass whose start was not seen."""

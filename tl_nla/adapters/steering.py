@@ -127,7 +127,11 @@ class _ShiftingAdapter(Adapter):
 
     def _changer(self, name: str, starts: PassStarts) -> Callable[..., Tensor | None]:
         def change(activation: Tensor, hook: Any) -> Tensor | None:
-            return None if starts.discards(name) else self._steer(activation)
+            if starts.discards(name):
+                return None
+            if self._new is None and starts.behind:
+                raise starts.missed(name)
+            return self._steer(activation)
 
         return change
 
@@ -139,6 +143,7 @@ class _ShiftingAdapter(Adapter):
     def _steer(self, activation: Tensor) -> Tensor | None:
         if self._new is not None:
             with torch.inference_mode(False), torch.no_grad():
+                self._values = {name: value.to(activation.device) for name, value in self._values.items()}
                 self._values[entry_point(self.site)] = self._chosen(activation)
                 found = self._new_shift(activation)
                 self._shift = found if self._shift is None else torch.cat([self._shift, found], 1)

@@ -14,14 +14,32 @@ from tl_nla.nla.families import context_length
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every submodule's own mode back afterwards."""
+    """Evaluation mode inside, every submodule's own mode back afterwards.
+
+    Autocast to the other half precision than that of the weights is off inside: torch cannot mix the two.
+    """
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        yield
+        with _autocast_that_fits(module):
+            yield
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+@contextmanager
+def _autocast_that_fits(module: nn.Module) -> Iterator[None]:
+    first = next(module.parameters(), None)
+    device = "cpu" if first is None else first.device.type
+    halves = {torch.bfloat16, torch.float16}
+    if torch.is_autocast_enabled(device):
+        halves &= {parameter.dtype for parameter in module.parameters()}
+        if halves - {torch.get_autocast_dtype(device)}:
+            with torch.autocast(device, enabled=False):
+                yield
+            return
+    yield
 
 
 def pad_right(rows: list[list[int]], fill: int) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
