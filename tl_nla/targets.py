@@ -60,13 +60,21 @@ def load_target(name: str | Path = TINY) -> Target:
 
 
 def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
-    """Wrap a Hugging Face model (which the bridge rewrites in place) for TransformerLens."""
+    """Wrap a Hugging Face model (which the bridge rewrites in place) for TransformerLens.
+
+    Raises:
+        InputError: when TransformerLens does not know its architecture.
+    """
     from transformer_lens.model_bridge import TransformerBridge
 
     dtype = next(model.parameters()).dtype
-    bridge = TransformerBridge.boot_transformers(
-        str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
-    )
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
+        )
+    except Exception as error:  # unknown architectures end in errors of many kinds
+        reason = " ".join(str(error).split()).partition(" Available architectures")[0][:200]  # they are a hundred
+        raise InputError(f"TransformerLens cannot wrap the {type(model).__name__} in {folder}: {reason}") from error
     bridge.eval()
     for parameter in bridge.parameters():
         parameter.requires_grad_(False)

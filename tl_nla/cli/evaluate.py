@@ -38,11 +38,11 @@ def run(args: argparse.Namespace) -> int:
         raise unknown("suite", args.suite, suites)
     module = importlib.import_module(suites[args.suite])
     options = _own_options(module, args.suite, args.extra)
-    from rich.console import Console
 
+    from tl_nla.cli.terminal import make_console
     from tl_nla.evaluation.tables import to_markdown, to_table
 
-    console = Console()
+    console = make_console()
     with console.status("evaluating"):
         results = module.evaluate(args.model, **options)
     if args.markdown:

@@ -26,7 +26,7 @@ def load_pair(model: str, folders: list[str] | None) -> tuple[Any, Any]:
             f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)"
         )
     target = load_target(model)
-    av, ar = folders or [str(WEIGHTS / "av"), str(WEIGHTS / "ar")]
+    av, ar = [str(WEIGHTS / "av"), str(WEIGHTS / "ar")] if folders is None else folders
     nla = NLA.from_pretrained(av, ar, dtype=torch.float32)
     if nla.d_model != int(target.model.cfg.d_model):
         raise InputError(
@@ -39,12 +39,22 @@ def encode_text(target: Any, text: str) -> list[int]:
     """Token ids of a text with the begin token, checked against the context.
 
     Raises:
-        InputError: when the text is empty or too long.
+        InputError: when the text is empty, too long, no UTF-8, or has tokens that the model does not know.
     """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"the text {text[:40]!r} holds bytes that are not UTF-8; give whole characters") from error
     ids = target.tokenizer.encode(text, add_special_tokens=False)
     if not ids:
         raise InputError("the text is empty; give at least one word")
     begin = [] if target.tokenizer.bos_token_id is None else [target.tokenizer.bos_token_id]
+    size = int(target.model.cfg.d_vocab)
+    if max(begin + ids) >= size:
+        raise InputError(
+            f"the tokenizer of {target.name!r} gives token {max(begin + ids)}, the model knows {size} tokens; they do "
+            "not belong together"
+        )
     context = int(target.model.cfg.n_ctx)
     if len(begin + ids) > context:
         raise InputError(f"the text has {len(ids)} tokens, the model's context is {context}; shorten it")

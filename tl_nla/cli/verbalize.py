@@ -7,13 +7,13 @@ import sys
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, whole_number
 
     parser = subparsers.add_parser("verbalize", help="explain states of texts, as JSON lines")
     parser.add_argument("text", nargs="*", help="texts; standard input, one text a line, when none is given")
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
     parser.add_argument(
-        "--last", type=int, default=None, metavar="N", help="explain the last N tokens of each text only"
+        "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens of each text only"
     )
     add_common(parser)
     parser.set_defaults(run=run)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tl_nla.cli.options import output_folder
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
 from tl_nla.evaluation.oracle_rows import KINDS, UNREFINED, OracleRows, load_rows
@@ -51,7 +52,9 @@ DEFINITION = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options for models other than the embedded one, for which an oracle is trained first."""
-    parser.add_argument("--oracle", type=Path, default=None, metavar="DIR", help="save the trained oracle here")
+    parser.add_argument(
+        "--oracle", type=output_folder, default=None, metavar="DIR", help="save the trained oracle here"
+    )
     parser.add_argument("--texts", default=None, metavar="FILE", help="text or JSON-lines file (default: stories)")
     parser.add_argument("--documents", type=int, default=None, metavar="N", help="training documents")
     parser.add_argument("--steps", type=int, default=None, metavar="N", help="steps of every part")
