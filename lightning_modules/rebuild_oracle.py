@@ -15,6 +15,7 @@ from lightning_modules.oracle_data import Captured, OracleConfig, capture
 from lightning_modules.refinement import refine
 from lightning_modules.source_encoder import add_source_slots
 from tl_nla.data import Document, world_documents
+from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_rows import OracleRows, load_rows, save_rows
 from tl_nla.evaluation.oracle_score import (
     MAX_NEW_TOKENS,
@@ -38,6 +39,7 @@ from tl_nla.model.text import TextEncoder
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.oracle import DiffOracle, LabelledWrites, WriteReconstructor
 from tl_nla.oracle.labels import Lens
+from tl_nla.oracle.reader_prompts import longest_prompt, reader_marker
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import Target
 
@@ -81,12 +83,29 @@ def fresh_oracle(folder: Path, data: Captured, config: OracleConfig, base: str =
     """An untrained oracle that knows the usual magnitudes, on the device of the trainings."""
     model, tokenizer = load_causal_lm(folder, torch.float32), load_tokenizer(folder)
     blocks = min(config.blocks, int(model.config.num_hidden_layers))
-    oracle = DiffOracle.create(model, tokenizer, data.train.write.shape[1], blocks=blocks, base=base)
+    oracle = DiffOracle.create(
+        model, tokenizer, data.train.write.shape[1], blocks=blocks, injection_char=config.injection_char, base=base
+    )
     oracle.fit(data.train.before, data.train.write)
     oracle.strength = data.reference
     # Tokens are what a pass costs on a CPU, launches are on a GPU.
     oracle.reader.by_length = config.device == "cpu"
     return oracle.to(config.device)
+
+
+def check_reader(target: Target, folder: Path, config: OracleConfig) -> None:
+    """Refuse at once, not after a long capture, a model that no reader can be made from.
+
+    Raises:
+        InputError: when no marker can be had, or the longest prompt with an answer is longer than the context.
+    """
+    marker = reader_marker(load_tokenizer(folder), char=config.injection_char)
+    longest, context = longest_prompt(marker), int(target.model.cfg.n_ctx)
+    if longest + MAX_NEW_TOKENS > context:
+        raise InputError(
+            f"{target.name!r} has a context of {context} tokens; its oracle's prompts have up to {longest} in this "
+            f"tokenizer and its answers up to {MAX_NEW_TOKENS}, so a context of {longest + MAX_NEW_TOKENS} is needed"
+        )
 
 
 def train_arm(
@@ -251,6 +270,7 @@ def train_parts(
     Returns:
         The oracle, what it was trained on, where parts are kept, and its reconstructor's learning curve.
     """
+    check_reader(target, folder, config)
     data = capture(target, train, held, config, seed)
     kept = KeptParts(keep, f"seed {seed}, {len(data.train)} writes, {config}")
     torch.manual_seed(seed)

@@ -1,7 +1,6 @@
 """Natural language autoencoders at the hook points of any TransformerLens model."""
 
-import importlib
-from typing import Any
+from tl_nla._lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -25,15 +24,7 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import tl_nla`` stays light."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tl_nla' has no attribute {name!r}; public names: {', '.join(__all__)}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -12,6 +12,7 @@ from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
 from tl_nla.nla import prompts as prompt_templates
 from tl_nla.nla.files import local_folder
 from tl_nla.nla.loading import load_tokenizer
+from tl_nla.nla.marker import choose_marker
 
 TINY = "tiny"
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -71,13 +72,21 @@ def load_target(name: str | Path = TINY, prepend_bos: bool | None = None, dtype:
 
 
 def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
-    """Wrap a Hugging Face model (which the bridge rewrites in place) for TransformerLens."""
+    """Wrap a Hugging Face model (which the bridge rewrites in place) for TransformerLens.
+
+    Raises:
+        InputError: when TransformerLens does not know its architecture.
+    """
     from transformer_lens.model_bridge import TransformerBridge
 
     dtype = next(model.parameters()).dtype
-    bridge = TransformerBridge.boot_transformers(
-        str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
-    )
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
+        )
+    except Exception as error:  # unknown architectures end in errors of many kinds
+        reason = " ".join(str(error).split()).partition(" Available architectures")[0][:200]  # they are a hundred
+        raise InputError(f"TransformerLens cannot wrap the {type(model).__name__} in {folder}: {reason}") from error
     bridge.eval()
     for parameter in bridge.parameters():
         parameter.requires_grad_(False)
@@ -85,8 +94,9 @@ def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
 
 
 def fresh_nla(
-    name: str | Path, layer: int, injection: Literal["constant", "sqrt_d", "raw", "affine", "additive"], slots: int = 1
-) -> NLA:
+    name: str | Path, layer: int, injection: Literal["constant", "sqrt_d", "raw", "affine", "additive"], slots: int = 1,
+    injection_char: str | None = None,
+) -> NLA:  # fmt: skip
     """An untrained pair made from the named model, with the templates that suit it.
 
     The injected norm is the mean norm of the model's token embeddings, so that a vector enters at the size of a
@@ -97,16 +107,20 @@ def fresh_nla(
         layer: block whose output is explained.
         injection: how vectors enter the verbalizer.
         slots: marker tokens that carry the vector.
+        injection_char: marker; see :meth:`NLA.create`.
+
+    Raises:
+        InputError: when the model cannot be loaded, or the marker cannot be used; the latter before it is loaded.
     """
     folder = model_folder(name)
-    model, tokenizer = load_causal_lm(folder, torch.float32), load_tokenizer(folder)
-    scale = mean_embedding_norm(model)
-    tiny = len(tokenizer.encode(prompt_templates.CLOSE, add_special_tokens=False)) == 1
-    templates = {
-        "av_template": prompt_templates.TINY_AV_TEMPLATE if tiny else prompt_templates.AV_TEMPLATE,
-        "ar_template": prompt_templates.TINY_AR_TEMPLATE if tiny else prompt_templates.AR_TEMPLATE,
-    }
-    return NLA.create(model, tokenizer, layer, InjectionConfig(injection, scale, slots), base=str(name), **templates)
+    tokenizer = load_tokenizer(folder)
+    short = prompt_templates.has_tags(tokenizer)
+    av_template = prompt_templates.TINY_AV_TEMPLATE if short else prompt_templates.AV_TEMPLATE
+    ar_template = prompt_templates.TINY_AR_TEMPLATE if short else prompt_templates.AR_TEMPLATE
+    choose_marker(tokenizer, [av_template], [slots], injection_char)
+    model = load_causal_lm(folder, torch.float32)
+    config = InjectionConfig(injection, mean_embedding_norm(model), slots)
+    return NLA.create(model, tokenizer, layer, config, av_template, ar_template, injection_char, str(name))
 
 
 @torch.no_grad()

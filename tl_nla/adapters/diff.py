@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tl_nla.adapters.reader import ReadingAdapter
+from tl_nla.adapters.reader import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
 from tl_nla.adapters.verbalizer import read_back
 from tl_nla.errors import InputError, unknown
@@ -101,8 +100,8 @@ class DiffAdapter(ReadingAdapter):
         reading = self.reading(tokens)
         words = self._words(reading.tokens, reading.batch, reading.column)
         places = list(zip(reading.batch.tolist(), reading.position.tolist(), words, strict=True))
-        write = torch.cat([reading[site] for site in self.sites]).float()
-        before = torch.cat([reading.before(site) for site in self.sites]).float()
+        write = joined([reading[site] for site in self.sites]).float()
+        before = joined([reading.before(site) for site in self.sites]).float()
         texts = self.oracle.explain(write, before=before, **settings)
         found = read_back(self.oracle, texts, write).to(write)
         norms, back = write.norm(dim=-1), found.norm(dim=-1)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.adapters.base import Adapter
+from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
 from tl_nla.amounts import check_number
 from tl_nla.errors import InputError, unknown
@@ -22,7 +23,6 @@ from tl_nla.steering.change import MODES, change_states
 from tl_nla.steering.rewriters import Rewriter
 from tl_nla.steering.vectors import SteeringVector
 
-_START = "blocks.0.hook_resid_pre"
 Strength = float | Callable[[int], float]
 """One number, or a schedule: from the position in the text to a number."""
 
@@ -77,6 +77,7 @@ class _ShiftingAdapter(Adapter):
     def reset(self) -> None:
         """Forget the running text and all rows."""
         self._text: RunningText | None = None
+        self._text_start = 0
         self._shift: Tensor | None = None
         self._new: tuple[Tensor, Tensor, int] | None = None
         self._values: dict[str, Tensor] = {}
@@ -91,14 +92,16 @@ class _ShiftingAdapter(Adapter):
         """
         known = model.hook_dict
         site = self.site.validate(model, known)
-        entry, self._factor = entry_point(model, site)
-        self._entry = entry
-        parts = [name for name in points_of(model, site, known) if name != entry]
-        for point in (_START, *parts, entry):
+        last, self._factor = entry_point(model, site)
+        self._entry = last
+        parts = [name for name in points_of(model, site, known) if name != last]
+        for point in (entry(0), *parts, last):
             if point not in known:
                 raise unknown("hook point", point, known)
         self._model, self._text, self._shift, self._new = model, None, None, None
-        return [(_START, self._start), *((name, self._keeper(name)) for name in parts), (entry, self._steer)]
+        starts = PassStarts(model, [*parts, last], known)
+        keepers = [(name, self._keeper(name, starts)) for name in parts]
+        return [*starts.hooks(self._start), *keepers, (last, self._changer(last, starts))]
 
     def results(self) -> list[Steered]:
         """What was changed, in the order in which the model came by."""
@@ -110,33 +113,44 @@ class _ShiftingAdapter(Adapter):
     ) -> tuple[Tensor, list[str | None], list[str | None]]:
         """What is added to each state, and its words before and after."""
 
-    def _start(self, activation: Tensor, hook: Any) -> None:
+    def _start(self, activation: Tensor, layer: int) -> None:
         states = activation.detach()
         if self._new is not None and self._text is not None:  # the last pass broke off before the site
             kept = self._text.seen.shape[1] - self._new[2]
             self._text.seen = self._text.seen[:, :kept]
             self._text = self._text if kept else None
-        if self._text is None or not self._text.goes_on(states):
-            self._text, self._shift = RunningText.begin(states, 0), None
+        if self._text is None or layer != self._text_start or not self._text.goes_on(states):
+            self._text, self._text_start, self._shift = RunningText.begin(states, 0), layer, None
         width = self._text.extend(states)
         chosen, number = choose_new(self._text, width, self.positions, self.generated, self.attention_mask)
         self._new, self._values = (chosen, number, width), {}
 
-    def _keeper(self, name: str) -> Callable[..., None]:
+    def _keeper(self, name: str, starts: PassStarts) -> Callable[..., None]:
         def keep(activation: Tensor, hook: Any) -> None:
-            if self._new is not None:
+            if self._new is not None and not starts.discards(name):
                 self._values[name] = self._chosen(activation)
 
         return keep
+
+    def _changer(self, name: str, starts: PassStarts) -> Callable[..., Tensor | None]:
+        def change(activation: Tensor, hook: Any) -> Tensor | None:
+            if starts.discards(name):
+                return None
+            if self._new is None and starts.behind:
+                raise starts.missed(name)
+            return self._steer(activation)
+
+        return change
 
     def _chosen(self, activation: Tensor) -> Tensor:
         """Values at the newly chosen positions, as a tensor that is none of inference mode's."""
         chosen, _, width = self._new  # type: ignore[misc]
         return activation.detach()[:, activation.shape[1] - width :][chosen.to(activation.device)].clone()
 
-    def _steer(self, activation: Tensor, hook: Any) -> Tensor | None:
+    def _steer(self, activation: Tensor) -> Tensor | None:
         if self._new is not None:
             with torch.inference_mode(False), torch.no_grad():
+                self._values = {name: value.to(activation.device) for name, value in self._values.items()}
                 self._values[self._entry] = self._chosen(activation)
                 found = self._new_shift(activation)
                 self._shift = found if self._shift is None else torch.cat([self._shift, found], 1)
@@ -210,10 +224,10 @@ class SteeringAdapter(_ShiftingAdapter):
             raise unknown("mode", mode, MODES)
         self.nla, self.rewrite, self.mode, self.settings = nla, rewrite, mode, settings
 
-    def _start(self, activation: Tensor, hook: Any) -> None:
+    def _start(self, activation: Tensor, layer: int) -> None:
         if not callable(self.rewrite) and len(self.rewrite) != len(activation):
             raise InputError(f"{len(self.rewrite)} rewriters for a batch of {len(activation)}; give one, or one a row")
-        super()._start(activation, hook)
+        super()._start(activation, layer)
 
     def hooks(self, model: Any) -> list[HookPair]:
         """As for every adapter; also refuses a model of another width than the NLA's.

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.adapters.reader import ReadingAdapter
+from tl_nla.adapters.reader import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
 from tl_nla.errors import InputError
 from tl_nla.hooks import HookPair
@@ -93,7 +92,7 @@ class VerbalizerAdapter(ReadingAdapter):
             InputError: when nothing was read, or the NLA refuses the activations.
         """
         reading = self.reading(tokens)
-        acts = torch.cat([reading[site] for site in self.sites])
+        acts = joined([reading[site] for site in self.sites])
         texts, closed = self._explain(acts, settings)
         found = read_back(self.nla, texts, acts)
         fves, cosines = self._scores(found, acts)

@@ -28,12 +28,11 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain the sentence and print the table."""
-    from rich.console import Console
-
     from tl_nla.cli.explaining import explain_text, load_pair
+    from tl_nla.cli.terminal import make_console
     from tl_nla.evaluation.results import write_json
 
-    console = Console(record=args.svg is not None, width=150 if args.svg else None)
+    console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
         target, nla = load_pair(args.model, args.nla, args.prepend_bos)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)

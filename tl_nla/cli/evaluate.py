@@ -45,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
         if "prepend_bos" not in kinds and inspect.Parameter.VAR_KEYWORD not in kinds.values():
             raise InputError(f"--prepend-bos has no meaning for {args.suite}, which reads stories of its own")
         options["prepend_bos"] = args.prepend_bos
-    from rich.console import Console
 
+    from tl_nla.cli.terminal import make_console
     from tl_nla.evaluation.tables import to_markdown, to_table
 
-    console = Console()
+    console = make_console()
     with console.status("evaluating"):
         results = module.evaluate(args.model, **options)
     if args.markdown:

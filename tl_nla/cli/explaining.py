@@ -30,7 +30,7 @@ def load_pair(model: str, folders: list[str] | None, prepend_bos: bool | None = 
             f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)"
         )
     target = load_target(model, prepend_bos)
-    av, ar = folders or [str(WEIGHTS / "av"), str(WEIGHTS / "ar")]
+    av, ar = [str(WEIGHTS / "av"), str(WEIGHTS / "ar")] if folders is None else folders
     nla = NLA.from_pretrained(av, ar, dtype=torch.float32)
     if nla.d_model != int(target.model.cfg.d_model):
         raise InputError(
@@ -43,13 +43,23 @@ def encode_text(target: Any, text: str) -> "TextTokens":
     """Token ids of a text, checked against the context.
 
     Raises:
-        InputError: when the text is empty or too long.
+        InputError: when the text is empty, too long, no UTF-8, or has tokens that the model does not know.
     """
     from tl_nla.model.text import TextEncoder
 
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"the text {text[:40]!r} holds bytes that are not UTF-8; give whole characters") from error
     tokens = TextEncoder(target.tokenizer, target.model)(text)
     if len(tokens) == tokens.added:
         raise InputError("the text is empty; give at least one word")
+    size = int(target.model.cfg.d_vocab)
+    if max(tokens.ids) >= size:
+        raise InputError(
+            f"the tokenizer of {target.name!r} gives token {max(tokens.ids)}, the model knows {size} tokens; they do "
+            "not belong together"
+        )
     context = int(target.model.cfg.n_ctx)
     if len(tokens) > context:
         raise InputError(f"the text has {len(tokens)} tokens, the model's context is {context}; shorten it")

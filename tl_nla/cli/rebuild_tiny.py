@@ -4,7 +4,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from tl_nla.cli.options import any_path
 from tl_nla.errors import unknown
 
 _PARTS = ("target", "nla", "seeds", "oracle", "arms", "answers", "untrained", "longer", "plateau", "contributions")
@@ -12,9 +11,11 @@ _PARTS = ("target", "nla", "seeds", "oracle", "arms", "answers", "untrained", "l
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
+    from tl_nla.cli.options import output_folder
+
     parser = subparsers.add_parser("rebuild-tiny", help="train the embedded target and its NLA again")
     parser.add_argument(
-        "--out", type=any_path, default=None, metavar="DIR", help="folder (default: the package's own weights)"
+        "--out", type=output_folder, default=None, metavar="DIR", help="folder (default: the package's own weights)"
     )
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
@@ -32,7 +33,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "scores (default: 0 1 2)",
     )  # fmt: skip
     parser.add_argument(
-        "--keep", type=any_path, default=None, metavar="DIR",
+        "--keep", type=output_folder, default=None, metavar="DIR",
         help="keep trained pieces of oracles and readers here; the same command goes on from them when interrupted",
     )  # fmt: skip
     parser.add_argument(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from tl_nla.cli.options import whole_number
 from tl_nla.data import ExplainedStates, explain_states, jsonl_documents, text_file_documents, world_documents
 from tl_nla.data.lines import JSON_SUFFIXES
 from tl_nla.errors import InputError
@@ -70,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reader", action="append", default=[], metavar="AR",
                         help="a reconstructor never trained with this verbalizer; may be repeated")  # fmt: skip
-    parser.add_argument("--documents", type=int, default=HELD_DOCUMENTS, help="texts to read at most")
-    parser.add_argument("--max-new-tokens", type=int, default=MAX_NEW_TOKENS, help="cap of an explanation")
+    parser.add_argument("--documents", type=whole_number(1), default=HELD_DOCUMENTS, help="texts to read at most")
+    parser.add_argument("--max-new-tokens", type=whole_number(1), default=MAX_NEW_TOKENS, help="cap of an explanation")
 
 
 @dataclass(frozen=True)

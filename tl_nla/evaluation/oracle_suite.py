@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tl_nla.cli.options import output_folder
 from tl_nla.data.lines import JSON_SUFFIXES
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
 from tl_nla.evaluation.oracle_rows import KINDS, UNREFINED, OracleRows, load_rows
 from tl_nla.evaluation.results import Row
-from tl_nla.paths import user_path
 from tl_nla.sites import Site
 
 STORED = Path(__file__).parent.parent / "storyworld" / "weights" / "oracle_rows.safetensors"
@@ -53,7 +53,9 @@ DEFINITION = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options for models other than the embedded one, for which an oracle is trained first."""
-    parser.add_argument("--oracle", type=user_path, default=None, metavar="DIR", help="save the trained oracle here")
+    parser.add_argument(
+        "--oracle", type=output_folder, default=None, metavar="DIR", help="save the trained oracle here"
+    )
     parser.add_argument("--texts", default=None, metavar="FILE", help="text or JSON-lines file (default: stories)")
     parser.add_argument("--documents", type=int, default=None, metavar="N", help="training documents")
     parser.add_argument("--steps", type=int, default=None, metavar="N", help="steps of every part")
@@ -63,11 +65,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="matrix products of the training: highest (default), high, medium",
     )
+    parser.add_argument(
+        "--injection-char", default=None, metavar="C", help="the oracle's marker (default: one is chosen, or added)"
+    )
 
 
 def gather(
     model: str, oracle: Path | None = None, texts: str | None = None, documents: int | None = None,
     steps: int | None = None, precision: str | None = None, prepend_bos: bool | None = None,
+    injection_char: str | None = None,
 ) -> tuple[list[OracleRows], dict[str, Any]]:  # fmt: skip
     """Row scores: the stored ones for ``"tiny"``, those of an oracle trained now for any other model.
 
@@ -79,14 +85,15 @@ def gather(
     """
     given = [name for name, value in (("--oracle", oracle), ("--texts", texts), ("--documents", documents),
                                       ("--steps", steps), ("--precision", precision),
-                                      ("--prepend-bos", prepend_bos)) if value is not None]  # fmt: skip
+                                      ("--prepend-bos", prepend_bos), ("--injection-char", injection_char))
+             if value is not None]  # fmt: skip
     if model == "tiny":
         if given:
             raise InputError(f"{given[0]} is for models whose oracle is trained now; the embedded one is trained")
         parts = load_rows(STORED)
         source = f"row scores of seeds {[part.seed for part in parts]} stored by 'tl-nla rebuild-tiny --parts oracle'"
         return parts, {**DEFINITION, "source": source}
-    config = _config(documents, steps, precision or "highest")
+    config = replace(_config(documents, steps, precision or "highest"), injection_char=injection_char)
     rows, config = _train_now(model, oracle, texts, config, prepend_bos)
     source = f"an oracle trained now: {config.reader_steps} reader steps, {config.steps} steps of each reconstructor"
     return [rows], {**DEFINITION, "source": source}

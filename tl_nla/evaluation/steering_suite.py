@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from tl_nla.cli.options import output_file, whole_number
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import Interval, mean_interval, ratio_interval
 from tl_nla.evaluation.results import Results, Row
@@ -61,11 +62,13 @@ _MEANS = ("success", "validity", "kl", "repetition", "distance", "dealt_success"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the suite's options."""
-    parser.add_argument("--prompts", type=int, default=200, metavar="N", help="held-out prompts (default 200)")
+    parser.add_argument(
+        "--prompts", type=whole_number(1), default=200, metavar="N", help="held-out prompts (default 200)"
+    )
     parser.add_argument("--figure", type=user_path_text, metavar="FILE", help="draw success against validity and KL")
     parser.add_argument("--pairs", nargs="+", default=(), metavar="SEED=FOLDER",
                         help="score these pairs (av and ar) afresh, not from stored rows")  # fmt: skip
-    parser.add_argument("--save-rows", default=None, metavar="FILE", help="store the rows of --pairs")
+    parser.add_argument("--save-rows", type=output_file, default=None, metavar="FILE", help="store the rows of --pairs")
 
 
 def evaluate(

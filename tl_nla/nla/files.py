@@ -20,6 +20,8 @@ def local_folder(name: str | Path) -> Path:
     Raises:
         InputError: when it is neither an existing folder nor a reachable hub id.
     """
+    if not str(name).strip() or name == Path():
+        raise InputError("the name is empty; give a folder with config.json and *.safetensors, or a hub id")
     path = user_path(name)
     if path.is_dir():
         return path

@@ -18,6 +18,7 @@ from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.nla.files import local_folder, read_safetensors
 from tl_nla.nla.injection import InjectionConfig
 from tl_nla.nla.inputs import check_texts
+from tl_nla.nla.marker import choose_marker, make_room
 from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
 from tl_nla.nla.released import load_reconstructor, load_verbalizer, write_reconstructor, write_verbalizer
 from tl_nla.nla.saving import replace_folder
@@ -71,7 +72,8 @@ class NLA(nn.Module):
             injection: how vectors enter the verbalizer.
             av_template: with ``{injection_char}``.
             ar_template: with ``{explanation}``.
-            injection_char: marker; see :func:`tl_nla.nla.choose_injection_char` when ``None``.
+            injection_char: marker, one token inside the prompt; chosen when ``None``, or added to copies of tokenizer
+                and model (:func:`tl_nla.nla.marker.choose_marker`).
             base: name of the model, for the saved sidecar; the model's own name when empty.
 
         Raises:
@@ -79,10 +81,13 @@ class NLA(nn.Module):
         """
         check_causal_lm(model)
         check_count("layer", layer, None)
-        char = injection_char or prompts.choose_injection_char(tokenizer)
-        prompt = prompts.build_verbalizer_prompt(tokenizer, av_template, char, injection.slots)
+        marker = choose_marker(tokenizer, [av_template], [injection.slots], injection_char, tags=True)
+        tokenizer = marker.tokenizer
+        prompt = prompts.build_verbalizer_prompt(tokenizer, av_template, marker.char, injection.slots)
         reconstructor = Reconstructor(cut_backbone(model, layer + 1), tokenizer, ar_template)
         verbalizer = Verbalizer(trainable_copy(model), tokenizer, prompt, injection)
+        for part in (verbalizer.model, reconstructor.backbone):
+            make_room(part, marker)
         verbalizer.injection.to(verbalizer.device)
         return cls(verbalizer, reconstructor, layer, base or str(getattr(model.config, "_name_or_path", "")))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
-from tl_nla.nla.batching import evaluating, pad_right, similar_lengths
+from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
 from tl_nla.nla.families import context_length, final_norm_name, layers_name, text_backbone, trainable_copy
 from tl_nla.nla.inputs import check_ids, check_texts
 from tl_nla.nla.prompts import reconstructor_ids, suffix_ids
@@ -40,6 +40,7 @@ class Reconstructor(nn.Module):
         self.head = nn.Linear(width, width, bias=False, device=embedding.weight.device, dtype=torch.float32)
         nn.init.eye_(self.head.weight)
         self.suffix = list(suffix) if suffix else suffix_ids(tokenizer, template)
+        check_room(backbone, len(reconstructor_ids(tokenizer, template, [""])[0]))
 
     @property
     def device(self) -> torch.device:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.model.control import control_ids, refuse_control
-from tl_nla.nla.batching import evaluating, pad_right, tracked
+from tl_nla.nla.batching import check_room, evaluating, pad_right, tracked
 from tl_nla.nla.families import context_length, decoder_layers
 from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
 from tl_nla.nla.injection import Injection, InjectionConfig, add_at_norm
@@ -24,6 +24,7 @@ from tl_nla.nla.prompts import (
     extract_explanation,
     refuse_injection_char,
     refuse_tags,
+    token_of,
     wrap_explanation,
 )
 
@@ -91,9 +92,10 @@ class Verbalizer(nn.Module):
             raise InputError(f"injection has {injection.slots} slots, the prompt {len(prompt.places)}; make them equal")
         if not self.injection.replaces_embedding and len(decoder_layers(model)) <= _ADDITIVE_BLOCK:
             raise InputError("additive injection happens after the second block; this model has only one")
+        check_room(model, len(prompt.ids))
         self.end_id = end_of_response(tokenizer)
-        close = tokenizer.encode(CLOSE, add_special_tokens=False)
-        self._close_ids = close if len(close) == 1 else []
+        close = token_of(tokenizer, CLOSE)
+        self._close_ids = [] if close is None else [close]
         self._control = control_ids(tokenizer) | {self.end_id}
         self._around = tokenizer.encode(self.wrap(""), add_special_tokens=False)
 
@@ -161,14 +163,18 @@ class Verbalizer(nn.Module):
 
         Raises:
             InputError: for an empty list, or a text with the injection character, an explanation tag, or a control
-                token, such as an end token in the middle.
+                token, such as an end token in the middle, or one longer than the
+                context.
         """
         texts = check_texts(texts)
         refuse_injection_char(texts, self.prompt.char)
         refuse_tags(texts)
         rows = self.tokenizer([self.wrap(text) for text in texts], add_special_tokens=False)["input_ids"]
         refuse_control(texts, rows, self.tokenizer, self._control, self._around)
-        return pad_right([[*row, self.end_id] for row in rows], self.pad_id)
+        rows = [[*row, self.end_id] for row in rows]
+        longest = max(range(len(rows)), key=lambda row: len(rows[row]))
+        check_room(self.model, len(self.prompt.ids), len(rows[longest]), texts[longest])
+        return pad_right(rows, self.pad_id)
 
     def wrap(self, text: str) -> str:
         """The response for an explanation: tags on lines of their own unless the close tag is a single token."""

@@ -20,6 +20,8 @@ from tl_nla.paths import user_path
 _RARE = -5.0
 _BLOCKS = 2
 _NAMED = 3
+MOST_SLOTS = 1 + _NAMED
+"""How many embeddings an encoder gives a reader at most."""
 
 
 class SourceEncoder(nn.Module):

@@ -11,31 +11,16 @@ from torch.nn.functional import cross_entropy
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.model.control import control_ids, refuse_control
-from tl_nla.nla import prompts
-from tl_nla.nla.batching import evaluating, pad_right, similar_lengths
+from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
 from tl_nla.nla.families import context_length
 from tl_nla.nla.generation import SamplingConfig, respond
 from tl_nla.nla.inputs import check_acts, check_generator, check_ids, check_texts
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.naming import AtLeastWords
-from tl_nla.oracle.questions import (
-    EXPLAIN,
-    LISTS,
-    QUESTIONS,
-    SHORT_WORDINGS,
-    WORDINGS,
-    check_question,
-    make_answer,
-    parse_answer,
-)
+from tl_nla.oracle.questions import EXPLAIN, LISTS, QUESTIONS, check_question, make_answer, parse_answer
+from tl_nla.oracle.reader_prompts import worded
 from tl_nla.oracle.slots import Slots
-
-TEMPLATE = (
-    "You study a language model. Between the concept tags stand two vectors: the state of its residual stream, and "
-    "what one of its parts writes to it.\n<concept>{injection_char}</concept>\n{question}"
-)
-TINY_TEMPLATE = "<concept>{injection_char}</concept>{question}"
 
 
 class Reader(nn.Module):
@@ -66,6 +51,7 @@ class Reader(nn.Module):
         self.d_act = d_act or width
         self.slots = Slots(self.d_act, width, scale)
         self.prompts = self._prompts()
+        check_room(model, max(len(prompt.ids) for prompt in self.prompts.values()))
         self.end_id = end_of_response(tokenizer)
         self._control = control_ids(tokenizer) | {self.end_id}
         self.by_length = True
@@ -158,13 +144,17 @@ class Reader(nn.Module):
 
         Raises:
             InputError: for an empty list, or a text with the injection character or a control token, such as an end
-                token in the middle.
+                token in the middle, or one longer than the context.
         """
         texts = check_texts(texts, "texts")
         refuse_injection_char(texts, self.char)
         rows = self.tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]
         refuse_control(texts, rows, self.tokenizer, self._control)
-        return pad_right([[*row, self.end_id] for row in rows], self.pad_id)
+        rows = [[*row, self.end_id] for row in rows]
+        longest = max(range(len(rows)), key=lambda row: len(rows[row]))
+        used = max(len(prompt.ids) for prompt in self.prompts.values())
+        check_room(self.model, used, len(rows[longest]), texts[longest])
+        return pad_right(rows, self.pad_id)
 
     def loss(
         self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: list[str], texts: list[str]
@@ -269,10 +259,7 @@ class Reader(nn.Module):
         return {name: self._prompt(name) for name in (EXPLAIN, *QUESTIONS)}
 
     def _prompt(self, question: str) -> VerbalizerPrompt:
-        if self.template.count("{question}") != 1:
-            raise InputError("the reader's template must hold {question} exactly once, behind {injection_char}")
-        wordings = SHORT_WORDINGS if self.template == TINY_TEMPLATE else WORDINGS
-        text = self.template.replace("{question}", wordings[question])
+        text = worded(self.template, question)
         return build_verbalizer_prompt(self.tokenizer, text, self.char, self.slots.count)
 
     def prompt_embeddings(
@@ -299,8 +286,3 @@ class Reader(nn.Module):
             raise InputError(
                 f"the prompt ({used} tokens) and max_new_tokens {max_new_tokens} exceed the reader's context of {limit}"
             )
-
-
-def reader_template(tokenizer: Any) -> str:
-    """The short template for a tokenizer with the embedded default's tags, the worded one for all others."""
-    return TINY_TEMPLATE if len(tokenizer.encode(prompts.CLOSE, add_special_tokens=False)) == 1 else TEMPLATE
