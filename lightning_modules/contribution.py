@@ -181,7 +181,7 @@ class LayerContribution(L.LightningModule):
 
     def _rebuilt(self, texts: list[str], writes: Tensor) -> tuple[Tensor, Tensor]:
         """Writes in model units with gradients, and the error of their directions and sizes."""
-        from tl_nla.oracle.slots import log_norm
+        from tl_nla.metrics.norms import log_norm
 
         reader = self.reconstructor
         ids, mask = reader.encode(texts)

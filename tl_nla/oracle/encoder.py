@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tl_nla.errors import InputError
+from tl_nla.metrics.norms import scale_to_norm
 from tl_nla.nla.files import read_safetensors
-from tl_nla.nla.injection import scale_to_norm
 from tl_nla.oracle.residual import ResidualBlock
 
 _RARE = -5.0

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
+from tl_nla.metrics.norms import log_norm
 from tl_nla.nla.batching import evaluating
 from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
 from tl_nla.nla.verbalizer import Generation
 from tl_nla.oracle.oracle import DiffOracle
 from tl_nla.oracle.questions import EXPLAIN
 from tl_nla.oracle.reader import Reader
-from tl_nla.oracle.slots import log_norm
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
 
 SIZE_WEIGHT = 0.1

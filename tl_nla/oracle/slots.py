@@ -4,13 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tl_nla.nla.injection import scale_to_norm
+from tl_nla.metrics.norms import log_norm, scale_to_norm
 from tl_nla.oracle.encoder import SourceEncoder
 
 SLOTS = ("before", "write")
 """Those that every reader has; one with a :class:`SourceEncoder` has that one's behind them."""
 _BUMPS, _REACH = 8, 2.5
-_SMALLEST = 1e-12
 
 
 class Slots(nn.Module):
@@ -73,8 +72,3 @@ class Slots(nn.Module):
         with torch.no_grad():
             told = self.encoder.embed(before.float(), write.float())
         return torch.cat([moved, told], 1)
-
-
-def log_norm(vectors: Float[Tensor, "n d_act"]) -> Float[Tensor, " n"]:
-    """Natural logarithm of the L2 norm, in float32."""
-    return vectors.float().norm(dim=-1).clamp_min(_SMALLEST).log()

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
+from tl_nla.metrics.norms import log_norm
 from tl_nla.nla.reconstructor import Reconstructor, check_padding
 from tl_nla.oracle.refinement import Refinement
-from tl_nla.oracle.slots import log_norm
 
 
 class WriteReconstructor(nn.Module):
