@@ -12,6 +12,7 @@ from torch import nn
 
 from lightning_modules.fit_oracle import Curve
 from tl_nla.errors import InputError
+from tl_nla.finite import check_finite
 from tl_nla.nla.files import read_safetensors
 
 
@@ -99,6 +100,7 @@ class KeptParts:
     def _save(self, path: Path, module: nn.Module, curve: Curve) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {key: value.detach().cpu().clone().contiguous() for key, value in module.state_dict().items()}
+        check_finite(state, f"trained part {path.stem!r}")
         beside = path.with_suffix(".unfinished")
         save_file(state, beside, metadata={"settings": self.settings, "curve": json.dumps(asdict(curve))})
         os.replace(beside, path)

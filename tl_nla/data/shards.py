@@ -78,8 +78,15 @@ def write_shard(folder: Path, number: int, shard: Shard) -> Path:
     """Write a shard; until it is wholly on the disk there is no file of that name.
 
     Raises:
-        InputError: when it cannot be written, such as on a full disk.
+        InputError: when it cannot be written, such as on a full disk, or states are not finite, such as those of large
+            norm in float16.
     """
+    bad = int((~torch.isfinite(shard.acts).all(-1)).sum())
+    if bad:
+        raise InputError(
+            f"{bad} of {len(shard)} states hold NaN or infinite values in {shard.acts.dtype}; capture in float32 or "
+            "bfloat16, and check the model's precision"
+        )
     tensors = {
         "acts": shard.acts.contiguous(), "document": shard.document, "position": shard.position,
         "explanations.data": shard.explanations.data, "explanations.ends": shard.explanations.ends,

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.finite import check_finite
 from tl_nla.metrics.functional import normalise
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.verbalizer import Generation
@@ -86,6 +87,7 @@ class AdaptedNLA:
         maps = {"front": self.front, "back": self.back}
         tensors = {f"{name}.{part}": getattr(one, part).contiguous() for name, one in maps.items()
                    for part in ("weight", "bias")}  # fmt: skip
+        check_finite(tensors, "the adaptation")
         save_file(tensors, path, {"layer": str(self.layer), "from_layer": str(self.nla.layer)})
 
     @classmethod

@@ -96,21 +96,16 @@ def load_reconstructor(folder: Path, meta: Meta, av_meta: Meta, dtype: torch.dty
 def write_verbalizer(verbalizer: Verbalizer, meta: Meta, folder: Path, dtype: torch.dtype | None) -> None:
     """Weights, tokenizer, learned injection and sidecar of a verbalizer."""
     save_causal_lm(verbalizer.model, verbalizer.tokenizer, folder, dtype)
-    state = {name: value.detach().cpu().contiguous() for name, value in verbalizer.injection.state_dict().items()}
+    learned = verbalizer.injection.state_dict().items()
+    state = {name: value.detach().float().cpu().contiguous() for name, value in learned}
     if state:
         save_file(state, folder / INJECTION)
     (folder / FILE_NAME).write_text(meta_to_yaml(meta), encoding="utf-8")
 
 
 def write_reconstructor(reconstructor: Reconstructor, meta: Meta, folder: Path, dtype: torch.dtype | None) -> None:
-    """Weights, tokenizer, head and sidecar of a reconstructor.
-
-    Raises:
-        InputError: when the head holds NaN or infinite values (a sharded export that was not gathered).
-    """
+    """Weights, tokenizer, head and sidecar of a reconstructor."""
     weight = reconstructor.head.weight.detach().float().cpu().contiguous()
-    if not torch.isfinite(weight).all():
-        raise InputError("the reconstructor's head holds NaN or infinite values; nothing was saved")
     if is_adapted(reconstructor.backbone):
         from tl_nla.nla.lora import merge_copy
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.finite import check_finite
 from tl_nla.metrics.functional import normalise
 
 
@@ -33,7 +34,9 @@ class SteeringVector:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file with its site, model and strength."""
         about = {"site": self.site, "model": self.model, "strength": str(self.strength)}
-        save_file({"vector": self.vector.detach().float().contiguous()}, path, metadata=about)
+        tensors = {"vector": self.vector.detach().float().contiguous()}
+        check_finite(tensors, "the steering vector")
+        save_file(tensors, path, metadata=about)
 
     @classmethod
     def load(cls, path: str | Path) -> "SteeringVector":
