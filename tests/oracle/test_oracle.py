@@ -88,6 +88,10 @@ def test_damaged_folders_are_refused(oracle, tmp_path):
     sidecar.write_text(yaml.safe_dump({key: value for key, value in values.items() if key != "scale"}))
     with pytest.raises(InputError, match="lacks scale"):
         DiffOracle.from_pretrained(tmp_path / "oracle")
+    for key, value in (("scale", None), ("scale", 0), ("scale", float("inf")), ("d_act", None), ("d_act", 2.5)):
+        sidecar.write_text(yaml.safe_dump({**values, key: value}))
+        with pytest.raises(InputError, match=f"has {key} {value!r}; it must be a number above 0"):
+            DiffOracle.from_pretrained(tmp_path / "oracle")
     sidecar.write_text(yaml.safe_dump(values))
     (tmp_path / "oracle" / "slots.safetensors").write_bytes(b"damaged")
     with pytest.raises(InputError, match="not a whole safetensors"):

@@ -122,10 +122,12 @@ def _injection_of(folder: Path, meta: Meta) -> InjectionConfig:
     if not isinstance(slots, int):
         raise InputError(f"{folder / FILE_NAME}: injection slots is {slots!r}; it must be a whole number")
     scale = meta.injection_scale
-    if scale is None and kind in (None, "constant", "affine"):
+    if (scale is None or meta.null_scale) and kind in (None, "constant", "affine"):
+        found = "null as" if meta.null_scale else "no"
         raise InputError(
-            f"{folder / FILE_NAME} has no extraction.injection_scale and there is no default for it; add the L2 norm "
-            "that the verbalizer was trained with, or give injection=InjectionConfig(...)"
+            f"{folder / FILE_NAME} has {found} extraction.injection_scale and there is no default for it; write the L2 "
+            "norm that the verbalizer was trained with there, or 'raw' for vectors as they are, or give "
+            "injection=InjectionConfig(...)"
         )
     number = scale if isinstance(scale, float) else None
     kind = kind or ("raw" if number is None else "constant")

@@ -1,5 +1,6 @@
 """The diff oracle: says what a write does, answers questions about it, and reads writes back from words."""
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -241,4 +242,8 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} lacks {', '.join(missing)}; save the oracle again")
     if values["version"] != 1:
         raise InputError(f"{path} has version {values['version']!r}; this release reads version 1")
+    for key, kinds in (("scale", (int, float)), ("d_act", int)):
+        found = values[key]
+        if isinstance(found, bool) or not isinstance(found, kinds) or not 0 < found < math.inf:
+            raise InputError(f"{path} has {key} {found!r}; it must be a number above 0, there is no default for it")
     return values
