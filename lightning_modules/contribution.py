@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_modules.activations import ActivationDataModule
 from lightning_modules.diff import create_oracle
 from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.schedules import known_optimizer, scheduled_optimizer
+from lightning_modules.schedules import known_optimizer, run_length, scheduled_optimizer
 from tl_nla.attribution import layer_contributions
 from tl_nla.attribution.words_only import (
     WrittenResiduals,
@@ -226,9 +226,8 @@ class LayerContribution(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """See :func:`lightning_modules.schedules.scheduled_optimizer`."""
-        steps = int(self.trainer.estimated_stepping_batches)
         rates = self.learning_rate, self.weight_decay
-        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, steps)
+        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, run_length(self.trainer))
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Keep single batches from throwing the weights far off."""

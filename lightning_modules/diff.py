@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
 from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.schedules import known_optimizer, scheduled_optimizer
+from lightning_modules.schedules import known_optimizer, run_length, scheduled_optimizer
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
@@ -223,9 +223,8 @@ class _DiffTraining(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """See :func:`lightning_modules.schedules.scheduled_optimizer`."""
-        steps = int(self.trainer.estimated_stepping_batches)
         rates = self.learning_rate, self.weight_decay
-        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, steps)
+        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, run_length(self.trainer))
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Keep single batches from throwing the weights far off."""

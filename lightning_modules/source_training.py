@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.activations import ActivationDataModule
 from lightning_modules.diff import all_sites, create_oracle
 from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.schedules import scheduled_optimizer
+from lightning_modules.schedules import run_length, scheduled_optimizer
 from lightning_modules.source_encoder import EncoderConfig, encoder_examples, new_encoder
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError
@@ -163,9 +163,8 @@ class SourceEncoderTraining(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule."""
-        steps = int(self.trainer.estimated_stepping_batches)
         rates = self.learning_rate, self.weight_decay
-        return scheduled_optimizer(self.named_parameters(), "adamw", *rates, steps)
+        return scheduled_optimizer(self.named_parameters(), "adamw", *rates, run_length(self.trainer))
 
 
 def _known(value: Any) -> Any:

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from lightning_modules.schedules import flat_then_down
 from tl_nla.storyworld.corpus import CorpusConfig, TrainingDocument, training_batches
 from tl_nla.storyworld.target import TargetConfig, build_target
 
@@ -82,7 +83,7 @@ class TargetTraining(L.LightningModule):
         return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, self._rate) for o in optimizers]
 
     def _rate(self, step: int) -> float:
-        return min(1.0, (step + 1) / 50) * min(1.0, 2 * (self.steps - step) / self.steps)
+        return flat_then_down(step, self.steps, down=0.5)
 
 
 def weighted_next_token_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
 from lightning_modules.processes import denominators
-from lightning_modules.schedules import one_cycle
+from lightning_modules.schedules import run_length, scheduled_optimizer
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.nla import NLA
@@ -65,11 +65,8 @@ class _WarmStart(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule over the run (Smith 2018)."""
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = one_cycle(optimizer, self.learning_rate, steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        rates = self.learning_rate, self.weight_decay
+        return scheduled_optimizer(self.named_parameters(), "adamw", *rates, run_length(self.trainer))
 
 
 def create_nla(model: str, layer: int, injection: Injection) -> NLA:
