@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from lightning_modules.activations import probes_of
+from lightning_modules.base import default_float32
 from lightning_modules.documents import DocumentDataModule, Run
 from tl_nla.data import Document, ExplainedStates, Grounding, explain_states, split_documents
 from tl_nla.data.shards import Shard, Texts, begin_capture, finish_capture, is_whole, shard_path, write_shard
@@ -74,9 +75,10 @@ class ActivationCapture(L.LightningModule):
             model = model.to(self.device)
         object.__setattr__(self, "target", (model, tokenizer or model.tokenizer))
 
+    @default_float32()
     def predict_step(self, batch: Run, batch_idx: int) -> Shard | None:
         """The rows of one run of documents; ``None`` where they are on the disk already."""
-        number, documents = batch
+        number, documents = batch.number, batch.documents
         if is_whole(shard_path(self.folder, number)):
             return None
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -141,7 +143,7 @@ class CaptureWriter(BasePredictionWriter):
         """Write one shard."""
         module: Any = pl_module
         if prediction is not None:
-            write_shard(module.folder, batch[0], prediction)
+            write_shard(module.folder, batch.number, prediction)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the index, unless the pass was cut short."""

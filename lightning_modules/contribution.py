@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
+from lightning_modules.base import TrainingModule, default_float32
 from lightning_modules.diff import create_oracle
 from lightning_modules.resumable_loader import ResumableLoader
 from lightning_modules.schedules import known_optimizer, run_length, scheduled_optimizer
@@ -24,6 +24,7 @@ from tl_nla.attribution.words_only import (
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import normalise
+from tl_nla.metrics.norms import at_least_float32, log_norm
 from tl_nla.oracle import CaptureConfig, DiffOracle, WriteReconstructor
 from tl_nla.oracle.labels import expected_vocabulary
 
@@ -113,7 +114,7 @@ class ContributionDataModule(ActivationDataModule):
     test_dataloader = val_dataloader
 
 
-class LayerContribution(L.LightningModule):
+class LayerContribution(TrainingModule):
     """Contributions in words: ``fit`` trains the reconstructor, ``validate`` and ``test`` measure what words recover.
 
     The loss has two parts: the error of every single write (direction and size), and, weighted by ``sum_weight``, the
@@ -162,6 +163,7 @@ class LayerContribution(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Usual magnitudes from the training writes, unless the oracle knows some already."""
+        super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         found = getattr(data, "train_residuals", None)
         if found is not None and self.oracle.strength is None:
@@ -173,16 +175,15 @@ class LayerContribution(L.LightningModule):
         """Error of the writes, and KL of their sum."""
         size = len(batch["texts"])
         texts = [text for row in batch["texts"] for text in row]
-        rebuilt, write_loss = self._rebuilt(texts, batch["writes"].flatten(0, 1))
-        kl = self._divergence(batch, rebuilt.view_as(batch["writes"])).mean()
+        exact, writes = _vectors(batch)
+        rebuilt, write_loss = self._rebuilt(texts, writes.flatten(0, 1))
+        kl = self._divergence(exact, writes, rebuilt.view(writes.shape)).mean()
         loss = write_loss + self.sum_weight * kl
         self.log_dict({"train/loss": loss, "train/write_loss": write_loss, "train/kl": kl}, batch_size=size)
         return loss
 
     def _rebuilt(self, texts: list[str], writes: Tensor) -> tuple[Tensor, Tensor]:
         """Writes in model units with gradients, and the error of their directions and sizes."""
-        from tl_nla.metrics.norms import log_norm
-
         reader = self.reconstructor
         ids, mask = reader.encode(texts)
         direction, size = reader(ids.to(self.device), mask.to(self.device))
@@ -191,11 +192,11 @@ class LayerContribution(L.LightningModule):
         norm = (reader.log_norm_mean + reader.log_norm_std * size.clamp(-4, 4)).exp()
         return normalise(direction) / direction.shape[-1] ** 0.5 * norm[:, None], loss
 
-    def _divergence(self, batch: dict[str, Any], rebuilt: Tensor) -> Tensor:
+    def _divergence(self, exact: Tensor, writes: Tensor, rebuilt: Tensor) -> Tensor:
         model, _ = self.target()
         with torch.no_grad():
-            clean = output_logits(model, batch["exact"] + batch["writes"].sum(1))
-        return divergence(clean, output_logits(model, batch["exact"] + rebuilt.sum(1)))
+            clean = output_logits(model, exact + writes.sum(1))
+        return divergence(clean, output_logits(model, exact + rebuilt.sum(1)))
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Held-out KL that the words leave, and how often the likeliest token stays."""
@@ -207,13 +208,15 @@ class LayerContribution(L.LightningModule):
 
     def _measure(self, batch: dict[str, Any], stage: str) -> None:
         size, model = len(batch["texts"]), self.target()[0]
-        rebuilt = rebuild(self.reconstructor, batch["texts"]).to(batch["writes"])
-        clean = output_logits(model, batch["exact"] + batch["writes"].sum(1))
-        told = output_logits(model, batch["exact"] + rebuilt.sum(1))
+        exact, writes = _vectors(batch)
+        rebuilt = rebuild(self.reconstructor, batch["texts"]).to(writes)
+        clean = output_logits(model, exact + writes.sum(1))
+        told = output_logits(model, exact + rebuilt.sum(1))
         same = (clean.argmax(-1) == told.argmax(-1)).float().mean()
         self.log(f"{stage}/kl", divergence(clean, told).mean(), prog_bar=True, batch_size=size, sync_dist=True)
         self.log(f"{stage}/top1", same, prog_bar=True, batch_size=size, sync_dist=True)
 
+    @default_float32()
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """Contribution reports of a list of prompts, told by the oracle when it has been trained to, else by labels.
 
@@ -232,6 +235,11 @@ class LayerContribution(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Keep single batches from throwing the weights far off."""
         torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+
+
+def _vectors(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Embeddings and the rest, and writes: their sums lose what they are compared for in half precision."""
+    return at_least_float32(batch["exact"]), at_least_float32(batch["writes"])
 
 
 def known(residuals: WrittenResiduals | None) -> WrittenResiduals:

@@ -4,13 +4,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
+from lightning_modules.base import TrainingModule
 from lightning_modules.resumable_loader import ResumableLoader
 from lightning_modules.schedules import known_optimizer, run_length, scheduled_optimizer
 from tl_nla.data import Document, split_documents
@@ -200,7 +200,7 @@ class DiffDataModule(ActivationDataModule):
     predict_dataloader = val_dataloader
 
 
-class _DiffTraining(L.LightningModule):
+class _DiffTraining(TrainingModule):
     """What both trainings share: the oracle, its magnitudes from the data, one optimiser with a one-cycle schedule."""
 
     oracle: DiffOracle
@@ -215,6 +215,7 @@ class _DiffTraining(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
+        super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         writes = getattr(data, "train_writes", None)
         if writes is not None and self.oracle.strength is None:

@@ -117,6 +117,7 @@ class NLATraining(TrainedOnly):
         backend: where sampling happens.
     """
 
+    trains_in = ("32-true", "64-true", "bf16-mixed")
     nla: Any
     frozen: Any
     mean: Any
@@ -155,6 +156,7 @@ class NLATraining(TrainedOnly):
 
     def setup(self, stage: str) -> None:
         """Take the training-set mean from the data module, or from the pair."""
+        super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         mean = getattr(data, "mean", None)
         self.mean = self.nla.mean if mean is None else mean
@@ -162,7 +164,8 @@ class NLATraining(TrainedOnly):
 
     def on_fit_start(self) -> None:
         """Check the master weights and move the frozen reference to the trained model's device."""
-        low = next((p.dtype for p in self.parameters() if p.requires_grad and p.dtype != torch.float32), None)
+        masters = (torch.float32, torch.float64)
+        low = next((p.dtype for p in self.parameters() if p.requires_grad and p.dtype not in masters), None)
         if low is not None:
             raise InputError(f"trained weights are {low}; keep them float32 and use precision='bf16-mixed' instead")
         if self.frozen is not None:

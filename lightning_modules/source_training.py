@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
 
 from lightning_modules.activations import ActivationDataModule
+from lightning_modules.base import TrainingModule
 from lightning_modules.diff import all_sites, create_oracle
 from lightning_modules.resumable_loader import ResumableLoader
 from lightning_modules.schedules import run_length, scheduled_optimizer
@@ -100,7 +100,7 @@ class SourceDataModule(ActivationDataModule):
     predict_dataloader = val_dataloader
 
 
-class SourceEncoderTraining(L.LightningModule):
+class SourceEncoderTraining(TrainingModule):
     """Fits the encoder of source slots and gives it to the oracle's reader, which has to practise with it afterwards.
 
     Args:
@@ -132,6 +132,7 @@ class SourceEncoderTraining(L.LightningModule):
         Raises:
             InputError: without a :class:`SourceDataModule`.
         """
+        super().setup(stage)
         if self.encoder is not None:
             return
         words = getattr(getattr(self.trainer, "datamodule", None), "words", None)

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
+from lightning_modules.base import default_float32
 from tl_nla.adapters import SteeringAdapter, attach
 from tl_nla.errors import InputError, unknown
 from tl_nla.steering import Rewriter, compose, expect, parse_rewrite
@@ -101,6 +102,7 @@ class SteeringSweep(L.LightningModule):
             self._pair = load_pair(*self._names)
         return self._pair
 
+    @default_float32()
     @torch.no_grad()
     def predict_step(self, batch: list[dict[str, str]], batch_idx: int) -> list[dict[str, Any]]:
         """All runs of a batch of prompts, prompt by prompt in their order."""

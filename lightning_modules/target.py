@@ -10,7 +10,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from lightning_modules.base import TrainingModule
 from lightning_modules.schedules import flat_then_down
+from tl_nla.metrics.norms import at_least_float32
 from tl_nla.storyworld.corpus import CorpusConfig, TrainingDocument, training_batches
 from tl_nla.storyworld.target import TargetConfig, build_target
 
@@ -37,7 +39,7 @@ def pad_documents(documents: list[TrainingDocument], pad: int) -> dict[str, Tens
     return {"ids": ids, "weights": weights}
 
 
-class TargetTraining(L.LightningModule):
+class TargetTraining(TrainingModule):
     """Next-token training of the target with Muon for matrices and AdamW for the rest.
 
     Args:
@@ -94,7 +96,7 @@ def weighted_next_token_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Te
         ids: ``[batch, pos]``.
         weights: ``[batch, pos]``; the weight of each id as a target.
     """
-    losses = cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    losses = cross_entropy(at_least_float32(logits[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     targets = weights[:, 1:].flatten()
     return (losses * targets).sum() / targets.sum()
 

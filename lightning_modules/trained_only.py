@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import lightning as L
-
+from lightning_modules.base import TrainingModule
 from tl_nla.errors import InputError
 
 _COUNTS = "nla_training"
 
 
-class TrainedOnly(L.LightningModule):
+class TrainedOnly(TrainingModule):
     """A module whose checkpoints leave out frozen weights, and that refuses checkpoints of another set of weights."""
 
     def __init__(self) -> None:

@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
+from lightning_modules.base import TrainingModule
 from lightning_modules.processes import denominators
 from lightning_modules.schedules import run_length, scheduled_optimizer
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
+from tl_nla.metrics.norms import at_least_float32
 from tl_nla.nla import NLA
 
 Injection = Literal["constant", "sqrt_d", "raw", "affine", "additive"]
@@ -30,7 +31,7 @@ def explanation_loss(
         count: what the sum is divided by, see :func:`lightning_modules.processes.denominators`; the number of real
             tokens when ``None``.
     """
-    losses = cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
+    losses = cross_entropy(at_least_float32(logits).flatten(0, 1), ids.flatten(), reduction="none")
     kept = mask.flatten().to(losses.dtype)
     return (losses * kept).sum() / (kept.sum() if count is None else count)
 
@@ -45,11 +46,12 @@ def reconstruction_loss(
         acts: vectors that were explained.
         count: rows that the sum is divided by, as for :func:`explanation_loss`.
     """
-    mean = mse_loss(normalise(preds.float()), normalise(acts.float()))
+    preds = at_least_float32(preds)
+    mean = mse_loss(normalise(preds), normalise(acts.to(preds)))
     return mean if count is None else mean * (len(acts) / count)
 
 
-class _WarmStart(L.LightningModule):
+class _WarmStart(TrainingModule):
     """What both warm starts share: the pair they train and one optimiser with a one-cycle schedule.
 
     A loss is the mean over the tokens (rows) of all processes, so that ``ddp`` is one process with the whole batch.
@@ -150,6 +152,7 @@ class ReconstructorWarmStart(_WarmStart):
 
     def setup(self, stage: str) -> None:
         """Take the training-set mean from the data module."""
+        super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         self.fve = FractionOfVarianceExplained(mean=None if data is None else data.mean)
 
@@ -159,7 +162,7 @@ class ReconstructorWarmStart(_WarmStart):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        (count,) = denominators(torch.tensor(float(len(batch["acts"])), device=self.device))
+        (count,) = denominators(torch.tensor(len(batch["acts"]), device=self.device))
         loss = reconstruction_loss(self(batch["texts"]), batch["acts"], count)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
         return loss

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import FAILED_ERROR, normalise
+from tl_nla.metrics.norms import at_least_float32
 
 SMALLEST_ERROR = 1e-8
 _SPREAD = 1e-6
@@ -21,7 +22,7 @@ _LARGEST_DIFFERENCE = 12.0
 
 def mean_squared_errors(preds: Float[Tensor, "n d_model"], acts: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
     """Mean squared error per dimension of each pair of vectors normalised to sqrt(d_model): 2 (1 - cosine), 0 to 4."""
-    return (normalise(preds.float()) - normalise(acts.float())).square().mean(-1)
+    return (normalise(at_least_float32(preds)) - normalise(at_least_float32(acts))).square().mean(-1)
 
 
 def reconstruction_rewards(
