@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_modules.agreement import check_checkpoint
 from lightning_modules.resumable_loader import ResumableLoader
 from tl_nla.data import (
     Document,
@@ -74,6 +75,8 @@ class ActivationDataModule(L.LightningDataModule):
         num_workers: processes that fetch rows; the rows are in memory, so that 0 is fastest.
     """
 
+    serves = "states"
+
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
@@ -108,6 +111,27 @@ class ActivationDataModule(L.LightningDataModule):
         }  # fmt: skip
         self.train_states = explain_states(model, tokenizer, train, str(self.site), **read)
         self.heldout_states = explain_states(model, tokenizer, held, str(self.site), **read)
+
+    @property
+    def width(self) -> int | None:
+        """Size of the vectors, once they are captured."""
+        return None if self.train_states is None else self.train_states.acts.shape[1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
+        return {"site": str(self.site)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Noted in checkpoints."""
+        return self.about()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare with a checkpoint.
+
+        Raises:
+            InputError: when it is of other data.
+        """
+        check_checkpoint("data", state_dict, self.about())
 
     def load_target(self) -> tuple[Any, Any]:
         """The TransformerLens model and its tokenizer."""

@@ -1,4 +1,4 @@
-"""What every module here shares: which precisions it trains in, and what is not cast when its weights are."""
+"""What every module here shares: the precisions it trains in, and that data and checkpoints are meant for it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from lightning_modules.agreement import check_checkpoint, check_data, check_weights
 from tl_nla.errors import InputError
 
 TRAINS_IN = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed")
@@ -25,23 +26,69 @@ def default_float32() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+_ABOUT = "tl_nla_about"
+
+
 class TrainingModule(L.LightningModule):
-    """A module that can be fitted in ``trains_in``, and scored in any precision of the Trainer."""
+    """A module that knows what it can be trained on.
+
+    Attributes:
+        trains_in: precisions of the Trainer that it can be fitted in; it can be scored in any.
+        needs: what it reads, as the ``serves`` of our data modules tells it; ``None`` for anything.
+    """
 
     trains_in: tuple[str, ...] = TRAINS_IN
+    needs: str | None = None
+
+    def data_site(self) -> str | None:
+        """The state that is explained; ``None`` where it is not one."""
+        return None
+
+    def data_width(self) -> int | None:
+        """Size of the vectors that are read; ``None`` for any."""
+        return None
 
     def setup(self, stage: str) -> None:
-        """Check the Trainer's precision.
+        """Check the Trainer's precision, and that the data are what this module is for.
 
         Raises:
-            InputError: when this training would come to nothing in it.
+            InputError: when the training would come to nothing, or the data are of another site, size or kind.
         """
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            check_data(type(self).__name__, data, self.needs, self.data_site(), self.data_width())
         found = str(self.trainer.precision)
         if stage == "fit" and found.startswith(("16", "bf16", "32", "64")) and found not in self.trains_in:
             raise InputError(
                 f"{type(self).__name__} cannot be trained with precision={found!r}: its weights need more digits or "
                 f"range than that leaves; use one of {', '.join(map(repr, self.trains_in))}"
             )
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        """Nothing, unless a module says otherwise.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{type(self).__name__} has nothing to predict; use validate or test, or its saved parts")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note what is explained."""
+        checkpoint[_ABOUT] = {"site": self.data_site()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is of this training.
+
+        Raises:
+            InputError: when it is of another site, or holds other weights.
+        """
+        check_checkpoint("states", checkpoint.get(_ABOUT, {}), {"site": self.data_site()})
+        if "state_dict" in checkpoint:
+            check_weights(checkpoint["state_dict"], self.checkpoint_weights())
+
+    def checkpoint_weights(self) -> dict[str, Tensor]:
+        """What a checkpoint has to hold."""
+        return self.state_dict()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Cast the weights, but only move what is no weight.

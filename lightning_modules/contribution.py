@@ -67,6 +67,8 @@ class ContributionDataModule(ActivationDataModule):
         seed: of stories, positions and order.
     """
 
+    serves = "residuals"
+
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
         documents: int = 1000, positions_per_document: int = 4, batch_size: int = 8, heldout: float = 0.1,
@@ -96,6 +98,15 @@ class ContributionDataModule(ActivationDataModule):
         self.train_texts = self.texts_of(self.train_residuals, train, tokenizer, context)
         self.heldout_texts = self.texts_of(self.heldout_residuals, held, tokenizer, context)
         self.train_documents, self.heldout_documents = train, held
+
+    @property
+    def width(self) -> int | None:
+        """Size of the writes, once they are captured."""
+        return None if self.train_residuals is None else self.train_residuals.writes.shape[-1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
+        return {"texts": self.kind}
 
     def texts_of(self, residuals: WrittenResiduals, documents: Any, tokenizer: Any, context: int) -> list[list[str]]:
         """The texts of the kind that is served."""
@@ -132,6 +143,7 @@ class LayerContribution(TrainingModule):
         optimizer: ``"adamw"``, or ``"muon"`` (learning rate about 0.01), which trains small models in fewer steps.
     """
 
+    needs = "residuals"
     oracle: DiffOracle
 
     def __init__(
@@ -160,6 +172,10 @@ class LayerContribution(TrainingModule):
             target, tokenizer = loaded.model, loaded.tokenizer
             object.__setattr__(self, "_target", (target, tokenizer, name))
         return target, tokenizer
+
+    def data_width(self) -> int:
+        """Size of the writes."""
+        return self.oracle.d_model
 
     def setup(self, stage: str) -> None:
         """Usual magnitudes from the training writes, unless the oracle knows some already."""

@@ -127,6 +127,8 @@ class DiffDataModule(ActivationDataModule):
             source slots; ``None`` draws all questions alike.
     """
 
+    serves = "writes"
+
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
         source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
@@ -167,6 +169,15 @@ class DiffDataModule(ActivationDataModule):
         held_writes = capture_writes(model, tokenizer, held, sites, self.capture, named)
         self.heldout_writes = held_writes.with_strength(self.reference)
 
+    @property
+    def width(self) -> int | None:
+        """Size of the writes, once they are captured."""
+        return None if self.train_writes is None else self.train_writes.write.shape[1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
+        return {"sites": list(self.site_names if self.train_writes is None else self.train_writes.sites)}
+
     def heldout_rows(self, count: int) -> tuple[Float[Tensor, "n both"], list[str]]:
         """States and writes of some held-out rows side by side, evenly spread over documents and sites; their labels.
 
@@ -203,6 +214,7 @@ class DiffDataModule(ActivationDataModule):
 class _DiffTraining(TrainingModule):
     """What both trainings share: the oracle, its magnitudes from the data, one optimiser with a one-cycle schedule."""
 
+    needs = "writes"
     oracle: DiffOracle
 
     def __init__(
@@ -212,6 +224,10 @@ class _DiffTraining(TrainingModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.optimizer = known_optimizer(optimizer)
         object.__setattr__(self, "oracle", oracle or create_oracle(model))
+
+    def data_width(self) -> int:
+        """Size of the writes."""
+        return self.oracle.d_model
 
     def setup(self, stage: str) -> None:
         """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
@@ -266,6 +282,8 @@ class DiffOracleTraining(_DiffTraining):
         shuffled = self.reader.loss(batch["before"], batch["write"].roll(1, 0), *rest)
         self.log("val/loss_shuffled", shuffled, batch_size=size)
 
+    test_step = validation_step
+
 
 class DiffNLATraining(_DiffTraining):
     """Warm start of the diff NLA: its reconstructor learns to rebuild writes, size included, from label texts.
@@ -309,6 +327,8 @@ class DiffNLATraining(_DiffTraining):
             self.log("val/fve", self.fve, prog_bar=True, batch_size=len(texts))
             ratio = (found.norm(dim=-1) / write.norm(dim=-1).clamp_min(1e-12)).log().abs().mean()
             self.log("val/log_norm_error", ratio / self.reconstructor.log_norm_std, batch_size=len(texts))
+
+    test_step = validation_step
 
 
 def create_oracle(model: str) -> DiffOracle:

@@ -118,6 +118,7 @@ class NLATraining(TrainedOnly):
     """
 
     trains_in = ("32-true", "64-true", "bf16-mixed")
+    needs: str | None = "states"
     nla: Any
     frozen: Any
     mean: Any
@@ -153,6 +154,14 @@ class NLATraining(TrainedOnly):
         object.__setattr__(self, "frozen", FrozenReference(pair.verbalizer) if kl_weight else None)
         self.batches = self.skipped = self._skipped_in_a_row = 0
         self.fve: FractionOfVarianceExplained | None = None
+
+    def data_site(self) -> str | None:
+        """Output of the pair's layer; writes are not of one site."""
+        return self.nla.site if isinstance(self.nla, NLA) else None
+
+    def data_width(self) -> int | None:
+        """Size of the pair's vectors."""
+        return self.nla.d_model if isinstance(self.nla, NLA) else None
 
     def setup(self, stage: str) -> None:
         """Take the training-set mean from the data module, or from the pair."""
@@ -315,6 +324,10 @@ class NLATraining(TrainedOnly):
             self.log(f"val/{name}", value.float().mean(), batch_size=len(texts), sync_dist=True)
 
     test_step = validation_step
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
+        """Greedy explanations."""
+        return self.nla.generate(batch["acts"], max_new_tokens=self.rollouts.max_new_tokens).texts
 
     def configure_optimizers(self) -> Any:
         """AdamW without weight decay, a group a part with its own learning rate."""

@@ -54,6 +54,8 @@ class SourceDataModule(ActivationDataModule):
         words: the words that training writes read; known after ``setup``.
     """
 
+    serves = "sources"
+
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
         documents: int = 4000, positions_per_document: int = 16, batch_size: int = 512, heldout: float = 0.05,
@@ -88,6 +90,15 @@ class SourceDataModule(ActivationDataModule):
         of_token = torch.tensor([*(places.get(text.casefold(), -1) for text in vocabulary.texts), -1])
         self.heldout_examples = SourceExamples(found.before, found.write, of_token[found.words])
 
+    @property
+    def width(self) -> int | None:
+        """Size of the writes, once they are captured."""
+        return None if self.train_examples is None else self.train_examples.write.shape[1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again: the encoder's words are numbered by it."""
+        return {"words": self.words}
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Training rows in an order fixed by seed and epoch."""
         return ResumableLoader(SourceRows(_known(self.train_examples)), self.batch_size, self.seed, drop_last=True)
@@ -112,6 +123,7 @@ class SourceEncoderTraining(TrainingModule):
         oracle: the oracle itself.
     """
 
+    needs = "sources"
     oracle: DiffOracle
 
     def __init__(
@@ -125,6 +137,10 @@ class SourceEncoderTraining(TrainingModule):
         object.__setattr__(self, "oracle", oracle or create_oracle(model))
         self.encoder: SourceEncoder | None = None
         self.recall = MeanMetric()
+
+    def data_width(self) -> int:
+        """Size of the writes."""
+        return self.oracle.d_model
 
     def setup(self, stage: str) -> None:
         """Make an encoder of the data module's words.
@@ -157,6 +173,8 @@ class SourceEncoderTraining(TrainingModule):
         found = read.scatter(1, places, True)[:, :-1]
         self.recall.update(found.gather(1, best).sum() / found.sum().clamp_min(1), found.sum())
         self.log("val/recall_at_3", self.recall, prog_bar=True, batch_size=size)
+
+    test_step = validation_step
 
     def on_train_end(self) -> None:
         """Give the encoder to the reader; :class:`lightning_modules.SaveOracle` saves both."""

@@ -58,12 +58,21 @@ class _WarmStart(TrainingModule):
     Batches of the Trainer's ``accumulate_grad_batches`` weigh the same, however many tokens each has.
     """
 
+    needs = "states"
     nla: NLA
 
     def __init__(self, nla: NLA, learning_rate: float, weight_decay: float) -> None:
         super().__init__()
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         object.__setattr__(self, "nla", nla)
+
+    def data_site(self) -> str:
+        """Output of the pair's layer."""
+        return self.nla.site
+
+    def data_width(self) -> int:
+        """Size of the pair's vectors."""
+        return self.nla.d_model
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule over the run (Smith 2018)."""
@@ -112,6 +121,7 @@ class VerbalizerWarmStart(_WarmStart):
         weight_decay: float = 0.01, nla: NLA | None = None,
     ) -> None:  # fmt: skip
         super().__init__(nla or create_nla(model, layer, injection), learning_rate, weight_decay)
+        layer = self.nla.layer  # a pair that is given knows its own
         self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay")
         self.verbalizer = self.nla.verbalizer.train()
 
@@ -134,6 +144,12 @@ class VerbalizerWarmStart(_WarmStart):
         shuffled = {**batch, "acts": batch["acts"].roll(1, 0)}
         self.log("val/loss_shuffled", self._loss(shuffled), batch_size=size, sync_dist=True)
 
+    test_step = validation_step
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
+        """Greedy explanations."""
+        return self.verbalizer.generate(batch["acts"]).texts
+
 
 class ReconstructorWarmStart(_WarmStart):
     """Supervised training of the reconstructor on explanations (squared error of normalised vectors).
@@ -146,6 +162,7 @@ class ReconstructorWarmStart(_WarmStart):
         weight_decay: float = 0.01, nla: NLA | None = None,
     ) -> None:  # fmt: skip
         super().__init__(nla or create_nla(model, layer, injection), learning_rate, weight_decay)
+        layer = self.nla.layer  # a pair that is given knows its own
         self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay")
         self.reconstructor = self.nla.reconstructor.train()
         self.fve: FractionOfVarianceExplained | None = None
@@ -174,3 +191,7 @@ class ReconstructorWarmStart(_WarmStart):
             self.log("val/fve", self.fve, prog_bar=True, batch_size=len(batch["texts"]))
 
     test_step = validation_step
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Float[Tensor, "n d_model"]:
+        """Vectors read back from the written explanations."""
+        return self.reconstructor.reconstruct(batch["texts"])

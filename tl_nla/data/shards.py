@@ -196,6 +196,11 @@ def read_index(folder: Path) -> dict[str, Any]:
     return _json(folder / INDEX)
 
 
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What was captured, as :func:`begin_capture` wrote it; nothing where it did not."""
+    return _json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+
+
 def read_mean(folder: Path) -> Float[Tensor, " d_model"]:
     """Mean of the normalised rows to train on: the zero of every FVE."""
     return load_file(folder / MEAN)["mean"]
