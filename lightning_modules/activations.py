@@ -84,6 +84,11 @@ class ActivationDataModule(L.LightningDataModule):
         num_workers: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
+        for name, value in (
+            ("documents", documents), ("positions_per_document", positions_per_document), ("batch_size", batch_size),
+        ):  # fmt: skip
+            if value < 1:
+                raise InputError(f"{name} is {value}; at least 1 is needed")
         if seed == HELD_OUT_SEED:
             raise InputError(f"seed is {seed}, the stream of held-out stories; choose any other seed")
         if not isinstance(source, str) and not source:

@@ -116,7 +116,7 @@ def _shard(sides: list[tuple[list[Document], ExplainedStates | None]], numbers: 
 
 
 class CaptureWriter(BasePredictionWriter):
-    """Writes each run's rows when they are read, and the index when all runs are there."""
+    """Writes each run's rows when they are read, and the index when all runs are there; nothing in ``fast_dev_run``."""
 
     def __init__(self) -> None:
         super().__init__("batch")
@@ -132,7 +132,7 @@ class CaptureWriter(BasePredictionWriter):
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(data, DocumentDataModule):
             raise InputError("ActivationCapture reads the documents of a DocumentDataModule")
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.fast_dev_run:
             begin_capture(module.folder, {**module.settings(), **data.settings()})
         trainer.strategy.barrier()
 
@@ -142,7 +142,7 @@ class CaptureWriter(BasePredictionWriter):
     ) -> None:  # fmt: skip
         """Write one shard."""
         module: Any = pl_module
-        if prediction is not None:
+        if prediction is not None and not trainer.fast_dev_run:
             write_shard(module.folder, batch.number, prediction)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -150,5 +150,5 @@ class CaptureWriter(BasePredictionWriter):
         module: Any = pl_module
         data: Any = getattr(trainer, "datamodule", None)
         trainer.strategy.barrier()
-        if trainer.is_global_zero and data.runs.total is not None:
+        if trainer.is_global_zero and not trainer.fast_dev_run and data.runs.total is not None:
             finish_capture(module.folder, data.runs.total)

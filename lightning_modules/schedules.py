@@ -39,7 +39,12 @@ def run_length(trainer: Any) -> int | None:
     Raises:
         InputError: for a run without a single step.
     """
+    asked = trainer.fit_loop._combined_loader is None
     steps = 0 if trainer.limit_train_batches == 0 else trainer.estimated_stepping_batches
+    if asked:
+        # To count batches Lightning makes the loader, and would not put it back where a checkpoint stood in it, which
+        # is read only after this. Made again when the training starts, it is put back.
+        trainer.fit_loop._combined_loader = None
     if steps in (math.inf, -1):
         return None
     if steps < 1:

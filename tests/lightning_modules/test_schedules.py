@@ -106,6 +106,35 @@ def test_a_finished_run_can_be_made_longer(tmp_path):
     assert again == trained(max_epochs=3, limit_train_batches=8)[8:]
 
 
+class Seen(L.Callback):
+    """Which rows were trained on; a checkpoint after eleven."""
+
+    def __init__(self, path=None):
+        self.rows, self.path = [], path
+
+    def on_train_batch_start(self, trainer, module, batch, number):
+        self.rows.append(batch[:, 0].tolist())
+
+    def on_train_batch_end(self, trainer, *args):
+        if self.path is not None and len(self.rows) == 11:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("limits", [{"max_epochs": 3}, {"max_epochs": 3, "max_steps": 20}, {"max_steps": 24}])
+def test_asking_for_the_length_does_not_lose_the_place_in_the_data(limits, tmp_path):
+    """Lightning makes the loader when the length is asked for, before it knows where the checkpoint stood in it."""
+    path = tmp_path / "middle.ckpt"
+
+    def run(seen, checkpoint=None):
+        loader = ResumableLoader(torch.arange(8.0)[:, None].expand(-1, 3), batch_size=1, seed=3)
+        trainer = L.Trainer(**QUIET, **limits, callbacks=[seen])
+        trainer.fit(Line(), loader, ckpt_path=checkpoint, weights_only=True)
+        return seen.rows
+
+    whole = run(Seen(path))
+    assert run(Seen(), path) == whole[11:]
+
+
 def test_states_of_earlier_versions_are_read(tmp_path):
     """They held everything that torch's schedule holds, its length included."""
     made = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], 0.5)

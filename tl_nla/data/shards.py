@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
+from tl_nla.outputs import check_folder
 
 SETTINGS, INDEX, MEAN = "capture.json", "index.json", "mean.safetensors"
 
@@ -138,9 +139,9 @@ def begin_capture(folder: Path, settings: dict[str, Any]) -> None:
     """Write what is captured, or check that a capture that goes on is the same.
 
     Raises:
-        InputError: when the folder holds a capture with other settings.
+        InputError: when the folder holds a capture with other settings, or cannot be written to.
     """
-    path = folder / SETTINGS
+    path = check_folder(folder) / SETTINGS
     if path.is_file():
         found = _json(path)
         for name in sorted({*found, *settings}):
