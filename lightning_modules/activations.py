@@ -89,6 +89,8 @@ class ActivationDataModule(L.LightningDataModule):
         ):  # fmt: skip
             if value < 1:
                 raise InputError(f"{name} is {value}; at least 1 is needed")
+        if num_workers < 0:
+            raise InputError(f"num_workers is {num_workers}; allowed: 0 or more")
         if seed == HELD_OUT_SEED:
             raise InputError(f"seed is {seed}, the stream of held-out stories; choose any other seed")
         if not isinstance(source, str) and not source:

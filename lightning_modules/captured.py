@@ -122,6 +122,8 @@ class CapturedDataModule(L.LightningDataModule):
         for name, value in (("batch_size", batch_size), ("window", window)):
             if value < 1:
                 raise InputError(f"{name} is {value}; at least 1 is needed")
+        if num_workers < 0:
+            raise InputError(f"num_workers is {num_workers}; allowed: 0 or more")
         self.folder, self.batch_size, self.seed, self.window = Path(folder), batch_size, seed, window
         self.texts, self.num_workers = texts, num_workers
 

@@ -11,7 +11,7 @@ from lightning_modules.activations import ActivationDataModule
 from lightning_modules.base import TrainingModule, default_float32
 from lightning_modules.diff import create_oracle
 from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.schedules import known_optimizer, run_length, scheduled_optimizer
+from lightning_modules.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
 from tl_nla.attribution import layer_contributions
 from tl_nla.attribution.words_only import (
     WrittenResiduals,
@@ -120,7 +120,7 @@ class ContributionDataModule(ActivationDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out positions."""
         items = ResidualTexts(known(self.heldout_residuals), self.heldout_texts)
-        return DataLoader(items, self.batch_size, collate_fn=collate_residuals)
+        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_residuals)
 
     test_dataloader = val_dataloader
 
@@ -155,6 +155,7 @@ class LayerContribution(TrainingModule):
             raise InputError(f"sum_weight is {sum_weight}; allowed: zero or more")
         self.save_hyperparameters("model", "learning_rate", "weight_decay", "sum_weight", "optimizer")
         self.optimizer = known_optimizer(optimizer)
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
         self.learning_rate, self.weight_decay, self.sum_weight = learning_rate, weight_decay, sum_weight
         # Neither the oracle nor the model in question are submodules: checkpoints hold the reconstructor alone.
         object.__setattr__(self, "oracle", oracle or create_oracle(model))

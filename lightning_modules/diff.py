@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_modules.activations import ActivationDataModule
 from lightning_modules.base import TrainingModule
 from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.schedules import known_optimizer, run_length, scheduled_optimizer
+from lightning_modules.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
@@ -205,7 +205,7 @@ class DiffDataModule(ActivationDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Items of the held-out documents, untrained heads included."""
         items = WriteTexts(_known(self.heldout_writes), questions=self.questions)
-        return DataLoader(items, self.batch_size, collate_fn=collate_writes)
+        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_writes)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
@@ -221,6 +221,7 @@ class _DiffTraining(TrainingModule):
         self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float, optimizer: str
     ) -> None:
         super().__init__()
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.optimizer = known_optimizer(optimizer)
         object.__setattr__(self, "oracle", oracle or create_oracle(model))

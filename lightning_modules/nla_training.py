@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lightning_modules.processes import denominators, rank, sums, world_size
+from lightning_modules.schedules import check_rates
 from lightning_modules.trained_only import TrainedOnly
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained
@@ -138,6 +139,7 @@ class NLATraining(TrainedOnly):
             raise InputError(f"updates is {updates} and accumulate {accumulate}; one of them must be 1")
         if decay_steps is not None and not 0 <= decay_from < decay_steps:
             raise InputError(f"decay_from is {decay_from}; it must be at least 0 and below decay_steps ({decay_steps})")
+        check_rates(learning_rate=learning_rate, reconstructor_learning_rate=reconstructor_learning_rate)
         self.automatic_optimization = False
         self.learning_rate, self.reconstructor_learning_rate = learning_rate, reconstructor_learning_rate
         self.kl_weight, self.clip, self.updates, self.accumulate = kl_weight, clip, updates, accumulate
@@ -179,6 +181,19 @@ class NLATraining(TrainedOnly):
             raise InputError(f"trained weights are {low}; keep them float32 and use precision='bf16-mixed' instead")
         if self.frozen is not None:
             self.frozen.to(self.device)
+
+    def on_train_start(self) -> None:
+        """Check that the batches of the run make a step.
+
+        Raises:
+            InputError: when they do not.
+        """
+        epochs = self.trainer.max_epochs or -1
+        if 0 <= epochs * self.trainer.num_training_batches < self.accumulate:
+            raise InputError(
+                f"{epochs} epochs of {self.trainer.num_training_batches} batches make no step of {self.accumulate} "
+                "batches; give a smaller accumulate, or more epochs or rows"
+            )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Without dropout: the log-probabilities of sampling and of training are then those of one policy."""

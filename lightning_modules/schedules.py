@@ -30,6 +30,18 @@ def known_optimizer(name: str) -> str:
     return name
 
 
+def check_rates(**rates: float) -> None:
+    """Refuse learning rates and weights that are not above 0, or that are no numbers.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for name, value in rates.items():
+        least = "0 or above" if "decay" in name else "above 0"
+        if not math.isfinite(value) or value < 0 or (value == 0 and least == "above 0"):
+            raise InputError(f"{name} is {value}; allowed: a number {least}")
+
+
 def run_length(trainer: Any) -> int | None:
     """Optimiser steps of a whole run, those before a resume included; ``None`` where it has no limit of steps.
 

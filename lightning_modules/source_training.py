@@ -12,7 +12,7 @@ from lightning_modules.activations import ActivationDataModule
 from lightning_modules.base import TrainingModule
 from lightning_modules.diff import all_sites, create_oracle
 from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.schedules import run_length, scheduled_optimizer
+from lightning_modules.schedules import check_rates, run_length, scheduled_optimizer
 from lightning_modules.source_encoder import EncoderConfig, encoder_examples, new_encoder
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError
@@ -105,7 +105,7 @@ class SourceDataModule(ActivationDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Rows of the held-out documents."""
-        return DataLoader(SourceRows(_known(self.heldout_examples)), self.batch_size)
+        return DataLoader(SourceRows(_known(self.heldout_examples)), batch_size=self.batch_size)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
@@ -132,6 +132,7 @@ class SourceEncoderTraining(TrainingModule):
     ) -> None:  # fmt: skip
         super().__init__()
         self.config = EncoderConfig(hidden, seed=seed)
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.save_hyperparameters("model", "hidden", "learning_rate", "weight_decay", "seed")
         object.__setattr__(self, "oracle", oracle or create_oracle(model))

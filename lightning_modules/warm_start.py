@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from lightning_modules.base import TrainingModule
 from lightning_modules.processes import denominators
-from lightning_modules.schedules import run_length, scheduled_optimizer
+from lightning_modules.schedules import check_rates, run_length, scheduled_optimizer
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.metrics.norms import at_least_float32
@@ -63,6 +63,7 @@ class _WarmStart(TrainingModule):
 
     def __init__(self, nla: NLA, learning_rate: float, weight_decay: float) -> None:
         super().__init__()
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         object.__setattr__(self, "nla", nla)
 

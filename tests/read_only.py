@@ -23,4 +23,4 @@ def read_only_folder(tmp_path):
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: S603
         pytest.skip("a read-only folder for root needs a mount")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607
+    subprocess.run(["umount", "-l", str(folder)], check=True)  # noqa: S603, S607
