@@ -7,6 +7,7 @@ import lightning as L
 from tl_nla.errors import InputError
 from tl_nla.nla import NLA
 from tl_nla.oracle import DiffOracle
+from tl_nla.paths import user_path
 
 
 class _SaveAfterFit(L.Callback):

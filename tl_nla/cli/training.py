@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 
 _COMMANDS = {
     "fit": "train what a YAML file describes",
