@@ -73,7 +73,7 @@ def plants(model) -> dict[str, Callable]:
     inner, projection = block.original_component, block.attn.o.original_component
     return {
         "gain": lambda: _forward(norm, lambda x, y: y * _like(gain, y)),
-        "gain of one channel": lambda: _forward(norm, lambda x, y: y * _like(1 + 3.0 * (torch.arange(D_MODEL) == 5), y)),
+        "gain of one channel": lambda: _forward(norm, lambda x, y: y * _like(GAINS["gain of one channel"], y)),
         "a little gain": lambda: _forward(norm, lambda x, y: y * _like(1 + 0.03 * direction(), y)),
         "scaled norm": lambda: _forward(norm, lambda x, y: y * 1.2),
         "missing bias": lambda: _forward(norm, lambda x, y: y - _like(shift, y)),
@@ -136,12 +136,12 @@ class Reference:
     def range(self) -> torch.Tensor:
         return self.logits.amax(-1) - self.logits.amin(-1)
 
-    def parts(self, target: int, gain: torch.Tensor, scaled_up: float = 1.0) -> dict[str, torch.Tensor]:
+    def parts(self, target: torch.Tensor, gain: torch.Tensor, scaled_up: float = 1.0) -> dict[str, torch.Tensor]:
         """Contributions by label; ``scaled_up`` multiplies what is written before ``LAYER``."""
         norm, last = self.model.ln_final, self.seen["ln_final.hook_in"]
-        row = self.model.W_U[:, target].double() * _weight(norm) * gain.double()
+        row = self.model.W_U.T[target].double() * _weight(norm) * gain.double()
         if _centred(norm):
-            row, last = row - row.mean(), last - last.mean(-1, keepdim=True)
+            row, last = row - row.mean(-1, keepdim=True), last - last.mean(-1, keepdim=True)
         row = row / (last.square().mean(-1, keepdim=True) + _eps(norm)).sqrt()
         found = {"embed": self.seen["blocks.0.hook_resid_pre"] * scaled_up}
         for i in range(int(self.model.cfg.n_layers)):

@@ -127,7 +127,7 @@ def test_an_adapter_around_the_out_projection_counts(dtype):
     with torch.no_grad():
         for name, value in owner.o.named_parameters():
             if "lora" in name:
-                value.copy_(torch.randn(value.shape, generator=torch.Generator().manual_seed(3)) * 0.3)
+                value.copy_(torch.randn(value.shape, generator=torch.Generator().manual_seed(3)) * 0.1)
     place = OutProjection(0, "attn", "blocks.0.attn.o.hook_in", owner.o, 4, 24)
     z = inputs(4, 6, dtype)
     alone = torch.stack([z * (torch.arange(24) // 6 == head) for head in range(4)], 1)

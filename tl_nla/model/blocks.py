@@ -190,7 +190,9 @@ class _Task:
     def _solution(self, names: Sequence[str]) -> Tensor:
         columns = self._columns(names)
         scale = columns.norm(dim=0).clamp_min(1e-30)
-        solved = torch.linalg.lstsq((columns / scale).cpu(), self.after.double().flatten()[:, None].cpu(), driver="gelsd")
+        solved = torch.linalg.lstsq(
+            (columns / scale).cpu(), self.after.double().flatten()[:, None].cpu(), driver="gelsd"
+        )
         return solved.solution[:, 0] / scale.cpu()
 
     def _left(self, names: Sequence[str]) -> Tensor:
