@@ -1,8 +1,8 @@
 """Lightning wiring of tl_nla: data modules, modules to fit, callbacks."""
 
-import importlib
 import importlib.util
-from typing import Any
+
+from tl_nla._lazy import lazy
 
 _HOMES = {
     "ActivationCapture": "capture",
@@ -33,17 +33,7 @@ _HOMES = {
 }
 
 __all__ = sorted(name for name, home in _HOMES.items() if importlib.util.find_spec(f"{__name__}.{home}"))
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in __all__:
-        raise AttributeError(
-            f"module 'lightning_modules' has no attribute {name!r}; public names: {', '.join(__all__)}"
-        )
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(__name__, {name: f"{__name__}.{_HOMES[name]}" for name in __all__})
 
 
 def __dir__() -> list[str]:

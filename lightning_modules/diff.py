@@ -31,6 +31,7 @@ from tl_nla.oracle.labels import expected_vocabulary
 from tl_nla.oracle.oracle import SIDECAR
 from tl_nla.oracle.policy import side_by_side
 from tl_nla.oracle.questions import EXPLAIN
+from tl_nla.oracle.reader_prompts import reader_marker
 from tl_nla.sites import Site
 
 GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
@@ -125,6 +126,7 @@ class DiffDataModule(ActivationDataModule):
             trained on.
         sources_share: how often ``sources`` is drawn where it has an answer, for a reader that has to learn its
             source slots; ``None`` draws all questions alike.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
     def __init__(
@@ -132,9 +134,10 @@ class DiffDataModule(ActivationDataModule):
         source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
         batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
         top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1, sources_share: float | None = None,
+        prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
-                         batch_size, heldout, seed)  # fmt: skip
+                         batch_size, heldout, seed, prepend_bos=prepend_bos)  # fmt: skip
         for name, share in (("heldout_heads", heldout_heads), ("swap_share", swap_share)):
             if not 0 <= share < 1:
                 raise InputError(f"{name} is {share}; allowed: a share of 0 or above, below 1")
@@ -144,7 +147,7 @@ class DiffDataModule(ActivationDataModule):
         if sources_share is not None and not 0 <= sources_share <= 1:
             raise InputError(f"sources_share is {sources_share}; allowed: a share from 0 to 1, or none")
         self.questions, self.sources_share = questions, sources_share
-        self.capture = CaptureConfig(positions_per_document, top_k, skips=skips, seed=seed)
+        self.capture = CaptureConfig(positions_per_document, top_k, skips=skips, seed=seed, prepend_bos=prepend_bos)
         self.train_writes: LabelledWrites | None = None
         self.heldout_writes: LabelledWrites | None = None
         self.untrained: tuple[str, ...] = ()
@@ -206,12 +209,13 @@ class _DiffTraining(L.LightningModule):
     oracle: DiffOracle
 
     def __init__(
-        self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float, optimizer: str
-    ) -> None:
+        self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float, optimizer: str,
+        injection_char: str | None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.optimizer = known_optimizer(optimizer)
-        object.__setattr__(self, "oracle", oracle or create_oracle(model))
+        object.__setattr__(self, "oracle", oracle or create_oracle(model, injection_char))
 
     def setup(self, stage: str) -> None:
         """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
@@ -242,14 +246,15 @@ class DiffOracleTraining(_DiffTraining):
         weight_decay: of the optimiser.
         oracle: the oracle whose reader is trained.
         optimizer: ``"adamw"``, or ``"muon"`` (learning rate about 0.01), which trains small models in fewer steps.
+        injection_char: marker of a fresh oracle, one token inside the prompts; chosen or added when ``None``.
     """
 
     def __init__(
         self, model: str = "tiny", learning_rate: float = 1e-3, weight_decay: float = 0.01,
-        oracle: DiffOracle | None = None, optimizer: str = "adamw",
+        oracle: DiffOracle | None = None, optimizer: str = "adamw", injection_char: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(oracle, model, learning_rate, weight_decay, optimizer)
-        self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer")
+        super().__init__(oracle, model, learning_rate, weight_decay, optimizer, injection_char)
+        self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer", "injection_char")
         self.reader: Reader = self.oracle.reader.train()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -275,10 +280,10 @@ class DiffNLATraining(_DiffTraining):
 
     def __init__(
         self, model: str = "tiny", learning_rate: float = 1e-3, weight_decay: float = 0.01,
-        oracle: DiffOracle | None = None, optimizer: str = "adamw",
+        oracle: DiffOracle | None = None, optimizer: str = "adamw", injection_char: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(oracle, model, learning_rate, weight_decay, optimizer)
-        self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer")
+        super().__init__(oracle, model, learning_rate, weight_decay, optimizer, injection_char)
+        self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer", "injection_char")
         self.reconstructor: WriteReconstructor = self.oracle.reconstructor.train()
         self.fve: FractionOfVarianceExplained | None = None
 
@@ -311,15 +316,30 @@ class DiffNLATraining(_DiffTraining):
             self.log("val/log_norm_error", ratio / self.reconstructor.log_norm_std, batch_size=len(texts))
 
 
-def create_oracle(model: str) -> DiffOracle:
-    """The oracle in a folder or hub repository of one; of a model (``"tiny"``, a folder, a hub id) a fresh one."""
+def create_oracle(model: str, injection_char: str | None = None) -> DiffOracle:
+    """The oracle in a folder or hub repository of one; of a model (``"tiny"``, a folder, a hub id) a fresh one.
+
+    Args:
+        model: see above.
+        injection_char: marker of a fresh one; see :meth:`tl_nla.DiffOracle.create`.
+
+    Raises:
+        InputError: when the oracle that is there has another marker, or a fresh one cannot be made.
+    """
     from tl_nla.nla.loading import load_causal_lm, load_tokenizer
     from tl_nla.targets import model_folder
 
     folder = model_folder(model)
     if (folder / SIDECAR).is_file():
-        return DiffOracle.from_pretrained(folder)
-    return DiffOracle.create(load_causal_lm(folder, torch.float32), load_tokenizer(folder), base=model)
+        found = DiffOracle.from_pretrained(folder)
+        if injection_char not in (None, found.reader.char):
+            own = found.reader.char
+            raise InputError(f"the oracle in {model!r} has the marker {own!r}; leave out injection_char")
+        return found
+    tokenizer = load_tokenizer(folder)
+    reader_marker(tokenizer, char=injection_char)  # before the model is loaded
+    lm = load_causal_lm(folder, torch.float32)
+    return DiffOracle.create(lm, tokenizer, injection_char=injection_char, base=model)
 
 
 def all_sites(model: Any, names: Sequence[str]) -> list[str]:

@@ -49,6 +49,7 @@ class OracleConfig:
         rehearsal_steps: steps afterwards in which the reader is also asked much about skips.
         refine: of the networks behind the heads of all reconstructors; not part of what other kept parts were trained
             with.
+        injection_char: marker of the reader; chosen or added when ``None`` (:meth:`tl_nla.DiffOracle.create`).
     """
 
     documents: int = 3100
@@ -79,6 +80,7 @@ class OracleConfig:
     practice_batch: int = 32
     rehearsal_steps: int = 400
     refine: RefineConfig = field(default=RefineConfig(), repr=False)
+    injection_char: str | None = None
 
     def __post_init__(self) -> None:
         known_precision(self.precision)

@@ -15,6 +15,7 @@ from lightning_modules.oracle_data import Captured, OracleConfig, capture
 from lightning_modules.refinement import refine
 from lightning_modules.source_encoder import add_source_slots
 from tl_nla.data import Document, world_documents
+from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_rows import OracleRows, load_rows, save_rows
 from tl_nla.evaluation.oracle_score import (
     MAX_NEW_TOKENS,
@@ -34,9 +35,11 @@ from tl_nla.evaluation.oracle_texts import arm_texts, long_context_texts, readab
 from tl_nla.evaluation.own_run import score_own_run
 from tl_nla.evaluation.source_probe import score_source_probe
 from tl_nla.metrics import squared_errors
+from tl_nla.model.text import TextEncoder
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.oracle import DiffOracle, LabelledWrites, WriteReconstructor
 from tl_nla.oracle.labels import Lens
+from tl_nla.oracle.reader_prompts import longest_prompt, reader_marker
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import Target
 
@@ -80,12 +83,29 @@ def fresh_oracle(folder: Path, data: Captured, config: OracleConfig, base: str =
     """An untrained oracle that knows the usual magnitudes, on the device of the trainings."""
     model, tokenizer = load_causal_lm(folder, torch.float32), load_tokenizer(folder)
     blocks = min(config.blocks, int(model.config.num_hidden_layers))
-    oracle = DiffOracle.create(model, tokenizer, data.train.write.shape[1], blocks=blocks, base=base)
+    oracle = DiffOracle.create(
+        model, tokenizer, data.train.write.shape[1], blocks=blocks, injection_char=config.injection_char, base=base
+    )
     oracle.fit(data.train.before, data.train.write)
     oracle.strength = data.reference
     # Tokens are what a pass costs on a CPU, launches are on a GPU.
     oracle.reader.by_length = config.device == "cpu"
     return oracle.to(config.device)
+
+
+def check_reader(target: Target, folder: Path, config: OracleConfig) -> None:
+    """Refuse at once, not after a long capture, a model that no reader can be made from.
+
+    Raises:
+        InputError: when no marker can be had, or the longest prompt with an answer is longer than the context.
+    """
+    marker = reader_marker(load_tokenizer(folder), char=config.injection_char)
+    longest, context = longest_prompt(marker), int(target.model.cfg.n_ctx)
+    if longest + MAX_NEW_TOKENS > context:
+        raise InputError(
+            f"{target.name!r} has a context of {context} tokens; its oracle's prompts have up to {longest} in this "
+            f"tokenizer and its answers up to {MAX_NEW_TOKENS}, so a context of {longest + MAX_NEW_TOKENS} is needed"
+        )
 
 
 def train_arm(
@@ -145,7 +165,8 @@ def texts_of(
     writes = data.train if training else data.held
     documents = data.train_documents if training else data.held_documents
     states = state_texts(writes, Lens.of(model), data.vocabulary, top_k) if arm == "state" else None
-    return arm_texts(arm, writes, tokenizer, documents, seed, training, explanations, states)
+    encode = TextEncoder(tokenizer, model)
+    return arm_texts(arm, writes, encode, documents, seed, training, explanations, states)
 
 
 def curve_scorer(reconstructor: WriteReconstructor, texts: Sequence[str], data: Captured) -> Callable[[], list[float]]:
@@ -184,7 +205,8 @@ def score_oracle(
         mixed = texts_of("cat_and_explanation", data, "heldout", *settings, explanations=other)
         score_readers(rows, {"cat_and_shuffled": readers["cat_and_explanation"]}, {"cat_and_shuffled": mixed}, held)
     if long_context is not None:
-        longer = long_context_texts(held, explanations, target.tokenizer, data.held_documents)
+        encode = TextEncoder(target.tokenizer, target.model)
+        longer = long_context_texts(held, explanations, encode, data.held_documents)
         score_long_context(rows, long_context, longer, held)
     score_own_run(rows, target, held, data.held_documents, explanations)
     score_state_probe(rows, data.train, held)
@@ -202,9 +224,8 @@ def score_oracle(
 
 def previous_words(target: Target, data: Captured) -> list[list[str]]:
     """For each held-out row the words nearest to it among those too far back to be local."""
-    bos = target.tokenizer.bos_token_id
-    ids = [([] if bos is None else [bos]) + target.tokenizer.encode(document.text, add_special_tokens=False)
-           for document in data.held_documents]  # fmt: skip
+    encode = TextEncoder(target.tokenizer, target.model)
+    ids = [encode(document.text).ids for document in data.held_documents]
     places = zip(data.held.document.tolist(), data.held.position.tolist(), strict=True)
     return [distant_words(ids[document], position, data.vocabulary.texts) for document, position in places]
 
@@ -249,6 +270,7 @@ def train_parts(
     Returns:
         The oracle, what it was trained on, where parts are kept, and its reconstructor's learning curve.
     """
+    check_reader(target, folder, config)
     data = capture(target, train, held, config, seed)
     kept = KeptParts(keep, f"seed {seed}, {len(data.train)} writes, {config}")
     torch.manual_seed(seed)
@@ -268,7 +290,8 @@ def _long_context(
     fresh: Callable[[], DiffOracle], kept: KeptParts, data: Captured, config: OracleConfig, seed: int, target: Target
 ) -> WriteReconstructor | None:
     said = [data.train.text(row) for row in range(len(data.train))] if config.long_steps else []
-    texts = long_context_texts(data.train, said, target.tokenizer, data.train_documents) if said else {}
+    encode = TextEncoder(target.tokenizer, target.model)
+    texts = long_context_texts(data.train, said, encode, data.train_documents) if said else {}
     return trained_long_context(fresh().reconstructor, texts, data, config, seed, kept) if texts else None
 
 

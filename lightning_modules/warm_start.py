@@ -1,6 +1,5 @@
 """Warm starts: the verbalizer learns to write explanations, the reconstructor to read them."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -14,6 +13,7 @@ from lightning_modules.schedules import one_cycle
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.nla import NLA
+from tl_nla.paths import user_path
 
 Injection = Literal["constant", "sqrt_d", "raw", "affine", "additive"]
 
@@ -72,7 +72,7 @@ class _WarmStart(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def create_nla(model: str, layer: int, injection: Injection) -> NLA:
+def create_nla(model: str, layer: int, injection: Injection, injection_char: str | None = None) -> NLA:
     """The pair to train.
 
     Args:
@@ -80,18 +80,22 @@ def create_nla(model: str, layer: int, injection: Injection) -> NLA:
             folder with a model, or a hub id.
         layer: block whose output a fresh pair explains; a saved pair knows its own.
         injection: how a vector enters a fresh verbalizer.
+        injection_char: marker of a fresh pair; see :meth:`tl_nla.NLA.create`.
 
     Raises:
-        InputError: when a saved pair is of another layer.
+        InputError: when a saved pair is of another layer or has another marker.
     """
     from tl_nla.targets import fresh_nla
 
-    folder = Path(model)
+    folder = user_path(model)
     if not ((folder / "av").is_dir() and (folder / "ar").is_dir()):
-        return fresh_nla(model, layer, injection)
+        return fresh_nla(model, layer, injection, injection_char=injection_char)
     pair = NLA.from_pretrained(folder / "av", folder / "ar", dtype=torch.float32)
     if pair.layer != layer:
         raise InputError(f"the pair in {model!r} is of layer {pair.layer}, not {layer}; give layer {pair.layer}")
+    own = pair.verbalizer.prompt.char
+    if injection_char not in (None, own):
+        raise InputError(f"the pair in {model!r} has the marker {own!r}; leave out injection_char")
     return pair
 
 
@@ -106,14 +110,15 @@ class VerbalizerWarmStart(_WarmStart):
         learning_rate: peak of the schedule.
         weight_decay: of AdamW.
         nla: the pair whose verbalizer is trained.
+        injection_char: marker of a fresh pair, one token inside the prompt; chosen or added when ``None``.
     """
 
     def __init__(
         self, model: str = "tiny", layer: int = 2, injection: Injection = "affine", learning_rate: float = 1e-3,
-        weight_decay: float = 0.01, nla: NLA | None = None,
+        weight_decay: float = 0.01, nla: NLA | None = None, injection_char: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(nla or create_nla(model, layer, injection), learning_rate, weight_decay)
-        self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay")
+        super().__init__(nla or create_nla(model, layer, injection, injection_char), learning_rate, weight_decay)
+        self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay", "injection_char")
         self.verbalizer = self.nla.verbalizer.train()
 
     def _loss(self, batch: dict[str, Any]) -> Tensor:
@@ -144,10 +149,10 @@ class ReconstructorWarmStart(_WarmStart):
 
     def __init__(
         self, model: str = "tiny", layer: int = 2, injection: Injection = "affine", learning_rate: float = 1e-3,
-        weight_decay: float = 0.01, nla: NLA | None = None,
+        weight_decay: float = 0.01, nla: NLA | None = None, injection_char: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(nla or create_nla(model, layer, injection), learning_rate, weight_decay)
-        self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay")
+        super().__init__(nla or create_nla(model, layer, injection, injection_char), learning_rate, weight_decay)
+        self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay", "injection_char")
         self.reconstructor = self.nla.reconstructor.train()
         self.fve: FractionOfVarianceExplained | None = None
 

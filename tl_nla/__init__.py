@@ -1,7 +1,6 @@
 """Natural language autoencoders at the hook points of any TransformerLens model."""
 
-import importlib
-from typing import Any
+from tl_nla._lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -18,21 +17,14 @@ _HOMES = {
     "SteeringAdapter": "tl_nla.adapters",
     "VerbalizerAdapter": "tl_nla.adapters",
     "attach": "tl_nla.adapters",
+    "check": "tl_nla.model.check",
     "layer_contributions": "tl_nla.attribution.contributions",
     "load_tiny": "tl_nla.storyworld.tiny",
     "read": "tl_nla.reading",
 }
 
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import tl_nla`` stays light."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tl_nla' has no attribute {name!r}; public names: {', '.join(__all__)}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

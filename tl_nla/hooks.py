@@ -76,9 +76,10 @@ def tap(model: Any, pairs: Sequence[HookPair], points: Mapping[str, Any] | None 
         InputError: before anything is attached, when a name is unknown.
     """
     points = model.hook_dict if points is None else points
-    places = {name: points[name] if name in points else module_point(model, name) for name, _ in pairs}
-    for name, place in places.items():
-        if place is None:
+    places: dict[str, Any] = {}
+    for name, _ in pairs:
+        places[name] = points[name] if name in points else module_point(model, name)
+        if places[name] is None:
             raise unknown("hook point", name, points)
     attached: list[tuple[Any, Any]] = []
     try:

@@ -61,7 +61,7 @@ class Reading:
         if wanted not in self.sites:
             raise unknown("site of this reading", wanted, [str(known) for known in self.sites])
         if wanted.kind == "head":
-            return self._sum(int(wanted.layer or 0), wanted.part).writes([int(wanted.head or 0)])[:, 0]
+            return self.sum_of_heads(int(wanted.layer or 0), wanted.part).writes([int(wanted.head or 0)])[:, 0]
         return site_values(self.model, wanted, self.values)
 
     def before(self, site: Site | str) -> Float[Tensor, "n d_model"]:
@@ -88,10 +88,13 @@ class Reading:
         known = [(site.layer, site.part) for site in self.sites if site.kind == "head"]
         if (layer, part) not in known:
             raise unknown("layer of this reading's heads", layer, dict.fromkeys(str(number) for number, _ in known))
-        return self._sum(layer, part).writes().to(next(iter(self.values.values())).dtype)
+        return self.sum_of_heads(layer, part).writes().to(next(iter(self.values.values())).dtype)
 
-    def _sum(self, layer: int, part: str) -> HeadSum:
-        """Checking that the heads add up costs as much as all their writes, so it is done once a layer."""
+    def sum_of_heads(self, layer: int, part: str = "attn") -> HeadSum:
+        """A write as the sum of its heads, with the figure of how well they add up.
+
+        Checking that the heads add up costs as much as all their writes, so it is done once a layer.
+        """
         if (layer, part) not in self.sums:
             self.sums[layer, part] = head_sum(self.model, layer, part, self.values)
         return self.sums[layer, part]

@@ -6,13 +6,16 @@ from typing import Any, Literal
 
 import torch
 
-from tl_nla.errors import InputError
+from tl_nla.errors import InputError, unknown
+from tl_nla.model.text import TextEncoder
 from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
 from tl_nla.nla import prompts as prompt_templates
 from tl_nla.nla.files import local_folder
 from tl_nla.nla.loading import load_tokenizer
+from tl_nla.nla.marker import choose_marker
 
 TINY = "tiny"
+PRECISIONS = ("float32", "bfloat16", "float16")
 _WEIGHTS = Path(__file__).parent / "storyworld" / "weights"
 
 
@@ -45,27 +48,45 @@ def model_folder(name: str | Path) -> Path:
     return local_folder(name)
 
 
-def load_target(name: str | Path = TINY) -> Target:
+def load_target(name: str | Path = TINY, prepend_bos: bool | None = None, dtype: str = "float32") -> Target:
     """Load a model for reading.
 
     Args:
         name: ``"tiny"``, a local folder with a Hugging Face model, or a hub id.
+        dtype: precision of the weights, one of ``PRECISIONS``.
+        prepend_bos: whether a begin token stands before every text that this model is given
+            (``cfg.default_prepend_bos``); what TransformerLens does with its family when ``None``.
 
     Raises:
-        InputError: when it cannot be loaded; the message names the file at fault.
+        InputError: when it cannot be loaded; the message names the file at fault. Also for a begin token that the
+            tokenizer does not have.
     """
+    if dtype not in PRECISIONS:
+        raise unknown("precision", dtype, PRECISIONS)
     folder = model_folder(name)
-    return boot_target(str(name), folder, load_causal_lm(folder, torch.float32), load_tokenizer(folder))
+    target = boot_target(str(name), folder, load_causal_lm(folder, getattr(torch, dtype)), load_tokenizer(folder))
+    if prepend_bos is not None:
+        TextEncoder(target.tokenizer, target.model, prepend_bos)
+        target.model.cfg.default_prepend_bos = prepend_bos
+    return target
 
 
 def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
-    """Wrap a Hugging Face model (which the bridge rewrites in place) for TransformerLens."""
+    """Wrap a Hugging Face model (which the bridge rewrites in place) for TransformerLens.
+
+    Raises:
+        InputError: when TransformerLens does not know its architecture.
+    """
     from transformer_lens.model_bridge import TransformerBridge
 
     dtype = next(model.parameters()).dtype
-    bridge = TransformerBridge.boot_transformers(
-        str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
-    )
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
+        )
+    except Exception as error:  # unknown architectures end in errors of many kinds
+        reason = " ".join(str(error).split()).partition(" Available architectures")[0][:200]  # they are a hundred
+        raise InputError(f"TransformerLens cannot wrap the {type(model).__name__} in {folder}: {reason}") from error
     bridge.eval()
     for parameter in bridge.parameters():
         parameter.requires_grad_(False)
@@ -73,8 +94,9 @@ def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
 
 
 def fresh_nla(
-    name: str | Path, layer: int, injection: Literal["constant", "sqrt_d", "raw", "affine", "additive"], slots: int = 1
-) -> NLA:
+    name: str | Path, layer: int, injection: Literal["constant", "sqrt_d", "raw", "affine", "additive"], slots: int = 1,
+    injection_char: str | None = None,
+) -> NLA:  # fmt: skip
     """An untrained pair made from the named model, with the templates that suit it.
 
     The injected norm is the mean norm of the model's token embeddings, so that a vector enters at the size of a
@@ -85,16 +107,20 @@ def fresh_nla(
         layer: block whose output is explained.
         injection: how vectors enter the verbalizer.
         slots: marker tokens that carry the vector.
+        injection_char: marker; see :meth:`NLA.create`.
+
+    Raises:
+        InputError: when the model cannot be loaded, or the marker cannot be used; the latter before it is loaded.
     """
     folder = model_folder(name)
-    model, tokenizer = load_causal_lm(folder, torch.float32), load_tokenizer(folder)
-    scale = mean_embedding_norm(model)
-    tiny = len(tokenizer.encode(prompt_templates.CLOSE, add_special_tokens=False)) == 1
-    templates = {
-        "av_template": prompt_templates.TINY_AV_TEMPLATE if tiny else prompt_templates.AV_TEMPLATE,
-        "ar_template": prompt_templates.TINY_AR_TEMPLATE if tiny else prompt_templates.AR_TEMPLATE,
-    }
-    return NLA.create(model, tokenizer, layer, InjectionConfig(injection, scale, slots), base=str(name), **templates)
+    tokenizer = load_tokenizer(folder)
+    short = prompt_templates.has_tags(tokenizer)
+    av_template = prompt_templates.TINY_AV_TEMPLATE if short else prompt_templates.AV_TEMPLATE
+    ar_template = prompt_templates.TINY_AR_TEMPLATE if short else prompt_templates.AR_TEMPLATE
+    choose_marker(tokenizer, [av_template], [slots], injection_char)
+    model = load_causal_lm(folder, torch.float32)
+    config = InjectionConfig(injection, mean_embedding_norm(model), slots)
+    return NLA.create(model, tokenizer, layer, config, av_template, ar_template, injection_char, str(name))
 
 
 @torch.no_grad()

@@ -252,12 +252,3 @@ def test_a_hooked_transformer_passes_no_embedding_while_generating(get_model):
         generate(model, zoo.tokens(), True)
     with pytest.raises(InputError, match="passes no hook_embed while it generates"):
         adapter.reading()
-
-
-def test_passes_that_start_inside_the_model_are_refused(llama):
-    adapter = ReadingAdapter("blocks.2.hook_resid_post")
-    with attach(llama, adapter):
-        llama(zoo.tokens())
-        keep = dict(adapter.hooks(llama))["blocks.2.hook_resid_post"]
-        with pytest.raises(InputError, match="from their start"):
-            keep(torch.zeros(2, 7, zoo.D_MODEL), None)

@@ -34,8 +34,8 @@ def leave_out(model, tokens, component, position, attention_mask=None, replaceme
         points = facts_of(model).blocks[component.layer].points(component.kind)
         pairs = [(point, lambda value, hook: put(value, replacement)) for point in points]
     settings = {} if attention_mask is None else {"attention_mask": attention_mask}
-    with torch.no_grad():
-        return model.run_with_hooks(tokens, fwd_hooks=pairs, **settings)
+    with torch.no_grad(), model.hooks(fwd_hooks=pairs):
+        return model(tokens, **settings)
 
 
 def left_padded(batch=2, pos=11, padding=3):

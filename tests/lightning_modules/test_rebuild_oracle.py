@@ -9,11 +9,12 @@ from lightning_modules import rebuild_oracle
 from lightning_modules.muon import MuonWithAdamW
 from lightning_modules.oracle_data import QUICK
 from lightning_modules.refinement import RefineConfig
-from tests import zoo
+from tests import vocabularies, zoo
 from tl_nla.data import world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_texts import arm_texts
 from tl_nla.evaluation.results import read_results
+from tl_nla.model.text import TextEncoder
 from tl_nla.storyworld.tokenizer import save_tokenizer
 from tl_nla.targets import load_target
 
@@ -40,6 +41,45 @@ def test_the_command_trains_on_any_folder(folder, tmp_path):
     path = tmp_path / "diff.json"
     assert main(["diff", "Tom was happy", "--model", str(folder), "--oracle", str(saved), "--json", str(path)]) == 0
     assert "blocks.0.attn.head.0" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("make", "context", "options", "message"),
+    [
+        ("llama2", 512, ["--injection-char", "ab"], "no token of its own in the prompt"),
+        ("byte_bpe", 512, ["--injection-char", "e"], "labels may name"),
+        ("metaspace_bpe", 256, [], "has a context of 256 tokens; its oracle's prompts have up to"),
+    ],
+)
+def test_a_reader_that_cannot_be_made_is_refused_before_the_capture(
+    make, context, options, message, tmp_path, monkeypatch, capsys
+):
+    from tl_nla.cli.main import main
+
+    tokenizer = vocabularies.tokenizer(make)
+    tokenizer.save_pretrained(tmp_path)
+    zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=context).save_pretrained(tmp_path)
+    monkeypatch.setattr(rebuild_oracle, "capture", lambda *given: pytest.fail("captured"))
+    assert main(["evaluate", "heads", "--model", str(tmp_path), "--documents", "6", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_embedded_oracle_has_its_marker(capsys):
+    from tl_nla.cli.main import main
+
+    assert main(["evaluate", "heads", "--injection-char", "㈎"]) == 2
+    assert "--injection-char is for models whose oracle is trained now" in capsys.readouterr().err
+
+
+def test_the_marker_of_the_settings_is_the_oracles(folder, monkeypatch):
+    stories = world_documents(4, 0)
+    few = dataclasses.replace(
+        QUICK, documents=2, skip_documents=0, held_documents=2, held_positions=1, encoder_documents=0, own_words=0,
+        arms=(), long_steps=0, refine=RefineConfig(passes=0), injection_char="㈎",
+    )  # fmt: skip
+    monkeypatch.setattr(rebuild_oracle, "train_oracle", lambda *given: rebuild_oracle.Curve())
+    oracle, *_ = rebuild_oracle.train_parts(load_target(str(folder)), folder, stories[:2], stories[2:], few, 0)
+    assert oracle.reader.char == "㈎"
 
 
 def test_an_interrupted_run_goes_on_with_the_parts_that_are_kept(folder, tmp_path, monkeypatch):
@@ -132,7 +172,9 @@ def test_every_refinement_reads_texts_of_the_writes_it_is_taught(folder, tmp_pat
     own, written = seen["refinement"]
     assert own == [*said, *(chosen.text(row) for row in range(4, 8))]
     cat, same = seen["cat_refinement"]
-    assert cat == arm_texts("cat", chosen, target.tokenizer, data[0].train_documents, 3, True)
+    assert cat == arm_texts(
+        "cat", chosen, TextEncoder(target.tokenizer, target.model), data[0].train_documents, 3, True
+    )
     assert torch.equal(written, chosen.write)
     assert torch.equal(same, chosen.write)
     long, attentions = seen["cat_long_refinement"]

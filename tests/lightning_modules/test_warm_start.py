@@ -12,7 +12,7 @@ from lightning_modules.warm_start import (
     explanation_loss,
     reconstruction_loss,
 )
-from tests import zoo
+from tests import vocabularies, zoo
 from tests.nla.test_generation import make
 from tl_nla.errors import InputError
 
@@ -84,3 +84,17 @@ def test_a_saved_pair_knows_its_layer(tmp_path):
     assert create_nla(str(tmp_path), 1, "affine").layer == 1
     with pytest.raises(InputError, match="is of layer 1, not 2; give layer 1"):
         create_nla(str(tmp_path), 2, "affine")
+
+
+def test_the_marker_is_named_for_a_fresh_pair_only(tmp_path):
+    tokenizer = vocabularies.tokenizer("llama2")
+    zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    module = VerbalizerWarmStart(str(tmp_path / "model"), 1, injection_char="π")
+    assert module.verbalizer.prompt.char == "π"
+    assert module.hparams.injection_char == "π"
+    assert ReconstructorWarmStart(str(tmp_path / "model"), 1).nla.verbalizer.prompt.char == "㈎"
+    module.nla.save_pretrained(tmp_path)
+    assert create_nla(str(tmp_path), 1, "affine", "π").verbalizer.prompt.char == "π"
+    with pytest.raises(InputError, match="has the marker 'π'; leave out injection_char"):
+        create_nla(str(tmp_path), 1, "affine", "㈎")

@@ -1,5 +1,6 @@
 """Adapters: objects that give hook functions to a model and hand over what they found."""
 
+from tl_nla._lazy import lazy
 from tl_nla.adapters.attach import attach
 from tl_nla.adapters.base import Adapter
 from tl_nla.adapters.diff import DiffAdapter, HeadDiffAdapter, LayerDiffAdapter, WriteExplanation
@@ -21,3 +22,5 @@ __all__ = [
     "WriteExplanation",
     "attach",
 ]
+
+__getattr__ = lazy(__name__)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tl_nla.adapters.reader import ReadingAdapter
+from tl_nla.adapters.reader import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
+from tl_nla.adapters.verbalizer import read_back
 from tl_nla.errors import InputError, unknown
 from tl_nla.hooks import HookPair
 from tl_nla.metrics.functional import cosine
@@ -100,10 +100,10 @@ class DiffAdapter(ReadingAdapter):
         reading = self.reading(tokens)
         words = self._words(reading.tokens, reading.batch, reading.column)
         places = list(zip(reading.batch.tolist(), reading.position.tolist(), words, strict=True))
-        write = torch.cat([reading[site] for site in self.sites]).float()
-        before = torch.cat([reading.before(site) for site in self.sites]).float()
+        write = joined([reading[site] for site in self.sites]).float()
+        before = joined([reading.before(site) for site in self.sites]).float()
         texts = self.oracle.explain(write, before=before, **settings)
-        found = self.oracle.reconstruct(texts).to(write)
+        found = read_back(self.oracle, texts, write).to(write)
         norms, back = write.norm(dim=-1), found.norm(dim=-1)
         relative = norms / before.norm(dim=-1).clamp_min(1e-12)
         keys = [(str(site), *place) for site in self.sites for place in places]

@@ -4,19 +4,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.adapters.base import Adapter
 from tl_nla.adapters.records import ForwardRecord, known_ids, places
+from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
 from tl_nla.errors import InputError, unknown
 from tl_nla.hooks import HookPair
+from tl_nla.nla.inputs import check_ids
 from tl_nla.positions import Positions
 from tl_nla.reading import Reading, points_of
 from tl_nla.sites import Site
 
-_START = "blocks.0.hook_resid_pre"
 _IDS = "embed.hook_in"
 _BEFORE_START = ("hook_embed", _IDS)
 
@@ -32,7 +33,8 @@ class ReadingAdapter(Adapter):
     and adds some (generation without the cache) or has a single column (with it); any other pass starts a new text.
     So call :meth:`reset` between a text and an unrelated text of one token. Chunked prompts and beam search are not
     followed. Rows that ended before others in a batch go on being read, as the model goes on computing them. A pass
-    that broke off leaves nothing.
+    that broke off leaves nothing. A run that is given states (``start_at_layer``) is read as well when it starts at
+    the first site's block or before; its token ids are not known.
 
     Args:
         sites: what to read.
@@ -66,6 +68,8 @@ class ReadingAdapter(Adapter):
         self._records: list[ForwardRecord] = []
         self._early: dict[str, Tensor] = {}
         self._text: RunningText | None = None
+        self._text_start = 0
+        self._starts: PassStarts | None = None
 
     def hooks(self, model: Any) -> list[HookPair]:
         """Hook names and functions that read, and change nothing.
@@ -81,13 +85,15 @@ class ReadingAdapter(Adapter):
         known = model.hook_dict
         sites = [site.validate(model, known) for site in self.sites]
         names = dict.fromkeys(name for site in sites for name in points_of(model, site, known))
-        for name in (_START, *names):
+        for name in (entry(0), *names):
             if name not in known:
                 raise unknown("hook point", name, known)
         self._drop_unfinished()
         self._model, self._names, self._text, self._early = model, tuple(names), None, {}
-        pairs: list[HookPair] = [(_IDS, self._keeper(_IDS))] if _IDS in known else []
-        return [*pairs, (_START, self._start), *((name, self._keeper(name)) for name in names)]
+        starts = self._starts = PassStarts(model, names, known)
+        pairs: list[HookPair] = [(_IDS, self._keeper(_IDS, starts))] if _IDS in known else []
+        keepers = [(name, self._keeper(name, starts)) for name in names]
+        return [*pairs, *starts.hooks(self._start), *keepers]
 
     def reading(self, tokens: Int[Tensor, "batch pos"] | None = None) -> Reading:
         """All that was read, as from :func:`tl_nla.reading.read`, ordered by row, then position.
@@ -97,19 +103,19 @@ class ReadingAdapter(Adapter):
                 do not see them. ``reading.tokens`` is -1 where an id is not known.
 
         Raises:
-            InputError: when nothing was read, a position was never reached, or ``tokens`` are too few.
+            InputError: when nothing was read, a position was never reached, or ``tokens`` are too few or no token ids.
         """
         records = [record for record in self._records if self._finished(record)]
         if not any(len(record.row) for record in records):
             raise InputError(
                 f"nothing was read at {', '.join(map(str, self.sites))}: run the model with the adapter's hooks first "
-                f"(a HookedTransformer passes no hook_embed while it generates; read {_START} there)"
+                f"(a HookedTransformer passes no hook_embed while it generates; read {entry(0)} there)"
             )
         row, column, position = places(records)
         self._check_reached(position)
         ids = known_ids(records)
-        if tokens is not None and (tokens.shape[0] != ids.shape[0] or tokens.shape[1] < ids.shape[1]):
-            raise InputError(f"tokens have shape {tuple(tokens.shape)}, the texts that were read {tuple(ids.shape)}")
+        if tokens is not None:
+            self._check_tokens(tokens, ids)
         order = torch.argsort(row * ids.shape[1] + column)
         values = {
             name: joined[order.to(joined.device)]
@@ -119,16 +125,26 @@ class ReadingAdapter(Adapter):
         known = ids if tokens is None else tokens.detach().cpu()
         return Reading(self._model, self.sites, known, row[order], position[order], column[order], values)
 
+    def _check_tokens(self, tokens: Any, ids: Tensor) -> None:
+        size = int(getattr(self._model.cfg, "d_vocab", 0) or 0)
+        check_ids(tokens, size if size > 0 else torch.iinfo(torch.long).max, "tokens")
+        if tokens.shape[0] != ids.shape[0] or tokens.shape[1] < ids.shape[1]:
+            raise InputError(f"tokens have shape {tuple(tokens.shape)}, the texts that were read {tuple(ids.shape)}")
+
     def results(self) -> Any:
         """The reading; subclasses make more of it."""
         return self.reading()
 
-    def _start(self, activation: Tensor, hook: Any) -> None:
+    def _start(self, activation: Tensor, layer: int) -> None:
         self._drop_unfinished()
         states = activation.detach()
-        if self._text is None or not self._text.goes_on(states):
+        given = self._starts is not None and self._starts.given_states() is not None
+        if given or layer:  # what an earlier pass showed before its block 0 is none of this one's
+            self._early = {}
+        if self._text is None or layer != self._text_start or not self._text.goes_on(states):
             last = self._records[-1] if self._records else None
             self._text = RunningText.begin(states, last.first_row + last.batch if last else 0)
+            self._text_start = layer
         text = self._text
         first = text.seen.shape[1]
         width = text.extend(states)
@@ -140,19 +156,19 @@ class ReadingAdapter(Adapter):
         for name, value in early.items():
             self._keep(name, value)
 
-    def _keeper(self, name: str) -> Callable[..., None]:
+    def _keeper(self, name: str, starts: PassStarts) -> Callable[..., None]:
         def keep(activation: Tensor, hook: Any) -> None:
             if name in _BEFORE_START:
                 self._early[name] = activation.detach()
-            else:
+            elif not starts.discards(name):
+                # A finished pass cannot go on; a point may fire several times in one (HookedTransformer's ln1).
+                if not self._records or self._finished(self._records[-1]):
+                    raise starts.missed(name)
                 self._keep(name, activation)
 
         return keep
 
     def _keep(self, name: str, activation: Tensor) -> None:
-        # A finished pass cannot go on; one and the same point may fire several times in it (HookedTransformer's ln1).
-        if not self._records or self._finished(self._records[-1]):
-            raise InputError(f"{name} ran without block 0 before it; adapters read forward passes from their start")
         if name == _IDS:
             self._records[-1].keep_ids(activation)
         else:
@@ -174,3 +190,8 @@ class ReadingAdapter(Adapter):
             missing = [wanted for wanted in self.positions if wanted >= 0 and not (position == wanted).any()]
             if missing:
                 raise InputError(f"position {missing[0]} was never reached; the last one read is {int(position.max())}")
+
+
+def joined(parts: Sequence[Tensor]) -> Float[Tensor, "rows d_model"]:
+    """Values of several sites in one tensor, on the first one's device: a model may be spread over several."""
+    return torch.cat([part.to(parts[0].device) for part in parts])

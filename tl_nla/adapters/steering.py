@@ -10,7 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.adapters.base import Adapter
+from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
+from tl_nla.amounts import check_number
 from tl_nla.errors import InputError, unknown
 from tl_nla.hooks import HookPair
 from tl_nla.model.facts import branches_of
@@ -21,7 +23,6 @@ from tl_nla.steering.change import MODES, change_states
 from tl_nla.steering.rewriters import Rewriter
 from tl_nla.steering.vectors import SteeringVector
 
-_START = "blocks.0.hook_resid_pre"
 Strength = float | Callable[[int], float]
 """One number, or a schedule: from the position in the text to a number."""
 
@@ -68,13 +69,15 @@ class _ShiftingAdapter(Adapter):
         attention_mask: Tensor | None,
     ) -> None:  # fmt: skip
         self.site = Site.parse(site)
-        self.strength, self.attention_mask = strength, attention_mask
+        self.strength = strength if callable(strength) else check_number("strength", strength)
+        self.attention_mask = attention_mask
         self.positions, self.generated = known_positions(positions, generated), generated
         self.reset()
 
     def reset(self) -> None:
         """Forget the running text and all rows."""
         self._text: RunningText | None = None
+        self._text_start = 0
         self._shift: Tensor | None = None
         self._new: tuple[Tensor, Tensor, int] | None = None
         self._values: dict[str, Tensor] = {}
@@ -89,14 +92,16 @@ class _ShiftingAdapter(Adapter):
         """
         known = model.hook_dict
         site = self.site.validate(model, known)
-        entry, self._factor = entry_point(model, site)
-        self._entry = entry
-        parts = [name for name in points_of(model, site, known) if name != entry]
-        for point in (_START, *parts, entry):
+        last, self._factor = entry_point(model, site)
+        self._entry = last
+        parts = [name for name in points_of(model, site, known) if name != last]
+        for point in (entry(0), *parts, last):
             if point not in known:
                 raise unknown("hook point", point, known)
         self._model, self._text, self._shift, self._new = model, None, None, None
-        return [(_START, self._start), *((name, self._keeper(name)) for name in parts), (entry, self._steer)]
+        starts = PassStarts(model, [*parts, last], known)
+        keepers = [(name, self._keeper(name, starts)) for name in parts]
+        return [*starts.hooks(self._start), *keepers, (last, self._changer(last, starts))]
 
     def results(self) -> list[Steered]:
         """What was changed, in the order in which the model came by."""
@@ -108,33 +113,44 @@ class _ShiftingAdapter(Adapter):
     ) -> tuple[Tensor, list[str | None], list[str | None]]:
         """What is added to each state, and its words before and after."""
 
-    def _start(self, activation: Tensor, hook: Any) -> None:
+    def _start(self, activation: Tensor, layer: int) -> None:
         states = activation.detach()
         if self._new is not None and self._text is not None:  # the last pass broke off before the site
             kept = self._text.seen.shape[1] - self._new[2]
             self._text.seen = self._text.seen[:, :kept]
             self._text = self._text if kept else None
-        if self._text is None or not self._text.goes_on(states):
-            self._text, self._shift = RunningText.begin(states, 0), None
+        if self._text is None or layer != self._text_start or not self._text.goes_on(states):
+            self._text, self._text_start, self._shift = RunningText.begin(states, 0), layer, None
         width = self._text.extend(states)
         chosen, number = choose_new(self._text, width, self.positions, self.generated, self.attention_mask)
         self._new, self._values = (chosen, number, width), {}
 
-    def _keeper(self, name: str) -> Callable[..., None]:
+    def _keeper(self, name: str, starts: PassStarts) -> Callable[..., None]:
         def keep(activation: Tensor, hook: Any) -> None:
-            if self._new is not None:
+            if self._new is not None and not starts.discards(name):
                 self._values[name] = self._chosen(activation)
 
         return keep
+
+    def _changer(self, name: str, starts: PassStarts) -> Callable[..., Tensor | None]:
+        def change(activation: Tensor, hook: Any) -> Tensor | None:
+            if starts.discards(name):
+                return None
+            if self._new is None and starts.behind:
+                raise starts.missed(name)
+            return self._steer(activation)
+
+        return change
 
     def _chosen(self, activation: Tensor) -> Tensor:
         """Values at the newly chosen positions, as a tensor that is none of inference mode's."""
         chosen, _, width = self._new  # type: ignore[misc]
         return activation.detach()[:, activation.shape[1] - width :][chosen.to(activation.device)].clone()
 
-    def _steer(self, activation: Tensor, hook: Any) -> Tensor | None:
+    def _steer(self, activation: Tensor) -> Tensor | None:
         if self._new is not None:
             with torch.inference_mode(False), torch.no_grad():
+                self._values = {name: value.to(activation.device) for name, value in self._values.items()}
                 self._values[self._entry] = self._chosen(activation)
                 found = self._new_shift(activation)
                 self._shift = found if self._shift is None else torch.cat([self._shift, found], 1)
@@ -151,7 +167,7 @@ class _ShiftingAdapter(Adapter):
         if not len(row):
             return shift
         places = number[row, column].tolist()
-        strength = torch.tensor([self.strength(p) if callable(self.strength) else self.strength for p in places])
+        strength = torch.tensor([self._strength_at(place) for place in places])
         acts = self._read()
         added, before, after = self._shifts(acts, strength.float().to(acts.device), row)
         shift[row, column] = (added.float() / self._factor).to(shift)
@@ -159,6 +175,11 @@ class _ShiftingAdapter(Adapter):
         for listed in zip(row.tolist(), places, before, after, sizes, strict=True):
             self._rows.append(Steered(str(self.site), *listed))
         return shift
+
+    def _strength_at(self, place: int) -> float:
+        if not callable(self.strength):
+            return self.strength
+        return check_number(f"strength at position {place}", self.strength(place))
 
     def _read(self) -> Float[Tensor, "n d_model"]:
         """The states or writes at the newly chosen positions."""
@@ -203,10 +224,10 @@ class SteeringAdapter(_ShiftingAdapter):
             raise unknown("mode", mode, MODES)
         self.nla, self.rewrite, self.mode, self.settings = nla, rewrite, mode, settings
 
-    def _start(self, activation: Tensor, hook: Any) -> None:
+    def _start(self, activation: Tensor, layer: int) -> None:
         if not callable(self.rewrite) and len(self.rewrite) != len(activation):
             raise InputError(f"{len(self.rewrite)} rewriters for a batch of {len(activation)}; give one, or one a row")
-        super()._start(activation, hook)
+        super()._start(activation, layer)
 
     def hooks(self, model: Any) -> list[HookPair]:
         """As for every adapter; also refuses a model of another width than the NLA's.
@@ -242,6 +263,17 @@ class VectorAdapter(_ShiftingAdapter):
     ) -> None:  # fmt: skip
         super().__init__(vector.site, strength, positions, generated, attention_mask)
         self.vector = vector
+
+    def hooks(self, model: Any) -> list[HookPair]:
+        """As for every adapter; also refuses a model of another width than the vector's.
+
+        Raises:
+            InputError: see there.
+        """
+        width, found = int(model.cfg.d_model), tuple(self.vector.vector.shape)
+        if found != (width,):
+            raise InputError(f"the steering vector has shape {found}, this model has d_model {width}")
+        return super().hooks(model)
 
     def _shifts(self, acts: Tensor, strength: Tensor, row: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:
         scale = acts.float().norm(dim=-1, keepdim=True) / acts.shape[-1] ** 0.5

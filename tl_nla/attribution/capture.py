@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tl_nla.attribution.diagonal import SOURCES, ScoreDiagonal, solve_diagonal
 from tl_nla.errors import InputError
 from tl_nla.hooks import module_point
-from tl_nla.model.facts import ModelFacts, check_deterministic, facts_of
+from tl_nla.model.facts import ModelFacts, check_deterministic, facts_of, fingerprint
 from tl_nla.model.heads import out_projection
 from tl_nla.model.probe import lock_of
 from tl_nla.reading import check_tokens
@@ -53,6 +53,7 @@ class CleanRun:
         valid: the positions that are no padding.
         tokens: what was run.
         mask: its attention mask, if there was one.
+        state: what may not change where something proved on this run is to hold for another one.
     """
 
     points: dict[str, Any]
@@ -64,6 +65,7 @@ class CleanRun:
     valid: Bool[Tensor, "batch pos"]
     tokens: Int[Tensor, "batch pos"]
     mask: Tensor | None = None
+    state: Any = None
 
     @property
     def batch(self) -> int:
@@ -124,16 +126,8 @@ def capture(
         names += [f"blocks.{layer}.{name}" for layer in range(layers) for name in seen]
     places = {name: points.get(name) or module_point(model, name) for name in dict.fromkeys(names)}
     pairs = [(place, _keep(kept, name)) for name, place in places.items() if place is not None]
-    watchers = []
-    try:
-        for layer, block in enumerate(model.blocks):
-            watchers.append(block.register_forward_pre_hook(_keep_call(calls, inputs, layer), with_kwargs=True))
-        watchers.append(model.blocks[layers - 1].register_forward_hook(_keep_output(inputs, layers)))
-        with lock_of(model), torch.no_grad(), hooked(pairs):
-            logits = model(tokens) if attention_mask is None else model(tokens, attention_mask=attention_mask)
-    finally:
-        for watcher in watchers:
-            watcher.remove()
+    with lock_of(model), torch.no_grad(), _watched(model, calls, inputs), hooked(pairs):
+        logits = model(tokens) if attention_mask is None else model(tokens, attention_mask=attention_mask)
     if any(call is None for call in calls):
         raise InputError(f"{type(model).__name__} does not run its blocks one after the other: nothing can be replayed")
     stream = (*tokens.shape, int(model.cfg.d_model))
@@ -143,10 +137,35 @@ def capture(
     valid = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     points |= {name: place for name, place in places.items() if place is not None}
     run = CleanRun(points, calls, inputs, kept, [None] * layers, logits, valid.to(logits.device), tokens,  # type: ignore[arg-type]
-                   attention_mask)  # fmt: skip
+                   attention_mask, _state(model))  # fmt: skip
     if solve:
         run.diagonals = [_solve(model, run, layer) for layer in range(layers)]
     return run
+
+
+@contextmanager
+def _watched(model: Any, calls: list, inputs: list) -> Iterator[None]:
+    """Keep how each block is called, what enters it, and what the last one gives."""
+    watchers = []
+    try:
+        for layer, block in enumerate(model.blocks):
+            watchers.append(block.register_forward_pre_hook(_keep_call(calls, inputs, layer), with_kwargs=True))
+        last = len(calls) - 1
+        watchers.append(model.blocks[last].register_forward_hook(_keep_output(inputs, last + 1)))
+        yield
+    finally:
+        for watcher in watchers:
+            watcher.remove()
+
+
+def _state(model: Any) -> tuple[Any, ...]:
+    """Precision, place and mode of a model, and the hooks in its blocks: each of them changes how it can be rerun."""
+    hooks = tuple(
+        (name, len(module._forward_hooks), len(module._forward_pre_hooks))
+        for name, module in model.blocks.named_modules()
+        if module._forward_hooks or module._forward_pre_hooks
+    )
+    return fingerprint(model), hooks
 
 
 def _check_input(model: Any, tokens: Tensor, attention_mask: Tensor | None) -> None:

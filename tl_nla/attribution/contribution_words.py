@@ -69,7 +69,8 @@ def words_of(
     """
     lens = Lens.of(model)
     named = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
-    texts = Texts(_raw_texts(tokenizer, lens.weight.shape[1]), named)
+    # Some models read more tokens than they predict.
+    texts = Texts(_raw_texts(tokenizer, max(int(model.cfg.d_vocab), lens.weight.shape[1])), named)
     readers, notes = _readers(model, tokens, reading)
     said = {} if oracle is None else _asked(oracle, reading, settings or {})
     told: dict[str, list[Told]] = {}
@@ -128,8 +129,8 @@ def _sources(
 def _asked(oracle: Any, reading: Reading, settings: Mapping[str, Any]) -> dict[str, list[str]]:
     """The oracle's explanations of all writes it knows, in one batch; blank for the others."""
     known = [site for site in reading.sites if _knows(oracle, site)]
-    writes, states = (torch.cat([part.float() for part in parts]) for parts in
-                      ([reading.precise(site) for site in known], [reading.before(site) for site in known]))  # fmt: skip
+    writes = torch.cat([reading.precise(site).float() for site in known])
+    states = torch.cat([reading.before(site).float() for site in known])
     texts = oracle.explain(writes, states, **settings)
     rows = len(reading)
     said = {str(site): texts[place * rows : (place + 1) * rows] for place, site in enumerate(known)}

@@ -15,6 +15,7 @@ from tl_nla.attribution.skips import SkipEffects, skip_effects
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
 from tl_nla.model.probe import lock_of
+from tl_nla.model.text import TextEncoder
 from tl_nla.oracle.labels import Vocabulary, relative_norm
 from tl_nla.positions import Positions, select_positions
 from tl_nla.reading import Reading, check_tokens, read
@@ -27,13 +28,13 @@ def layer_contributions(
     model: Any, tokens: Int[Tensor, "..."] | str, oracle: Any = None, target: Any = None,
     positions: Positions = -1, *, against: Any = None, quantity: str | None = None, skips: bool = True,
     top_k: int = 4, tokenizer: Any = None, name: str | None = None, vocabulary: Vocabulary | None = None,
-    max_unaccounted: float = UNACCOUNTED, **settings: Any,
+    max_unaccounted: float = UNACCOUNTED, prepend_bos: bool | None = None, **settings: Any,
 ) -> ContributionReport:  # fmt: skip
     """What every layer and head contributed to the next-token prediction at some positions of a prompt.
 
     Args:
         model: a ``TransformerBridge`` or ``HookedTransformer`` in evaluation mode; it is left as found.
-        tokens: token ids of one prompt, ``[pos]`` or ``[1, pos]``, or its text (a begin token is added).
+        tokens: token ids of one prompt, ``[pos]`` or ``[1, pos]``, or its text.
         oracle: a :class:`tl_nla.oracle.DiffOracle` that explains the writes; without one the explanations are labels
             computed from the model.
         target: the explained token, by id or text, one for all positions, or ids ``[pos]`` over all columns;
@@ -50,6 +51,7 @@ def layer_contributions(
             :func:`tl_nla.oracle.labels.expected_vocabulary` of some texts; every printable one when ``None``.
         max_unaccounted: share of the range of a position's logits that the parts may leave unexplained. More than one
             hundredth is told as a warning on every view of the report.
+        prepend_bos: whether a begin token stands before a text, see :class:`tl_nla.model.text.TextEncoder`.
         settings: for ``oracle.explain``; greedy by default.
 
     Returns:
@@ -60,7 +62,7 @@ def layer_contributions(
         InputError: the prompt or target cannot be used, or more is unaccounted for than ``max_unaccounted``.
     """
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
-    ids = _prompt(model, tokens, tokenizer)
+    ids = _prompt(model, tokens, tokenizer, prepend_bos)
     columns = torch.nonzero(select_positions(ids, positions, None, tokenizer)[0]).flatten()
     facts_of(model)  # whether the model can be run at all, before anything else
     with torch.no_grad(), lock_of(model):
@@ -102,8 +104,9 @@ def _check_share(direct: DirectAttribution, columns: Tensor, allowed: float) -> 
     worst = max(_column(direct.unaccounted_share, columns))
     if not worst <= allowed:
         raise InputError(
-            f"{worst:.1%} of the range of the logits is unaccounted for ({allowed:.0%} is allowed), so this report would "
-            "mislead. tl_nla.attribution.direct_attribution says what is at fault; max_unaccounted=1 shows it all the same"
+            f"{worst:.1%} of the range of the logits is unaccounted for ({allowed:.0%} is allowed), so this report "
+            "would mislead. tl_nla.attribution.direct_attribution says what is at fault; max_unaccounted=1 shows it "
+            "all the same"
         )
 
 
@@ -116,15 +119,14 @@ def _effects(
         return None, [f"skips were left out: {error}"]
 
 
-def _prompt(model: Any, tokens: Any, tokenizer: Any) -> Int[Tensor, "1 pos"]:
+def _prompt(model: Any, tokens: Any, tokenizer: Any, prepend_bos: bool | None = None) -> Int[Tensor, "1 pos"]:
     if isinstance(tokens, str):
         if tokenizer is None:
             raise InputError("a prompt given as text needs a tokenizer, which this model does not carry")
-        begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        found = tokenizer.encode(tokens, add_special_tokens=False)
-        if not found:
+        found = TextEncoder(tokenizer, model, prepend_bos)(tokens)
+        if len(found) == found.added:
             raise InputError("the prompt is empty; give at least one word")
-        ids = torch.tensor([begin + found], device=model.W_U.device)
+        ids = torch.tensor([found.ids], device=model.W_U.device)
     else:
         ids = tokens[None] if isinstance(tokens, Tensor) and tokens.ndim == 1 else tokens
     if not isinstance(ids, Tensor) or ids.ndim != 2 or len(ids) != 1 or ids.is_floating_point() or not ids.numel():

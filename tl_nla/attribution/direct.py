@@ -5,8 +5,8 @@ behind it is linear, so a logit is a sum with one term for each write and one fo
 "A Mathematical Framework for Transformer Circuits"; nostalgebraist 2020, "logit lens"). No weight is folded and the
 model's mode is not touched, unlike ``transformer_lens.tools.analysis.direct_logit_attribution``.
 
-All parts are computed in float32 from what the model stored, whatever its precision. What the storing itself added has a
-part of its own, ``rounding``. What nothing explains is ``unaccounted``, and is never mixed with either.
+All parts are computed in float32 from what the model stored, whatever its precision. What the storing itself added has
+a part of its own, ``rounding``. What nothing explains is ``unaccounted``, and is never mixed with either.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tl_nla.attribution.capture import CleanRun, capture
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.facts import ModelFacts, facts_of
 from tl_nla.model.norms import parameter
-from tl_nla.model.readout import ReadOut, final_norm, solve_readout, unembedded
+from tl_nla.model.readout import ReadOut, final_norm, solve_readout
 from tl_nla.model.rounding import compare, step_of
 from tl_nla.reading import check_tokens, head_sum
 
@@ -49,6 +49,8 @@ class DirectAttribution:
         unaccounted: what no part explains: the rounding of the final norm and of the logits, and any error.
         logit_range: largest minus smallest logit of each position, the scale for ``unaccounted``.
         notes: what could not be split further, and why.
+        misfit: how far the final norm and the logits are from the form that the parts are computed with, as a share of
+            ``logit_range``. The sum for one token may be right by chance where this form is wrong.
     """
 
     labels: tuple[str, ...]
@@ -59,6 +61,7 @@ class DirectAttribution:
     unaccounted: Float[Tensor, "batch pos"]
     logit_range: Float[Tensor, "batch pos"]
     notes: tuple[str, ...] = ()
+    misfit: Float[Tensor, "batch pos"] | None = None
 
     def __getitem__(self, label: Any) -> Float[Tensor, "batch pos"]:
         """The contribution of one part, by its label or its ``Site``."""
@@ -68,8 +71,9 @@ class DirectAttribution:
 
     @property
     def unaccounted_share(self) -> Float[Tensor, "batch pos"]:
-        """What is unaccounted for, as a share of the range of the position's logits."""
-        return self.unaccounted.abs() / self.logit_range.clamp_min(1e-12)
+        """What is unaccounted for, as a share of the range of the position's logits; at least the ``misfit``."""
+        share = self.unaccounted.abs() / self.logit_range.clamp_min(1e-12)
+        return share if self.misfit is None else torch.maximum(share, self.misfit.to(share))
 
 
 def direct_attribution(
@@ -143,8 +147,25 @@ def _attributed(
     missing = total - stacked.sum(0)
     return DirectAttribution(
         (*labels, "rounding", "bias"), stacked, total, quantity, readout.cap is not None, missing, values_range,
-        tuple(notes),
+        tuple(notes), _misfit(model, readout, clean, row, values_range),
     )  # fmt: skip
+
+
+def _misfit(
+    model: Any, readout: ReadOut, clean: CleanRun, row: Float[Tensor, "batch pos d_model"], scale: Tensor
+) -> Float[Tensor, "batch pos"] | None:
+    """What a wrong form of the norm or of the logits costs a token of this size on average, as a share of the range."""
+    if readout.norm.fit.exact and readout.fit.exact:
+        return None
+    last = clean.inputs[-1]
+    lost = torch.zeros_like(scale)
+    if not readout.norm.fit.exact:
+        error = final_norm(model, last).float() - readout.norm(last)
+        lost = row.norm(dim=-1) * error.square().mean(-1).sqrt().to(row.device)
+    if not readout.fit.exact:
+        error = clean.logits.float() - readout.logits(last).to(clean.logits.device).float()
+        lost = lost + error.square().mean(-1).sqrt()
+    return lost / scale.clamp_min(1e-12)
 
 
 def _check_request(model: Any, facts: ModelFacts, target: Any, against: Any, quantity: str, unit: str) -> None:
@@ -177,7 +198,11 @@ def _ids(ids: Any, tokens: Tensor) -> Int[Tensor, "batch pos"]:
 
 def _uncapped(model: Any, readout: ReadOut, clean: CleanRun) -> Tensor:
     """The model's own logits; before the cap, where it has one, as its own modules give them."""
-    return clean.logits if readout.cap is None else readout.logits(clean.inputs[-1], capped=False)
+    if readout.cap is None:
+        return clean.logits
+    logits = readout.logits(clean.inputs[-1], capped=False).to(clean.logits.device)
+    # What else happens to the logits must not go unseen.
+    return logits + (clean.logits - readout.cap * torch.tanh(logits / readout.cap))
 
 
 def _readout_row(
@@ -260,9 +285,7 @@ def _carried(facts: ModelFacts) -> list[float]:
     return carried[::-1]
 
 
-def _heads(
-    model: Any, clean: CleanRun, layer: int, kind: str, notes: list[str]
-) -> list[tuple[str, Tensor]] | None:
+def _heads(model: Any, clean: CleanRun, layer: int, kind: str, notes: list[str]) -> list[tuple[str, Tensor]] | None:
     """The heads of an attention or mixer, and its bias; ``None``, and a note, where there are none to be had."""
     if kind not in ("attn", "mixer"):
         return None

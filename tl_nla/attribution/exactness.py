@@ -29,8 +29,10 @@ def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
     """
     if any(formula is None for formula in clean.diagonals) or not blocks_alone(model, clean):
         return False
+    if any(name.split(".")[2:3] == ["attn"] and point.fwd_hooks for name, point in clean.points.items()):
+        return False  # the user's hooks inside the attention come before ours, and would not see what ours change
     known = _proven.setdefault(model, {})
-    key = "all", clean.logits.dtype
+    key = "all", clean.state
     length = clean.logits.shape[1]
     if key in known or length < 2:
         return known.get(key, True)
@@ -57,13 +59,15 @@ def blocks_alone(model: Any, clean: CleanRun) -> bool:
     It fails where blocks share what the call does not show, such as the keys and values of earlier layers.
     """
     known = _proven.setdefault(model, {})
-    key = "alone", clean.logits.dtype
+    key = "alone", clean.state
     if key not in known:
         first, middle, last = (Start(layer, clean.inputs[layer]) for layer in _some_layers(clean))
         try:
             # A changed copy runs beside clean ones, then other copies from a later layer: these must not see it.
             changed = Start(0, clean.inputs[0] + _noise(clean.inputs[0]))
-            found = [replay(clean, starts, everywhere=True) for starts in ([changed, first, middle], [last], [last] * 4)]
+            found = [
+                replay(clean, starts, everywhere=True) for starts in ([changed, first, middle], [last], [last] * 4)
+            ]
             ends = [*found[0][1:], *found[1], *found[2]]
             known[key] = all(_same(end[clean.valid], clean.inputs[-1][clean.valid]) for end in ends)
         except (InputError, RuntimeError, TypeError, ValueError, AttributeError, KeyError):
@@ -78,10 +82,17 @@ def _some_layers(clean: CleanRun) -> tuple[int, int, int]:
 def leave_out(
     model: Any, clean: CleanRun, starts: Sequence[Start], position: int | None = None
 ) -> Float[Tensor, "component batch pos d_model"]:
-    """Last residual states with each change made, at one position or at all, later positions seeing the changed ones."""
+    """Last residual states with each change made, at one position or at all; later positions see the changed ones."""
     local = starts if position is None else [start.only_at(clean, position) for start in starts]
     if blocks_alone(model, clean):
         return replay(clean, local, everywhere=True)
+    for start in local:
+        put = clean.kept.get(f"blocks.{start.layer - 1}.hook_resid_post")
+        if not start.edits and put is not None and not torch.equal(put, clean.inputs[start.layer].to(put.device)):
+            raise InputError(
+                f"something changes the residual stream between blocks.{start.layer - 1} and blocks.{start.layer}: a "
+                "hook of yours (try it without), or the model itself. So nothing can be put there in its place"
+            )
     return rerun(model, clean, local, position)
 
 
@@ -93,7 +104,8 @@ def check_causal(model: Any, clean: CleanRun) -> None:
     """
     known = _proven.setdefault(model, {})
     length = clean.logits.shape[1]
-    if known.get("causal") or length < 2 or not bool(clean.valid[:, :-1].any()):
+    key = "causal", clean.state
+    if known.get(key) or length < 2 or not bool(clean.valid[:, :-1].any()):
         return
     entering = clean.inputs[1]
     late = [Start(1, entering + _noise(entering))]
@@ -101,10 +113,10 @@ def check_causal(model: Any, clean: CleanRun) -> None:
     keep = clean.valid[:, :-1]
     if not _same(found[:, :-1][keep], clean.inputs[-1][:, :-1][keep]):
         raise InputError(
-            f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out at "
-            "one position alone; leave it out at all positions instead"
+            f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out "
+            "at one position alone; leave it out at all positions instead"
         )
-    known["causal"] = True
+    known[key] = True
 
 
 def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
@@ -115,7 +127,7 @@ def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
     """
     _check_handed_on(model, clean, component)
     form = facts_of(model).blocks[component.layer]
-    known, key = _proven.setdefault(model, {}), (component.kind, component.part, form.kinds)
+    known, key = _proven.setdefault(model, {}), (component.kind, component.part, form.kinds, clean.state)
     if component.kind in ("block", "span") or known.get(key):
         return
     start = start_of(model, clean, component)

@@ -8,7 +8,7 @@ from torch import Tensor
 from tl_nla.attribution.capture import CleanRun
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
-from tl_nla.model.readout import solve_readout
+from tl_nla.model.readout import ReadOut, solve_readout
 
 
 def read_out(model: Any, residual: Float[Tensor, "... pos d_model"]) -> Float[Tensor, "... pos vocab"]:
@@ -16,11 +16,11 @@ def read_out(model: Any, residual: Float[Tensor, "... pos d_model"]) -> Float[Te
     return facts_of(model).readout.logits(residual)
 
 
-def check_read_out(model: Any, clean: CleanRun) -> None:
-    """Make sure that ``read_out`` is what the model does after its last block.
+def read_out_of(model: Any, clean: CleanRun) -> ReadOut:
+    """What the model did after its last block in this run.
 
     Raises:
-        InputError: it is not, so that nothing computed through it could be trusted.
+        InputError: it is none of what is known, so that nothing computed through it could be trusted.
     """
     found = solve_readout(model, clean.inputs[-1], clean.logits)
     if not found.fit.exact:
@@ -28,3 +28,4 @@ def check_read_out(model: Any, clean: CleanRun) -> None:
             f"{type(model).__name__} does more after its last block than final norm, unembedding, multiplier and soft "
             f"cap (its logits are {found.fit}); this model is not supported here"
         )
+    return found

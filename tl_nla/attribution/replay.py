@@ -16,8 +16,10 @@ from torch import Tensor
 from tl_nla.attribution.capture import CleanRun, hooked
 from tl_nla.attribution.components import Component
 from tl_nla.errors import InputError
+from tl_nla.model.blocks import BlockForm
 from tl_nla.model.facts import branches_of
 from tl_nla.model.heads import OutProjection, out_projection
+from tl_nla.model.rounding import compare, step_of
 from tl_nla.reading import head_sum
 
 ROW_BUDGET = 2**24  # floating-point numbers of the largest intermediate tensor when components run side by side
@@ -77,12 +79,20 @@ def start_of(model: Any, clean: CleanRun, component: Component, replacement: Ten
     if kind == "head":
         return Start(layer, clean.inputs[layer], (_head_edit(model, clean, component, replacement),))
     form, branches = branches_of(model, layer, kind)
-    if kind == "mlp" and "ple" not in form.kinds:  # nothing of the block reads what the MLP writes
+    # Mostly nothing reads what the MLP writes but the sum at the block's end.
+    if kind == "mlp" and "ple" not in form.kinds and _adds_up(clean, layer, form, before):
         after, write = clean.inputs[layer + 1], form.write(kind, clean.kept)
         return Start(layer + 1, (after.float() - write.to(after.device).float() + new.float()).to(after))
     shares = [new.float() / (branch.factor * form.carry * len(branches)) for branch in branches]
     edits = [(branch.point, _put(share)) for branch, share in zip(branches, shares, strict=True)]
     return Start(layer, clean.inputs[layer], tuple(edits))
+
+
+def _adds_up(clean: CleanRun, layer: int, form: BlockForm, before: Tensor) -> bool:
+    """Whether the block gave the sum of its parts in this run, hooks of the user included."""
+    terms = [form.carry * before.float(), *(form.write(kind, clean.kept).to(before.device) for kind in form.kinds)]
+    after = clean.inputs[layer + 1].to(before.device)
+    return compare(after, terms, step_of(after, before)).exact
 
 
 def _put(new: Tensor) -> Callable[[Tensor], Tensor]:

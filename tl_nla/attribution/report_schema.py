@@ -14,7 +14,7 @@
      "n_layers": 4, "n_heads": 4,
      "cells": [{
         "layer": 2,                   -1 for "embed"; n_layers for the final norm's and unembedding's "bias"
-        "component": "head",          "embed" | "attn" | "mixer" | "mlp" | "ple" | "block" | "head" | "bias" | "rounding"
+        "component": "head",          one of ``COMPONENTS``
         "part": "attn",               whose head or bias it is, "attn" or "mixer"
         "head": 3,                    null for all others
         "position": 10,               a member of ``positions``
@@ -38,8 +38,8 @@
 
 "attn" is the sum of its layer's "head" cells and of that layer's "bias"; "block" is the sum of its layer's parts; so
 these take part in the sum only where the model's own numbers permit nothing finer. "rounding" is what storing the
-stream in the model's precision added. In a TensorBoard run the same JSON is a string tensor of plugin ``PLUGIN_NAME``, tag
-``contributions/<prompt name>``, one a step.
+stream in the model's precision added. In a TensorBoard run the same JSON is a string tensor of plugin ``PLUGIN_NAME``,
+tag ``contributions/<prompt name>``, one a step.
 """
 
 from typing import Any

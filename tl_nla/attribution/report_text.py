@@ -71,7 +71,8 @@ def markdown(
     rows, left = 0, 0
     for position in positions or report.positions:
         constant = ("bias", "rounding")
-        cells = [cell for cell in _order(report, position) if cell.component not in constant or abs(cell.direct) >= 5e-3]
+        ordered = _order(report, position)
+        cells = [cell for cell in ordered if cell.component not in constant or abs(cell.direct) >= 5e-3]
         shown = cells[: max(0, max_rows - rows)]
         rows, left = rows + len(shown), left + len(cells) - len(shown)
         if shown:

@@ -49,12 +49,25 @@ def rerun(
     watcher = model.blocks[len(clean.calls) - 1].register_forward_hook(keep)
     arguments = {} if clean.mask is None else {"attention_mask": clean.mask.repeat(copies, 1)}
     try:
-        pairs = [(clean.points[name], edit_rows(rows, clean.batch)) for name, rows in by_point.items()]
+        seen: set[str] = set()
+        pairs = [
+            (clean.points[name], _noted(name, seen, edit_rows(rows, clean.batch))) for name, rows in by_point.items()
+        ]
         with torch.no_grad(), hooked(pairs):
             model(clean.tokens.repeat(copies, 1), **arguments)
     finally:
         watcher.remove()
+    if silent := [name for name in by_point if name not in seen]:
+        raise InputError(f"{silent[0]} never fires on this model, so nothing can be left out there")
     return last[-1].unflatten(0, (copies, clean.batch))
+
+
+def _noted(name: str, seen: set[str], edit: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def function(value: Tensor, hook: Any) -> Tensor:
+        seen.add(name)
+        return edit(value, hook)
+
+    return function
 
 
 def _becomes(residual: Tensor, position: int | None) -> Callable[[Tensor], Tensor]:

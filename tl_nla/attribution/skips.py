@@ -16,9 +16,11 @@ from torch import Tensor
 from tl_nla.attribution.capture import CleanRun, capture
 from tl_nla.attribution.components import Component, all_components, as_component
 from tl_nla.attribution.exactness import all_positions_at_once, check_causal, check_writable, leave_out
-from tl_nla.attribution.readout import check_read_out, read_out
+from tl_nla.attribution.readout import read_out_of
 from tl_nla.attribution.replay import chunks, replay, start_of
 from tl_nla.errors import InputError
+from tl_nla.model.probe import lock_of
+from tl_nla.model.readout import ReadOut
 
 VOCAB_BUDGET = 2**24  # log-probabilities held at once while effects are measured
 
@@ -91,12 +93,13 @@ def skip_logits(
             exact computation.
     """
     part = as_component(component, model)
-    clean = _prepared(model, tokens, attention_mask, everywhere, [part])
-    _check_replacement(replacement, part, clean)
-    columns = list(range(tokens.shape[1]))
-    written = {} if replacement is None else {part: replacement}
-    last = next(_last_states(model, clean, [part], written, _Way(everywhere, columns)))
-    return read_out(model, last)
+    with lock_of(model):
+        clean = _prepared(model, tokens, attention_mask, everywhere, [part])
+        _check_replacement(replacement, part, clean)
+        columns = list(range(tokens.shape[1]))
+        written = {} if replacement is None else {part: replacement}
+        last = next(_last_states(model, clean, [part], written, _Way(everywhere, columns)))
+        return read_out_of(model, clean).logits(last)
 
 
 def skip_effects(
@@ -146,15 +149,17 @@ def skip_effects(
     if targets is not None and targets.shape != tokens.shape:
         raise InputError(f"targets must have the tokens' shape {tuple(tokens.shape)}; found {tuple(targets.shape)}")
     columns = _columns(positions, tokens.shape[1])
-    clean = _prepared(model, tokens, attention_mask, everywhere, parts)
-    for part, value in written.items():
-        _check_replacement(value, part, clean)
     followed = torch.zeros_like(tokens) if targets is None else targets.to(tokens.device)
     way = _Way(everywhere, columns, chunk)
-    rows = [
-        _compare(model, clean, last, top_k, followed, columns)
-        for last in _last_states(model, clean, parts, written, way)
-    ]
+    with lock_of(model):
+        clean = _prepared(model, tokens, attention_mask, everywhere, parts)
+        for part, value in written.items():
+            _check_replacement(value, part, clean)
+        readout = read_out_of(model, clean)
+        rows = [
+            _compare(readout, clean, last, top_k, followed, columns)
+            for last in _last_states(model, clean, parts, written, way)
+        ]
     kl, top, ids, weights, change = (torch.stack(column) for column in zip(*rows, strict=True))
     wanted = torch.zeros_like(clean.valid)
     wanted[:, columns] = clean.valid[:, columns]
@@ -178,7 +183,7 @@ def _prepared(
     model: Any, tokens: Tensor, attention_mask: Tensor | None, everywhere: bool, parts: Sequence[Component]
 ) -> CleanRun:
     clean = capture(model, tokens, attention_mask, solve=not everywhere)
-    check_read_out(model, clean)
+    read_out_of(model, clean)  # refused before anything else is tried
     for part in parts:
         check_writable(model, clean, part)
     if not everywhere:
@@ -236,7 +241,7 @@ def _last_states(
 
 
 def _compare(
-    model: Any, clean: CleanRun, last: Tensor, top_k: int, targets: Tensor, columns: Sequence[int]
+    readout: ReadOut, clean: CleanRun, last: Tensor, top_k: int, targets: Tensor, columns: Sequence[int]
 ) -> tuple[Tensor, ...]:
     """KL, top token, most changed tokens with their signed weights, and the targets' change, of one component."""
     batch, length, vocab = clean.logits.shape
@@ -249,7 +254,7 @@ def _compare(
     for first in range(0, len(columns), step):
         own = list(columns[first : first + step])
         old = torch.log_softmax(clean.logits[:, own].float(), -1)
-        logits = read_out(model, last[:, own]).float()
+        logits = readout.logits(last[:, own]).float()
         new = torch.log_softmax(logits, -1)
         change = new - old
         # sqrt(p * p') through the logarithms: products of small probabilities underflow.

@@ -5,29 +5,27 @@ import argparse
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import output_file
+    from tl_nla.cli.options import output_file, whole_number
 
     parser = subparsers.add_parser("bench", help="time our fast paths beside the obvious way")
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="how often; the shortest counts (default 3)")
+    parser.add_argument(
+        "--runs", type=whole_number(1), default=3, metavar="N", help="how often; the shortest counts (default 3)"
+    )
     parser.add_argument("--json", type=output_file, default=None, metavar="FILE", help="write the rows as JSON too")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run every case, print the table, and write the JSON."""
-    from tl_nla.errors import InputError
-
-    if args.runs < 1:
-        raise InputError(f"--runs is {args.runs}; at least one run is needed")
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from tl_nla.cli.terminal import make_console
     from tl_nla.evaluation.bench import embedded_cases, run_case
     from tl_nla.evaluation.results import versions, write_json
     from tl_nla.storyworld.tiny import load_tiny
 
-    console = Console()
+    console = make_console()
     with console.status("timing") as status:
         tiny = load_tiny()
         rows = []

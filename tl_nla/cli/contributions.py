@@ -1,6 +1,7 @@
 """``tl-nla contributions "text"``: what each layer and head contributed to the next token, in numbers and in words."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ _BAR, _WIDE, _MIDDLE = 10, 120, 100
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_prepend_bos, output_file, output_folder, whole_number, words
 
     parser = subparsers.add_parser("contributions", help="what each layer and head contributed to the next token")
     parser.add_argument("text", nargs="?", default=_TEXT, help="any text; the last token's prediction is explained")
@@ -21,54 +22,71 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         ("--target", "WORD", "explain this token, such as ' red' (default: the likeliest)"),
         ("--against", "WORD", "explain the logit difference to this token"),
         ("--oracle", "FOLDER", "diff oracle that explains the writes (tiny: the embedded one)"),
-        ("--logdir", "DIR", "write the whole report for tensorboard --logdir DIR"),
-        ("--svg", "FILE", "also save the table as a picture"),
-        ("--figures", "DIR", "also save the heat maps as PNG files (needs matplotlib)"),
     ):
-        parser.add_argument(option, default=None, metavar=metavar, help=help_)
+        parser.add_argument(option, type=words, default=None, metavar=metavar, help=help_)
+    for option, kind, metavar, help_ in (
+        ("--logdir", output_folder, "DIR", "write the whole report as a new run for tensorboard --logdir DIR"),
+        ("--svg", output_file, "FILE", "also save the table as a picture"),
+        ("--figures", output_folder, "DIR", "also save the heat maps as PNG files (needs matplotlib)"),
+    ):
+        parser.add_argument(option, type=kind, default=None, metavar=metavar, help=help_)
     quantities = ("logit", "difference", "log_prob")
     parser.add_argument("--quantity", default=None, choices=quantities, help="what the parts add up to")
     parser.add_argument("--labels", action="store_true", help="explain with labels of the model, without an oracle")
+    parser.add_argument("--no-skips", action="store_true", help="leave out what changes without each part")
     parser.add_argument("--all-positions", action="store_true", help="report every token, not the last one only")
-    parser.add_argument("--heads", type=int, default=2, metavar="N", help="show N heads of each layer (default 2)")
+    parser.add_argument(
+        "--heads", type=whole_number(0), default=2, metavar="N", help="show N heads of each layer (default 2)"
+    )
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the report, print its table, write the files."""
-    from rich.console import Console
-
     from tl_nla.attribution import layer_contributions
+    from tl_nla.cli.explaining import encode_text
+    from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.storyworld.tiny import embedded_vocabulary
     from tl_nla.targets import TINY, load_target
+    from tl_nla.tensorboard.log import NO_FIGURES, can_draw
 
-    for option in ("logdir", "figures"):
-        folder = getattr(args, option)
-        if folder and Path(folder).is_file():
-            raise InputError(f"--{option} {folder!r} is a file; give a folder")
-    console = Console(record=args.svg is not None, width=150 if args.svg else None)
+    if args.figures and not can_draw():
+        raise InputError(f"--figures draws heat maps: {NO_FIGURES}")
+    console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target = load_target(args.model)
+        target = load_target(args.model, args.prepend_bos)
+        encode_text(target, args.text)
         oracle = None if args.labels else find_oracle(args.model, args.oracle)
         named = embedded_vocabulary(target.model, target.tokenizer) if args.model == TINY else None
-    with console.status("leaving out every layer and head in turn"):
+    with console.status("reading" if args.no_skips else "leaving out every layer and head in turn"):
         report = layer_contributions(
             target.model, args.text, oracle, args.target, "all" if args.all_positions else -1, against=args.against,
-            quantity=args.quantity, tokenizer=target.tokenizer, name=target.name, vocabulary=named,
+            quantity=args.quantity, skips=not args.no_skips, tokenizer=target.tokenizer, name=target.name,
+            vocabulary=named,
         )  # fmt: skip
     _print(console, report, args.heads)
     if args.svg:
-        console.save_svg(args.svg, title="tl-nla contributions")
+        console.save_svg(str(args.svg), title="tl-nla contributions")
     if args.json:
         report.to_json(args.json)
     if args.figures:
-        _save_figures(report, Path(args.figures))
+        _save_figures(report, args.figures)
     if args.logdir:
-        _log(report, args.logdir)
-        console.print(f"the whole report:  [bold]tensorboard --logdir {args.logdir}[/]", highlight=False)
+        run_name = _log(report, args.logdir)
+        console.print(shown_command(f"the whole report, as run {run_name}:  ", args.logdir), soft_wrap=True)
+        if not can_draw():
+            console.print(f"It is logged without heat maps: {NO_FIGURES}.", soft_wrap=True, markup=False)
     return 0
+
+
+def shown_command(before: str, folder: Path) -> Any:
+    """The line that shows a report, which can be pasted into a shell as it stands."""
+    from rich.text import Text
+
+    return Text.assemble(before, (f"tensorboard --logdir {shlex.quote(str(folder))}", "bold"))
 
 
 def find_oracle(model: str, folder: str | None) -> Any:
@@ -81,7 +99,7 @@ def find_oracle(model: str, folder: str | None) -> Any:
         return None
     from tl_nla.oracle import DiffOracle
 
-    return DiffOracle.from_pretrained(folder or embedded)
+    return DiffOracle.from_pretrained(embedded if folder is None else folder)
 
 
 def _print(console: Any, report: Any, heads: int) -> None:
@@ -101,6 +119,13 @@ def _print(console: Any, report: Any, heads: int) -> None:
     console.print(table(report, position, heads, console.width))
     total = report.totals[row]
     console.print(_legend(report, report.sum_of_parts(position), total))
+    if report.unaccounted:
+        missing, share = report.unaccounted[row], report.unaccounted_share[row]
+        console.print(f"unaccounted for: {missing:+.2g}, {share:.2%} of the range of the logits", style="dim")
+    for note in report.notes:
+        console.print(Text(f"note: {note}", style="dim"))
+    if report.warning:
+        console.print(Text(report.warning, style="bold white on red"))
 
 
 def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
@@ -129,7 +154,8 @@ def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
         block = cell.component == "block"
         style = "bold cyan" if block else "" if cell.component in ("embed", "bias") else "dim" if _faint(cell) else ""
         read = " ".join(show(word, 12) for word, share in cell.sources if share >= 0.1)
-        name = cell.name if cell.component in ("embed", "block", "bias") else f"  {cell.name.split(' ', 1)[1]}"
+        whole = cell.component in ("embed", "block", "bias", "rounding")
+        name = cell.name if whole else f"  {cell.name.split(' ', 1)[1]}"
         shown.add_row(
             Text("final bias" if cell.component == "bias" else name, style=style), f"{cell.direct:+.2f}",
             *([_bar(cell.direct / largest)] if width >= _WIDE else []),
@@ -149,7 +175,9 @@ def _rows(report: Any, position: int, heads: int) -> list[Any]:
         strongest = sorted((cell for cell in mine if cell.component == "head"),
                            key=lambda cell: -max(cell.skip_kl or 0.0, 0.01 * abs(cell.direct)))  # fmt: skip
         rows += [cell for cell in mine if cell.component == "block"] + strongest[:heads]
-        rows += [cell for cell in mine if cell.component == "mlp"]
+        split = {cell.part for cell in strongest}
+        whole = [cell for cell in mine if cell.component in ("attn", "mixer") and cell.component not in split]
+        rows += whole + [cell for cell in mine if cell.component in ("mlp", "ple")]
     return rows + [cell for cell in cells if cell.layer == report.n_layers and abs(cell.direct) >= 5e-3]
 
 
@@ -170,11 +198,15 @@ def _bar(share: float) -> Any:
 def _legend(report: Any, parts: float, total: float) -> str:
     quantity = {"logit": "logit", "difference": "logit difference", "log_prob": "log-probability"}[report.target_kind]
     said = "the oracle's words" if report.explained_by == "oracle" else "labels computed from the model (no oracle)"
+    skips = any(cell.skip_kl is not None for cell in report.cells)
+    changes = (
+        "[bold]skip KL[/], [bold]Δ log p[/]: what changes when the part is left out at this position only; "
+        "[bold red]↯[/] the prediction flips."
+    )
     return (
         f"[bold]direct[/] adds up: the parts sum to {parts:.3f}, the model's {quantity} is {total:.3f}.  "
-        "[bold]skip KL[/], [bold]Δ log p[/]: what changes when the part is left out at this position only; "
-        f"[bold red]↯[/] the prediction flips.\n[bold]in words[/]: {said}. Words say what a write would do by itself; "
-        "the skips say whether the output needs it."
+        f"{changes if skips else 'Skips were left out.'}\n[bold]in words[/]: {said}. Words say what a write would do "
+        f"by itself; the skips {'say' if skips else 'would say'} whether the output needs it."
     )
 
 
@@ -184,13 +216,30 @@ def _save_figures(report: Any, folder: Path) -> None:
         figure.savefig(folder / f"contributions_{name.replace('/', '_')}.png")
 
 
-def _log(report: Any, folder: str) -> None:
+def _log(report: Any, folder: Path) -> str:
+    """Write the report as a run of its own, so that none hides another; gives the run's name."""
     from torch.utils.tensorboard import SummaryWriter
 
-    from tl_nla.tensorboard.log import log_hparams, log_layout, log_report
+    from tl_nla.tensorboard.log import can_draw, log_hparams, log_layout, log_report
 
-    with SummaryWriter(folder) as writer:
+    run = new_run(folder)
+    with SummaryWriter(str(run)) as writer:
         log_layout(writer, ["prompt"])
-        log_report(writer, report, 0, "prompt", embeddings=True)
+        log_report(writer, report, 0, "prompt", images=can_draw(), embeddings=True)
         settings = {"model": report.model, "quantity": report.target_kind, "explained_by": report.explained_by}
         log_hparams(writer, settings, {"hp/target": sum(report.totals) / len(report.totals)})
+    return run.name
+
+
+def new_run(folder: Path) -> Path:
+    """Make the first of ``contributions_1``, ``contributions_2``, ... that is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        run = folder / f"contributions_{number}"
+        try:
+            run.mkdir()
+        except FileExistsError:  # an earlier run, or one at this very moment
+            number += 1
+        else:
+            return run

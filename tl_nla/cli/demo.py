@@ -12,32 +12,34 @@ _MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_prepend_bos, output_file, whole_number
 
     parser = subparsers.add_parser("demo", help="explain the state at every token of a sentence")
     parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
-    parser.add_argument("--last", type=int, default=None, metavar="N", help="explain the last N tokens only")
-    parser.add_argument("--svg", default=None, metavar="FILE", help="also save the table as a picture")
+    parser.add_argument(
+        "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens only"
+    )
+    parser.add_argument("--svg", type=output_file, metavar="FILE", help="also save the table as a picture")
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Explain the sentence and print the table."""
-    from rich.console import Console
-
     from tl_nla.cli.explaining import explain_text, load_pair
+    from tl_nla.cli.terminal import make_console
     from tl_nla.evaluation.results import write_json
 
-    console = Console(record=args.svg is not None, width=150 if args.svg else None)
+    console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target, nla = load_pair(args.model, args.nla)
+        target, nla = load_pair(args.model, args.nla, args.prepend_bos)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
     console.print(_table(explained, target.name, nla.layer))
     console.print(_legend(explained))
     if args.svg:
-        console.save_svg(args.svg, title="tl-nla demo")
+        console.save_svg(str(args.svg), title="tl-nla demo")
     if args.json:
         write_json({"model": target.name, "site": f"blocks.{nla.layer}.hook_resid_post", "rows": explained}, args.json)
     return 0

@@ -13,39 +13,42 @@ _NAMED = 3
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_prepend_bos, whole_number
 
     parser = subparsers.add_parser("diff", help="what a head, a layer or a span of layers writes, in words")
     parser.add_argument("text", nargs="?", default=_TEXT, help="any text")
-    parser.add_argument("--layer", type=int, default=None, metavar="N", help="explain this layer (with --part, --head)")
+    parser.add_argument(
+        "--layer", type=whole_number(0), default=None, metavar="N", help="explain this layer (with --part, --head)"
+    )
     parser.add_argument(
         "--part", choices=("block", "attn", "mlp", "heads"), default=None,
         help="what of the layer: its block (default), attention, MLP, or its attention as the sum of its heads",
     )  # fmt: skip
-    parser.add_argument("--head", type=int, default=None, metavar="H", help="explain this head of --layer")
+    parser.add_argument("--head", type=whole_number(0), default=None, metavar="H", help="explain this head of --layer")
     parser.add_argument("--span", default=None, metavar="SITE", help="explain a span, '1-3' or two states with '->'")
     parser.add_argument("--position", type=int, default=-1, metavar="P", help="which token (default -1, the last)")
     parser.add_argument("--oracle", default=None, metavar="DIR", help="diff oracle (tiny: the embedded one)")
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Explain the writes and print them: a line each, or the grid of all heads."""
     import torch
-    from rich.console import Console
 
     from tl_nla.cli.explaining import encode_text
+    from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.evaluation.results import write_json
     from tl_nla.targets import load_target
 
     asked = chosen_sites(args.layer, args.part, args.head, args.span)
-    target = load_target(args.model)
+    target = load_target(args.model, args.prepend_bos)
     oracle = load_oracle(args.model, args.oracle)
-    ids = encode_text(target, args.text)
+    ids = encode_text(target, args.text).ids
     if not -len(ids) <= args.position < len(ids):
-        raise InputError(f"--position is {args.position}; the text has {len(ids)} tokens, the begin token included")
+        raise InputError(f"--position is {args.position}; the text has {len(ids)} tokens, a begin token included")
     place = args.position % len(ids)
     sites = asked or [f"blocks.{layer}.attn.head.{head}" for layer in range(target.model.cfg.n_layers)
                       for head in range(target.model.cfg.n_heads)]  # fmt: skip
@@ -53,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         sites = [f"blocks.{args.layer}.attn.head.{head}" for head in range(target.model.cfg.n_heads)]
     rows = explain_at(target.model, oracle, torch.tensor([ids]), sites, place)
     token = target.tokenizer.decode([ids[place]])
-    console = Console()
+    console = make_console()
     if asked is None:
         console.print(grid(rows, token, place))
     else:
@@ -114,7 +117,7 @@ def load_oracle(model: str, folder: str | None) -> Any:
             f"--model {model!r} needs its oracle: add --oracle DIR, which 'tl-nla evaluate heads --model {model} "
             "--oracle DIR' trains"
         )
-    return DiffOracle.from_pretrained(folder or WEIGHTS / "oracle")
+    return DiffOracle.from_pretrained(WEIGHTS / "oracle" if folder is None else folder)
 
 
 def explain_at(model: Any, oracle: Any, tokens: Any, sites: Sequence[str], position: int) -> list[dict[str, Any]]:

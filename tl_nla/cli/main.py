@@ -9,15 +9,18 @@ not know as ``args.extra`` (for LightningCLI).
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 
 from tl_nla.cli.options import OneLineParser
+from tl_nla.cli.terminal import drop_output, write_anything
 from tl_nla.errors import InputError, unknown
 
 # Command -> module; a command whose module is not there yet does not exist for the user.
 COMMANDS = {
     "demo": "demo",
+    "check": "check",
     "verbalize": "verbalize",
     "diff": "diff",
     "steer": "steer",
@@ -31,6 +34,8 @@ COMMANDS = {
     "bench": "bench",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
+TRACEBACK = "TL_NLA_TRACEBACK"
+"""Environment variable that lets an error nobody foresaw end in its traceback."""
 
 
 def available_commands() -> dict[str, str]:
@@ -82,20 +87,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of the process when None.
 
     Returns:
-        The exit code: 0, or 2 for bad input (one line on standard error), or 130 when interrupted.
+        The exit code: 0; 2 when it could not be done (one line on standard error says why); 130 when interrupted.
     """
+    write_anything()
     try:
         args = _parse(list(sys.argv[1:] if argv is None else argv))
-        return 0 if args is None else int(args.run(args) or 0)
-    except (InputError, OSError) as error:  # OSError: a path that is not there or may not be read or written
-        if isinstance(error, BrokenPipeError):  # `tl-nla ... | head` is no mistake
-            sys.stderr.close()
-            return 0
-        sys.stderr.write(f"tl-nla: {' '.join(str(error).split())}\n")
-        return BAD_INPUT
+        code = 0 if args is None else int(args.run(args) or 0)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `tl-nla ... | head` is no mistake
+        drop_output()
+        return 0
     except KeyboardInterrupt:
-        sys.stderr.write("tl-nla: interrupted\n")
-        return INTERRUPTED
+        return _complain("interrupted", INTERRUPTED)
+    except SystemExit as left:
+        if isinstance(left.__context__, KeyboardInterrupt):  # Lightning's Trainer leaves like this
+            return _complain("interrupted", INTERRUPTED)
+        raise
+    except Exception as error:
+        return _complain(_told(error), BAD_INPUT)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):  # a path that is not there or may not be read or written
+        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    if os.environ.get(TRACEBACK):
+        raise error
+    return (
+        f"{type(error).__name__}: {error} (tl-nla did not foresee this: a model, file or setting that it does not "
+        f"know, or a fault of its own; {TRACEBACK}=1 shows where)"
+    )
+
+
+def _complain(text: str, code: int) -> int:
+    sys.stderr.write(f"tl-nla: {' '.join(text.split())}\n")
+    return code
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """Options that several commands share."""
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from tl_nla.errors import InputError
+from tl_nla.outputs import check_file, check_folder
+from tl_nla.paths import user_path
+
+_MOST = 2**31
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -21,20 +27,92 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=output_file, default=None, metavar="FILE", help="write the result as JSON too")
 
 
+def add_prepend_bos(parser: argparse.ArgumentParser) -> None:
+    """Add ``--prepend-bos`` and ``--no-prepend-bos``."""
+    parser.add_argument(
+        "--prepend-bos", action=argparse.BooleanOptionalAction, default=None,
+        help="put a begin token before each text, or none (default: what TransformerLens does with the model)",
+    )  # fmt: skip
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """Add ``--seed`` for whatever the command draws at random."""
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """A reader of whole numbers from ``least`` on, for the type of an option."""
+
+    def read(text: str) -> int:
+        if not text.strip().lstrip("+-").isdecimal() or not least <= int(text) < _MOST:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
+        return int(text)
+
+    return read
+
+
+def number(text: str) -> float:
+    """Read a finite number.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else, NaN and infinity among it.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) < float(_MOST):
+        raise argparse.ArgumentTypeError(f"{text!r} is no usable number; give one such as 0.5")
+    return value
+
+
+def words(text: str) -> str:
+    """Read a text.
+
+    Raises:
+        argparse.ArgumentTypeError: when it holds bytes that are not UTF-8.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} holds bytes that are not UTF-8; give whole characters") from error
+    return text
+
+
+def any_path(text: str) -> Path:
+    """Read a path, ``~`` for the home folder included.
+
+    Raises:
+        argparse.ArgumentTypeError: when there is no such home folder.
+    """
+    try:
+        return user_path(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def output_file(text: str) -> Path:
     """Read a path to write to, and refuse at once what could not be written at the end.
 
     Raises:
-        argparse.ArgumentTypeError: when the folder does not exist or the path is a folder.
+        argparse.ArgumentTypeError: when the folder does not exist, the path is a folder, or it may not be written.
     """
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"cannot write {text!r}: it is a folder, give a file")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"cannot write {text!r}: there is no folder {str(path.parent)!r}")
-    return path
+    return _output(text, check_file)
+
+
+def output_folder(text: str) -> Path:
+    """Read a folder to write into, which may not exist yet, and refuse at once what could not be written at the end.
+
+    Raises:
+        argparse.ArgumentTypeError: when the path, or one above it, is a file, or may not be written to.
+    """
+    return _output(text, check_folder)
+
+
+def _output(text: str, check: Callable[[Path], Path]) -> Path:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no path; give the name of a file or folder")
+    try:
+        return check(any_path(text))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -11,9 +11,11 @@ _PARTS = ("target", "nla", "seeds", "oracle", "arms", "answers", "untrained", "l
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
+    from tl_nla.cli.options import output_folder
+
     parser = subparsers.add_parser("rebuild-tiny", help="train the embedded target and its NLA again")
     parser.add_argument(
-        "--out", type=Path, default=None, metavar="DIR", help="folder (default: the package's own weights)"
+        "--out", type=output_folder, default=None, metavar="DIR", help="folder (default: the package's own weights)"
     )
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
@@ -31,7 +33,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "scores (default: 0 1 2)",
     )  # fmt: skip
     parser.add_argument(
-        "--keep", type=Path, default=None, metavar="DIR",
+        "--keep", type=output_folder, default=None, metavar="DIR",
         help="keep trained pieces of oracles and readers here; the same command goes on from them when interrupted",
     )  # fmt: skip
     parser.add_argument(

@@ -6,43 +6,53 @@ from typing import Any
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_prepend_bos, number, whole_number, words
 
     parser = subparsers.add_parser("steer", help="edit the explanation of a state and let the model go on from there")
     parser.add_argument("prompt", help="any text")
     parser.add_argument(
-        "--rewrite", action="append", default=[], metavar="A->B", help="replace a word; may be repeated"
+        "--rewrite", type=words, action="append", default=[], metavar="A->B", help="replace a word; may be repeated"
     )
-    parser.add_argument("--expect", default=None, metavar="WORD", help="make the explanation expect this next word")
-    parser.add_argument("--append", default=None, metavar="SENTENCE", help="add a sentence to the explanation")
+    parser.add_argument(
+        "--expect", type=words, default=None, metavar="WORD", help="make the explanation expect this next word"
+    )
+    parser.add_argument(
+        "--append", type=words, default=None, metavar="SENTENCE", help="add a sentence to the explanation"
+    )
     parser.add_argument("--mode", default="delta", help="delta (default) or replace")
     parser.add_argument(
-        "--strength", type=float, nargs="+", default=[1.0], metavar="X", help="0 is no steering (default 1); or several"
-    )
+        "--strength", type=number, nargs="+", default=[1.0], metavar="X",
+        help="0 is no steering (default 1); or several",
+    )  # fmt: skip
     parser.add_argument(
         "--where", default="last", help="last (the prompt's last token, default), prompt, generated, all"
     )
-    parser.add_argument("--tokens", type=int, default=12, metavar="N", help="tokens to generate (default 12)")
+    parser.add_argument(
+        "--tokens", type=whole_number(1), default=12, metavar="N", help="tokens to generate (default 12)"
+    )
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Generate with and without steering and print both beside the edited words."""
-    from rich.console import Console
-
     from tl_nla.cli.explaining import encode_text, load_pair
+    from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.evaluation.results import write_json
 
     rewrite = _rewriter(args)
-    if args.tokens < 1:
-        raise InputError(f"--tokens is {args.tokens}; at least one token has to be generated")
-    console = Console()
+    console = make_console()
     with console.status("loading the model"):
-        target, nla = load_pair(args.model, args.nla)
-    ids = encode_text(target, args.prompt)
+        target, nla = load_pair(args.model, args.nla, args.prepend_bos)
+    ids = encode_text(target, args.prompt).ids
+    context = int(target.model.cfg.n_ctx)
+    if len(ids) + args.tokens > context:
+        raise InputError(
+            f"--tokens is {args.tokens}; {context - len(ids)} fit behind the prompt in the model's context of {context}"
+        )
     runs = [steer_text(target, nla, ids, rewrite, args, strength) for strength in args.strength]
     console.print(_table(runs))
     found = runs[0] if len(runs) == 1 else {"sweep": runs}
@@ -71,12 +81,14 @@ def steer_text(
 
     from tl_nla.adapters import SteeringAdapter, attach
     from tl_nla.errors import unknown
+    from tl_nla.model.text import TextEncoder
 
+    first = len(TextEncoder(target.tokenizer, target.model).begin)
     places: dict[str, dict[str, Any]] = {
         "last": {"positions": -1, "generated": False},
-        "prompt": {"positions": slice(1, None), "generated": False},
+        "prompt": {"positions": slice(first, None), "generated": False},
         "generated": {"positions": "all", "generated": "only"},
-        "all": {"positions": slice(1, None)},
+        "all": {"positions": slice(first, None)},
     }
     if args.where not in places:
         raise unknown("place", args.where, places)

@@ -1,5 +1,6 @@
 """Documents from any source, split by their hash, and explained states captured from them."""
 
+from tl_nla._lazy import lazy
 from tl_nla.data.documents import (
     Document,
     check_source,
@@ -27,3 +28,5 @@ __all__ = [
     "text_file_documents",
     "world_documents",
 ]
+
+__getattr__ = lazy(__name__)

@@ -1,5 +1,6 @@
 """Evaluation: intervals, the results contract, and the suites."""
 
+from tl_nla._lazy import lazy
 from tl_nla.evaluation.bootstrap import Interval, fve_interval, mean_interval, ratio_interval, statistic_interval
 from tl_nla.evaluation.results import Results, Row, read_results, versions, write_json
 
@@ -15,3 +16,5 @@ __all__ = [
     "versions",
     "write_json",
 ]
+
+__getattr__ = lazy(__name__)

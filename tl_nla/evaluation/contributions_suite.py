@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tl_nla.cli.options import whole_number
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import fve_interval, mean_interval
 from tl_nla.evaluation.planted_facts import FactScore, score_story
@@ -90,7 +91,9 @@ def load_recoveries(path: Path) -> list[Recoveries]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this suite."""
-    parser.add_argument("--stories", type=int, default=STORIES, help=f"stories with planted facts (default {STORIES})")
+    parser.add_argument(
+        "--stories", type=whole_number(1), default=STORIES, help=f"stories with planted facts (default {STORIES})"
+    )
 
 
 def evaluate(model: str = "tiny", stories: int = STORIES) -> Results:

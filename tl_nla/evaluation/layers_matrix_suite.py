@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tl_nla.cli.options import whole_number
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import fve_interval, mean_interval
 from tl_nla.evaluation.layers_matrix_rows import STORED_ROWS, LayerStates, layer_states
@@ -36,8 +37,10 @@ DEFINITION = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the suite."""
-    parser.add_argument("--documents", type=int, default=60, help="held-out stories, 6 positions each")
-    parser.add_argument("--train-documents", type=int, default=400, help="stories that the maps are fitted on")
+    parser.add_argument("--documents", type=whole_number(1), default=60, help="held-out stories, 6 positions each")
+    parser.add_argument(
+        "--train-documents", type=whole_number(1), default=400, help="stories that the maps are fitted on"
+    )
 
 
 def evaluate(model: str = "tiny", documents: int = 60, train_documents: int = 400) -> Results:

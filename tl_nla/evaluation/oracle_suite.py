@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tl_nla.cli.options import output_folder
+from tl_nla.data.lines import JSON_SUFFIXES
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
 from tl_nla.evaluation.oracle_rows import KINDS, UNREFINED, OracleRows, load_rows
@@ -51,7 +53,9 @@ DEFINITION = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options for models other than the embedded one, for which an oracle is trained first."""
-    parser.add_argument("--oracle", type=Path, default=None, metavar="DIR", help="save the trained oracle here")
+    parser.add_argument(
+        "--oracle", type=output_folder, default=None, metavar="DIR", help="save the trained oracle here"
+    )
     parser.add_argument("--texts", default=None, metavar="FILE", help="text or JSON-lines file (default: stories)")
     parser.add_argument("--documents", type=int, default=None, metavar="N", help="training documents")
     parser.add_argument("--steps", type=int, default=None, metavar="N", help="steps of every part")
@@ -61,11 +65,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="matrix products of the training: highest (default), high, medium",
     )
+    parser.add_argument(
+        "--injection-char", default=None, metavar="C", help="the oracle's marker (default: one is chosen, or added)"
+    )
 
 
 def gather(
     model: str, oracle: Path | None = None, texts: str | None = None, documents: int | None = None,
-    steps: int | None = None, precision: str | None = None,
+    steps: int | None = None, precision: str | None = None, prepend_bos: bool | None = None,
+    injection_char: str | None = None,
 ) -> tuple[list[OracleRows], dict[str, Any]]:  # fmt: skip
     """Row scores: the stored ones for ``"tiny"``, those of an oracle trained now for any other model.
 
@@ -76,45 +84,49 @@ def gather(
         InputError: for options that mean nothing for the embedded model, or when its rows are missing.
     """
     given = [name for name, value in (("--oracle", oracle), ("--texts", texts), ("--documents", documents),
-                                      ("--steps", steps), ("--precision", precision)) if value is not None]  # fmt: skip
+                                      ("--steps", steps), ("--precision", precision),
+                                      ("--prepend-bos", prepend_bos), ("--injection-char", injection_char))
+             if value is not None]  # fmt: skip
     if model == "tiny":
         if given:
             raise InputError(f"{given[0]} is for models whose oracle is trained now; the embedded one is trained")
         parts = load_rows(STORED)
         source = f"row scores of seeds {[part.seed for part in parts]} stored by 'tl-nla rebuild-tiny --parts oracle'"
         return parts, {**DEFINITION, "source": source}
-    rows, config = _train_now(model, oracle, texts, documents, steps, precision or "highest")
+    config = replace(_config(documents, steps, precision or "highest"), injection_char=injection_char)
+    rows, config = _train_now(model, oracle, texts, config, prepend_bos)
     source = f"an oracle trained now: {config.reader_steps} reader steps, {config.steps} steps of each reconstructor"
     return [rows], {**DEFINITION, "source": source}
 
 
-def _train_now(
-    model: str, save: Path | None, texts: str | None, documents: int | None, steps: int | None, precision: str
-) -> tuple[OracleRows, Any]:
-    from dataclasses import replace
-
+def _config(documents: int | None, steps: int | None, precision: str) -> Any:
     from lightning_modules.oracle_data import SMALL
-    from lightning_modules.rebuild_oracle import build_oracle
-    from tl_nla.data import jsonl_documents, split_documents, text_file_documents, world_documents
-    from tl_nla.targets import load_target, model_folder
 
     for name, value in (("--documents", documents), ("--steps", steps)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; at least 1 is needed")
-    config = replace(SMALL, precision=precision)
-    if steps is not None:
-        config = replace(config, steps=steps, reader_steps=steps)
-    count = documents or config.documents
+    config = replace(SMALL, precision=precision, documents=documents or SMALL.documents)
+    return config if steps is None else replace(config, steps=steps, reader_steps=steps)
+
+
+def _train_now(
+    model: str, save: Path | None, texts: str | None, config: Any, prepend_bos: bool | None
+) -> tuple[OracleRows, Any]:
+    from lightning_modules.rebuild_oracle import build_oracle
+    from tl_nla.data import jsonl_documents, split_documents, text_file_documents, world_documents
+    from tl_nla.targets import load_target, model_folder
+
+    count = config.documents
     if texts is None:
         train, held = world_documents(count, 0), world_documents(max(4, min(config.held_documents, count // 4)), 1)
     else:
-        read = jsonl_documents if texts.endswith((".jsonl", ".json")) else text_file_documents
+        read = jsonl_documents if texts.endswith(JSON_SUFFIXES) else text_file_documents
         train, held = split_documents(read(texts, limit=count), 0.15)
         held = held[: config.held_documents]
         if len(held) < 2 or not train:
             raise InputError(f"{texts} gives {len(train)} documents to train on and {len(held)} held out; give more")
     config = replace(config, skip_documents=max(1, min(config.skip_documents, len(train) // 3)))
-    target = load_target(model)
+    target = load_target(model, prepend_bos)
     built, rows = build_oracle(target, model_folder(model), train, held, config, 0)
     if save is not None:
         built.save_pretrained(save)

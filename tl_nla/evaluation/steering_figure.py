@@ -7,6 +7,7 @@ from pathlib import Path
 from tl_nla.errors import InputError
 from tl_nla.evaluation.steering_arms import SWEEP, SWEPT, named
 from tl_nla.evaluation.steering_rows import SteeringRows
+from tl_nla.outputs import check_file
 
 _LABELS = {"edit_delta": "words, delta", "edit_replace": "words, replace", "caa": "mean difference (CAA)",
            "random_direction": "random direction"}  # fmt: skip
@@ -28,6 +29,7 @@ def check_figure(path: str) -> None:
         raise InputError("--figure needs matplotlib: pip install 'tl-nla[plots]'")
     if not Path(path).absolute().parent.is_dir() or Path(path).suffix not in (".svg", ".png", ".pdf"):
         raise InputError(f"--figure {path!r}: give a file in an existing folder that ends in .svg, .png or .pdf")
+    check_file(path)
 
 
 def draw(parts: Sequence[SteeringRows], path: str) -> None:

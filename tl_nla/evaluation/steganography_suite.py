@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_nla.cli.options import whole_number
 from tl_nla.data import Document, ExplainedStates, Grounding, explain_states, world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
@@ -70,12 +71,14 @@ DEFINITION = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the suite."""
-    parser.add_argument("--documents", type=int, default=60, help="held-out stories to score (default 60)")
-    parser.add_argument("--training", type=int, default=400, help="stories to fit readers on (default 400)")
+    parser.add_argument("--documents", type=whole_number(1), default=60, help="held-out stories to score (default 60)")
+    parser.add_argument("--training", type=whole_number(1), default=400, help="stories to fit readers on (default 400)")
     parser.add_argument("--detectors", nargs="+", default=None, metavar="NAME",
                         help=f"default: {' '.join(DEFAULT)}")  # fmt: skip
-    parser.add_argument("--seeds", type=int, default=3, help="steganographers to plant (default 3)")
-    parser.add_argument("--stream", type=int, default=STREAM, help=f"stream of stories to score (default {STREAM})")
+    parser.add_argument("--seeds", type=whole_number(1), default=3, help="steganographers to plant (default 3)")
+    parser.add_argument(
+        "--stream", type=whole_number(0), default=STREAM, help=f"stream of stories to score (default {STREAM})"
+    )
 
 
 def evaluate(

@@ -1,7 +1,6 @@
 """Whether the words can be believed: claims, edits, causal checks, perturbations, private codes, detectors."""
 
-from typing import Any
-
+from tl_nla._lazy import lazy
 from tl_nla.faithfulness.abstention import SureClause, abstain, clause_confidences, sure_tokens, withhold
 from tl_nla.faithfulness.causal import CausalEffect, causal_effects, claim_directions, claimed_tokens, outputs_after
 from tl_nla.faithfulness.claims import (
@@ -48,11 +47,4 @@ __all__ = [  # noqa: RUF022
     "token_marginals", "training_mean", "withhold",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    """Import a torchmetrics class on first use."""
-    if name in _LAZY:
-        import importlib
-
-        return getattr(importlib.import_module("tl_nla.faithfulness.metrics"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, dict.fromkeys(_LAZY, "tl_nla.faithfulness.metrics"))

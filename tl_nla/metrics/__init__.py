@@ -3,8 +3,7 @@
 For rank correlation and AUC use ``torchmetrics.SpearmanCorrCoef`` and ``torchmetrics.AUROC`` as they are.
 """
 
-from typing import Any
-
+from tl_nla._lazy import lazy
 from tl_nla.metrics.functional import (
     FAILED_ERROR,
     cosine,
@@ -27,13 +26,5 @@ __all__ = [
     "squared_errors",
 ]
 
-_LAZY = {"FractionOfVarianceExplained": "tl_nla.metrics.variance", "ClasswiseRate": "tl_nla.metrics.rates"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a torchmetrics class on first use, so that ``import tl_nla`` stays light."""
-    if name in _LAZY:
-        import importlib
-
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_LATE = {"FractionOfVarianceExplained": "tl_nla.metrics.variance", "ClasswiseRate": "tl_nla.metrics.rates"}
+__getattr__ = lazy(__name__, _LATE)

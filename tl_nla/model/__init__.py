@@ -1,1 +1,1 @@
-"""The target model as this package sees it: its norms, its blocks' writes, its heads, its read-out, and their checks."""
+"""The target model: its text, its norms, its blocks' writes, its heads, its read-out, and their checks."""

@@ -1,8 +1,8 @@
 """What each block adds to the residual stream, as a sum of its parts: found by trying, and proved on a run.
 
-A block gives ``carry * (input + sum of factor * part)``. Attention, MLP, other mixers (DeltaNet, convolution, Mamba) and
-per-layer embeddings are parts; residual multipliers are factors; the layer scalar of Gemma 4 is the carry. None of it is
-known by the family's name: the numbers of one short run decide, and what does not reproduce them is not used.
+A block gives ``carry * (input + sum of factor * part)``. Attention, MLP, other mixers (DeltaNet, convolution, Mamba)
+and per-layer embeddings are parts. Residual multipliers are factors. The layer scalar of Gemma 4 is the carry. None of
+it is known by the family's name: the numbers of one short run decide, and what does not reproduce them is not used.
 """
 
 import re
@@ -95,7 +95,7 @@ def solve_block(layer: int, values: Mapping[str, Tensor], known: Sequence[float]
         if found.fit.exact:
             return found
         best = min(best, found, key=lambda form: form.fit.error)
-    found = task.pursue(list(_declared(prefix, task.parts))[0])
+    found = task.pursue(next(_declared(prefix, task.parts)))
     if found.fit.exact:
         return found
     best = min(best, found, key=lambda form: form.fit.error)
@@ -188,7 +188,8 @@ class _Task:
     def _solution(self, names: Sequence[str]) -> Tensor:
         columns = self._columns(names)
         scale = columns.norm(dim=0).clamp_min(1e-30)
-        solved = torch.linalg.lstsq((columns / scale).cpu(), self.after.double().flatten()[:, None].cpu(), driver="gelsd")
+        wanted = self.after.double().flatten()[:, None]
+        solved = torch.linalg.lstsq((columns / scale).cpu(), wanted.cpu(), driver="gelsd")
         return solved.solution[:, 0] / scale.cpu()
 
     def _left(self, names: Sequence[str]) -> Tensor:

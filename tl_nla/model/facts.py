@@ -46,7 +46,7 @@ def facts_of(model: Any) -> ModelFacts:
     """
     if not isinstance(model, nn.Module):
         check_model(model)
-    state = _fingerprint(model)
+    state = fingerprint(model)
     if model not in _known or _known[model][0] != state:
         check_model(model)
         check_deterministic(model)
@@ -71,8 +71,8 @@ def _found(model: Any) -> ModelFacts:
     if last is None:
         raise InputError(
             f"the blocks of {type(model).__name__} hand on no single residual stream [batch, pos, {model.cfg.d_model}] "
-            "(several streams, or another width), so its writes cannot be told apart; its hook points can still be read "
-            "with run_with_cache"
+            "(several streams, or another width), so its writes cannot be told apart; its hook points can still be "
+            "read with run_with_cache"
         )
     return ModelFacts(blocks, solve_readout(model, last, logits))
 
@@ -86,8 +86,8 @@ def check_model(model: Any) -> None:
     missing = [name for name in ("cfg", "hook_dict", "blocks") if not _has(model, name)]
     if missing:
         raise InputError(
-            f"{type(model).__name__} has no {missing[0]}: give a HookedTransformer or TransformerBridge with one row of "
-            "blocks; a Hugging Face model becomes one by TransformerBridge.boot_transformers"
+            f"{type(model).__name__} has no {missing[0]}: give a HookedTransformer or TransformerBridge with one row "
+            "of blocks; a Hugging Face model becomes one by TransformerBridge.boot_transformers"
         )
 
 
@@ -144,7 +144,8 @@ def _named(model: Any, form: BlockForm) -> BlockForm:
     return replace(form, branches=tuple(renamed))
 
 
-def _fingerprint(model: Any) -> tuple[Any, ...]:
+def fingerprint(model: Any) -> tuple[Any, ...]:
+    """What the facts of a model depend on and what is quickly compared."""
     first = next(iter(model.parameters()), torch.zeros(()))
     gain = parameter(getattr(model, "ln_final", None), "weight", "w")
     version = (gain.data_ptr(), gain._version) if isinstance(gain, Tensor) else None

@@ -46,17 +46,13 @@ class NormForm:
         x = x - x.mean(-1, keepdim=True) if self.centred else x
         return (x.square().mean(-1, keepdim=True) + self.eps).sqrt()
 
-    def linear(
-        self, vector: Float[Tensor, "*rows d"], scale: Float[Tensor, "*scales 1"]
-    ) -> Float[Tensor, "*out d"]:
+    def linear(self, vector: Float[Tensor, "*rows d"], scale: Float[Tensor, "*scales 1"]) -> Float[Tensor, "*out d"]:
         """The norm's linear part applied to a vector, at a fixed scale and without the shift."""
         vector = vector.float()
         vector = vector - vector.mean(-1, keepdim=True) if self.centred else vector
         return vector / scale.to(vector.device) * self.gain.to(vector.device)
 
-    def pull_back(
-        self, row: Float[Tensor, "*rows d"], scale: Float[Tensor, "*scales 1"]
-    ) -> Float[Tensor, "*out d"]:
+    def pull_back(self, row: Float[Tensor, "*rows d"], scale: Float[Tensor, "*scales 1"]) -> Float[Tensor, "*out d"]:
         """The direction before the norm that a direction behind it reads: the transpose of :meth:`linear`."""
         row = row.float() * self.gain.to(row.device)
         row = row - row.mean(-1, keepdim=True) if self.centred else row

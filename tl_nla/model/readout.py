@@ -76,9 +76,7 @@ def unembedded(model: Any, normal: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def solve_readout(
-    model: Any, last: Float[Tensor, "batch pos d"], logits: Float[Tensor, "batch pos vocab"]
-) -> ReadOut:
+def solve_readout(model: Any, last: Float[Tensor, "batch pos d"], logits: Float[Tensor, "batch pos vocab"]) -> ReadOut:
     """Find what the model does behind its last block from what it did.
 
     Args:

@@ -1,8 +1,10 @@
 """Natural language autoencoders: verbalizer, reconstructor, their pair and the checkpoint contract."""
 
+from tl_nla._lazy import lazy
 from tl_nla.nla.contract import Meta, read_meta
 from tl_nla.nla.injection import Injection, InjectionConfig
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
+from tl_nla.nla.marker import choose_injection_char
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.prompts import (
     AR_TEMPLATE,
@@ -11,7 +13,6 @@ from tl_nla.nla.prompts import (
     TINY_AV_TEMPLATE,
     VerbalizerPrompt,
     build_verbalizer_prompt,
-    choose_injection_char,
     extract_explanation,
     refuse_injection_char,
 )
@@ -48,3 +49,5 @@ __all__ = [
     "read_meta",
     "refuse_injection_char",
 ]
+
+__getattr__ = lazy(__name__)

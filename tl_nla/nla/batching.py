@@ -1,25 +1,45 @@
-"""Small things that every batched pass needs: checks, padding, evaluation mode, progress."""
+"""Small things that every batched pass needs: padding, evaluation mode, progress."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
+from tl_nla.nla.families import context_length
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every submodule's own mode back afterwards."""
+    """Evaluation mode inside, every submodule's own mode back afterwards.
+
+    Autocast to the other half precision than that of the weights is off inside: torch cannot mix the two.
+    """
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        yield
+        with _autocast_that_fits(module):
+            yield
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+@contextmanager
+def _autocast_that_fits(module: nn.Module) -> Iterator[None]:
+    first = next(module.parameters(), None)
+    device = "cpu" if first is None else first.device.type
+    halves = {torch.bfloat16, torch.float16}
+    if torch.is_autocast_enabled(device):
+        halves &= {parameter.dtype for parameter in module.parameters()}
+        if halves - {torch.get_autocast_dtype(device)}:
+            with torch.autocast(device, enabled=False):
+                yield
+            return
+    yield
 
 
 def pad_right(rows: list[list[int]], fill: int) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
@@ -49,21 +69,30 @@ def similar_lengths(lengths: Int[Tensor, " n"]) -> list[Int[Tensor, " rows"]]:
     return [*groups, order[start:]]
 
 
-def check_acts(acts: Tensor, d_model: int) -> None:
-    """Refuse what cannot be explained.
+def check_room(model: Any, prompt: int, response: int = 1, text: str | None = None) -> None:
+    """Refuse a prompt, or a prompt with a response, that is longer than the model's context.
+
+    Args:
+        model: a causal language model or its backbone.
+        prompt: tokens of the prompt.
+        response: tokens behind it.
+        text: the response, to be named.
 
     Raises:
-        InputError: for an empty batch, a wrong shape, no floating dtype, NaN or infinite values.
+        InputError: with what would fit.
     """
-    if acts.ndim != 2 or acts.shape[-1] != d_model:
-        raise InputError(f"activations have shape {tuple(acts.shape)}; this NLA reads [n, {d_model}]")
-    if not len(acts):
-        raise InputError("no activations were given; at least one row is needed")
-    if not acts.is_floating_point():
-        raise InputError(f"activations are {acts.dtype}; give a floating dtype")
-    bad = torch.nonzero(~torch.isfinite(acts).all(-1)).flatten().tolist()
-    if bad:
-        raise InputError(f"activations hold NaN or infinite values in rows {bad[:5]}; leave them out")
+    limit = context_length(model)
+    if limit is None or prompt + response <= limit:
+        return
+    if text is None or prompt >= limit:
+        raise InputError(
+            f"the prompt has {prompt} tokens, the model's context is {limit}; give a shorter template, or a model with "
+            "a longer context"
+        )
+    raise InputError(
+        f"the text {text[:40]!r}... has {response} tokens, and {limit - prompt} fit behind the prompt in the model's "
+        f"context of {limit}; shorten it"
+    )
 
 
 def tracked(starts: range, total: int, batch_size: int) -> Iterator[int]:

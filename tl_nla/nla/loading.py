@@ -6,23 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from tl_nla.errors import InputError
 from tl_nla.nla.families import final_norm_name, text_backbone, text_causal_lm
-from tl_nla.nla.files import check_weights, first_line, local_folder
+from tl_nla.nla.files import check_weights, first_line, local_folder, read_json
 from tl_nla.nla.lora import SETTINGS, adapter_base, merge_adapter
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
 def load_tokenizer(folder: str | Path) -> Any:
-    """The tokenizer in ``folder``."""
+    """The tokenizer in ``folder``.
+
+    Raises:
+        InputError: when there is none, or it is damaged.
+    """
     from transformers import AutoTokenizer
 
+    if not any((Path(folder) / name).is_file() for name in _TOKENIZERS):
+        raise InputError(f"no tokenizer in {folder}; one of {', '.join(_TOKENIZERS)} is needed")
     try:
         return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"no usable tokenizer in {folder}: {first_line(error)}") from error
+    except Exception as error:  # tokenizers raises bare Exceptions on damaged files
+        raise InputError(
+            f"no usable tokenizer in {folder} ({type(error).__name__}: {first_line(error)}); its files are damaged, or "
+            "of a kind that transformers does not know"
+        ) from error
 
 
 def load_causal_lm(name: str | Path, dtype: torch.dtype | None = None, headless: bool = False) -> Any:
@@ -34,7 +44,7 @@ def load_causal_lm(name: str | Path, dtype: torch.dtype | None = None, headless:
         headless: the folder is a reconstructor's, which has neither final norm nor language-model head.
 
     Raises:
-        InputError: when config or weights are missing, damaged, incomplete or pickles.
+        InputError: when config or weights are missing, damaged, incomplete, no numbers or pickles.
     """
     folder = local_folder(name)
     if (folder / SETTINGS).is_file():
@@ -48,10 +58,11 @@ def load_causal_lm(name: str | Path, dtype: torch.dtype | None = None, headless:
                 str(folder), dtype=dtype or "auto", use_safetensors=True, trust_remote_code=False,
                 output_loading_info=True,
             )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder} holds no usable language model: {' '.join(str(error).split())[:300]}") from error
+    except Exception as error:  # whatever transformers meets in a damaged or unknown configuration
+        raise InputError(f"{folder} holds no usable language model: {_reason(folder, error)}") from error
     model, info = loaded
     _check_complete(folder, model, set(info["missing_keys"]), headless)
+    _check_finite(folder, model)
     return text_causal_lm(model).eval()
 
 
@@ -66,6 +77,24 @@ def _check_complete(folder: Path, model: Any, missing: set[str], headless: bool)
     if missing:
         some = ", ".join(sorted(missing)[:3])
         raise InputError(f"the weights in {folder} lack {len(missing)} tensors ({some}); the export is incomplete")
+
+
+def _check_finite(folder: Path, model: Any) -> None:
+    """A sum shows one bad weight among millions, and costs no copy of them."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not torch.isfinite(parameter.sum(dtype=torch.float32)):
+            raise InputError(f"the weights in {folder} hold NaN or infinite values ({name}); the export was damaged")
+
+
+def _reason(folder: Path, error: Exception) -> str:
+    """What transformers says, where that helps; its own words for the two commonest causes do not."""
+    text = " ".join(str(error).split())
+    if "ignore_mismatched_sizes" in text:
+        return "the weights have other shapes than config.json says; they belong to another model"
+    if text.startswith("Unrecognized configuration class"):
+        kind = read_json(folder / "config.json").get("model_type")
+        return f"model type {kind!r} is no causal language model of this version of transformers"
+    return text[:300]
 
 
 @contextmanager

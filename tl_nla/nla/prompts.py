@@ -15,8 +15,9 @@ AV_TEMPLATE = (
     "the text is about.\n\nHere is the vector:\n<concept>{injection_char}</concept>\n\nNow explain it."
 )
 AR_TEMPLATE = "Summary of the following text: <text>{explanation}</text> <summary>"
-_CHAR_RANGES = ((0x3200, 0x33FF), (0x2190, 0x27BF), (0x3041, 0x30FF), (0x0391, 0x0451), (0x00A1, 0x024F))
-"""The released recipe's range first; then, for small vocabularies, symbols, kana, Greek, Cyrillic, accented letters."""
+_LAST_CHARACTERS = 'a.1)"'
+"""Ends of explanations that may merge with what follows."""
+_SHORT_TAGS = ("<concept>", "</concept>", "<text>", "</text>", "<summary>", OPEN, CLOSE)
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,25 @@ class VerbalizerPrompt:
         return self.ids[self.places[0] - 1], self.ids[self.places[-1] + 1]
 
 
-def choose_injection_char(tokenizer: Any) -> str:
-    """First rare character that is a single known token.
+def token_of(tokenizer: Any, text: str) -> int | None:
+    """Id of the known token that is this text; ``None`` where the text is several tokens or unknown."""
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    return int(ids[0]) if len(ids) == 1 and tokenizer.decode(ids).strip() == text else None
 
-    The released recipe looks in U+3200 to U+33FF only; vocabularies without one there (GPT-2's) get the first of the
-    symbols, kana, Greek, Cyrillic or accented letters.
+
+def has_tags(tokenizer: Any) -> bool:
+    """Whether every tag of the short templates is a token, as in the embedded default's vocabulary."""
+    return all(token_of(tokenizer, tag) is not None for tag in _SHORT_TAGS)
+
+
+def check_template(template: str) -> None:
+    """Refuse a template without exactly one place for the marker.
 
     Raises:
-        InputError: when the tokenizer has none.
+        InputError: when it has none or several.
     """
-    for first, last in _CHAR_RANGES:
-        for code in range(first, last + 1):
-            ids = tokenizer.encode(chr(code), add_special_tokens=False)
-            if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
-                return chr(code)
-    raise InputError(
-        "the tokenizer has no single-token character among rare ones; add one or give injection_char explicitly"
-    )
+    if template.count("{injection_char}") != 1:
+        raise InputError("the verbalizer template must hold {injection_char} exactly once")
 
 
 def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int = 1) -> VerbalizerPrompt:
@@ -74,34 +77,58 @@ def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int
     Args:
         tokenizer: the verbalizer's tokenizer.
         template: text with ``{injection_char}`` exactly once.
-        char: injection character; must be a single token.
+        char: injection character; must be a single token inside the prompt.
         slots: how often the character is repeated.
 
     Raises:
-        InputError: when the character is not one token, does not stand ``slots`` times in a row, stands at an edge,
-            or stands in the template itself.
+        InputError: when the character is not one token there, does not stand ``slots`` times in a row, stands at an
+            edge, or stands in the template itself.
     """
-    single = tokenizer.encode(char, add_special_tokens=False)
-    if len(single) != 1 or single[0] == tokenizer.unk_token_id:
-        raise InputError(f"injection character {char!r} is {len(single)} tokens {single}; it must be exactly one")
-    if template.count("{injection_char}") != 1:
-        raise InputError("the verbalizer template must hold {injection_char} exactly once")
+    check_template(template)
     refuse_injection_char([template.replace("{injection_char}", "")], char)
-    text = template.replace("{injection_char}", char * slots)
-    if getattr(tokenizer, "chat_template", None):
-        message = [{"role": "user", "content": text}]
-        ids = tokenizer.apply_chat_template(message, tokenize=True, add_generation_prompt=True, return_dict=False)
-    else:
-        ids = tokenizer.encode(text)
-    places = [place for place, token in enumerate(ids) if token == single[0]]
-    if len(places) != slots or places[-1] - places[0] != slots - 1:
-        where = "" if len(places) != slots else ", but not in a row"
+    ids = render_prompt(tokenizer, template.replace("{injection_char}", char * slots))
+    # Not the character tokenised alone: tokenizers like Llama 2's would put a space in front of it.
+    places = [place for place, token in enumerate(ids) if tokenizer.decode([token]).strip() == char]
+    if not places:
+        alone = tokenizer.encode(char, add_special_tokens=False)
         raise InputError(
-            f"injection token {single[0]} stands {len(places)} times in the prompt, expected {slots}{where}"
+            f"injection character {char!r} is no token of its own in the prompt (alone it is {len(alone)} tokens "
+            f"{alone[:8]}); it must be exactly one. Without injection_char, one that will do is chosen or added"
+        )
+    if len(places) != slots or places[-1] - places[0] != slots - 1 or len({ids[place] for place in places}) != 1:
+        where = "" if len(places) != slots else ", but not in a row of one and the same token"
+        raise InputError(
+            f"injection token {char!r} stands {len(places)} times in the prompt, expected {slots}{where}; leave out "
+            "injection_char, and one that will do is chosen or added"
         )
     if places[0] == 0 or places[-1] == len(ids) - 1:
         raise InputError("the injection token stands at the edge of the prompt; it needs a neighbour on either side")
-    return VerbalizerPrompt(template, char, list(ids), places)
+    return VerbalizerPrompt(template, char, ids, places)
+
+
+def render_prompt(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a user message, by the chat template where there is one, else by the tokenizer's own rule.
+
+    Raises:
+        InputError: when the chat template cannot render a single user message.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return list(tokenizer.encode(text))
+    message = [{"role": "user", "content": text}]
+    settings = {"tokenize": True, "add_generation_prompt": True, "return_dict": False}
+    return list(_by_chat_template(tokenizer, message, **settings))
+
+
+def _by_chat_template(tokenizer: Any, messages: list[dict[str, str]], **settings: Any) -> Any:
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(messages, **settings)
+    except (TemplateError, ValueError, TypeError) as error:
+        raise InputError(
+            f"the tokenizer's chat template cannot render a plain message: {' '.join(str(error).split())[:200]}; set "
+            "tokenizer.chat_template to one that can, or to None"
+        ) from error
 
 
 def reconstructor_ids(tokenizer: Any, template: str, explanations: list[str]) -> list[list[int]]:
@@ -111,6 +138,20 @@ def reconstructor_ids(tokenizer: Any, template: str, explanations: list[str]) ->
     """
     texts = [template.replace("{explanation}", explanation) for explanation in explanations]
     return tokenizer(texts, add_special_tokens=True)["input_ids"]
+
+
+def refuse_tags(texts: Iterable[str]) -> None:
+    """Refuse explanations that hold an explanation tag: what stands behind it would not be read.
+
+    Raises:
+        InputError: naming the first such text by its line, counted from 1.
+    """
+    for number, text in enumerate(texts, 1):
+        tag = next((tag for tag in (OPEN, CLOSE) if tag in text), None)
+        if tag:
+            raise InputError(
+                f"line {number} ({text[:40]!r}) holds {tag!r}, the tag around an explanation; remove it from the text"
+            )
 
 
 def refuse_injection_char(texts: Iterable[str], char: str) -> None:
@@ -132,8 +173,8 @@ def end_of_response(tokenizer: Any) -> int:
     if getattr(tokenizer, "chat_template", None):
         answer = "answer"
         chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
-        text = tokenizer.apply_chat_template(chat, tokenize=False)
-        after = tokenizer.encode(text[text.rindex(answer) + len(answer) :], add_special_tokens=False)
+        text = _by_chat_template(tokenizer, chat, tokenize=False)
+        after = tokenizer.encode(text.rpartition(answer)[2], add_special_tokens=False) if answer in text else []
         added = tokenizer.added_tokens_decoder  # Gemma's end of turn is special, yet not among all_special_ids
         if after and (after[0] in tokenizer.all_special_ids or getattr(added.get(after[0]), "special", False)):
             return int(after[0])
@@ -145,17 +186,24 @@ def end_of_response(tokenizer: Any) -> int:
 def suffix_ids(tokenizer: Any, template: str) -> list[int]:
     """Ids that every reconstructor prompt ends with: the text after the explanation without its first token.
 
-    The first token may merge with the explanation's last character, so it is left out (released recipe).
+    The first token may merge with the explanation's last character, so it is left out (released recipe). Where that
+    token is the space which the tokenizer puts in front of every text, what merges is left out too.
 
     Raises:
-        InputError: when fewer than two tokens follow the explanation.
+        InputError: when fewer than two tokens follow the explanation, or none of them stays the same.
     """
     if template.count("{explanation}") != 1:
         raise InputError("the reconstructor template must hold {explanation} exactly once")
     ids = tokenizer.encode(template.split("{explanation}")[1], add_special_tokens=False)
     if len(ids) < 2:
         raise InputError(f"the reconstructor template ends in {len(ids)} tokens after the explanation; two are needed")
-    return ids[1:]
+    ends = reconstructor_ids(tokenizer, template, list(_LAST_CHARACTERS))
+    suffix = ids[1:]
+    while suffix and any(row[-len(suffix) :] != suffix for row in ends):
+        suffix = suffix[1:]
+    if not suffix:
+        raise InputError("what follows {explanation} merges with the explanation's end; put a tag of its own there")
+    return suffix
 
 
 def extract_explanation(response: str) -> str | None:

@@ -1,5 +1,6 @@
 """The diff oracle: labels of what writes do, a reader that says it in words, and vectors back from the words."""
 
+from tl_nla._lazy import lazy
 from tl_nla.oracle.capture import CaptureConfig, LabelledWrites, capture_writes
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.layers import LayerWords, head_sites, sum_of_heads
@@ -37,3 +38,5 @@ __all__ = [
     "sum_of_heads",
     "word_differ",
 ]
+
+__getattr__ = lazy(__name__)

@@ -1,6 +1,7 @@
 """The diff oracle: says what a write does, answers questions about it, and reads writes back from words."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,19 @@ from tl_nla.errors import InputError
 from tl_nla.nla import prompts
 from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.nla.files import local_folder, read_safetensors
+from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
+from tl_nla.nla.marker import make_room
 from tl_nla.nla.reconstructor import cut_backbone
 from tl_nla.nla.saving import replace_folder, save_backbone, save_causal_lm
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.labels.strength import StrengthReference
 from tl_nla.oracle.questions import EXPLAIN, Answer, check_question, parse_answer
-from tl_nla.oracle.reader import Reader, reader_template
+from tl_nla.oracle.reader import Reader
+from tl_nla.oracle.reader_prompts import reader_marker, reader_template
 from tl_nla.oracle.refinement import Refinement
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
+from tl_nla.paths import user_path
 
 SIDECAR = "oracle.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
@@ -71,19 +76,25 @@ class DiffOracle(nn.Module):
             blocks: how many blocks the reconstructor keeps; all when ``None``.
             template: of the reader, with ``{injection_char}`` and ``{question}``.
             ar_template: of the reconstructor, with ``{explanation}``.
-            injection_char: marker; see :func:`tl_nla.nla.choose_injection_char` when ``None``.
+            injection_char: marker, one token inside the prompts; chosen when ``None``, or added to copies of
+                tokenizer and model (:func:`tl_nla.nla.marker.choose_marker`).
             base: name of the model, for the saved sidecar.
+
+        Raises:
+            InputError: when the model, a template or the character cannot be used.
         """
         from tl_nla.targets import mean_embedding_norm
 
         check_causal_lm(model)
-        char = injection_char or prompts.choose_injection_char(tokenizer)
-        tiny = len(tokenizer.encode(prompts.CLOSE, add_special_tokens=False)) == 1
-        ar_template = ar_template or (prompts.TINY_AR_TEMPLATE if tiny else prompts.AR_TEMPLATE)
-        scale = mean_embedding_norm(model)
         chosen = template or reader_template(tokenizer)
+        marker = reader_marker(tokenizer, chosen, injection_char)
+        short = prompts.has_tags(tokenizer)
+        ar_template = ar_template or (prompts.TINY_AR_TEMPLATE if short else prompts.AR_TEMPLATE)
+        tokenizer, scale = marker.tokenizer, mean_embedding_norm(model)
         backbone = cut_backbone(model, blocks or len(decoder_layers(model)))
-        reader = Reader(trainable_copy(model), tokenizer, chosen, char, scale, d_act)
+        reader = Reader(trainable_copy(model), tokenizer, chosen, marker.char, scale, d_act)
+        for part in (reader.model, backbone):
+            make_room(part, marker)
         return cls(reader, WriteReconstructor(backbone, tokenizer, ar_template, reader.d_act), None, base)
 
     def explain(self, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any) -> list[str]:
@@ -113,12 +124,20 @@ class DiffOracle(nn.Module):
         check_question(question)
         return [parse_answer(question, text) for text in self.reader.generate(before, write, question, **settings)]
 
-    def reconstruct(self, texts: list[str], batch_size: int = 256, refined: bool = True) -> Float[Tensor, "n d_act"]:
+    def reconstruct(
+        self, texts: Sequence[str], batch_size: int = 256, refined: bool = True
+    ) -> Float[Tensor, "n d_act"]:
         """Writes read back from explanations, in model units (see :meth:`WriteReconstructor.reconstruct`)."""
         return self.reconstructor.reconstruct(texts, batch_size, refined)
 
     def fit(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> None:
-        """Take the usual magnitudes from training writes and the states before them."""
+        """Take the usual magnitudes from training writes and the states before them.
+
+        Raises:
+            InputError: for vectors of a wrong shape or not finite.
+        """
+        check_acts(write, self.d_model, "writes")
+        check_acts(before, self.d_model, "states before")
         self.reader.slots.fit(before, write)
         self.reconstructor.fit(write)
 
@@ -130,7 +149,7 @@ class DiffOracle(nn.Module):
             dtype: of the saved weights of transformers, of an encoder of sources and of a refinement, as they are when
                 ``None``; slots and heads stay float32.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".saving-") as scratch:
             new = Path(scratch) / folder.name

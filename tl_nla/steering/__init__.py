@@ -1,5 +1,6 @@
 """Steering through words: rewrite an explanation, put the difference back into the state."""
 
+from tl_nla._lazy import lazy
 from tl_nla.steering.change import Change, change_states
 from tl_nla.steering.judges import (
     Judge,
@@ -57,3 +58,5 @@ __all__ = [
     "word_distance",
     "words_told",
 ]
+
+__getattr__ = lazy(__name__)

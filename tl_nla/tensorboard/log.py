@@ -5,6 +5,8 @@ loader). Tables and images therefore go to numbered tags of ten reports each, ``
 that each of them can be opened later.
 """
 
+import importlib.util
+import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +20,8 @@ from tl_nla.errors import InputError
 
 PAGE = 10
 """Reports a tag: as many steps as TensorBoard keeps of an image or a text at its strictest."""
-_PARTS = ("attn", "mlp", "block")
+NO_FIGURES = "they need matplotlib, which pip install 'tl-nla[plots]' brings"
+_PARTS = ("attn", "mixer", "mlp", "ple", "block")
 _counts: "weakref.WeakKeyDictionary[Any, dict[str, int]]" = weakref.WeakKeyDictionary()
 
 
@@ -37,7 +40,7 @@ def log_report(
         step: training step, from 0.
         name: of the prompt; one path segment of the tags.
         number: how many reports of this prompt the run holds already; counted for each writer when ``None``.
-        images: whether heat maps are drawn (needs matplotlib).
+        images: whether heat maps are drawn; without matplotlib they are left out with a warning.
         embeddings: whether the writes go to the projector, coloured by layer; a folder of files a step.
         tab: whether the report's JSON is written for the Contributions tab.
 
@@ -56,9 +59,11 @@ def log_report(
     heads = heads[torch.isfinite(heads)]  # TensorBoard raises on empty and on non-finite histograms
     if len(heads):
         writer.add_histogram(f"{prefix}/direct_of_heads", heads, step)
-    if images:
+    if images and can_draw():
         for kind, figure in report.figures().items():
             writer.add_figure(f"{prefix}/{kind}/{page}", figure, step, close=False)
+    elif images:
+        warnings.warn(f"the report is logged without heat maps: {NO_FIGURES}", stacklevel=2)
     if embeddings:
         log_writes(writer, report, step, name)
     if tab:
@@ -67,12 +72,17 @@ def log_report(
         write_contributions(writer, TAG_PREFIX + segment(name), report.to_dict(), step)
 
 
+def can_draw() -> bool:
+    """Whether heat maps can be drawn here."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def scalars(report: ContributionReport) -> dict[str, float]:
     """Means over the reported positions, by tag."""
     found: dict[str, list[float]] = {}
     for cell in report.cells:
         layer = f"layer_{cell.layer}"
-        if cell.component in ("embed", "bias"):
+        if cell.component in ("embed", "bias", "rounding"):
             found.setdefault(f"direct/{cell.component}", []).append(cell.direct)
         if cell.component == "block":
             found.setdefault(f"direct/{layer}", []).append(cell.direct)
@@ -83,6 +93,8 @@ def scalars(report: ContributionReport) -> dict[str, float]:
     positions = len(report.positions)
     values = {tag: sum(column) / positions for tag, column in found.items()}
     values["target"] = sum(report.totals) / positions
+    if report.unaccounted_share:
+        values["unaccounted_share"] = max(report.unaccounted_share)
     values["unaccounted"] = max(abs(report.sum_of_parts(place) - total) for place, total in
                                 zip(report.positions, report.totals, strict=True))  # fmt: skip
     return values

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests import zoo
 from tl_nla.attribution.readout import read_out
 from tl_nla.errors import InputError
-from tl_nla.nla.prompts import choose_injection_char
+from tl_nla.nla import choose_injection_char
 from tl_nla.oracle.labels import Lens, Vocabulary, effects, probability_effects, write_effects
 from tl_nla.storyworld.tokenizer import build_tokenizer
 

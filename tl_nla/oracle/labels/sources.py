@@ -164,7 +164,8 @@ def _layer_sources(
     length = found.scale.flatten() if found.scale.ndim else found.scale
     pattern, value = points[f"{prefix}attn.hook_pattern"], points[f"{prefix}attn.hook_v"]
     # A norm's scale is one number a position, the same for all sources, so shares do not need it.
-    raw = raw_source_weights(pattern.float(), _values_by_head(value, found, pattern.shape[-1]), found.weight, torch.ones(()))
+    values = _values_by_head(value, found, pattern.shape[-1])
+    raw = raw_source_weights(pattern.float(), values, found.weight, torch.ones(()))
     rows, batch = found.z, pattern.shape[0]
     square = torch.einsum("nhd,hde,nhe->hn", rows, found.weight @ found.weight.transpose(1, 2), rows)
     norm = (square.clamp_min(0).sqrt() / length).unflatten(1, (batch, -1))
