@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.resumable_loader import ResumableLoader
+from tl_nla.amounts import check_count
 from tl_nla.data import (
     Document,
     ExplainedStates,
@@ -72,13 +73,14 @@ class ActivationDataModule(L.LightningDataModule):
         grounding: probes of the site that tell which facts explanations may say; for ``"tiny"`` at the embedded NLA's
             site the embedded ones unless others are given.
         num_workers: processes that fetch rows; the rows are in memory, so that 0 is fastest.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
         batch_size: int = 64, heldout: float = 0.1, seed: int = 0, grounding: Grounding | None = None,
-        num_workers: int = 0,
+        num_workers: int = 0, prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if seed == HELD_OUT_SEED:
@@ -87,10 +89,16 @@ class ActivationDataModule(L.LightningDataModule):
             raise InputError("source holds no documents; at least one is needed on each side of the split")
         if isinstance(source, str):
             check_source(source)
+        counts = {"documents": documents, "positions_per_document": positions_per_document, "batch_size": batch_size}
+        for name, value in counts.items():
+            check_count(name, value)
+        check_count("num_workers", num_workers, 0)
+        split_documents([], heldout)
         self._target = (model, tokenizer)
         self.site, self.source, self.documents = Site.parse(site), source, documents
         self.positions_per_document, self.batch_size = positions_per_document, batch_size
         self.heldout, self.seed, self.grounding, self.num_workers = heldout, seed, grounding, num_workers
+        self.prepend_bos = prepend_bos
         self.train_states: ExplainedStates | None = None
         self.heldout_states: ExplainedStates | None = None
 
@@ -104,7 +112,8 @@ class ActivationDataModule(L.LightningDataModule):
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
         probes = probes_of(self._target[0], str(self.site), self.grounding)
         read: dict[str, Any] = {
-            "positions_per_document": self.positions_per_document, "seed": self.seed, "grounding": probes
+            "positions_per_document": self.positions_per_document, "seed": self.seed, "grounding": probes,
+            "prepend_bos": self.prepend_bos,
         }  # fmt: skip
         self.train_states = explain_states(model, tokenizer, train, str(self.site), **read)
         self.heldout_states = explain_states(model, tokenizer, held, str(self.site), **read)

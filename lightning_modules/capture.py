@@ -1,6 +1,5 @@
 """One pass over a corpus with ``Trainer.predict``: states and their explanations, in shards on the disk."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -9,9 +8,12 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from lightning_modules.activations import probes_of
 from lightning_modules.documents import DocumentDataModule, Run
+from tl_nla.amounts import check_count
 from tl_nla.data import Document, ExplainedStates, Grounding, explain_states, split_documents
 from tl_nla.data.shards import Shard, Texts, begin_capture, finish_capture, is_whole, shard_path, write_shard
 from tl_nla.errors import InputError
+from tl_nla.model.text import TextEncoder
+from tl_nla.paths import user_path
 from tl_nla.sites import Site
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -34,6 +36,7 @@ class ActivationCapture(L.LightningModule):
         batch_size: documents a forward pass.
         dtype: of the states on the disk.
         grounding: as for ``ActivationDataModule``.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
     target: Any
@@ -42,12 +45,15 @@ class ActivationCapture(L.LightningModule):
         self, folder: str, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         positions_per_document: int = 5, seed: int = 0, batch_size: int = 64,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32", grounding: Grounding | None = None,
+        prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.folder, self.site, self.dtype_on_disk = Path(folder), Site.parse(site), dtype
+        self.folder, self.site, self.dtype_on_disk = user_path(folder), Site.parse(site), dtype
         self.positions_per_document, self.seed, self.batch_size = positions_per_document, seed, batch_size
+        check_count("positions_per_document", positions_per_document)
+        check_count("batch_size", batch_size)
         self.grounding = probes_of(model, str(self.site), grounding)
-        self._named = (model, tokenizer)
+        self._named, self.prepend_bos = (model, tokenizer), prepend_bos
         object.__setattr__(self, "target", None)
 
     def settings(self) -> dict[str, Any]:
@@ -55,7 +61,8 @@ class ActivationCapture(L.LightningModule):
         model = self._named[0]
         return {"model": model if isinstance(model, str) else type(model).__name__, "site": str(self.site),
                 "positions_per_document": self.positions_per_document, "seed": self.seed,
-                "dtype": self.dtype_on_disk, "grounded": self.grounding is not None}  # fmt: skip
+                "dtype": self.dtype_on_disk, "grounded": self.grounding is not None,
+                **({} if self.prepend_bos is None else {"prepend_bos": self.prepend_bos})}  # fmt: skip
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The writer of the shards."""
@@ -87,14 +94,14 @@ class ActivationCapture(L.LightningModule):
 
     def _read(self, documents: list[Document]) -> tuple[list[Document], ExplainedStates | None]:
         model, tokenizer = self.target
-        begin = 0 if tokenizer.bos_token_id is None else 1
+        encode = TextEncoder(tokenizer, model, self.prepend_bos)
         # A document needs a token after the first position; one word of a long text is enough to look at.
-        long = [d for d in documents if begin + len(tokenizer.encode(d.text[:200], add_special_tokens=False)) > 1]
+        long = [document for document in documents if len(encode(document.text[:200])) > 1]
         if not long:
             return [], None
         return long, explain_states(
             model, tokenizer, long, str(self.site), positions_per_document=self.positions_per_document,
-            seed=self.seed, batch_size=self.batch_size, grounding=self.grounding,
+            seed=self.seed, batch_size=self.batch_size, grounding=self.grounding, prepend_bos=self.prepend_bos,
         )  # fmt: skip
 
 

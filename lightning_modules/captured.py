@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import collate
 from lightning_modules.resumable_loader import EpochSampler, ResumableLoader
+from tl_nla.amounts import check_count
 from tl_nla.data.shards import Shard, read_index, read_mean, read_shard
-from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 
 
 class ShardedRows(Dataset[tuple[Tensor, str]]):
@@ -117,9 +118,8 @@ class CapturedDataModule(L.LightningDataModule):
     ) -> None:  # fmt: skip
         super().__init__()
         for name, value in (("batch_size", batch_size), ("window", window)):
-            if value < 1:
-                raise InputError(f"{name} is {value}; at least 1 is needed")
-        self.folder, self.batch_size, self.seed, self.window = Path(folder), batch_size, seed, window
+            check_count(name, value)
+        self.folder, self.batch_size, self.seed, self.window = user_path(folder), batch_size, seed, window
         self.texts, self.num_workers = texts, num_workers
 
     @property

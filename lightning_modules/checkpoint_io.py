@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 
 
 def damage(path: str | Path) -> str | None:
@@ -37,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             InputError: when it cannot be written, such as on a full disk.
         """
-        target = Path(path)
+        target = user_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         for left in target.parent.glob(f".{target.name}.*.part"):
             left.unlink(missing_ok=True)
@@ -61,7 +62,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             InputError: when it is missing or damaged, with the newest whole one beside it.
         """
-        file = Path(path)
+        file = user_path(path)
         if not file.is_file():
             raise InputError(f"no checkpoint {str(file)!r}")
         found = damage(file)

@@ -23,6 +23,7 @@ from tl_nla.evaluation.bootstrap import fve_interval
 from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
 from tl_nla.evaluation.nla_suite import MIN_POSITION
 from tl_nla.metrics import squared_deviations, squared_errors
+from tl_nla.paths import user_path
 from tl_nla.storyworld.tiny import WEIGHTS, embedded_grounding
 
 STREAM = 4_000_003
@@ -78,7 +79,7 @@ def _interval(errors: list[Tensor], deviations: list[Tensor], states: ExplainedS
 def main(argv: Sequence[str] | None = None) -> None:
     """Write one JSON line an arm and seed to standard output."""
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.confirm_training")
-    parser.add_argument("folder", type=Path, help="of the training study")
+    parser.add_argument("folder", type=user_path, help="of the training study")
     parser.add_argument("--documents", type=int, default=60)
     found = parser.parse_args(argv)
     torch.set_num_threads(1)

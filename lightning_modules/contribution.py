@@ -64,19 +64,20 @@ class ContributionDataModule(ActivationDataModule):
         heldout: share of documents held out.
         texts: ``"gold"`` (labels) or ``"cat"`` (raw context), what is served.
         seed: of stories, positions and order.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
         documents: int = 1000, positions_per_document: int = 4, batch_size: int = 8, heldout: float = 0.1,
-        texts: str = "gold", seed: int = 0,
+        texts: str = "gold", seed: int = 0, prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
-                         batch_size, heldout, seed)  # fmt: skip
+                         batch_size, heldout, seed, prepend_bos=prepend_bos)  # fmt: skip
         if texts not in TEXTS:
             raise unknown("kind of texts", texts, TEXTS)
         self.kind = texts
-        self.capture = CaptureConfig(positions_per_document, skips=False, seed=seed)
+        self.capture = CaptureConfig(positions_per_document, skips=False, seed=seed, prepend_bos=prepend_bos)
         self.train_residuals: WrittenResiduals | None = None
         self.heldout_residuals: WrittenResiduals | None = None
 
@@ -91,14 +92,15 @@ class ContributionDataModule(ActivationDataModule):
         named = expected_vocabulary(model, tokenizer, train)
         self.train_residuals, self.reference = capture_residuals(model, tokenizer, train, self.capture, None, named)
         self.heldout_residuals, _ = capture_residuals(model, tokenizer, held, self.capture, self.reference, named)
-        context = int(model.cfg.n_ctx)
-        self.train_texts = self.texts_of(self.train_residuals, train, tokenizer, context)
-        self.heldout_texts = self.texts_of(self.heldout_residuals, held, tokenizer, context)
+        self.train_texts = self.texts_of(self.train_residuals, train, model, tokenizer)
+        self.heldout_texts = self.texts_of(self.heldout_residuals, held, model, tokenizer)
         self.train_documents, self.heldout_documents = train, held
 
-    def texts_of(self, residuals: WrittenResiduals, documents: Any, tokenizer: Any, context: int) -> list[list[str]]:
+    def texts_of(self, residuals: WrittenResiduals, documents: Any, model: Any, tokenizer: Any) -> list[list[str]]:
         """The texts of the kind that is served."""
-        return residuals.texts if self.kind == "gold" else context_texts(tokenizer, documents, residuals, context)
+        if self.kind == "gold":
+            return residuals.texts
+        return context_texts(tokenizer, documents, residuals, int(model.cfg.n_ctx), model, self.prepend_bos)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training positions in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
@@ -129,6 +131,7 @@ class LayerContribution(L.LightningModule):
         target: the TransformerLens model, when ``model`` names none.
         tokenizer: of ``target``, for ``predict``.
         optimizer: ``"adamw"``, or ``"muon"`` (learning rate about 0.01), which trains small models in fewer steps.
+        prepend_bos: whether prompts of ``predict`` get a begin token, see :class:`tl_nla.model.text.TextEncoder`.
     """
 
     oracle: DiffOracle
@@ -136,12 +139,13 @@ class LayerContribution(L.LightningModule):
     def __init__(
         self, model: str = "tiny", learning_rate: float = 1.5e-3, weight_decay: float = 0.01, sum_weight: float = 0.1,
         oracle: DiffOracle | None = None, target: Any = None, tokenizer: Any = None, optimizer: str = "adamw",
+        prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if sum_weight < 0:
             raise InputError(f"sum_weight is {sum_weight}; allowed: zero or more")
         self.save_hyperparameters("model", "learning_rate", "weight_decay", "sum_weight", "optimizer")
-        self.optimizer = known_optimizer(optimizer)
+        self.optimizer, self.prepend_bos = known_optimizer(optimizer), prepend_bos
         self.learning_rate, self.weight_decay, self.sum_weight = learning_rate, weight_decay, sum_weight
         # Neither the oracle nor the model in question are submodules: checkpoints hold the reconstructor alone.
         object.__setattr__(self, "oracle", oracle or create_oracle(model))
@@ -222,7 +226,8 @@ class LayerContribution(L.LightningModule):
         """
         model, tokenizer = self.target()
         oracle = self.oracle if self.oracle.strength is not None else None
-        return [layer_contributions(model, prompt, oracle, tokenizer=tokenizer).to_dict() for prompt in batch]
+        settings: dict[str, Any] = {"tokenizer": tokenizer, "prepend_bos": self.prepend_bos}
+        return [layer_contributions(model, prompt, oracle, **settings).to_dict() for prompt in batch]
 
     def configure_optimizers(self) -> Any:
         """See :func:`lightning_modules.schedules.scheduled_optimizer`."""

@@ -126,6 +126,7 @@ class DiffDataModule(ActivationDataModule):
             trained on.
         sources_share: how often ``sources`` is drawn where it has an answer, for a reader that has to learn its
             source slots; ``None`` draws all questions alike.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
     def __init__(
@@ -133,9 +134,10 @@ class DiffDataModule(ActivationDataModule):
         source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
         batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
         top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1, sources_share: float | None = None,
+        prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
-                         batch_size, heldout, seed)  # fmt: skip
+                         batch_size, heldout, seed, prepend_bos=prepend_bos)  # fmt: skip
         for name, share in (("heldout_heads", heldout_heads), ("swap_share", swap_share)):
             if not 0 <= share < 1:
                 raise InputError(f"{name} is {share}; allowed: a share of 0 or above, below 1")
@@ -145,7 +147,7 @@ class DiffDataModule(ActivationDataModule):
         if sources_share is not None and not 0 <= sources_share <= 1:
             raise InputError(f"sources_share is {sources_share}; allowed: a share from 0 to 1, or none")
         self.questions, self.sources_share = questions, sources_share
-        self.capture = CaptureConfig(positions_per_document, top_k, skips=skips, seed=seed)
+        self.capture = CaptureConfig(positions_per_document, top_k, skips=skips, seed=seed, prepend_bos=prepend_bos)
         self.train_writes: LabelledWrites | None = None
         self.heldout_writes: LabelledWrites | None = None
         self.untrained: tuple[str, ...] = ()

@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_modules.processes import rank, world_size
+from tl_nla.amounts import check_count
 from tl_nla.data import Document, check_source, split_documents
 from tl_nla.data.streams import stream_documents
-from tl_nla.errors import InputError
 
 Run = tuple[int, list[Document]]
 
@@ -60,8 +60,7 @@ class DocumentDataModule(L.LightningDataModule):
         if isinstance(source, str):
             check_source(source)
         for name, value in (("documents", documents), ("documents_per_shard", documents_per_shard)):
-            if value < 1:
-                raise InputError(f"{name} is {value}; at least 1 is needed")
+            check_count(name, value)
         split_documents([], heldout)
         self.source, self.documents, self.documents_per_shard = source, documents, documents_per_shard
         self.heldout, self.seed = heldout, seed

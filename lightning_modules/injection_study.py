@@ -20,6 +20,7 @@ from tl_nla.metrics import squared_deviations, squared_errors
 from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
 from tl_nla.nla.loading import load_tokenizer
 from tl_nla.nla.prompts import TINY_AR_TEMPLATE, TINY_AV_TEMPLATE
+from tl_nla.paths import user_path
 from tl_nla.storyworld.tiny import WEIGHTS
 from tl_nla.targets import mean_embedding_norm
 
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.injection_study")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=80)
-    parser.add_argument("--store", type=Path, default=WEIGHTS)
+    parser.add_argument("--store", type=user_path, default=WEIGHTS)
     parser.add_argument("--arms", nargs="+", default=list(INJECTION_ARMS), choices=INJECTION_ARMS)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)

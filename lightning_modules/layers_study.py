@@ -20,6 +20,7 @@ from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmS
 from tl_nla.evaluation.layers_matrix_rows import STORED_ROWS, LayerStates, add_scores, layer_states
 from tl_nla.nla import NLA
 from tl_nla.nla.adaptation import adapt
+from tl_nla.paths import user_path
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.storyworld.tiny import WEIGHTS, embedded_grounding
 
@@ -109,8 +110,10 @@ def layers_study(folder: Path, store: Path, config: LayersConfig, seed: int = 0)
 def main(arguments: list[str] | None = None) -> None:
     """Run the study and store its row scores."""
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.layers_study")
-    parser.add_argument("--folder", type=Path, default=Path("runs/layers"), help="checkpoints and TensorBoard files")
-    parser.add_argument("--store", type=Path, default=STORED_ROWS, help="the file of row scores")
+    parser.add_argument(
+        "--folder", type=user_path, default=Path("runs/layers"), help="checkpoints and TensorBoard files"
+    )
+    parser.add_argument("--store", type=user_path, default=STORED_ROWS, help="the file of row scores")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--core-minutes", type=float, default=LayersConfig.core_minutes)
     args = parser.parse_args(arguments)

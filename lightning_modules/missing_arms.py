@@ -29,6 +29,7 @@ from tl_nla.evaluation.oracle_texts import long_context_texts
 from tl_nla.evaluation.own_run import score_own_run
 from tl_nla.evaluation.rescore import place_of_rows
 from tl_nla.evaluation.source_probe import score_source_probe
+from tl_nla.model.text import TextEncoder
 from tl_nla.oracle import DiffOracle, WriteReconstructor
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import Target
@@ -122,8 +123,9 @@ def _add_long_context(
     oracle: DiffOracle, kept: KeptParts,
 ) -> None:  # fmt: skip
     said = [data.train.text(row) for row in range(len(data.train))]
-    texts = long_context_texts(data.train, said, target.tokenizer, data.train_documents)
+    encode = TextEncoder(target.tokenizer, target.model)
+    texts = long_context_texts(data.train, said, encode, data.train_documents)
     trained_long_context(reader, texts, data, config, rows.seed, kept)
     told = oracle.explain(data.held.write, data.held.before, max_new_tokens=MAX_NEW_TOKENS)
-    longer = long_context_texts(data.held, told, target.tokenizer, data.held_documents)
+    longer = long_context_texts(data.held, told, encode, data.held_documents)
     score_long_context(rows, reader, longer, data.held)

@@ -1,7 +1,6 @@
 """Joint reinforcement learning of a pair: the verbalizer by policy gradient, the reconstructor by regression."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from tl_nla.nla.rollouts import (
     draw_budgets,
     token_logprobs,
 )
+from tl_nla.paths import user_path
 
 _SKIPS_IN_A_ROW = 20
 
@@ -339,7 +339,7 @@ def load_pair(name: str) -> NLA:
     from tl_nla.storyworld.tiny import WEIGHTS
     from tl_nla.targets import TINY
 
-    folder = WEIGHTS if name == TINY else Path(name)
+    folder = WEIGHTS if name == TINY else user_path(name)
     if not (folder / "av").is_dir() or not (folder / "ar").is_dir():
         raise InputError(f"{str(folder)!r} holds no warm-started pair; give a folder with 'av' and 'ar', or 'tiny'")
     return NLA.from_pretrained(folder / "av", folder / "ar", dtype=torch.float32)

@@ -26,6 +26,7 @@ from tl_nla.data import ExplainedStates
 from tl_nla.evaluation.training_rows import TrainingRows
 from tl_nla.faithfulness.clauses import join_clauses, split_clauses
 from tl_nla.nla import NLA
+from tl_nla.paths import user_path
 from tl_nla.storyworld.tiny import WEIGHTS
 
 Order = Literal["recent_first", "next_first", "shuffled_order"]
@@ -153,8 +154,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one seed and store its row scores beside those of the training study."""
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.ordered_study")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path("runs"), help="pairs, checkpoints and TensorBoard files")
-    parser.add_argument("--store", type=Path, default=WEIGHTS, help="where the row scores go")
+    parser.add_argument(
+        "--folder", type=user_path, default=Path("runs"), help="pairs, checkpoints and TensorBoard files"
+    )
+    parser.add_argument("--store", type=user_path, default=WEIGHTS, help="where the row scores go")
     parser.add_argument("--core-minutes", type=float, default=OrderedConfig.core_minutes)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     args = parser.parse_args(arguments)

@@ -12,6 +12,7 @@ from tl_nla.data import Document
 from tl_nla.evaluation.oracle_texts import readable
 from tl_nla.evaluation.own_run import Place, Writes, cat_runs, read_places
 from tl_nla.evaluation.write_network import Evidence
+from tl_nla.model.text import TextEncoder
 from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites
 from tl_nla.oracle.capture import drawn_rows
 from tl_nla.targets import Target
@@ -104,7 +105,7 @@ def context_rows(
         positions: of each document.
         seed: of positions and lengths.
     """
-    begin = 0 if target.tokenizer.bos_token_id is None else 1
+    begin = len(TextEncoder(target.tokenizer, target.model).begin)
     drawn = drawn_rows(target.model, target.tokenizer, documents, CaptureConfig(positions, seed=seed))
     whole = [Place(ids, places) for _, ids, places in drawn]
     count = sum(len(place.positions) for place in whole)

@@ -35,6 +35,7 @@ from tl_nla.evaluation.oracle_texts import arm_texts, long_context_texts, readab
 from tl_nla.evaluation.own_run import score_own_run
 from tl_nla.evaluation.source_probe import score_source_probe
 from tl_nla.metrics import squared_errors
+from tl_nla.model.text import TextEncoder
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.oracle import DiffOracle, LabelledWrites, WriteReconstructor
 from tl_nla.oracle.labels import Lens
@@ -164,7 +165,8 @@ def texts_of(
     writes = data.train if training else data.held
     documents = data.train_documents if training else data.held_documents
     states = state_texts(writes, Lens.of(model), data.vocabulary, top_k) if arm == "state" else None
-    return arm_texts(arm, writes, tokenizer, documents, seed, training, explanations, states)
+    encode = TextEncoder(tokenizer, model)
+    return arm_texts(arm, writes, encode, documents, seed, training, explanations, states)
 
 
 def curve_scorer(reconstructor: WriteReconstructor, texts: Sequence[str], data: Captured) -> Callable[[], list[float]]:
@@ -203,7 +205,8 @@ def score_oracle(
         mixed = texts_of("cat_and_explanation", data, "heldout", *settings, explanations=other)
         score_readers(rows, {"cat_and_shuffled": readers["cat_and_explanation"]}, {"cat_and_shuffled": mixed}, held)
     if long_context is not None:
-        longer = long_context_texts(held, explanations, target.tokenizer, data.held_documents)
+        encode = TextEncoder(target.tokenizer, target.model)
+        longer = long_context_texts(held, explanations, encode, data.held_documents)
         score_long_context(rows, long_context, longer, held)
     score_own_run(rows, target, held, data.held_documents, explanations)
     score_state_probe(rows, data.train, held)
@@ -221,9 +224,8 @@ def score_oracle(
 
 def previous_words(target: Target, data: Captured) -> list[list[str]]:
     """For each held-out row the words nearest to it among those too far back to be local."""
-    bos = target.tokenizer.bos_token_id
-    ids = [([] if bos is None else [bos]) + target.tokenizer.encode(document.text, add_special_tokens=False)
-           for document in data.held_documents]  # fmt: skip
+    encode = TextEncoder(target.tokenizer, target.model)
+    ids = [encode(document.text).ids for document in data.held_documents]
     places = zip(data.held.document.tolist(), data.held.position.tolist(), strict=True)
     return [distant_words(ids[document], position, data.vocabulary.texts) for document, position in places]
 
@@ -288,7 +290,8 @@ def _long_context(
     fresh: Callable[[], DiffOracle], kept: KeptParts, data: Captured, config: OracleConfig, seed: int, target: Target
 ) -> WriteReconstructor | None:
     said = [data.train.text(row) for row in range(len(data.train))] if config.long_steps else []
-    texts = long_context_texts(data.train, said, target.tokenizer, data.train_documents) if said else {}
+    encode = TextEncoder(target.tokenizer, target.model)
+    texts = long_context_texts(data.train, said, encode, data.train_documents) if said else {}
     return trained_long_context(fresh().reconstructor, texts, data, config, seed, kept) if texts else None
 
 

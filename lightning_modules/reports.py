@@ -28,6 +28,7 @@ class ContributionReportCallback(L.Callback):
         positions: as for :func:`tl_nla.attribution.layer_contributions`.
         images: whether heat maps are drawn; without matplotlib they are left out with a warning.
         settings: for ``oracle.explain``, such as ``max_new_tokens``.
+        prepend_bos: whether prompts get a begin token, see :class:`tl_nla.model.text.TextEncoder`.
 
     Attributes:
         reports: the last report of each prompt, on rank zero.
@@ -40,7 +41,7 @@ class ContributionReportCallback(L.Callback):
     def __init__(
         self, prompts: Sequence[str] | Mapping[str, str], every_n_steps: int = 500, model: Any = "tiny",
         tokenizer: Any = None, oracle: Any = FROM_MODULE, target: str | None = None, positions: Any = -1,
-        images: bool = True, settings: Mapping[str, Any] | None = None,
+        images: bool = True, settings: Mapping[str, Any] | None = None, prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         if isinstance(prompts, str) or not prompts:
             raise InputError("prompts must be a list of texts or a mapping of names to texts, with at least one text")
@@ -50,6 +51,7 @@ class ContributionReportCallback(L.Callback):
         self.prompts, self.every_n_steps = dict(named), every_n_steps
         self.model, self.tokenizer, self.oracle, self.target = model, tokenizer, oracle, target
         self.positions, self.images, self.settings = positions, images, dict(settings or {})
+        self.prepend_bos = prepend_bos
         self.reports: dict[str, ContributionReport] = {}
         self._last_step = -1
 
@@ -91,6 +93,7 @@ class ContributionReportCallback(L.Callback):
         for name, prompt in self.prompts.items():
             report = layer_contributions(
                 self.model, prompt, oracle, self.target, self.positions, tokenizer=self.tokenizer,
+                prepend_bos=self.prepend_bos,
                 **({} if oracle is None else self.settings),
             )  # fmt: skip
             self.reports[name] = report

@@ -6,6 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.metrics import cosine, squared_deviations, squared_errors
 
@@ -25,8 +26,7 @@ class ExplanationSamples(L.Callback):
 
     def __init__(self, every_n_steps: int = 200, rows: int = 8, max_new_tokens: int = 110) -> None:
         for name, value in (("every_n_steps", every_n_steps), ("rows", rows), ("max_new_tokens", max_new_tokens)):
-            if value < 1:
-                raise InputError(f"{name} is {value}; at least 1 is needed")
+            check_count(name, value)
         self.every_n_steps, self.rows, self.max_new_tokens = every_n_steps, rows, max_new_tokens
         self._last = -1
 

@@ -1,11 +1,11 @@
 """Writes the trained pair or oracle when training ends."""
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 
 from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 
 
 class SaveNLA(L.Callback):
@@ -18,7 +18,7 @@ class SaveNLA(L.Callback):
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check that there is a pair to save.
@@ -48,7 +48,7 @@ class SaveOracle(L.Callback):
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check that there is an oracle to save.

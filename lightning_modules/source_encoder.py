@@ -97,7 +97,7 @@ def add_source_slots(
 
 def encoder_examples(
     model: Any, tokenizer: Any, documents: Sequence[Document], sites: Sequence[str], vocabulary: Vocabulary,
-    positions: int, seed: int,
+    positions: int, seed: int, prepend_bos: bool | None = None,
 ) -> tuple[SourceExamples, list[str]]:  # fmt: skip
     """Examples for an encoder, and the words that occur in them: an example names words by their place there.
 
@@ -111,8 +111,9 @@ def encoder_examples(
         vocabulary: the tokens that may be named.
         positions: drawn from each document.
         seed: of positions, and of the writes that are kept.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
-    settings = CaptureConfig(positions, seed=seed, batch_size=32)
+    settings = CaptureConfig(positions, seed=seed, batch_size=32, prepend_bos=prepend_bos)
     found = source_examples(model, tokenizer, documents, sites, settings, vocabulary)
     drawn = torch.rand(len(found), generator=torch.Generator().manual_seed(seed)) < _NOTHING_SHARE
     kept = (found.words >= 0).any(1) | drawn

@@ -49,6 +49,7 @@ class SourceDataModule(ActivationDataModule):
         batch_size: rows a batch.
         heldout: share of documents held out.
         seed: of stories, positions and the order of rows.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
 
     Attributes:
         words: the words that training writes read; known after ``setup``.
@@ -57,10 +58,10 @@ class SourceDataModule(ActivationDataModule):
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
         documents: int = 4000, positions_per_document: int = 16, batch_size: int = 512, heldout: float = 0.05,
-        seed: int = 0,
+        seed: int = 0, prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
-                         batch_size, heldout, seed)  # fmt: skip
+                         batch_size, heldout, seed, prepend_bos=prepend_bos)  # fmt: skip
         self.words: list[str] = []
         self.train_examples: SourceExamples | None = None
         self.heldout_examples: SourceExamples | None = None
@@ -78,11 +79,11 @@ class SourceDataModule(ActivationDataModule):
         if not train or not held:
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
         sites, vocabulary = all_sites(model, ("heads", "attn")), expected_vocabulary(model, tokenizer, train)
-        settings = vocabulary, self.positions_per_document, self.seed
+        settings = vocabulary, self.positions_per_document, self.seed, self.prepend_bos
         self.train_examples, self.words = encoder_examples(model, tokenizer, train, sites, *settings)
         if not self.words:
             raise InputError("no write read a word more than 15 tokens back; give longer documents")
-        capture = CaptureConfig(self.positions_per_document, seed=self.seed)
+        capture = CaptureConfig(self.positions_per_document, seed=self.seed, prepend_bos=self.prepend_bos)
         found = source_examples(model, tokenizer, held, sites, capture, vocabulary)
         places = {word.casefold(): place for place, word in enumerate(self.words)}
         of_token = torch.tensor([*(places.get(text.casefold(), -1) for text in vocabulary.texts), -1])

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,7 +12,11 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
 from tl_nla.adapters import SteeringAdapter, attach
+from tl_nla.amounts import check_count, check_number
+from tl_nla.data.lines import json_rows
 from tl_nla.errors import InputError, unknown
+from tl_nla.model.text import checked
+from tl_nla.paths import user_path
 from tl_nla.steering import Rewriter, compose, expect, parse_rewrite
 from tl_nla.steering.change import MODES
 
@@ -33,6 +36,8 @@ class SteeringPrompt:
     expect: str = ""
 
     def __post_init__(self) -> None:
+        for name, text in asdict(self).items():
+            checked(text, name)
         if not self.prompt or not (self.rewrite or self.expect):
             raise InputError(f"prompt {self.prompt!r} needs text and an edit: rewrite 'red->yellow', or expect")
 
@@ -52,8 +57,7 @@ class SteeringPrompts(L.LightningDataModule):
 
     def __init__(self, source: str | Sequence[SteeringPrompt], batch_size: int = 16) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
+        check_count("batch_size", batch_size)
         self.prompts = _from_file(source) if isinstance(source, str) else list(source)
         self.batch_size = batch_size
         if not self.prompts:
@@ -77,20 +81,25 @@ class SteeringSweep(L.LightningModule):
         strengths: see :class:`tl_nla.adapters.SteeringAdapter`.
         new_tokens: how many are generated.
         generated: steer generated tokens as well as the prompt's last.
+        prepend_bos: whether prompts get a begin token, see :func:`tl_nla.targets.load_target`.
     """
 
     def __init__(
         self, model: str = "tiny", nla: list[str] | None = None, modes: Sequence[str] = ("delta",),
         strengths: Sequence[float] = (1.0,), new_tokens: int = 16, generated: bool = False,
+        prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         for mode in modes:
             if mode not in MODES:
                 raise unknown("mode", mode, MODES)
-        if not modes or not strengths or new_tokens < 1:
-            raise InputError("modes, strengths and new_tokens have to name at least one each")
+        if not modes or not strengths:
+            raise InputError("modes and strengths have to name at least one each")
+        for strength in strengths:
+            check_number("strength", strength)
+        check_count("new_tokens", new_tokens)
         self.modes, self.strengths, self.new_tokens, self.generated = modes, strengths, new_tokens, generated
-        self._names = (model, nla)
+        self._names = (model, nla, prepend_bos)
         self._pair: tuple[Any, Any] | None = None
 
     def pair(self) -> tuple[Any, Any]:
@@ -108,7 +117,7 @@ class SteeringSweep(L.LightningModule):
 
         target, _ = self.pair()
         prompts = [SteeringPrompt(**one) for one in batch]
-        texts = [encode_text(target, one.prompt) for one in prompts]
+        texts = [encode_text(target, one.prompt).ids for one in prompts]
         encoded = [(len(ids), place, ids) for place, ids in enumerate(texts)]
         runs: list[tuple[int, dict[str, Any]]] = []
         for _, group in groupby(sorted(encoded), key=lambda row: row[0]):
@@ -148,7 +157,7 @@ class SteeringWriter(BasePredictionWriter):
 
     def __init__(self, path: str) -> None:
         super().__init__("batch")
-        self.path = Path(path)
+        self.path = user_path(path)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the file."""
@@ -168,12 +177,10 @@ def _as_dictionaries(prompts: list[SteeringPrompt]) -> list[dict[str, str]]:
 
 
 def _from_file(path: str) -> list[SteeringPrompt]:
-    if not Path(path).is_file():
-        raise InputError(f"no file {path!r} with prompts, one JSON object a line")
     prompts = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for where, row in json_rows(path):
         try:
-            prompts.append(SteeringPrompt(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: {error}; give prompt and rewrite or expect") from None
+            prompts.append(SteeringPrompt(**row))
+        except (InputError, TypeError) as error:
+            raise InputError(f"{where}: {error}; give prompt and rewrite or expect") from None
     return prompts

@@ -18,6 +18,7 @@ from tl_nla.errors import InputError
 from tl_nla.evaluation.steganography_figures import draw_frontier, draw_precision
 from tl_nla.evaluation.steganography_sweep import STORED, Point, Run, read_points, write_point
 from tl_nla.evaluation.withholding_rows import frontier, load_rows
+from tl_nla.paths import user_path
 
 POINTS = "points.jsonl"
 
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the module's command."""
     defaults = SweepConfig()
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.stego_sweep")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=user_path)
     parser.add_argument("--kl", type=float, nargs="+", default=defaults.kl_weights)
     parser.add_argument("--warm", type=int, nargs="+", default=defaults.warm_steps)
     parser.add_argument("--steps", type=int, nargs="+", default=defaults.steps)
@@ -114,10 +115,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--reconstructor-rate", type=float, default=defaults.reconstructor_learning_rate)
     parser.add_argument("--batch", type=int, default=defaults.batch_size, help="activations a step")
     parser.add_argument("--group", type=int, default=defaults.group, help="explanations an activation")
-    parser.add_argument("--pairs", type=Path, default=None, help="folder of the warm starts (default FOLDER/pairs)")
+    parser.add_argument(
+        "--pairs", type=user_path, default=None, help="folder of the warm starts (default FOLDER/pairs)"
+    )
     parser.add_argument("--limit", type=int, default=None, help="runs to carry out now at most; 0 only reads")
-    parser.add_argument("--figure", type=Path, default=None, help="draw the frontier of all points in FOLDER here")
-    parser.add_argument("--precision-figure", type=Path, default=None, help="draw claim precision across training")
+    parser.add_argument("--figure", type=user_path, default=None, help="draw the frontier of all points in FOLDER here")
+    parser.add_argument("--precision-figure", type=user_path, default=None, help="draw claim precision across training")
     parser.add_argument("--store", action="store_true", help="keep all points in FOLDER for the evaluation suite")
     found = parser.parse_args(argv)
     switches = tuple(bool(value) for value in found.paraphrase)

@@ -22,6 +22,7 @@ from tl_nla.evaluation.nla_suite import held_out_states
 from tl_nla.evaluation.training_rows import CURVE, TrainingRows
 from tl_nla.metrics import squared_deviations, squared_errors
 from tl_nla.nla import NLA, RolloutConfig
+from tl_nla.paths import user_path
 from tl_nla.storyworld.tiny import WEIGHTS, embedded_grounding
 
 _SHORTER = 9
@@ -223,8 +224,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.studies")
     parser.add_argument("study", choices=["training"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path("runs"), help="checkpoints and TensorBoard files")
-    parser.add_argument("--store", type=Path, default=WEIGHTS, help="where the row scores go")
+    parser.add_argument("--folder", type=user_path, default=Path("runs"), help="checkpoints and TensorBoard files")
+    parser.add_argument("--store", type=user_path, default=WEIGHTS, help="where the row scores go")
     parser.add_argument("--core-minutes", type=float, default=StudyConfig.core_minutes)
     parser.add_argument("--arms", nargs="+", default=["explanation", "longer_warm_start"])
     args = parser.parse_args(arguments)

@@ -33,6 +33,7 @@ from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer
 from tl_nla.faithfulness.steganographer import Steganographer
 from tl_nla.nla import NLA
+from tl_nla.paths import user_path
 from tl_nla.storyworld.tiny import embedded_grounding
 
 _SITE = "blocks.2.hook_resid_post"
@@ -147,7 +148,7 @@ def _repeated(states: ExplainedStates, times: int) -> ExplainedStates:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the module's command."""
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.trained_references")
-    parser.add_argument("pairs", type=Path, help="folder of warm-started pairs; missing ones are trained")
+    parser.add_argument("pairs", type=user_path, help="folder of warm-started pairs; missing ones are trained")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--documents", type=int, default=RebuildConfig().documents, help="training stories to read")
     parser.add_argument("--stories", type=int, default=ReferencesConfig.documents, help="stories to score")

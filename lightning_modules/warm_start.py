@@ -1,6 +1,5 @@
 """Warm starts: the verbalizer learns to write explanations, the reconstructor to read them."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -14,6 +13,7 @@ from lightning_modules.schedules import one_cycle
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.nla import NLA
+from tl_nla.paths import user_path
 
 Injection = Literal["constant", "sqrt_d", "raw", "affine", "additive"]
 
@@ -87,7 +87,7 @@ def create_nla(model: str, layer: int, injection: Injection, injection_char: str
     """
     from tl_nla.targets import fresh_nla
 
-    folder = Path(model)
+    folder = user_path(model)
     if not ((folder / "av").is_dir() and (folder / "ar").is_dir()):
         return fresh_nla(model, layer, injection, injection_char=injection_char)
     pair = NLA.from_pretrained(folder / "av", folder / "ar", dtype=torch.float32)

@@ -15,7 +15,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
@@ -32,6 +31,7 @@ from tl_nla.evaluation.nla_suite import held_out_states
 from tl_nla.evaluation.withholding_rows import ARMS, WithholdingRows, precision, recall, save_rows, score, total_fve
 from tl_nla.faithfulness.abstention import withhold
 from tl_nla.nla import NLA, Generation
+from tl_nla.paths import user_path
 
 _SITE = "blocks.2.hook_resid_post"
 
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the module's command."""
     defaults = WithholdingConfig()
     parser = argparse.ArgumentParser(prog="python -m lightning_modules.withholding")
-    parser.add_argument("pairs", type=Path, help="folder of warm-started pairs; missing ones are trained")
+    parser.add_argument("pairs", type=user_path, help="folder of warm-started pairs; missing ones are trained")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm", type=int, default=None, help="length of the warm start (seed 0: the shipped pair's)")
     parser.add_argument("--choose", action="store_true", help="try thresholds and steps on validation documents")

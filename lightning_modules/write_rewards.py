@@ -30,6 +30,7 @@ from tl_nla.evaluation.oracle_texts import readable, shuffled_rows
 from tl_nla.metrics import normalise, squared_deviations, squared_errors
 from tl_nla.nla import RolloutConfig
 from tl_nla.oracle import DiffOracle, LabelledWrites, parse_label
+from tl_nla.paths import user_path
 from tl_nla.sites import Site
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.targets import load_target
@@ -227,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--reconstructor-learning-rate", type=float, default=WriteRewardsConfig.reconstructor_learning_rate
     )
-    parser.add_argument("--save", type=Path, help="folder for the trained oracle")
+    parser.add_argument("--save", type=user_path, help="folder for the trained oracle")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     rates = {"learning_rate": args.learning_rate, "reconstructor_learning_rate": args.reconstructor_learning_rate}

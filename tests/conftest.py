@@ -47,6 +47,16 @@ def seed():
     return 0
 
 
+@pytest.fixture
+def unchecked():
+    """Without the check of annotations: what a user meets who gives the wrong type."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(autouse=True)
 def _shared_models_stay_clean():
     """No test may leave a hook on a shared model."""

@@ -17,6 +17,7 @@ _HOMES = {
     "SteeringAdapter": "tl_nla.adapters",
     "VerbalizerAdapter": "tl_nla.adapters",
     "attach": "tl_nla.adapters",
+    "check": "tl_nla.model.check",
     "layer_contributions": "tl_nla.attribution.contributions",
     "load_tiny": "tl_nla.storyworld.tiny",
     "read": "tl_nla.reading",

@@ -7,14 +7,16 @@ from typing import Any, Literal
 
 from tl_nla.errors import InputError, unknown
 
-Kind = Literal["state", "block", "attn", "mlp", "head", "span"]
-_HEAD = re.compile(r"^blocks\.(\d+)\.attn\.head\.(\d+)$")
-_PART = re.compile(r"^blocks\.(\d+)(?:\.(attn|mlp))?$")
+Kind = Literal["state", "block", "attn", "mixer", "mlp", "ple", "head", "span"]
+_HEAD = re.compile(r"^blocks\.(\d+)\.(attn|mixer)\.head\.(\d+)$")
+_PART = re.compile(r"^blocks\.(\d+)(?:\.(attn|mixer|mlp|ple))?$")
 _STATE = re.compile(r"^blocks\.(\d+)\.(hook_resid_pre|hook_resid_mid|hook_resid_post)$")
+_PARTS: dict[str, Kind] = {"block": "block", "attn": "attn", "mixer": "mixer", "mlp": "mlp", "ple": "ple"}
 _WHOLE_STATES = ("hook_embed", "ln_final.hook_normalized")
 _FORMS = (
     "blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid", "blocks.0.hook_resid_post", "hook_embed",
-    "ln_final.hook_normalized", "blocks.0", "blocks.0.attn", "blocks.0.mlp", "blocks.0.attn.head.0",
+    "ln_final.hook_normalized", "blocks.0", "blocks.0.attn", "blocks.0.mlp", "blocks.0.attn.head.0", "blocks.0.mixer",
+    "blocks.0.mixer.head.0", "blocks.0.ple",
 )  # fmt: skip
 
 
@@ -22,16 +24,18 @@ _FORMS = (
 class Site:
     """Where a state or a write is read.
 
-    A state is the residual stream at a point. A write is what a block, its attention, its MLP or one attention head
-    adds to it; a span is the difference of two states.
+    A state is the residual stream at a point. A write is what a block, its attention, another mixer of positions
+    (DeltaNet, convolution, Mamba), its MLP, its per-layer embedding or one head adds to it. A span is the difference of
+    two states.
 
     Attributes:
-        kind: ``state``, ``block``, ``attn``, ``mlp``, ``head`` or ``span``.
+        kind: ``state``, ``block``, ``attn``, ``mixer``, ``mlp``, ``ple``, ``head`` or ``span``.
         layer: the block; ``None`` for the embedding, the final norm and spans.
         head: the head, for ``head``.
         point: the hook point, for ``state``.
         start: earlier state of a span.
         end: later state of a span.
+        part: whose head it is, ``attn`` or ``mixer``.
     """
 
     kind: Kind
@@ -40,6 +44,7 @@ class Site:
     point: str | None = None
     start: "Site | None" = None
     end: "Site | None" = None
+    part: str = "attn"
 
     @classmethod
     def parse(cls, text: "str | Site") -> "Site":
@@ -47,7 +52,8 @@ class Site:
 
         Args:
             text: ``blocks.2.hook_resid_post`` (or ``_pre``, ``_mid``), ``hook_embed``, ``ln_final.hook_normalized``;
-                ``blocks.2``, ``blocks.2.attn``, ``blocks.2.mlp``, ``blocks.2.attn.head.3``; or a span of two states,
+                ``blocks.2``, ``blocks.2.attn``, ``blocks.2.mixer``, ``blocks.2.mlp``, ``blocks.2.ple``,
+                ``blocks.2.attn.head.3``, ``blocks.2.mixer.head.3``; or a span of two states,
                 ``blocks.1.hook_resid_pre -> blocks.3.hook_resid_post``.
 
         Raises:
@@ -59,10 +65,9 @@ class Site:
         if "->" in name:
             return cls._parse_span(name)
         if match := _HEAD.match(name):
-            return cls("head", int(match[1]), int(match[2]))
+            return cls("head", int(match[1]), int(match[3]), part=match[2])
         if match := _PART.match(name):
-            part = match[2] or "block"
-            return cls("attn" if part == "attn" else "mlp" if part == "mlp" else "block", int(match[1]))
+            return cls(_PARTS[match[2] or "block"], int(match[1]))
         if match := _STATE.match(name):
             return cls("state", int(match[1]), point=name)
         if name in _WHOLE_STATES:
@@ -83,7 +88,7 @@ class Site:
             return f"{self.start} -> {self.end}"
         if self.kind == "state":
             return str(self.point)
-        tail = {"block": "", "attn": ".attn", "mlp": ".mlp", "head": f".attn.head.{self.head}"}[self.kind]
+        tail = {"block": "", "head": f".{self.part}.head.{self.head}"}.get(self.kind, f".{self.kind}")
         return f"blocks.{self.layer}{tail}"
 
     @property
@@ -129,14 +134,26 @@ class Site:
                     end.validate(model, known)
             return self
         known = model.hook_dict if known is None else known
-        layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
+        layers = int(model.cfg.n_layers)
         if self.layer is not None and self.layer >= layers:
             raise InputError(
                 f"layer {self.layer} of {str(self)!r} is out of range; the model has layers 0 to {layers - 1}"
             )
-        if self.head is not None and self.head >= heads:
-            raise InputError(f"head of {str(self)!r} is out of range; the model has heads 0 to {heads - 1}")
+        self._check_part(model)
         if self.point is not None and self.point not in known:
             reason = " (attention and MLP run in parallel)" if self.point.endswith("resid_mid") else ""
             raise InputError(f"the model has no {self.point}{reason}; {unknown('hook point', self.point, known)}")
         return self
+
+    def _check_part(self, model: Any) -> None:
+        """Refuse a part or a head that this block of the model does not have."""
+        if self.layer is None or self.kind in ("state", "block", "span"):
+            return
+        from tl_nla.model.facts import branches_of
+        from tl_nla.model.heads import out_projection
+
+        branches_of(model, self.layer, self.part if self.kind == "head" else self.kind)
+        if self.head is not None:
+            heads = out_projection(model, self.layer, self.part).heads
+            if self.head >= heads:
+                raise InputError(f"head of {str(self)!r} is out of range; the layer has heads 0 to {heads - 1}")

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import torch
 
-from tl_nla.errors import InputError
+from tl_nla.errors import InputError, unknown
+from tl_nla.model.text import TextEncoder
 from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
 from tl_nla.nla import prompts as prompt_templates
 from tl_nla.nla.files import local_folder
@@ -14,6 +15,7 @@ from tl_nla.nla.loading import load_tokenizer
 from tl_nla.nla.marker import choose_marker
 
 TINY = "tiny"
+PRECISIONS = ("float32", "bfloat16", "float16")
 _WEIGHTS = Path(__file__).parent / "storyworld" / "weights"
 
 
@@ -46,17 +48,27 @@ def model_folder(name: str | Path) -> Path:
     return local_folder(name)
 
 
-def load_target(name: str | Path = TINY) -> Target:
+def load_target(name: str | Path = TINY, prepend_bos: bool | None = None, dtype: str = "float32") -> Target:
     """Load a model for reading.
 
     Args:
         name: ``"tiny"``, a local folder with a Hugging Face model, or a hub id.
+        dtype: precision of the weights, one of ``PRECISIONS``.
+        prepend_bos: whether a begin token stands before every text that this model is given
+            (``cfg.default_prepend_bos``); what TransformerLens does with its family when ``None``.
 
     Raises:
-        InputError: when it cannot be loaded; the message names the file at fault.
+        InputError: when it cannot be loaded; the message names the file at fault. Also for a begin token that the
+            tokenizer does not have.
     """
+    if dtype not in PRECISIONS:
+        raise unknown("precision", dtype, PRECISIONS)
     folder = model_folder(name)
-    return boot_target(str(name), folder, load_causal_lm(folder, torch.float32), load_tokenizer(folder))
+    target = boot_target(str(name), folder, load_causal_lm(folder, getattr(torch, dtype)), load_tokenizer(folder))
+    if prepend_bos is not None:
+        TextEncoder(target.tokenizer, target.model, prepend_bos)
+        target.model.cfg.default_prepend_bos = prepend_bos
+    return target
 
 
 def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:

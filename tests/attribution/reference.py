@@ -3,6 +3,7 @@
 import torch
 
 from tests import zoo
+from tl_nla.model.facts import facts_of
 
 
 def leave_out(model, tokens, component, position, attention_mask=None, replacement=0.0):
@@ -30,10 +31,11 @@ def leave_out(model, tokens, component, position, attention_mask=None, replaceme
     elif component.kind == "head":
         pairs = [(prefix + "attn.hook_z", zero_head)]
     else:
-        pairs = [(prefix + f"hook_{component.kind}_out", lambda value, hook: put(value, replacement))]
+        points = facts_of(model).blocks[component.layer].points(component.kind)
+        pairs = [(point, lambda value, hook: put(value, replacement)) for point in points]
     settings = {} if attention_mask is None else {"attention_mask": attention_mask}
-    with torch.no_grad():
-        return model.run_with_hooks(tokens, fwd_hooks=pairs, **settings)
+    with torch.no_grad(), model.hooks(fwd_hooks=pairs):
+        return model(tokens, **settings)
 
 
 def left_padded(batch=2, pos=11, padding=3):

@@ -4,7 +4,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import zoo
+from tests import families, zoo
 from tests.attribution.reference import leave_out, left_padded
 from tl_nla.attribution import Component, all_components, skip_effects, skip_logits
 from tl_nla.attribution.capture import _check_input, capture
@@ -184,24 +184,32 @@ def test_a_failing_hook_leaves_nothing_behind(llama):
     assert zoo.hook_counts(llama) == counts
 
 
-def test_refuses_a_model_whose_attention_cannot_be_corrected():
-    model = zoo.bridge("llama")
+@pytest.mark.parametrize("family", ["gptj", "gpt_neo", "opt", "bloom", "qwen3_next", "lfm2", "mamba2", "gemma4"])
+def test_where_the_past_cannot_be_shown_each_position_is_run_by_itself(family):
+    model, tokens = families.bridge(family), zoo.tokens(2, 5)
+    for part in all_components(model, ("block", "attn", "mixer", "mlp", "ple"))[-5:]:
+        ours = skip_logits(model, tokens, part)
+        for position in (0, 3, 4):
+            slow = leave_out(model, tokens, part, position)
+            assert torch.allclose(ours[:, position], slow[:, position], atol=1e-4), (str(part), position)
+
+
+def test_an_attention_that_hooks_change_is_run_by_itself():
+    model, tokens = zoo.bridge("llama"), zoo.tokens(1, 6)
     for block in model.blocks:  # scores that nothing seen at the query and key explains
         block.attn.hook_attn_scores.add_hook(lambda value, hook: value + torch.arange(value.shape[-1]).to(value))
-    with pytest.raises(InputError, match="would not be exact"):
-        skip_logits(model, zoo.tokens(1, 6), "blocks.0")
-    assert skip_logits(model, zoo.tokens(1, 6), "blocks.0", everywhere=True).shape == (1, 6, zoo.VOCAB)
+    part = Component("block", 0, None, 0)
+    ours = skip_logits(model, tokens, "blocks.0")
+    assert torch.allclose(ours[:, 4], leave_out(model, tokens, part, 4)[:, 4], atol=1e-5)
 
 
-def test_refuses_where_hooks_are_read_only():
+def test_leaving_out_everywhere_where_hooks_are_read_only():
     config = transformers.GPTNeoConfig(
         vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, intermediate_size=48, max_position_embeddings=64,
         attention_types=[[["global"], 2]], resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
     )  # fmt: skip
     config.architectures = ["GPTNeoForCausalLM"]
     model = zoo.bridge(zoo.randomise(transformers.GPTNeoForCausalLM(config)))
-    with pytest.raises(InputError, match="exact"):
-        skip_logits(model, zoo.tokens(1, 6), "blocks.0")
     tokens, part = zoo.tokens(1, 6), Component("mlp", 0, None, 0)
     ours = skip_logits(model, tokens, part, everywhere=True)
     assert torch.allclose(ours, leave_out(model, tokens, part, slice(None)), atol=1e-5)

@@ -23,6 +23,7 @@ from tl_nla.evaluation.oracle_texts import (
 )
 from tl_nla.evaluation.questions_suite import area_under_curve, spearman
 from tl_nla.metrics import squared_errors
+from tl_nla.model.text import TextEncoder
 from tl_nla.oracle import CaptureConfig, capture_writes, parse_label
 from tl_nla.sites import Site
 
@@ -246,16 +247,17 @@ def test_texts_of_the_arms(llama, tokenizer):
     row = 5
     words = documents[int(writes.document[row])].text.split()
     seen = words[: int(writes.position[row])]
-    assert raw_contexts(writes, tokenizer, documents, [3] * len(writes))[row].split() == seen[-3:]
+    assert raw_contexts(writes, TextEncoder(tokenizer, llama), documents, [3] * len(writes))[row].split() == seen[-3:]
     budgets = [3] * row + [0] + [99] * (len(writes) - row - 1)
-    ids = context_ids(writes, tokenizer, documents, budgets)
+    ids = context_ids(writes, TextEncoder(tokenizer, llama), documents, budgets)
     assert ids[row] == []
     for place, (number, position) in enumerate(zip(writes.document.tolist(), writes.position.tolist(), strict=True)):
         if place != row:
             whole = tokenizer.encode(documents[number].text, add_special_tokens=False)[:position]
             assert ids[place] == whole[-budgets[place] :]
     texts = {
-        arm: arm_texts(arm, writes, tokenizer, documents, 0, False, states=["s"] * len(writes)) for arm in TEXT_ARMS
+        arm: arm_texts(arm, writes, TextEncoder(tokenizer, llama), documents, 0, False, states=["s"] * len(writes))
+        for arm in TEXT_ARMS
     }
     assert texts["gold"][row] == writes.text(row)
     assert texts["cat"][row].startswith(f"layer {int(writes.site[row])} ")
@@ -263,7 +265,7 @@ def test_texts_of_the_arms(llama, tokenizer):
     other = shuffled_rows(writes, 0)
     assert (writes.document[other] != writes.document).all()
     assert torch.equal(writes.site[other], writes.site)
-    told = arm_texts("gold", writes, tokenizer, documents, 0, True)
+    told = arm_texts("gold", writes, TextEncoder(tokenizer, llama), documents, 0, True)
     assert {parse_label(text).component for text in told} <= {None, "layer 0 mlp", "layer 1 block"}
 
 
@@ -272,7 +274,7 @@ def test_long_context_is_as_long_as_all_heads_texts(llama, tokenizer):
     sites = ["blocks.0.attn.head.0", "blocks.1.attn.head.1", "blocks.1.attn", "blocks.1.attn.head.2", "blocks.0.mlp"]
     writes = capture_writes(llama, tokenizer, documents, sites, CaptureConfig(2, skips=False))
     said = [f"w1 w2 w{row}" if writes.site[row] != 3 else "w1 w2" for row in range(len(writes))]
-    texts = long_context_texts(writes, said, tokenizer, documents)
+    texts = long_context_texts(writes, said, TextEncoder(tokenizer, llama), documents)
     attentions = torch.nonzero(writes.site == 2).flatten().tolist()
     assert list(texts) == attentions
     assert sum_budgets(writes, said, tokenizer) == dict.fromkeys(attentions, 5)

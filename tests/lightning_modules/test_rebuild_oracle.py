@@ -14,6 +14,7 @@ from tl_nla.data import world_documents
 from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_texts import arm_texts
 from tl_nla.evaluation.results import read_results
+from tl_nla.model.text import TextEncoder
 from tl_nla.storyworld.tokenizer import save_tokenizer
 from tl_nla.targets import load_target
 
@@ -171,7 +172,9 @@ def test_every_refinement_reads_texts_of_the_writes_it_is_taught(folder, tmp_pat
     own, written = seen["refinement"]
     assert own == [*said, *(chosen.text(row) for row in range(4, 8))]
     cat, same = seen["cat_refinement"]
-    assert cat == arm_texts("cat", chosen, target.tokenizer, data[0].train_documents, 3, True)
+    assert cat == arm_texts(
+        "cat", chosen, TextEncoder(target.tokenizer, target.model), data[0].train_documents, 3, True
+    )
     assert torch.equal(written, chosen.write)
     assert torch.equal(same, chosen.write)
     long, attentions = seen["cat_long_refinement"]

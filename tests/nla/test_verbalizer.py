@@ -124,7 +124,7 @@ def test_prompt_and_cap_must_fit_the_context(verbalizer, acts):
 
 @pytest.mark.parametrize("settings", [{"batch_size": 0}, {"samples": 0}])
 def test_refused_settings(verbalizer, acts, settings):
-    with pytest.raises(InputError, match="must be at least 1"):
+    with pytest.raises(InputError, match="is 0; at least 1 is needed"):
         verbalizer.generate(acts, max_new_tokens=2, **settings)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tl_nla.adapters.reader import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
+from tl_nla.adapters.verbalizer import read_back
 from tl_nla.errors import InputError, unknown
 from tl_nla.hooks import HookPair
 from tl_nla.metrics.functional import cosine
@@ -102,7 +103,7 @@ class DiffAdapter(ReadingAdapter):
         write = joined([reading[site] for site in self.sites]).float()
         before = joined([reading.before(site) for site in self.sites]).float()
         texts = self.oracle.explain(write, before=before, **settings)
-        found = self.oracle.reconstruct(texts).to(write)
+        found = read_back(self.oracle, texts, write).to(write)
         norms, back = write.norm(dim=-1), found.norm(dim=-1)
         relative = norms / before.norm(dim=-1).clamp_min(1e-12)
         keys = [(str(site), *place) for site in self.sites for place in places]

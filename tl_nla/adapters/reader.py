@@ -13,6 +13,7 @@ from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
 from tl_nla.errors import InputError, unknown
 from tl_nla.hooks import HookPair
+from tl_nla.nla.inputs import check_ids
 from tl_nla.positions import Positions
 from tl_nla.reading import Reading, points_of
 from tl_nla.sites import Site
@@ -102,7 +103,7 @@ class ReadingAdapter(Adapter):
                 do not see them. ``reading.tokens`` is -1 where an id is not known.
 
         Raises:
-            InputError: when nothing was read, a position was never reached, or ``tokens`` are too few.
+            InputError: when nothing was read, a position was never reached, or ``tokens`` are too few or no token ids.
         """
         records = [record for record in self._records if self._finished(record)]
         if not any(len(record.row) for record in records):
@@ -113,8 +114,8 @@ class ReadingAdapter(Adapter):
         row, column, position = places(records)
         self._check_reached(position)
         ids = known_ids(records)
-        if tokens is not None and (tokens.shape[0] != ids.shape[0] or tokens.shape[1] < ids.shape[1]):
-            raise InputError(f"tokens have shape {tuple(tokens.shape)}, the texts that were read {tuple(ids.shape)}")
+        if tokens is not None:
+            self._check_tokens(tokens, ids)
         order = torch.argsort(row * ids.shape[1] + column)
         values = {
             name: joined[order.to(joined.device)]
@@ -123,6 +124,12 @@ class ReadingAdapter(Adapter):
         }
         known = ids if tokens is None else tokens.detach().cpu()
         return Reading(self._model, self.sites, known, row[order], position[order], column[order], values)
+
+    def _check_tokens(self, tokens: Any, ids: Tensor) -> None:
+        size = int(getattr(self._model.cfg, "d_vocab", 0) or 0)
+        check_ids(tokens, size if size > 0 else torch.iinfo(torch.long).max, "tokens")
+        if tokens.shape[0] != ids.shape[0] or tokens.shape[1] < ids.shape[1]:
+            raise InputError(f"tokens have shape {tuple(tokens.shape)}, the texts that were read {tuple(ids.shape)}")
 
     def results(self) -> Any:
         """The reading; subclasses make more of it."""

@@ -12,11 +12,12 @@ from torch import Tensor
 from tl_nla.adapters.base import Adapter
 from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
-from tl_nla.decomposition import head_write_factor, head_writes
+from tl_nla.amounts import check_number
 from tl_nla.errors import InputError, unknown
 from tl_nla.hooks import HookPair
+from tl_nla.model.facts import branches_of
 from tl_nla.positions import Positions
-from tl_nla.reading import points_of, site_values
+from tl_nla.reading import head_sum, points_of, site_values
 from tl_nla.sites import Site
 from tl_nla.steering.change import MODES, change_states
 from tl_nla.steering.rewriters import Rewriter
@@ -26,14 +27,17 @@ Strength = float | Callable[[int], float]
 """One number, or a schedule: from the position in the text to a number."""
 
 
-def entry_point(site: Site) -> str:
-    """Hook point at which a change of a state or write enters the residual stream."""
+def entry_point(model: Any, site: Site) -> tuple[str, float]:
+    """Hook point at which a change of a state or write enters the residual stream, and its factor on the way there."""
     if site.kind == "span":
-        return str(site.end)
+        return str(site.end), 1.0
     if site.kind == "state":
-        return str(site.point)
-    part = {"block": "resid_post", "mlp": "mlp_out"}.get(site.kind, "attn_out")
-    return f"blocks.{site.layer}.hook_{part}"
+        return str(site.point), 1.0
+    layer = int(site.layer or 0)
+    if site.kind == "block":
+        return f"blocks.{layer}.hook_resid_post", 1.0
+    form, branches = branches_of(model, layer, site.part if site.kind == "head" else site.kind)
+    return branches[0].point, branches[0].factor * form.carry
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class _ShiftingAdapter(Adapter):
         attention_mask: Tensor | None,
     ) -> None:  # fmt: skip
         self.site = Site.parse(site)
-        self.strength, self.attention_mask = strength, attention_mask
+        self.strength = strength if callable(strength) else check_number("strength", strength)
+        self.attention_mask = attention_mask
         self.positions, self.generated = known_positions(positions, generated), generated
         self.reset()
 
@@ -77,6 +82,7 @@ class _ShiftingAdapter(Adapter):
         self._new: tuple[Tensor, Tensor, int] | None = None
         self._values: dict[str, Tensor] = {}
         self._rows: list[Steered] = []
+        self._entry, self._factor = "", 1.0
 
     def hooks(self, model: Any) -> list[HookPair]:
         """Hook names and functions for a model; each call starts a new text.
@@ -86,7 +92,8 @@ class _ShiftingAdapter(Adapter):
         """
         known = model.hook_dict
         site = self.site.validate(model, known)
-        last = entry_point(site)
+        last, self._factor = entry_point(model, site)
+        self._entry = last
         parts = [name for name in points_of(model, site, known) if name != last]
         for point in (entry(0), *parts, last):
             if point not in known:
@@ -144,7 +151,7 @@ class _ShiftingAdapter(Adapter):
         if self._new is not None:
             with torch.inference_mode(False), torch.no_grad():
                 self._values = {name: value.to(activation.device) for name, value in self._values.items()}
-                self._values[entry_point(self.site)] = self._chosen(activation)
+                self._values[self._entry] = self._chosen(activation)
                 found = self._new_shift(activation)
                 self._shift = found if self._shift is None else torch.cat([self._shift, found], 1)
             self._new = None
@@ -160,23 +167,26 @@ class _ShiftingAdapter(Adapter):
         if not len(row):
             return shift
         places = number[row, column].tolist()
-        strength = torch.tensor([self.strength(p) if callable(self.strength) else self.strength for p in places])
+        strength = torch.tensor([self._strength_at(place) for place in places])
         acts = self._read()
         added, before, after = self._shifts(acts, strength.float().to(acts.device), row)
-        shift[row, column] = added.to(shift)
+        shift[row, column] = (added.float() / self._factor).to(shift)
         sizes = (added.float().norm(dim=-1) / acts.float().norm(dim=-1).clamp_min(1e-12)).tolist()
         for listed in zip(row.tolist(), places, before, after, sizes, strict=True):
             self._rows.append(Steered(str(self.site), *listed))
         return shift
 
+    def _strength_at(self, place: int) -> float:
+        if not callable(self.strength):
+            return self.strength
+        return check_number(f"strength at position {place}", self.strength(place))
+
     def _read(self) -> Float[Tensor, "n d_model"]:
         """The states or writes at the newly chosen positions."""
         if self.site.kind != "head":
-            return site_values(self.site, self._values)
+            return site_values(self._model, self.site, self._values)
         layer, head = int(self.site.layer or 0), int(self.site.head or 0)
-        z, write = (self._values[f"blocks.{layer}.{name}"] for name in ("attn.hook_z", "hook_attn_out"))
-        factor = head_write_factor(self._model, layer, z, write, self._values)
-        return head_writes(self._model, layer, z, [head])[:, 0] * factor
+        return head_sum(self._model, layer, self.site.part, self._values).writes([head])[:, 0]
 
 
 class SteeringAdapter(_ShiftingAdapter):
@@ -253,6 +263,17 @@ class VectorAdapter(_ShiftingAdapter):
     ) -> None:  # fmt: skip
         super().__init__(vector.site, strength, positions, generated, attention_mask)
         self.vector = vector
+
+    def hooks(self, model: Any) -> list[HookPair]:
+        """As for every adapter; also refuses a model of another width than the vector's.
+
+        Raises:
+            InputError: see there.
+        """
+        width, found = int(model.cfg.d_model), tuple(self.vector.vector.shape)
+        if found != (width,):
+            raise InputError(f"the steering vector has shape {found}, this model has d_model {width}")
+        return super().hooks(model)
 
     def _shifts(self, acts: Tensor, strength: Tensor, row: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:
         scale = acts.float().norm(dim=-1, keepdim=True) / acts.shape[-1] ** 0.5

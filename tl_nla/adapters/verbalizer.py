@@ -12,6 +12,7 @@ from tl_nla.adapters.stream import Generated
 from tl_nla.errors import InputError
 from tl_nla.hooks import HookPair
 from tl_nla.metrics.functional import cosine, squared_deviations, squared_errors
+from tl_nla.nla.inputs import check_acts, check_texts
 from tl_nla.positions import Positions
 from tl_nla.sites import Site
 
@@ -93,7 +94,7 @@ class VerbalizerAdapter(ReadingAdapter):
         reading = self.reading(tokens)
         acts = joined([reading[site] for site in self.sites])
         texts, closed = self._explain(acts, settings)
-        found = self.nla.reconstruct(texts).to(acts.device)
+        found = read_back(self.nla, texts, acts)
         fves, cosines = self._scores(found, acts)
         words = self._words(reading.tokens, reading.batch, reading.column)
         places = list(zip(reading.batch.tolist(), reading.position.tolist(), words, strict=True))
@@ -121,3 +122,24 @@ class VerbalizerAdapter(ReadingAdapter):
         tokenizer = getattr(self._model, "tokenizer", None)
         chosen = ids[batch, column].tolist()
         return [None if tokenizer is None or i < 0 else str(tokenizer.decode([i])) for i in chosen]
+
+
+def read_back(nla: Any, texts: list[str], acts: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+    """What a pair or an oracle reads back from the words that it said of vectors, checked.
+
+    Args:
+        nla: what said them; anything with ``reconstruct``.
+        texts: the words.
+        acts: the vectors.
+
+    Raises:
+        InputError: when it gave words or vectors of another number, kind or size, or ones that are not finite.
+    """
+    name = type(nla).__name__
+    if len(check_texts(texts, f"what {name} said")) != len(acts):
+        raise InputError(f"{name} said {len(texts)} texts of {len(acts)} vectors; it must say one of each")
+    found = nla.reconstruct(texts)
+    check_acts(found, acts.shape[1], f"vectors that {name} reads back")
+    if len(found) != len(acts):
+        raise InputError(f"{name} reads {len(found)} vectors back from {len(acts)} texts; it must give one a text")
+    return found.to(acts.device)

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tl_nla.errors import InputError, unknown
+from tl_nla.model.facts import branches_of, facts_of
+from tl_nla.model.heads import out_projection
 
-_HEAD = re.compile(r"^blocks\.(\d+)\.attn\.head\.(\d+)$")
-_PART = re.compile(r"^blocks\.(\d+)(?:\.(attn|mlp))?$")
+_HEAD = re.compile(r"^blocks\.(\d+)\.(attn|mixer)\.head\.(\d+)$")
+_PART = re.compile(r"^blocks\.(\d+)(?:\.(attn|mixer|mlp|ple))?$")
 _SPAN_END = re.compile(r"^blocks\.(\d+)\.hook_resid_(pre|post)$")
-KINDS = ("block", "attn", "mlp", "head", "span")
+KINDS = ("block", "attn", "mixer", "mlp", "ple", "head", "span")
 
 
 @dataclass(frozen=True)
@@ -21,17 +23,19 @@ class Component:
         layer: the block it is in; for a span the first block of the span.
         head: the head, for kind ``"head"``.
         last: the last block it covers (of a span), else ``layer``.
+        part: whose head it is, ``attn`` or ``mixer``.
     """
 
     kind: str
     layer: int
     head: int | None
     last: int
+    part: str = "attn"
 
     def __str__(self) -> str:
         if self.kind == "span":
             return f"blocks.{self.layer}.hook_resid_pre -> blocks.{self.last}.hook_resid_post"
-        tail = {"block": "", "attn": ".attn", "mlp": ".mlp", "head": f".attn.head.{self.head}"}[self.kind]
+        tail = {"block": "", "head": f".{self.part}.head.{self.head}"}.get(self.kind, f".{self.kind}")
         return f"blocks.{self.layer}{tail}"
 
 
@@ -50,7 +54,7 @@ def as_component(site: Any, model: Any) -> Component:
         return site
     text = str(site).strip()
     if match := _HEAD.match(text):
-        found = Component("head", int(match[1]), int(match[2]), int(match[1]))
+        found = Component("head", int(match[1]), int(match[3]), int(match[1]), match[2])
     elif match := _PART.match(text):
         found = Component(match[2] or "block", int(match[1]), None, int(match[1]))
     elif "->" in text:
@@ -58,11 +62,15 @@ def as_component(site: Any, model: Any) -> Component:
     else:
         forms = ("blocks.0", "blocks.0.attn", "blocks.0.mlp", "blocks.0.attn.head.0")
         raise unknown("component to leave out", text, forms)
-    layers, heads = model.cfg.n_layers, model.cfg.n_heads
+    layers = int(model.cfg.n_layers)
     if found.last >= layers:
         raise InputError(f"{text!r} is out of range: the model has {layers} layers, 0 to {layers - 1}")
-    if found.head is not None and found.head >= heads:
-        raise InputError(f"{text!r} is out of range: the model has {heads} heads a layer, 0 to {heads - 1}")
+    if found.kind in ("attn", "mixer", "mlp", "ple", "head"):
+        branches_of(model, found.layer, found.part if found.kind == "head" else found.kind)
+    if found.head is not None:
+        heads = out_projection(model, found.layer, found.part).heads
+        if found.head >= heads:
+            raise InputError(f"{text!r} is out of range: the layer has {heads} heads, 0 to {heads - 1}")
     return found
 
 
@@ -80,7 +88,12 @@ def _span(text: str) -> Component:
 
 
 def all_components(model: Any, kinds: tuple[str, ...] = ("block",)) -> list[Component]:
-    """Every component of the given kinds (``block``, ``attn``, ``mlp``, ``head``), layer by layer.
+    """Every component of the given kinds that the model has, layer by layer.
+
+    Args:
+        model: the TransformerLens model.
+        kinds: ``block``, ``attn``, ``mixer``, ``mlp``, ``ple`` and ``head`` (of attentions, and of mixers in layers
+            without attention).
 
     Raises:
         InputError: a kind is none of these.
@@ -89,8 +102,20 @@ def all_components(model: Any, kinds: tuple[str, ...] = ("block",)) -> list[Comp
     for kind in kinds:
         if kind not in KINDS[:-1]:
             raise unknown("kind of component", kind, KINDS[:-1])
-    for layer in range(model.cfg.n_layers):
+    for form in facts_of(model).blocks:
+        layer = form.layer
         for kind in kinds:
-            heads = range(model.cfg.n_heads) if kind == "head" else (None,)
-            found += [Component(kind, layer, head, layer) for head in heads]
+            if kind == "head":
+                part = "attn" if "attn" in form.kinds else "mixer"
+                count = _heads(model, layer, part) if part in form.kinds else 0
+                found += [Component("head", layer, head, layer, part) for head in range(count)]
+            elif kind == "block" or kind in form.kinds:
+                found.append(Component(kind, layer, None, layer))
     return found
+
+
+def _heads(model: Any, layer: int, part: str) -> int:
+    try:
+        return out_projection(model, layer, part).heads
+    except InputError:
+        return 0

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from tl_nla.errors import InputError
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
 from tl_nla.oracle.labels.sources import HeadSources
 from tl_nla.oracle.texts import Label, label_text
@@ -46,6 +47,7 @@ class Words:
     vocabulary: Texts
     sites: dict[str, list[Told]]
     embed: list[tuple[str, list[str], list[str]]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def words_of(
@@ -67,25 +69,39 @@ def words_of(
     """
     lens = Lens.of(model)
     named = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
-    texts = Texts(_raw_texts(tokenizer, lens.weight.shape[1]), named)
-    readers = {
-        "head": head_sources(model, tokens, top_k=_SOURCES),
-        "attn": head_sources(model, tokens, top_k=_SOURCES, together=True),
-    }
+    # Some models read more tokens than they predict.
+    texts = Texts(_raw_texts(tokenizer, max(int(model.cfg.d_vocab), lens.weight.shape[1])), named)
+    readers, notes = _readers(model, tokens, reading)
     said = {} if oracle is None else _asked(oracle, reading, settings or {})
     told: dict[str, list[Told]] = {}
     for site in reading.sites:
-        write, before = reading[site].float(), reading.before(site).float()
+        write, before = reading.precise(site).float(), reading.before(site).float()
         effects = write_effects(lens, write, before, named, top_k)
         up, down = named.words(effects.promoted), named.words(effects.suppressed)
-        sources = [_sources(readers.get(site.kind), site, column, tokens, texts) for column in reading.column.tolist()]
+        reader = readers.get(site.kind) if site.kind == "attn" or site.part == "attn" else None
+        sources = [_sources(reader, site, column, tokens, texts) for column in reading.column.tolist()]
         explained = said[str(site)] if oracle is not None else _labels(site, up, down, sources)
         told[str(site)] = [
             Told(up[row], down[row], sources[row][0], sources[row][1], explained[row]) for row in range(len(reading))
         ]
     if oracle is not None:
         told |= {str(site): _composed(told, reading, site) for site in reading.sites if not _knows(oracle, site)}
-    return Words(texts, told, _embeddings(model, tokens, reading, lens, texts, top_k))
+    return Words(texts, told, _embeddings(model, tokens, reading, lens, texts, top_k), notes)
+
+
+def _readers(model: Any, tokens: Tensor, reading: Reading) -> tuple[dict[str, HeadSources], tuple[str, ...]]:
+    """What heads and attentions read, in the layers that have heads; a note where it cannot be told."""
+    known = model.hook_dict
+    wanted = sorted({int(site.layer or 0) for site in reading.sites if site.kind == "head" and site.part == "attn"})
+    layers = [layer for layer in wanted if f"blocks.{layer}.attn.hook_v" in known]
+    if not layers:
+        return {}, ()
+    try:
+        single = head_sources(model, tokens, layers=layers, top_k=_SOURCES)
+        whole = head_sources(model, tokens, layers=layers, top_k=_SOURCES, together=True)
+    except InputError as error:
+        return {}, (f"what heads read is not told: {error}",)
+    return {"head": single, "attn": whole}, ()
 
 
 def _raw_texts(tokenizer: Any, size: int) -> tuple[str, ...]:
@@ -99,9 +115,9 @@ def _sources(
     found: HeadSources | None, site: Site, column: int, tokens: Tensor, texts: Texts
 ) -> tuple[list[tuple[str, float]], list[int]]:
     """Tokens read and their columns, strongest first; the position itself and the first token are no sources."""
-    if found is None:
+    if found is None or site.layer not in found.layers:
         return [], []
-    place = int(site.layer or 0), int(site.head or 0) if site.kind == "head" else 0, 0, column
+    place = found.layers.index(site.layer), int(site.head or 0) if site.kind == "head" else 0, 0, column
     pairs = []
     for columns, shares in ((found.distant, found.distant_weight), (found.local, found.local_weight)):
         listed = zip(columns[place].tolist(), shares[place].tolist(), strict=True)
@@ -113,8 +129,8 @@ def _sources(
 def _asked(oracle: Any, reading: Reading, settings: Mapping[str, Any]) -> dict[str, list[str]]:
     """The oracle's explanations of all writes it knows, in one batch; blank for the others."""
     known = [site for site in reading.sites if _knows(oracle, site)]
-    writes, states = (torch.cat([part.float() for part in parts]) for parts in
-                      ([reading[site] for site in known], [reading.before(site) for site in known]))  # fmt: skip
+    writes = torch.cat([reading.precise(site).float() for site in known])
+    states = torch.cat([reading.before(site).float() for site in known])
     texts = oracle.explain(writes, states, **settings)
     rows = len(reading)
     said = {str(site): texts[place * rows : (place + 1) * rows] for place, site in enumerate(known)}
@@ -135,7 +151,7 @@ def _labels(
 
 def _knows(oracle: Any, site: Site) -> bool:
     """Whether an oracle was trained on a site: on single heads and MLPs always assumed."""
-    if site.kind in ("head", "mlp") or oracle.strength is None:
+    if site.kind in ("head", "mlp", "mixer", "ple") or oracle.strength is None:
         return True
     return any(Site.parse(known).kind == site.kind for known in oracle.strength.quantiles)
 
@@ -143,7 +159,9 @@ def _knows(oracle: Any, site: Site) -> bool:
 def _composed(told: dict[str, list[Told]], reading: Reading, site: Site) -> list[Told]:
     kinds = ("head", "mlp") if site.kind == "block" else ("head",)
     parts = [part for part in reading.sites if part.layer == site.layer and part.kind in kinds]
-    sizes = torch.stack([reading[part].float().norm(dim=-1) for part in parts])
+    if not parts:
+        return told[str(site)]
+    sizes = torch.stack([reading.precise(part).float().norm(dim=-1) for part in parts])
     rows = []
     for row, whole in enumerate(told[str(site)]):
         strongest = sizes[:, row].argsort(descending=True)[:_JOINED].tolist()
@@ -159,7 +177,7 @@ def _short(site: Site) -> str:
 def _embeddings(
     model: Any, tokens: Tensor, reading: Reading, lens: Lens, texts: Texts, top_k: int
 ) -> list[tuple[str, list[str], list[str]]]:
-    first = reading.before(next(site for site in reading.sites if site.layer == 0 and site.kind == "head")).float()
+    first = reading.before(next(site for site in reading.sites if str(site) == "blocks.0")).float()
     effects = write_effects(lens, first, first, texts.named, top_k)
     up, down = texts.named.words(effects.promoted), texts.named.words(effects.suppressed)
     words = [texts.raw[int(tokens[0, column])] for column in reading.column.tolist()]

@@ -9,15 +9,18 @@ from torch import Tensor
 
 from tl_nla.attribution.components import Component, all_components
 from tl_nla.attribution.contribution_words import Words, words_of
-from tl_nla.attribution.direct import DirectAttribution, direct_attribution
+from tl_nla.attribution.direct import UNACCOUNTED, DirectAttribution, direct_attribution
 from tl_nla.attribution.report import Cell, ContributionReport
 from tl_nla.attribution.skips import SkipEffects, skip_effects
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
+from tl_nla.model.probe import lock_of
+from tl_nla.model.text import TextEncoder
 from tl_nla.oracle.labels import Vocabulary, relative_norm
 from tl_nla.positions import Positions, select_positions
-from tl_nla.reading import Reading, check_length, read
+from tl_nla.reading import Reading, check_tokens, read
 
-KINDS = ("head", "attn", "mlp", "block")
+KINDS = ("head", "attn", "mixer", "mlp", "ple", "block")
 _PREDICTIONS = 3
 
 
@@ -25,13 +28,13 @@ def layer_contributions(
     model: Any, tokens: Int[Tensor, "..."] | str, oracle: Any = None, target: Any = None,
     positions: Positions = -1, *, against: Any = None, quantity: str | None = None, skips: bool = True,
     top_k: int = 4, tokenizer: Any = None, name: str | None = None, vocabulary: Vocabulary | None = None,
-    **settings: Any,
+    max_unaccounted: float = UNACCOUNTED, prepend_bos: bool | None = None, **settings: Any,
 ) -> ContributionReport:  # fmt: skip
     """What every layer and head contributed to the next-token prediction at some positions of a prompt.
 
     Args:
         model: a ``TransformerBridge`` or ``HookedTransformer`` in evaluation mode; it is left as found.
-        tokens: token ids of one prompt, ``[pos]`` or ``[1, pos]``, or its text (a begin token is added).
+        tokens: token ids of one prompt, ``[pos]`` or ``[1, pos]``, or its text.
         oracle: a :class:`tl_nla.oracle.DiffOracle` that explains the writes; without one the explanations are labels
             computed from the model.
         target: the explained token, by id or text, one for all positions, or ids ``[pos]`` over all columns;
@@ -39,34 +42,43 @@ def layer_contributions(
         positions: see :func:`tl_nla.positions.select_positions`; the last one by default.
         against: the other token of a logit difference, as ``target``.
         quantity: ``logit``, ``difference`` or ``log_prob`` (see :func:`tl_nla.attribution.direct_attribution`).
-        skips: whether skip effects are computed (about one forward pass for each component).
+        skips: whether skip effects are computed (about one forward pass for each component). Where the model permits
+            no exact ones they are left out, and the report's notes say why.
         top_k: tokens named as promoted and as suppressed.
         tokenizer: of the model, when it carries none.
         name: of the model, for the report.
         vocabulary: the tokens that may be named as promoted or suppressed, such as
             :func:`tl_nla.oracle.labels.expected_vocabulary` of some texts; every printable one when ``None``.
+        max_unaccounted: share of the range of a position's logits that the parts may leave unexplained. More than one
+            hundredth is told as a warning on every view of the report.
+        prepend_bos: whether a begin token stands before a text, see :class:`tl_nla.model.text.TextEncoder`.
         settings: for ``oracle.explain``; greedy by default.
 
     Returns:
-        The report. Skips are exact and position-local; direct contributions sum to the model's own number.
+        The report. Skips are exact and position-local; direct contributions sum to the model's own number less what is
+        reported as unaccounted for.
 
     Raises:
-        InputError: the prompt or target cannot be used, or the family permits no exact computation.
+        InputError: the prompt or target cannot be used, or more is unaccounted for than ``max_unaccounted``.
     """
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
-    ids = _prompt(model, tokens, tokenizer)
+    ids = _prompt(model, tokens, tokenizer, prepend_bos)
     columns = torch.nonzero(select_positions(ids, positions, None, tokenizer)[0]).flatten()
-    with torch.no_grad():
+    facts_of(model)  # whether the model can be run at all, before anything else
+    with torch.no_grad(), lock_of(model):
         output = model(ids)
         logits = (output if isinstance(output, Tensor) else output.logits).float()
     chosen = logits.argmax(-1) if target is None else _token(target, ids, tokenizer, "target")
     other = None if against is None else _token(against, ids, tokenizer, "against")
-    direct = direct_attribution(model, ids, chosen, against=other, quantity=quantity, unit="head")
+    direct = direct_attribution(
+        model, ids, chosen, against=other, quantity=quantity, unit="head", max_unaccounted=float("inf")
+    )
+    _check_share(direct, columns, max_unaccounted)
     parts = all_components(model, KINDS)
-    effects = skip_effects(model, ids, parts, top_k=1, targets=chosen) if skips else None
+    effects, notes = _effects(model, ids, parts, chosen, columns.tolist()) if skips else (None, [])
     reading = read(model, ids, [str(part) for part in parts], columns.tolist())
     words = words_of(model, ids, reading, tokenizer, oracle, top_k, settings, vocabulary)
-    cells, writes = _cells(model, direct, effects, reading, words)
+    cells, writes = _cells(parts, direct, effects, reading, words)
     texts = words.vocabulary.raw
     likely = logits[0, columns].softmax(-1).topk(min(_PREDICTIONS, logits.shape[-1]), dim=-1)
     return ContributionReport(
@@ -79,25 +91,48 @@ def layer_contributions(
                           zip(likely.indices.tolist(), likely.values.tolist(), strict=True)),
         n_layers=int(model.cfg.n_layers), n_heads=int(model.cfg.n_heads), cells=tuple(cells),
         totals=tuple(direct.total[0, columns].tolist()), explained_by="labels" if oracle is None else "oracle",
-        writes=writes,
+        unaccounted=_column(direct.unaccounted, columns), notes=(*direct.notes, *notes, *words.notes),
+        unaccounted_share=_column(direct.unaccounted_share, columns), writes=writes,
     )  # fmt: skip
 
 
-def _prompt(model: Any, tokens: Any, tokenizer: Any) -> Int[Tensor, "1 pos"]:
+def _column(values: Tensor, columns: Tensor) -> tuple[float, ...]:
+    return tuple(_short(value) for value in values[0, columns.to(values.device)].tolist())
+
+
+def _check_share(direct: DirectAttribution, columns: Tensor, allowed: float) -> None:
+    worst = max(_column(direct.unaccounted_share, columns))
+    if not worst <= allowed:
+        raise InputError(
+            f"{worst:.1%} of the range of the logits is unaccounted for ({allowed:.0%} is allowed), so this report "
+            "would mislead. tl_nla.attribution.direct_attribution says what is at fault; max_unaccounted=1 shows it "
+            "all the same"
+        )
+
+
+def _effects(
+    model: Any, ids: Tensor, parts: list[Component], targets: Tensor, columns: list[int]
+) -> tuple[SkipEffects | None, list[str]]:
+    try:
+        return skip_effects(model, ids, parts, top_k=1, targets=targets, positions=columns), []
+    except InputError as error:
+        return None, [f"skips were left out: {error}"]
+
+
+def _prompt(model: Any, tokens: Any, tokenizer: Any, prepend_bos: bool | None = None) -> Int[Tensor, "1 pos"]:
     if isinstance(tokens, str):
         if tokenizer is None:
             raise InputError("a prompt given as text needs a tokenizer, which this model does not carry")
-        begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        found = tokenizer.encode(tokens, add_special_tokens=False)
-        if not found:
+        found = TextEncoder(tokenizer, model, prepend_bos)(tokens)
+        if len(found) == found.added:
             raise InputError("the prompt is empty; give at least one word")
-        ids = torch.tensor([begin + found], device=model.W_U.device)
+        ids = torch.tensor([found.ids], device=model.W_U.device)
     else:
         ids = tokens[None] if isinstance(tokens, Tensor) and tokens.ndim == 1 else tokens
     if not isinstance(ids, Tensor) or ids.ndim != 2 or len(ids) != 1 or ids.is_floating_point() or not ids.numel():
         shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
         raise InputError(f"a report is of one prompt: give text or integer ids [pos] or [1, pos]; found {shape}")
-    check_length(model, ids)
+    check_tokens(model, ids)
     return ids
 
 
@@ -119,35 +154,38 @@ def _token(target: Any, ids: Tensor, tokenizer: Any, role: str) -> Int[Tensor, "
 
 
 def _cells(
-    model: Any, direct: DirectAttribution, effects: SkipEffects | None, reading: Reading, words: Words
+    parts: list[Component], direct: DirectAttribution, effects: SkipEffects | None, reading: Reading, words: Words
 ) -> tuple[list[Cell], Tensor]:
     columns = reading.column.tolist()
-    layers, heads = int(model.cfg.n_layers), range(int(model.cfg.n_heads))
+    layers = 1 + max(part.layer for part in parts)
     cells = [_bare(-1, "embed", "embed", direct, columns, words)]
     writes = []
     for layer in range(layers):
-        prefix = f"blocks.{layer}"
-        parts = [Component("head", layer, head, layer) for head in heads]
-        parts += [Component(kind, layer, None, layer) for kind in ("attn", "mlp", "block")]
-        for part in parts:
+        for part in (part for part in parts if part.layer == layer):
             cells.append(_written(part, direct, effects, reading, words))
-            writes.append(reading[str(part)].float().cpu())
-        cells.append(_bare(layer, "bias", f"{prefix}.attn.bias", direct, columns, words))
+            writes.append(reading.precise(str(part)).float().cpu())
+        for kind in ("attn", "mixer"):
+            if (label := f"blocks.{layer}.{kind}.bias") in direct.labels:
+                cells.append(_bare(layer, "bias", label, direct, columns, words, kind))
+    cells.append(_bare(layers, "rounding", "rounding", direct, columns, words))
     cells.append(_bare(layers, "bias", "bias", direct, columns, words))
     return [cell for row in cells for cell in row], torch.cat(writes)
 
 
 def _bare(
-    layer: int, component: str, label: str, direct: DirectAttribution, columns: list[int], words: Words
-) -> list[Cell]:
+    layer: int, component: str, label: str, direct: DirectAttribution, columns: list[int], words: Words,
+    part: str = "attn",
+) -> list[Cell]:  # fmt: skip
     """Cells of what is not read from the residual stream's writes: embedding and biases."""
     values = [_short(value) for value in direct[label][0, columns].tolist()]
-    told = words.embed if component == "embed" else [(_BIAS, [], [])] * len(columns)
-    return [Cell(layer, component, None, column, value, explanation=text, promoted=up, suppressed=down)
+    constant = _ROUNDING if component == "rounding" else _BIAS
+    told = words.embed if component == "embed" else [(constant, [], [])] * len(columns)
+    return [Cell(layer, component, None, column, value, explanation=text, promoted=up, suppressed=down, part=part)
             for column, value, (text, up, down) in zip(columns, values, told, strict=True)]  # fmt: skip
 
 
 _BIAS = "the same at every position: it depends on no token"
+_ROUNDING = "what storing the residual stream in the model's precision added"
 
 
 def _written(
@@ -155,7 +193,7 @@ def _written(
 ) -> list[Cell]:
     site, columns = str(part), reading.column.tolist()
     added = torch.stack([direct[label] for label in _labels(part, direct)]).sum(0)[0, columns].tolist()
-    strength = relative_norm(reading[site], reading.before(site)).tolist()
+    strength = relative_norm(reading.precise(site), reading.before(site).float()).tolist()
     cells = []
     for row, column in enumerate(columns):
         skip: dict[str, Any] = {}
@@ -167,7 +205,7 @@ def _written(
         cells.append(Cell(
             part.layer, part.kind, part.head, column, _short(added[row]), strength=_short(strength[row]),
             sources=told.sources, source_positions=told.source_positions, promoted=told.promoted,
-            suppressed=told.suppressed, explanation=told.explanation, **skip,
+            suppressed=told.suppressed, explanation=told.explanation, part=part.part, **skip,
         ))  # fmt: skip
     return cells
 
@@ -180,7 +218,9 @@ def _short(value: Any) -> float:
 def _labels(part: Component, direct: DirectAttribution) -> list[str]:
     """The terms of the direct attribution that a component consists of."""
     name = f"blocks.{part.layer}"
-    if part.kind in ("head", "mlp"):
+    if part.kind == "block":
+        return [label for label in direct.labels if label == name or label.startswith(f"{name}.")]
+    own = f"{name}.{part.kind}"
+    if str(part) in direct.labels:
         return [str(part)]
-    attention = [label for label in direct.labels if label.startswith(f"{name}.attn.")]
-    return attention if part.kind == "attn" else [*attention, f"{name}.mlp"]
+    return [label for label in direct.labels if label.startswith(f"{own}.")]

@@ -4,6 +4,9 @@ The last residual state is a sum of writes. With the scale of the final norm hel
 behind it is linear, so a logit is a sum with one term for each write and one for the biases (Elhage et al. 2021,
 "A Mathematical Framework for Transformer Circuits"; nostalgebraist 2020, "logit lens"). No weight is folded and the
 model's mode is not touched, unlike ``transformer_lens.tools.analysis.direct_logit_attribution``.
+
+All parts are computed in float32 from what the model stored, whatever its precision. What the storing itself added has
+a part of its own, ``rounding``. What nothing explains is ``unaccounted``, and is never mixed with either.
 """
 
 from collections.abc import Iterator
@@ -14,12 +17,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.attribution.capture import CleanRun, capture, hooked
-from tl_nla.attribution.readout import check_read_out, logit_scale, soft_cap
+from tl_nla.attribution.capture import CleanRun, capture
 from tl_nla.errors import InputError, unknown
+from tl_nla.model.facts import ModelFacts, facts_of
+from tl_nla.model.norms import parameter
+from tl_nla.model.readout import ReadOut, final_norm, solve_readout
+from tl_nla.model.rounding import compare, step_of
+from tl_nla.reading import check_tokens, head_sum
 
 UNITS = ("component", "layer", "head")
 QUANTITIES = ("logit", "difference", "log_prob")
+UNACCOUNTED = 0.05
+"""Share of the range of a position's logits that may stay unexplained before an attribution is refused."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +36,21 @@ class DirectAttribution:
     """Additive parts of one number for each position.
 
     Attributes:
-        labels: names of the parts: ``embed``, ``blocks.i.attn``, ``blocks.i.attn.head.h``, ``blocks.i.attn.bias``,
-            ``blocks.i.mlp``, ``blocks.i`` and, last, ``bias`` (final norm's and unembedding's bias, and for
+        labels: names of the parts: ``embed``; for each block ``blocks.i.attn``, ``.mixer``, ``.mlp``, ``.ple``, or
+            ``blocks.i.attn.head.h`` with ``blocks.i.attn.bias``, or ``blocks.i``; then ``rounding`` (what storing the
+            stream in the model's precision added) and ``bias`` (final norm's and unembedding's bias, and for
             ``log_prob`` minus the entropy of the prediction).
-        values: their contributions; they sum to ``total``.
-        total: the logit (before a soft cap, where the family has one), the difference of two logits, or the
+        values: their contributions; they sum to ``total`` less ``unaccounted``.
+        total: the model's own logit (before a soft cap, where the family has one), the difference of two logits, or the
             log-probability in nats.
         quantity: one of ``QUANTITIES``. ``log_prob`` is linearised at the clean prediction p: a write counts with its
             effect on ``logit[target] - sum_v p[v] logit[v]``, and ``log p[target]`` is that minus the entropy of p.
         before_soft_cap: whether the logits are those before the model's soft cap.
+        unaccounted: what no part explains: the rounding of the final norm and of the logits, and any error.
+        logit_range: largest minus smallest logit of each position, the scale for ``unaccounted``.
+        notes: what could not be split further, and why.
+        misfit: how far the final norm and the logits are from the form that the parts are computed with, as a share of
+            ``logit_range``. The sum for one token may be right by chance where this form is wrong.
     """
 
     labels: tuple[str, ...]
@@ -43,12 +58,22 @@ class DirectAttribution:
     total: Float[Tensor, "batch pos"]
     quantity: str
     before_soft_cap: bool
+    unaccounted: Float[Tensor, "batch pos"]
+    logit_range: Float[Tensor, "batch pos"]
+    notes: tuple[str, ...] = ()
+    misfit: Float[Tensor, "batch pos"] | None = None
 
     def __getitem__(self, label: Any) -> Float[Tensor, "batch pos"]:
         """The contribution of one part, by its label or its ``Site``."""
         if str(label) not in self.labels:
             raise unknown("part", str(label), self.labels)
         return self.values[self.labels.index(str(label))]
+
+    @property
+    def unaccounted_share(self) -> Float[Tensor, "batch pos"]:
+        """What is unaccounted for, as a share of the range of the position's logits; at least the ``misfit``."""
+        share = self.unaccounted.abs() / self.logit_range.clamp_min(1e-12)
+        return share if self.misfit is None else torch.maximum(share, self.misfit.to(share))
 
 
 def direct_attribution(
@@ -60,6 +85,7 @@ def direct_attribution(
     against: Int[Tensor, "..."] | int | None = None,
     quantity: str | None = None,
     unit: str = "component",
+    max_unaccounted: float = UNACCOUNTED,
 ) -> DirectAttribution:
     """Split a logit, a logit difference or a log-probability at every position into what each part writes.
 
@@ -70,59 +96,94 @@ def direct_attribution(
         attention_mask: 1 for tokens, 0 for padding. Values at padding mean nothing.
         against: the other token of a logit difference.
         quantity: ``logit``, ``difference`` or ``log_prob``; by default ``difference`` when ``against`` is given.
-        unit: ``component`` (attention and MLP of each block), ``layer`` (blocks) or ``head`` (heads, attention bias
-            and MLP). Behind a norm on the attention's output heads count with that norm's scale held fixed.
+        unit: ``component`` (attention, other mixers, MLP and per-layer embedding of each block), ``layer`` (blocks) or
+            ``head`` (heads, attention bias and the other components). Behind a norm on the attention's output heads
+            count with that norm's scale held fixed. Layers without heads stay whole; ``notes`` say why.
+        max_unaccounted: share of the range of a position's logits that may stay unexplained.
 
     Returns:
-        The parts; their sum is checked against the model's own number.
+        The parts, in float32. Their sum is compared with the model's own number.
 
     Raises:
-        InputError: unknown unit, quantity or token id; a log-probability behind a soft cap; a family in which the
-            parts do not sum to the logit.
+        InputError: unknown unit, quantity or token id; a log-probability behind a soft cap; more unexplained than
+            ``max_unaccounted``.
     """
     quantity = quantity or ("logit" if against is None else "difference")
-    _check_request(model, target, against, quantity, unit)
-    clean, kept = _run(model, tokens, attention_mask)
-    last, scale = clean.inputs[-1], kept["ln_final.hook_scale"]
+    facts = facts_of(model)
+    check_tokens(model, tokens)
+    _check_request(model, facts, target, against, quantity, unit)
+    wanted, other = _ids(target, tokens), None if against is None else _ids(against, tokens)
+    clean = capture(model, tokens, attention_mask, solve=False, heads=unit == "head")
     with torch.no_grad():
-        logits = model.unembed(model.ln_final(last)).float() * logit_scale(model)
-        target_ids = _ids(target, tokens)
-        row = _readout_row(model, logits, target_ids, None if against is None else _ids(against, tokens), quantity)
-        total = _total(logits, target_ids, None if against is None else _ids(against, tokens), quantity)
-        linear = _linear_value(logits, row, quantity, total)
-        direction, constant = _final_norm(model, last, scale, row, linear)
-        labels, values = [], []
-        for label, write in _writes(model, clean, kept, unit):
-            labels.append(label)
-            values.append((write.float() * direction).sum(-1))
-        values.append(constant + (total - linear))
-        labels.append("bias")
-    stacked = torch.stack(values)
-    error = (stacked.sum(0) - total)[clean.valid].abs().max().item()
-    if not error <= _allowed(last, total, values):
-        raise InputError(
-            f"{type(model).__name__}: the writes of this family do not sum to its logits (off by {error:.2g}), so "
-            "there is no exact direct attribution"
-        )
-    return DirectAttribution(tuple(labels), stacked, total, quantity, soft_cap(model) is not None)
+        found = _attributed(model, facts, clean, wanted, other, (quantity, unit))
+    _check_sum(model, found, clean, max_unaccounted)
+    return found
 
 
-def _check_request(model: Any, target: Any, against: Any, quantity: str, unit: str) -> None:
+def _attributed(
+    model: Any, facts: ModelFacts, clean: CleanRun, target: Tensor, against: Tensor | None, asked: tuple[str, str]
+) -> DirectAttribution:
+    quantity, unit = asked
+    last = clean.inputs[-1]
+    readout = solve_readout(model, last, clean.logits)
+    logits = _uncapped(model, readout, clean)
+    row, offset = _readout_row(model, readout, logits, target, against, quantity)
+    total, constant = _total(logits, target, against, quantity)
+    scale = readout.norm.scale(last)
+    direction = readout.norm.pull_back(row, scale)
+    bias = (row * readout.norm.shift.to(row)).sum(-1) + offset + constant
+    notes: list[str] = []
+    labels, values = [], []
+    rounding = torch.zeros_like(bias)
+    for label, write in _writes(model, facts, clean, unit, notes):
+        added = (write.to(direction.device).float() * direction).sum(-1)
+        if label == "rounding":
+            rounding = rounding + added
+            continue
+        labels.append(label)
+        values.append(added)
+    stacked = torch.stack([*values, rounding, bias])
+    values_range = logits.amax(-1).float() - logits.amin(-1).float()
+    missing = total - stacked.sum(0)
+    return DirectAttribution(
+        (*labels, "rounding", "bias"), stacked, total, quantity, readout.cap is not None, missing, values_range,
+        tuple(notes), _misfit(model, readout, clean, row, values_range),
+    )  # fmt: skip
+
+
+def _misfit(
+    model: Any, readout: ReadOut, clean: CleanRun, row: Float[Tensor, "batch pos d_model"], scale: Tensor
+) -> Float[Tensor, "batch pos"] | None:
+    """What a wrong form of the norm or of the logits costs a token of this size on average, as a share of the range."""
+    if readout.norm.fit.exact and readout.fit.exact:
+        return None
+    last = clean.inputs[-1]
+    lost = torch.zeros_like(scale)
+    if not readout.norm.fit.exact:
+        error = final_norm(model, last).float() - readout.norm(last)
+        lost = row.norm(dim=-1) * error.square().mean(-1).sqrt().to(row.device)
+    if not readout.fit.exact:
+        error = clean.logits.float() - readout.logits(last).to(clean.logits.device).float()
+        lost = lost + error.square().mean(-1).sqrt()
+    return lost / scale.clamp_min(1e-12)
+
+
+def _check_request(model: Any, facts: ModelFacts, target: Any, against: Any, quantity: str, unit: str) -> None:
     if unit not in UNITS:
         raise unknown("unit", unit, UNITS)
     if quantity not in QUANTITIES:
         raise unknown("quantity", quantity, QUANTITIES)
     if (quantity == "difference") != (against is not None):
         raise InputError("a logit difference takes the token `against` which to measure, and nothing else does")
-    if quantity == "log_prob" and soft_cap(model) is not None:
+    if quantity == "log_prob" and facts.readout.cap is not None:
         raise InputError(
             "this model caps its logits softly, so log-probabilities are no sum of writes; ask for quantity='logit', "
             "the logit before the cap"
         )
-    vocab = model.cfg.d_vocab
+    vocab = int(model.W_U.shape[1])
     for ids in (target, against):
         values = torch.as_tensor(0 if ids is None else ids)
-        if not bool(((values >= 0) & (values < vocab)).all()):
+        if values.is_floating_point() or not bool(((values >= 0) & (values < vocab)).all()):
             raise InputError(f"token ids must lie in 0 to {vocab - 1}; found {values.min()} to {values.max()}")
 
 
@@ -135,128 +196,131 @@ def _ids(ids: Any, tokens: Tensor) -> Int[Tensor, "batch pos"]:
         ) from None
 
 
-def _run(model: Any, tokens: Tensor, attention_mask: Tensor | None) -> tuple[CleanRun, dict[str, Tensor]]:
-    """A clean run, and the scales of the norms that it used."""
-    kept: dict[str, Tensor] = {}
-    names = [name for name in model.hook_dict if name.endswith("hook_scale")]
-
-    def keep(name: str) -> Any:
-        def function(value: Tensor, hook: Any) -> None:
-            kept[name] = value.detach()
-
-        return function
-
-    points = model.hook_dict
-    with hooked([(points[name], keep(name)) for name in names]):
-        clean = capture(model, tokens, attention_mask, solve=False)
-    check_read_out(model, clean)
-    kept.setdefault("ln_final.hook_scale", torch.ones_like(clean.inputs[-1][..., :1]))  # a model without final norm
-    return clean, kept
+def _uncapped(model: Any, readout: ReadOut, clean: CleanRun) -> Tensor:
+    """The model's own logits; before the cap, where it has one, as its own modules give them."""
+    if readout.cap is None:
+        return clean.logits
+    logits = readout.logits(clean.inputs[-1], capped=False).to(clean.logits.device)
+    # What else happens to the logits must not go unseen.
+    return logits + (clean.logits - readout.cap * torch.tanh(logits / readout.cap))
 
 
 def _readout_row(
-    model: Any, logits: Tensor, target: Tensor, against: Tensor | None, quantity: str
-) -> Float[Tensor, "batch pos d_model"]:
-    """The direction, at the unembedding's input, that the quantity reads."""
-    unembedding = model.W_U.detach().float() * logit_scale(model)
-    row = unembedding.T[target]
-    if against is not None:
-        return row - unembedding.T[against]
-    return row if quantity == "logit" else row - logits.softmax(-1) @ unembedding.T
-
-
-def _total(logits: Tensor, target: Tensor, against: Tensor | None, quantity: str) -> Float[Tensor, "batch pos"]:
-    values = logits.log_softmax(-1) if quantity == "log_prob" else logits
-    total = values.gather(-1, target[..., None])[..., 0]
-    return total if against is None else total - values.gather(-1, against[..., None])[..., 0]
-
-
-def _linear_value(logits: Tensor, row: Tensor, quantity: str, total: Tensor) -> Float[Tensor, "batch pos"]:
-    """The quantity without its nonlinear constant: for a log-probability that is without minus the entropy."""
-    if quantity != "log_prob":
-        return total
-    log_p = logits.log_softmax(-1)
-    return total - (log_p.exp() * log_p).sum(-1)
-
-
-def _final_norm(
-    model: Any, last: Tensor, scale: Tensor, row: Tensor, linear: Tensor
+    model: Any, readout: ReadOut, logits: Tensor, target: Tensor, against: Tensor | None, quantity: str
 ) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch pos"]]:
-    """Direction in the residual stream, final norm's scale frozen, and what the biases add.
-
-    Whether the norm centres, and whether its gain is the weight or one plus the weight, is read off the module's own
-    output rather than from the family's name.
-    """
-    norm = model.ln_final
-    weight, bias = _parameter(norm, "weight", "w"), _parameter(norm, "bias", "b")
-    gains = [torch.ones(last.shape[-1]).to(row)] if weight is None else [weight.float(), 1 + weight.float()]
-    output, shift = norm(last).float(), 0.0 if bias is None else bias.float()
-    allowed = 256 * torch.finfo(last.dtype).eps * (1 + output.abs().max().item())
-    for gain in gains:
-        for centred in (False, True):
-            middle = last.float() - last.float().mean(-1, keepdim=True) if centred else last.float()
-            if (middle / scale * gain + shift - output).abs().max().item() > allowed:
-                continue
-            direction = row * gain
-            direction = (direction - direction.mean(-1, keepdim=True) if centred else direction) / scale
-            return direction, linear - (output * row).sum(-1) + (row * shift).sum(-1)
-    raise InputError(f"{type(model).__name__}: its final norm is not linear at a fixed scale")
+    """The direction behind the final norm that the quantity reads, and what the unembedding's bias adds to it."""
+    stored = parameter(model.unembed, "bias", "b_U")
+    bias = torch.zeros(logits.shape[-1]) if stored is None else stored.float() * readout.multiplier
+    bias = bias.to(logits.device)
+    row, offset = readout.rows(target), bias[target]
+    if against is not None:
+        return row - readout.rows(against), offset - bias[against]
+    if quantity == "logit":
+        return row, offset
+    likely = logits.float().softmax(-1)
+    return row - readout.mean_row(likely), offset - likely @ bias
 
 
-def _parameter(module: Any, *names: str) -> Tensor | None:
-    for owner in (module, getattr(module, "original_component", None)):
-        for name in names:
-            value = getattr(owner, name, None)
-            if isinstance(value, Tensor):
-                return value.detach()
-    return None
+def _total(
+    logits: Tensor, target: Tensor, against: Tensor | None, quantity: str
+) -> tuple[Float[Tensor, "batch pos"], Float[Tensor, "batch pos"]]:
+    """The quantity, and its constant: for a log-probability minus the entropy of the prediction."""
+    if quantity == "log_prob":
+        log_p = logits.float().log_softmax(-1)
+        return log_p.gather(-1, target[..., None])[..., 0], (log_p.exp() * log_p).sum(-1)
+    total = logits.gather(-1, target[..., None])[..., 0].float()
+    if against is not None:
+        total = total - logits.gather(-1, against[..., None])[..., 0].float()
+    return total, torch.zeros_like(total)
 
 
-def _writes(model: Any, clean: CleanRun, kept: dict[str, Tensor], unit: str) -> Iterator[tuple[str, Tensor]]:
-    """Label and tensor ``[batch, pos, d_model]`` of every term of the last residual state."""
-    yield "embed", clean.at(0, "hook_resid_pre")
-    for layer in range(len(clean.calls)):
-        name = f"blocks.{layer}"
-        if unit == "layer":
-            yield name, clean.at(layer, "hook_resid_post") - clean.at(layer, "hook_resid_pre")
+def _writes(
+    model: Any, facts: ModelFacts, clean: CleanRun, unit: str, notes: list[str]
+) -> Iterator[tuple[str, Tensor]]:
+    """Label and tensor ``[batch, pos, d_model]`` of every term of the last residual state, and its rounding."""
+    carried = _carried(facts)
+    yield "embed", _before(clean, 0).float() * carried[0]
+    for layer, form in enumerate(facts.blocks):
+        before, after = _before(clean, layer), clean.inputs[layer + 1].float()
+        rest, later = after - form.carry * before.to(after.device).float(), carried[layer + 1]
+        if unit == "layer" or not form.branches:
+            if unit != "layer":
+                notes.append(f"blocks.{layer} stays whole: it is no sum of parts that hooks show ({form.fit})")
+            yield f"blocks.{layer}", rest * later
             continue
-        if unit == "component":
-            yield f"{name}.attn", clean.at(layer, "hook_attn_out")
-        else:
-            yield from _heads(model, clean, kept, layer)
-        yield f"{name}.mlp", clean.at(layer, "hook_mlp_out")
+        terms = [form.carry * before.float()]
+        for kind in form.kinds:
+            write = form.write(kind, _of_layer(clean, form.points(kind))).float()
+            terms.append(write.to(after.device))
+            rest = rest - terms[-1]
+            split = _heads(model, clean, layer, kind, notes) if unit == "head" else None
+            pieces = split or [(f"blocks.{layer}.{kind}", write)]
+            for label, piece in pieces:
+                yield label, piece * later
+            if split:  # what is lost when the sum of heads is stored
+                yield "rounding", (write - torch.stack([piece for _, piece in pieces]).sum(0)) * later
+        # Under autocast the parts are coarser than the stream that they are added to.
+        stored = [clean.kept[branch.point] for branch in form.branches]
+        if compare(after, terms, step_of(clean.inputs[layer + 1], before, *stored)).exact:
+            yield "rounding", rest * later
 
 
-def _heads(model: Any, clean: CleanRun, kept: dict[str, Tensor], layer: int) -> Iterator[tuple[str, Tensor]]:
-    name, attention = f"blocks.{layer}.attn", model.blocks[layer].attn
-    z, whole = clean.at(layer, "attn.hook_z"), clean.at(layer, "hook_attn_out")
-    weight, bias = attention.W_O.detach(), getattr(attention, "b_O", None)
-    raw = torch.einsum("bthd,hde->hbte", z, weight.to(z))
-    offset = torch.zeros_like(whole) if bias is None else bias.detach().to(whole).expand_as(whole)
-    for factor in _post_norm_factors(model, kept, layer):
-        rest = whole - (raw.sum(0) + offset) * factor
-        if rest.abs().max().item() <= 256 * torch.finfo(whole.dtype).eps * (1 + whole.abs().max().item()):
-            for head in range(len(raw)):
-                yield f"{name}.head.{head}", raw[head] * factor
-            yield f"{name}.bias", offset * factor + rest
-            return
-    raise InputError(f"{name}: its write is not the sum of its heads' writes, so there is no attribution to heads")
+def _before(clean: CleanRun, layer: int) -> Tensor:
+    """What enters a block, hooks of the user included."""
+    return clean.kept.get(f"blocks.{layer}.hook_resid_pre", clean.inputs[layer])
 
 
-def _post_norm_factors(model: Any, kept: dict[str, Tensor], layer: int) -> Iterator[Tensor]:
-    """What a norm on the attention's output may multiply a head's write by, none first."""
-    block = model.blocks[layer]
-    yield torch.ones((), dtype=model.W_U.dtype, device=model.W_U.device)
-    for norm in ("ln1_post", "ln1"):
-        scale, weight = (
-            kept.get(f"blocks.{layer}.{norm}.hook_scale"),
-            _parameter(getattr(block, norm, None), "weight", "w"),
+def _of_layer(clean: CleanRun, points: list[str]) -> dict[str, Tensor]:
+    missing = [point for point in points if point not in clean.kept]
+    if missing:
+        raise InputError(f"{missing[0]} did not fire in this run, so its part of the output cannot be told")
+    return {point: clean.kept[point] for point in points}
+
+
+def _carried(facts: ModelFacts) -> list[float]:
+    """What the stream behind each number of blocks is multiplied by until the end (layer scalars)."""
+    carried = [1.0]
+    for form in reversed(facts.blocks):
+        carried.append(carried[-1] * (form.carry if form.branches else 1.0))
+    return carried[::-1]
+
+
+def _heads(model: Any, clean: CleanRun, layer: int, kind: str, notes: list[str]) -> list[tuple[str, Tensor]] | None:
+    """The heads of an attention or mixer, and its bias; ``None``, and a note, where there are none to be had."""
+    if kind not in ("attn", "mixer"):
+        return None
+    rows = {name: value.flatten(0, 1) for name, value in clean.kept.items() if name.startswith(f"blocks.{layer}.")}
+    try:
+        found = head_sum(model, layer, kind, rows)
+    except InputError as error:
+        notes.append(f"blocks.{layer}.{kind} stays whole: {error}")
+        return None
+    shape = clean.inputs[0].shape
+    name = f"blocks.{layer}.{kind}"
+    pieces = [(f"{name}.head.{head}", found.writes([head])[:, 0].reshape(shape)) for head in range(len(found.weight))]
+    constant = found.constant.expand(shape[0] * shape[1], -1).reshape(shape)
+    return [*pieces, (f"{name}.bias", constant)]
+
+
+def _check_sum(model: Any, found: DirectAttribution, clean: CleanRun, allowed: float) -> None:
+    share = found.unaccounted_share[clean.valid.to(found.total.device)]
+    worst = share.max().item() if share.numel() else 0.0
+    if not worst <= allowed:
+        raise InputError(
+            f"{type(model).__name__}: {worst:.1%} of the range of the logits is unaccounted for ({allowed:.0%} is "
+            f"allowed). The parts do not sum to the model's own number: {_suspect(model, clean)}. To see the parts all "
+            "the same, raise max_unaccounted"
         )
-        if scale is not None and weight is not None:
-            yield weight / scale
-            yield (1 + weight) / scale
 
 
-def _allowed(last: Tensor, total: Tensor, values: list[Tensor]) -> float:
-    largest = max(value.abs().max().item() for value in [total, *values])
-    return max(1e-4, 256 * torch.finfo(last.dtype).eps * (1.0 + largest))
+def _suspect(model: Any, clean: CleanRun) -> str:
+    """What may be at fault, from what is known of the run."""
+    users = [name for name, point in clean.points.items() if name.startswith("blocks.") and point.fwd_hooks]
+    if users:
+        return f"hooks of yours at {', '.join(users[:3])} change the run, so try it without them"
+    readout = solve_readout(model, clean.inputs[-1], clean.logits)
+    if not readout.norm.fit.exact:
+        return f"no form of the final norm reproduces it ({readout.norm.fit})"
+    if not readout.fit.exact:
+        return f"the model does more behind its last block than norm and unembedding ({readout.fit})"
+    return "something changes the residual stream between the blocks' parts"

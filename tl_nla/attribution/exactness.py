@@ -1,49 +1,186 @@
 """Does leaving out at one position give what the model itself gives? Tried once on each model before it is trusted."""
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from tl_nla.attribution.capture import CleanRun
-from tl_nla.attribution.replay import Start, replay
+from tl_nla.attribution.capture import CleanRun, hooked
+from tl_nla.attribution.components import Component
+from tl_nla.attribution.replay import Start, replay, start_of
+from tl_nla.attribution.rerun import rerun
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
+from tl_nla.model.rounding import compare, step_of
 
-_proven: "weakref.WeakKeyDictionary[Any, bool]" = weakref.WeakKeyDictionary()
+_proven: "weakref.WeakKeyDictionary[Any, dict[Any, bool]]" = weakref.WeakKeyDictionary()
 
 
-def check_exact(model: Any, clean: CleanRun) -> None:
-    """Compare one position of the fast computation with the plain one.
+def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
+    """Whether every position can be shown the clean past in one pass, each with its own change.
 
     The residual stream before the last block is changed at one position. What the block makes of it there has to be
     the same whether only that position changed, or all of them did and each was shown the clean past. Models whose
-    hooks can be read but not written (GPT-J), or whose attention does more than the hooks show, fail here.
+    hooks can be read but not written (GPT-J), or whose attention does more than the hooks show, or that mix positions
+    otherwise (DeltaNet, Mamba, convolutions), are run one position at a time instead.
+    """
+    if any(formula is None for formula in clean.diagonals) or not blocks_alone(model, clean):
+        return False
+    if any(name.split(".")[2:3] == ["attn"] and point.fwd_hooks for name, point in clean.points.items()):
+        return False  # the user's hooks inside the attention come before ours, and would not see what ours change
+    known = _proven.setdefault(model, {})
+    key = "all", clean.state
+    length = clean.logits.shape[1]
+    if key in known or length < 2:
+        return known.get(key, True)
+    layer = len(clean.calls) - 1
+    entering = clean.inputs[layer]
+    changed = entering + _noise(entering)
+    try:
+        fast = replay(clean, [Start(layer, changed)])[0]
+    except (InputError, RuntimeError):
+        known[key] = False
+        return False
+    known[key] = True
+    for position in {length // 2, length - 1}:
+        slow = replay(clean, [Start(layer, changed).only_at(clean, position)], everywhere=True)[0]
+        keep = clean.valid[:, position]
+        if bool(keep.any()) and not _same(fast[keep, position], slow[keep, position]):
+            known[key] = False
+    return known[key]
+
+
+def blocks_alone(model: Any, clean: CleanRun) -> bool:
+    """Whether blocks can be run again one by one: several copies from the middle on give the clean run's end.
+
+    It fails where blocks share what the call does not show, such as the keys and values of earlier layers.
+    """
+    known = _proven.setdefault(model, {})
+    key = "alone", clean.state
+    if key not in known:
+        first, middle, last = (Start(layer, clean.inputs[layer]) for layer in _some_layers(clean))
+        try:
+            # A changed copy runs beside clean ones, then other copies from a later layer: these must not see it.
+            changed = Start(0, clean.inputs[0] + _noise(clean.inputs[0]))
+            found = [
+                replay(clean, starts, everywhere=True) for starts in ([changed, first, middle], [last], [last] * 4)
+            ]
+            ends = [*found[0][1:], *found[1], *found[2]]
+            known[key] = all(_same(end[clean.valid], clean.inputs[-1][clean.valid]) for end in ends)
+        except (InputError, RuntimeError, TypeError, ValueError, AttributeError, KeyError):
+            known[key] = False
+    return known[key]
+
+
+def _some_layers(clean: CleanRun) -> tuple[int, int, int]:
+    return 0, len(clean.calls) // 2, len(clean.calls) - 1
+
+
+def leave_out(
+    model: Any, clean: CleanRun, starts: Sequence[Start], position: int | None = None
+) -> Float[Tensor, "component batch pos d_model"]:
+    """Last residual states with each change made, at one position or at all; later positions see the changed ones."""
+    local = starts if position is None else [start.only_at(clean, position) for start in starts]
+    if blocks_alone(model, clean):
+        return replay(clean, local, everywhere=True)
+    for start in local:
+        put = clean.kept.get(f"blocks.{start.layer - 1}.hook_resid_post")
+        if not start.edits and put is not None and not torch.equal(put, clean.inputs[start.layer].to(put.device)):
+            raise InputError(
+                f"something changes the residual stream between blocks.{start.layer - 1} and blocks.{start.layer}: a "
+                "hook of yours (try it without), or the model itself. So nothing can be put there in its place"
+            )
+    return rerun(model, clean, local, position)
+
+
+def check_causal(model: Any, clean: CleanRun) -> None:
+    """Make sure that a change at a position leaves the earlier ones alone.
 
     Raises:
-        InputError: the two differ by more than rounding.
+        InputError: the model looks ahead, so that nothing is local to a position.
     """
-    if _proven.get(model):
+    known = _proven.setdefault(model, {})
+    length = clean.logits.shape[1]
+    key = "causal", clean.state
+    if known.get(key) or length < 2 or not bool(clean.valid[:, :-1].any()):
         return
-    layer, length = len(clean.calls) - 1, clean.logits.shape[1]
-    if length < 2:
-        return
-    entering = clean.inputs[layer]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(entering.shape, generator=generator).to(entering) * entering.std()
-    fast = replay(clean, [Start(layer, entering + noise)])[0]
-    for position in {length // 2, length - 1}:
-        one = entering.clone()
-        one[:, position] = (entering + noise)[:, position]
-        slow = replay(clean, [Start(layer, one)], everywhere=True)[0]
-        _compare(fast[:, position], slow[:, position], clean.valid[:, position], model)
-    _proven[model] = True
-
-
-def _compare(fast: Tensor, slow: Tensor, valid: Tensor, model: Any) -> None:
-    error = (fast - slow)[valid].abs().max().item() if bool(valid.any()) else 0.0
-    if not error <= 256 * torch.finfo(slow.dtype).eps * (1.0 + slow.abs().max().item()):
+    entering = clean.inputs[1]
+    late = [Start(1, entering + _noise(entering))]
+    found = leave_out(model, clean, late, length - 1)[0]
+    keep = clean.valid[:, :-1]
+    if not _same(found[:, :-1][keep], clean.inputs[-1][:, :-1][keep]):
         raise InputError(
-            f"{type(model).__name__}: leaving a component out at single positions is not exact on this architecture "
-            f"(differs by {error:.2g} from the one-at-a-time computation); leave it out at all positions instead"
+            f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out "
+            "at one position alone; leave it out at all positions instead"
         )
+    known[key] = True
+
+
+def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
+    """Make sure that a change at a component's hook point reaches the block's output as it should.
+
+    Raises:
+        InputError: the hook point can be read but not written on this model.
+    """
+    _check_handed_on(model, clean, component)
+    form = facts_of(model).blocks[component.layer]
+    known, key = _proven.setdefault(model, {}), (component.kind, component.part, form.kinds, clean.state)
+    if component.kind in ("block", "span") or known.get(key):
+        return
+    start = start_of(model, clean, component)
+    if start.edits:
+        seen: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            def function(value: Tensor, hook: Any) -> None:
+                seen[name] = value.detach().clone()
+
+            return function
+
+        pairs = [(clean.points[name], _edited(edit)) for name, edit in start.edits]
+        pairs += [(clean.points[branch.point], keep(branch.point)) for branch in form.branches]
+        ends = f"blocks.{component.layer}.hook_resid_post"
+        pairs += [(clean.points[ends], keep(ends))] if ends in clean.points else []
+        with torch.no_grad(), hooked(pairs):
+            model(clean.tokens, **({} if clean.mask is None else {"attention_mask": clean.mask}))
+        if ends not in seen:
+            raise InputError(f"{component} cannot be left out: nothing shows the output of its block")
+        after = seen[ends]
+        before = clean.kept.get(f"blocks.{component.layer}.hook_resid_pre", clean.inputs[component.layer])
+        terms = [form.carry * before.float(), *(form.write(kind, seen).float() for kind in form.kinds)]
+        moved = any(not torch.equal(seen[branch.point], clean.kept[branch.point]) for branch in form.branches)
+        if not moved or not compare(after, terms, step_of(after, before, *seen.values())).exact:
+            raise InputError(
+                f"{component} cannot be left out on this model: what is written at {start.edits[0][0]} does not reach "
+                "the block's output; leave out the whole block, or ask for no skips"
+            )
+    known[key] = True
+
+
+def _check_handed_on(model: Any, clean: CleanRun, component: Component) -> None:
+    """The next block has to get what this one gives: a start behind a component stands at the next block's input."""
+    given, taken = clean.kept.get(f"blocks.{component.last}.hook_resid_post"), clean.inputs[component.last + 1]
+    if given is not None and not compare(taken, [given], step_of(taken, given)).exact:
+        raise InputError(
+            f"{component} cannot be left out on this model: {type(model).__name__} changes the residual stream between "
+            f"blocks.{component.last} and what follows it; ask for no skips"
+        )
+
+
+def _edited(edit: Any) -> Any:
+    return lambda value, hook: edit(value)
+
+
+def _noise(like: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(like.shape, generator=generator).to(like) * like.float().std().to(like)
+
+
+def _same(fast: Tensor, slow: Tensor) -> bool:
+    """Whether two computations of the same state differ by no more than a few roundings of its size."""
+    error = (fast.float() - slow.float()).norm()
+    step = max(torch.finfo(slow.dtype).eps, 256 * torch.finfo(torch.float32).eps)
+    return bool(error <= 4 * step * slow.float().norm())

@@ -16,8 +16,16 @@ from torch import Tensor
 from tl_nla.attribution.capture import CleanRun, hooked
 from tl_nla.attribution.components import Component
 from tl_nla.errors import InputError
+from tl_nla.model.blocks import BlockForm
+from tl_nla.model.facts import branches_of
+from tl_nla.model.heads import OutProjection, out_projection
+from tl_nla.model.rounding import compare, step_of
+from tl_nla.reading import head_sum
 
 ROW_BUDGET = 2**24  # floating-point numbers of the largest intermediate tensor when components run side by side
+
+
+Edit = tuple[str, Callable[[Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,28 @@ class Start:
     Attributes:
         layer: the first block that must run again.
         residual: the residual stream that enters it.
-        edit: for a part of that block's attention, what to change there: a hook point's name and a function on the
-            tensor of this component's rows.
+        edits: for a part of that block, what to change there: names of hook points, and functions on the tensor of this
+            component's rows.
     """
 
     layer: int
     residual: Float[Tensor, "batch pos d_model"]
-    edit: tuple[str, Callable[[Tensor], Tensor]] | None = None
+    edits: tuple[Edit, ...] = ()
+
+    def only_at(self, clean: CleanRun, position: int) -> "Start":
+        """The same at one position, the others as they were."""
+        residual = clean.inputs[self.layer].clone()
+        residual[:, position] = self.residual[:, position]
+        return Start(self.layer, residual, tuple((name, _at(position, edit)) for name, edit in self.edits))
+
+
+def _at(position: int, edit: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def function(value: Tensor) -> Tensor:
+        changed = value.clone()
+        changed[:, position] = edit(value)[:, position]
+        return changed
+
+    return function
 
 
 def start_of(model: Any, clean: CleanRun, component: Component, replacement: Tensor | None = None) -> Start:
@@ -49,49 +72,60 @@ def start_of(model: Any, clean: CleanRun, component: Component, replacement: Ten
         InputError: the model has no point at which this component could be replaced.
     """
     kind, layer = component.kind, component.layer
-    before = clean.at(layer, "hook_resid_pre")
+    before = clean.kept.get(f"blocks.{layer}.hook_resid_pre", clean.inputs[layer])
     new = torch.zeros((), dtype=before.dtype, device=before.device) if replacement is None else replacement.to(before)
     if kind in ("block", "span"):
-        return Start(component.last + 1, (before + new).expand_as(before))
-    if kind == "mlp":
-        return Start(layer + 1, _without_mlp(clean, layer) + new)
-    if kind == "attn":
-        return Start(layer, clean.inputs[layer], ("hook_attn_out", lambda write: new.expand_as(write).clone()))
-    head = component.head
+        return Start(component.last + 1, (before + new).expand_as(before).to(clean.inputs[component.last + 1]))
+    if kind == "head":
+        return Start(layer, clean.inputs[layer], (_head_edit(model, clean, component, replacement),))
+    form, branches = branches_of(model, layer, kind)
+    # Mostly nothing reads what the MLP writes but the sum at the block's end.
+    if kind == "mlp" and "ple" not in form.kinds and _adds_up(clean, layer, form, before):
+        after, write = clean.inputs[layer + 1], form.write(kind, clean.kept)
+        return Start(layer + 1, (after.float() - write.to(after.device).float() + new.float()).to(after))
+    shares = [new.float() / (branch.factor * form.carry * len(branches)) for branch in branches]
+    edits = [(branch.point, _put(share)) for branch, share in zip(branches, shares, strict=True)]
+    return Start(layer, clean.inputs[layer], tuple(edits))
+
+
+def _adds_up(clean: CleanRun, layer: int, form: BlockForm, before: Tensor) -> bool:
+    """Whether the block gave the sum of its parts in this run, hooks of the user included."""
+    terms = [form.carry * before.float(), *(form.write(kind, clean.kept).to(before.device) for kind in form.kinds)]
+    after = clean.inputs[layer + 1].to(before.device)
+    return compare(after, terms, step_of(after, before)).exact
+
+
+def _put(new: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda write: new.to(write).expand_as(write).clone()
+
+
+def _head_edit(model: Any, clean: CleanRun, component: Component, replacement: Tensor | None) -> Edit:
+    layer, head, part = component.layer, int(component.head or 0), component.part
+    projection = out_projection(model, layer, part)
     if replacement is None:
-        return Start(layer, clean.inputs[layer], ("attn.hook_z", lambda z: _zero_head(z, head)))
-    if _has_post_norm(model, layer):
+        return projection.point, _zero_head(projection, head)
+    form, branches = branches_of(model, layer, part)
+    flat = {name: clean.kept[name].flatten(0, 1) for name in (projection.point, *form.points(part))}
+    found = head_sum(model, layer, part, flat)
+    if found.scale.ndim:
         raise InputError(
             f"{component}: this family normalises the sum of its heads, so another write cannot be put in one head's "
             "place; leave the head out, or replace the whole attention write"
         )
-    old = _head_write(model, clean, component)
-    return Start(layer, clean.inputs[layer], ("hook_attn_out", lambda write: write - old + new))
+    factor = branches[0].factor * form.carry
+    old = found.writes([head])[:, 0].reshape(clean.inputs[layer].shape)
+    return branches[0].point, lambda write: (write.float() + (replacement.to(old) - old) / factor).to(write)
 
 
-def _without_mlp(clean: CleanRun, layer: int) -> Tensor:
-    before, after = clean.at(layer, "hook_resid_pre"), clean.at(layer, "hook_resid_post")
-    attn, mlp = clean.at(layer, "hook_attn_out"), clean.at(layer, "hook_mlp_out")
-    allowed = 128 * torch.finfo(after.dtype).eps * (1.0 + after.abs().max().item())
-    if (before + attn + mlp - after).abs().max().item() > allowed:
-        raise InputError(f"blocks.{layer} is not the sum of its input, attention and MLP: its MLP cannot be left out")
-    return after - mlp
+def _zero_head(projection: OutProjection, head: int) -> Callable[[Tensor], Tensor]:
+    width = projection.width // projection.heads
 
+    def edit(z: Tensor) -> Tensor:
+        flat = z.reshape(*z.shape[:2], -1).clone()
+        flat[..., head * width : (head + 1) * width] = 0
+        return flat.reshape(z.shape)
 
-def _zero_head(z: Tensor, head: int | None) -> Tensor:
-    z = z.clone()
-    z[:, :, head] = 0
-    return z
-
-
-def _head_write(model: Any, clean: CleanRun, component: Component) -> Tensor:
-    weight = model.blocks[component.layer].attn.W_O[component.head].detach()
-    return clean.at(component.layer, "attn.hook_z")[:, :, component.head] @ weight
-
-
-def _has_post_norm(model: Any, layer: int) -> bool:
-    block = model.blocks[layer]
-    return hasattr(block, "ln1_post") or bool(getattr(model.cfg, "use_normalization_before_and_after", False))
+    return edit
 
 
 def replay(
@@ -115,35 +149,49 @@ def replay(
     with torch.no_grad():
         for layer in range(layers):
             born = [i for i, start in enumerate(starts) if start.layer == layer]
-            stacked = torch.cat([stacked, *(starts[i].residual for i in born)])
+            entering = clean.inputs[layer]
+            stacked = torch.cat([stacked.to(entering), *(starts[i].residual.to(entering) for i in born)])
             active += born
             if active:
-                edits = {row: starts[i].edit for row, i in enumerate(active) if i in born and starts[i].edit}
+                edits = {row: starts[i].edits for row, i in enumerate(active) if i in born and starts[i].edits}
                 stacked = _run_block(clean, layer, stacked, len(active), edits, everywhere)
         for row, i in enumerate(active):
             final[i] = stacked[row * clean.batch : (row + 1) * clean.batch]
-    return torch.stack([starts[i].residual if done is None else done for i, done in enumerate(final)])
+    ended = [starts[i].residual if done is None else done for i, done in enumerate(final)]
+    return torch.stack([state.to(clean.inputs[-1]) for state in ended])
 
 
 def _run_block(
-    clean: CleanRun, layer: int, stacked: Tensor, copies: int, edits: Mapping[int, Any], everywhere: bool
+    clean: CleanRun,
+    layer: int,
+    stacked: Tensor,
+    copies: int,
+    edits: Mapping[int, tuple[Edit, ...]],
+    everywhere: bool,
 ) -> Tensor:
     pairs = [] if everywhere else _own_past(clean, layer, copies)
-    for name in {name for name, _ in edits.values()}:
-        rows = {row: function for row, (point, function) in edits.items() if point == name}
-        pairs.append((_point(clean, layer, name), _edit_rows(rows, clean.batch)))
+    for name in {name for row in edits.values() for name, _ in row}:
+        rows = {row: function for row, own in edits.items() for point, function in own if point == name}
+        pairs.append((_point(clean, name), edit_rows(rows, clean.batch)))
     with hooked(pairs):
         return clean.calls[layer](stacked, copies, clean.batch)
 
 
-def _point(clean: CleanRun, layer: int, name: str) -> Any:
-    point = clean.points.get(f"blocks.{layer}.{name}")
+def _point(clean: CleanRun, name: str) -> Any:
+    point = clean.points.get(name)
     if point is None:
-        raise InputError(f"the model has no hook point blocks.{layer}.{name}, which this computation writes to")
+        raise InputError(f"the model has no hook point {name}, which this computation writes to")
     return point
 
 
-def _edit_rows(rows: Mapping[int, Callable[[Tensor], Tensor]], batch: int) -> Callable[..., Tensor]:
+def edit_rows(rows: Mapping[int, Callable[[Tensor], Tensor]], batch: int) -> Callable[..., Tensor]:
+    """A hook that changes some copies of the batch, each by a function of its own.
+
+    Args:
+        rows: functions by the copy's number.
+        batch: rows of one copy.
+    """
+
     def function(value: Tensor, hook: Any) -> Tensor:
         parts = list(value.split(batch))
         for row, edit in rows.items():
@@ -196,7 +244,7 @@ def _own_past(clean: CleanRun, layer: int, copies: int) -> list[tuple[Any, Calla
         "attn.hook_pattern": pattern,
         "attn.hook_z": z,
     }
-    return [(_point(clean, layer, name), function) for name, function in named.items()]
+    return [(_point(clean, f"blocks.{layer}.{name}"), function) for name, function in named.items()]
 
 
 def _copies(value: Tensor, copies: int) -> Tensor:
@@ -218,6 +266,7 @@ def chunks(model: Any, clean: CleanRun, count: int, chunk: int | None) -> Iterat
     if chunk is not None and chunk < 1:
         raise InputError(f"chunk must be at least 1 component; found {chunk}")
     batch, length = clean.logits.shape[:2]
+    length = max(1, length)
     widest = max(model.cfg.n_heads * length, getattr(model.cfg, "d_mlp", None) or 4 * model.cfg.d_model)
     size = chunk or max(1, ROW_BUDGET // (batch * length * widest))
     for first in range(0, count, size):

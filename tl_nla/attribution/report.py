@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_nla.attribution.report_schema import COMPONENTS, SCHEMA, SUMMED, check_report
+from tl_nla.attribution.report_schema import COMPONENTS, SCHEMA, SUMMED, WARNED, check_report
 from tl_nla.errors import InputError, unknown
 
 RANKINGS = ("skip", "skip_kl", "direct")
@@ -32,20 +32,37 @@ class Cell:
     promoted: list[str] = field(default_factory=list)
     suppressed: list[str] = field(default_factory=list)
     explanation: str = ""
+    part: str = "attn"
 
     @property
     def site(self) -> str | None:
         """The component as the text of a :class:`tl_nla.Site`; None for embedding and biases."""
-        tail = {"block": "", "attn": ".attn", "mlp": ".mlp", "head": f".attn.head.{self.head}"}.get(self.component)
-        return None if tail is None else f"blocks.{self.layer}{tail}"
+        if self.component in ("embed", "bias", "rounding"):
+            return None
+        tail = {"block": "", "head": f".{self.part}.head.{self.head}"}.get(self.component, f".{self.component}")
+        return f"blocks.{self.layer}{tail}"
 
     @property
     def name(self) -> str:
         """A short name: ``embedding``, ``L2``, ``L2 attention``, ``L2 MLP``, ``L2 head 3``, ``L2 bias``, ``bias``."""
-        if self.component == "embed":
-            return "embedding"
-        told = {"block": "", "attn": " attention", "mlp": " MLP", "head": f" head {self.head}", "bias": " bias"}
+        if self.component in ("embed", "rounding"):
+            return {"embed": "embedding"}.get(self.component, self.component)
+        told = {"block": "", "attn": " attention", "mixer": " mixer", "mlp": " MLP", "ple": " per-layer embedding",
+                "head": f" head {self.head}", "bias": " bias"}  # fmt: skip
         return f"L{self.layer}{told[self.component]}"
+
+
+def summed(cells: list[Cell]) -> list[Cell]:
+    """Those cells of one position that nothing finer replaces: they add up to the whole."""
+    split = {(cell.layer, cell.part) for cell in cells if cell.component == "head"}
+    parts = {cell.layer for cell in cells if cell.component not in ("embed", "block", "bias", "rounding")}
+    return [
+        cell
+        for cell in cells
+        if cell.component in SUMMED
+        or (cell.component in ("attn", "mixer") and (cell.layer, cell.component) not in split)
+        or (cell.component == "block" and cell.layer not in parts)
+    ]
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,9 @@ class ContributionReport:
         cells: one for each component and position.
         totals: the model's own number at each position.
         explained_by: ``oracle`` or ``labels``.
+        unaccounted: what no part explains at each position, in units of the totals.
+        unaccounted_share: the same as a share of the range of the position's logits.
+        notes: what could not be split or left out, and why.
         writes: the writes of the cells whose ``site`` is not None, in their order; not part of the JSON.
     """
 
@@ -82,11 +102,25 @@ class ContributionReport:
     cells: tuple[Cell, ...]
     totals: tuple[float, ...]
     explained_by: str = "labels"
+    unaccounted: tuple[float, ...] = ()
+    unaccounted_share: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
     writes: Float[Tensor, "write d_model"] | None = field(default=None, compare=False, repr=False)
 
     def sum_of_parts(self, position: int) -> float:
-        """Sum of the direct contributions at a position: those of embedding, heads, MLPs and biases."""
-        return sum(cell.direct for cell in self.at(position) if cell.component in SUMMED)
+        """Sum of the direct contributions at a position: of every cell that nothing finer replaces."""
+        return sum(cell.direct for cell in summed(self.at(position)))
+
+    @property
+    def warning(self) -> str | None:
+        """What a reader must know before trusting the numbers; ``None`` when the parts explain the model's own."""
+        worst = max(self.unaccounted_share, default=0.0)
+        if worst <= WARNED:
+            return None
+        return (
+            f"WARNING: the parts do not sum to the model's number: up to {worst:.1%} of the range of the logits is "
+            "unaccounted for"
+        )
 
     def at(self, position: int, components: tuple[str, ...] = COMPONENTS) -> list[Cell]:
         """The cells of one position.
@@ -131,7 +165,9 @@ class ContributionReport:
             "positions": list(self.positions), "target": target,
             "predictions": [[list(pair) for pair in row] for row in self.predictions],
             "n_layers": self.n_layers, "n_heads": self.n_heads, "cells": cells, "explained_by": self.explained_by,
-            "total": {"logit": list(self.totals), "sum_of_parts": sums},
+            "notes": list(self.notes),
+            "total": {"logit": list(self.totals), "sum_of_parts": sums, "unaccounted": list(self.unaccounted),
+                      "unaccounted_share": list(self.unaccounted_share)},
         }  # fmt: skip
 
     @classmethod
@@ -144,14 +180,16 @@ class ContributionReport:
         found = check_report(content)
         cells = []
         for raw in found["cells"]:
-            known = {name: raw[name] for name in Cell.__dataclass_fields__}
+            known = {name: raw[name] for name in Cell.__dataclass_fields__ if name in raw}
             cells.append(Cell(**{**known, "sources": [tuple(pair) for pair in raw["sources"]]}))
         predictions = tuple(tuple((str(word), float(p)) for word, p in row) for row in found["predictions"])
-        target = found["target"]
+        target, total = found["target"], found["total"]
         return cls(
             found["model"], found["prompt"], tuple(found["tokens"]), tuple(found["positions"]), target["kind"],
             tuple(target["tokens"]), tuple(target.get("against", ())), predictions, found["n_layers"],
-            found["n_heads"], tuple(cells), tuple(found["total"]["logit"]), found["explained_by"],
+            found["n_heads"], tuple(cells), tuple(total["logit"]), found["explained_by"],
+            tuple(total.get("unaccounted", ())), tuple(total.get("unaccounted_share", ())),
+            tuple(found.get("notes", ())),
         )  # fmt: skip
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:

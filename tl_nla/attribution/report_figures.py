@@ -31,11 +31,12 @@ def figures(report: ContributionReport) -> dict[str, Any]:
     positions = report.positions[-MAX_TOKENS:]
     last = positions[-1]
     skipped = any(cell.skip_kl is not None for cell in report.cells)
-    parts = [(-1, "embed"), *((layer, kind) for layer in range(report.n_layers) for kind in ("attn", "mlp"))]
-    names = ["embedding", *(f"L{layer} {'MLP' if kind == 'mlp' else 'attention'}" for layer, kind in parts[1:])]
     index = {(cell.layer, cell.component, cell.head, cell.position): cell for cell in report.cells}
+    parts = _parts(report, last)
+    names = [index[layer, kind, None, last].name for layer, kind in parts]
     columns = [_column(report, position) for position in positions]
-    heads = [f"head {head}" for head in range(report.n_heads)] + ["MLP"]
+    count = max((cell.head + 1 for cell in report.cells if cell.head is not None), default=0)
+    heads = [f"head {head}" for head in range(count)] + ["MLP"]
     layers = [f"L{layer}" for layer in range(report.n_layers)]
     at = f"at {show(report.tokens[last])!r} → {show(report.targets[len(report.positions) - 1])!r}"
     drawn = {}
@@ -43,10 +44,19 @@ def figures(report: ContributionReport) -> dict[str, Any]:
         rows = [[value(index[layer, kind, None, position]) for position in positions] for layer, kind in parts]
         chosen = slice(0 if name == "direct" else 1, None)
         drawn[f"{name}/layer_token"] = heat_map(rows[chosen], names[chosen], columns, title, signed)
-        grid = [[value(index[layer, "head", head, last]) for head in range(report.n_heads)]
-                + [value(index[layer, "mlp", None, last])] for layer in range(report.n_layers)]  # fmt: skip
+        places = [("head", head) for head in range(count)] + [("mlp", None)]
+        grid = [[value(index[layer, kind, head, last]) if (layer, kind, head, last) in index else 0.0
+                 for kind, head in places] for layer in range(report.n_layers)]  # fmt: skip
         drawn[f"{name}/layer_head"] = heat_map(grid, layers, heads, f"{title}\n{at}", signed, numbers=True)
     return drawn
+
+
+def _parts(report: ContributionReport, position: int) -> list[tuple[int, str]]:
+    """Embedding, and of every layer its parts, or the whole block where it has none."""
+    cells = report.at(position, ("embed", "attn", "mixer", "mlp", "ple", "block"))
+    split = {cell.layer for cell in cells if cell.component not in ("embed", "block")}
+    kept = [cell for cell in cells if cell.component != "block" or cell.layer not in split]
+    return [(cell.layer, cell.component) for cell in kept]
 
 
 def _measures(report: ContributionReport, skipped: bool) -> list[tuple[str, Callable[[Cell], float], str, bool]]:

@@ -14,7 +14,8 @@
      "n_layers": 4, "n_heads": 4,
      "cells": [{
         "layer": 2,                   -1 for "embed"; n_layers for the final norm's and unembedding's "bias"
-        "component": "head",          "embed" | "attn" | "mlp" | "block" | "head" | "bias"
+        "component": "head",          one of ``COMPONENTS``
+        "part": "attn",               whose head or bias it is, "attn" or "mixer"
         "head": 3,                    null for all others
         "position": 10,               a member of ``positions``
         "direct": 1.25,               what it adds straight to the target (units of ``target.kind``)
@@ -29,12 +30,16 @@
         "explanation": "It ..."       the oracle's words, or without an oracle the label computed from the model
      }, ...],
      "explained_by": "oracle",        "oracle" | "labels"
+     "notes": ["..."],                what could not be split or left out, and why
      "total": {"logit": [9.1, 8.7],          the model's own number at each position
-               "sum_of_parts": [9.1, 8.7]}}  sum of the "direct" of "embed", "head", "mlp" and "bias"
+               "sum_of_parts": [9.1, 8.7],   sum of the "direct" of all cells that nothing finer replaces
+               "unaccounted": [0.0, 0.0],    "logit" less "sum_of_parts"
+               "unaccounted_share": [0, 0]}} the same as a share of the range of that position's logits
 
-"attn" is the sum of its layer's "head" cells and of that layer's "bias"; "block" is "attn" plus "mlp"; so these two
-take no part in the sum. In a TensorBoard run the same JSON is a string tensor of plugin ``PLUGIN_NAME``, tag
-``contributions/<prompt name>``, one a step.
+"attn" is the sum of its layer's "head" cells and of that layer's "bias"; "block" is the sum of its layer's parts; so
+these take part in the sum only where the model's own numbers permit nothing finer. "rounding" is what storing the
+stream in the model's precision added. In a TensorBoard run the same JSON is a string tensor of plugin ``PLUGIN_NAME``,
+tag ``contributions/<prompt name>``, one a step.
 """
 
 from typing import Any
@@ -44,10 +49,12 @@ from tl_nla.errors import InputError
 SCHEMA = 1
 PLUGIN_NAME = "tl_nla_contributions"
 TAG_PREFIX = "contributions/"
-COMPONENTS = ("embed", "block", "attn", "head", "mlp", "bias")
+COMPONENTS = ("embed", "block", "attn", "mixer", "head", "mlp", "ple", "bias", "rounding")
 TARGET_KINDS = ("logit", "difference", "log_prob")
-SUMMED = ("embed", "head", "mlp", "bias")
-"""Components whose direct contributions add up to the total."""
+SUMMED = ("embed", "head", "mlp", "ple", "bias", "rounding")
+"""Components whose direct contributions add up to the total, with those that nothing finer replaces."""
+WARNED = 0.01
+"""Share of a position's range of logits that may be unaccounted for before a report carries a warning."""
 _KEYS = {
     "schema": int, "model": str, "prompt": str, "tokens": list, "positions": list, "target": dict, "predictions": list,
     "n_layers": int, "n_heads": int, "cells": list, "explained_by": str, "total": dict,

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Any
 
-from tl_nla.attribution.report import Cell, ContributionReport
+from tl_nla.attribution.report import Cell, ContributionReport, summed
 
 CELL_LIMIT, TEXT_LIMIT = 400, 200_000
 """Longest text of one table cell, and of a whole document, in characters."""
@@ -62,13 +62,17 @@ def markdown(
     Returns:
         Markdown with a blank line before every table, at most ``TEXT_LIMIT`` characters.
     """
-    parts = [f"**Model** {escape(report.model)}, {report.n_layers} layers with {report.n_heads} heads. "
+    warned = [f"**{escape(report.warning)}**"] if report.warning else []
+    parts = [*warned, f"**Model** {escape(report.model)}, {report.n_layers} layers with {report.n_heads} heads. "
              f"Direct: what a part adds to the {_QUANTITY[report.target_kind]}. Skip: what changes when the part is "
              "left out at this position only.",
-             f"**Prompt** {escape(report.prompt, 2000)}"]  # fmt: skip
+             f"**Prompt** {escape(report.prompt, 2000)}",
+             *(f"**Note** {escape(note)}" for note in report.notes)]  # fmt: skip
     rows, left = 0, 0
     for position in positions or report.positions:
-        cells = [cell for cell in _order(report, position) if cell.component != "bias" or abs(cell.direct) >= 5e-3]
+        constant = ("bias", "rounding")
+        ordered = _order(report, position)
+        cells = [cell for cell in ordered if cell.component not in constant or abs(cell.direct) >= 5e-3]
         shown = cells[: max(0, max_rows - rows)]
         rows, left = rows + len(shown), left + len(cells) - len(shown)
         if shown:
@@ -92,7 +96,7 @@ _WIDEN = "\u00a0" * 14
 def _order(report: ContributionReport, position: int) -> list[Cell]:
     """Embedding, then every layer's block with its parts, the strongest head first, then the biases."""
     cells = report.at(position)
-    kinds = ("embed", "block", "attn", "head", "mlp", "bias")
+    kinds = ("embed", "block", "attn", "mixer", "head", "mlp", "ple", "rounding", "bias")
     return sorted(cells, key=lambda cell: (cell.layer, kinds.index(cell.component), -(cell.skip_kl or 0.0)))
 
 
@@ -103,8 +107,14 @@ def _heading(report: ContributionReport, position: int) -> str:
     return (
         f"**Position {position}** {escape(show(report.tokens[position]))}: target {escape(show(report.targets[index]))}"
         f"{against}, {_QUANTITY[report.target_kind]} {report.totals[index]:.3f} "
-        f"(sum of parts {report.sum_of_parts(position):.3f}); predicted {likely}"
+        f"(sum of parts {report.sum_of_parts(position):.3f}{_unaccounted(report, index)}); predicted {likely}"
     )
+
+
+def _unaccounted(report: ContributionReport, index: int) -> str:
+    if index >= len(report.unaccounted):
+        return ""
+    return f", unaccounted {report.unaccounted[index]:+.2g}, {report.unaccounted_share[index]:.2%} of the logits' range"
 
 
 def _row(cell: Cell, narrow: bool = False) -> str:
@@ -139,7 +149,8 @@ def summary_rows(report: ContributionReport, position: int) -> list[dict[str, An
     for layer in range(report.n_layers):
         cells = [cell for cell in report.at(position) if cell.layer == layer]
         block = next(cell for cell in cells if cell.component == "block")
-        parts = [cell for cell in cells if cell.component in ("head", "mlp")]
+        finest = ("head", "mlp", "ple", "mixer", "attn")
+        parts = [cell for cell in summed(cells) if cell.component in finest] or [block]
         strongest = min(parts, key=lambda cell: (cell.skip_target_change or 0.0, -abs(cell.direct)))
         rows.append({"layer": layer, "block": block, "strongest": strongest})
     return rows

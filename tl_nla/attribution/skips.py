@@ -5,7 +5,7 @@ writes nothing (or a given vector instead), all earlier positions are as in the 
 read. The computation differs, not the result: see ``tl_nla.attribution.replay``.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,12 @@ from torch import Tensor
 
 from tl_nla.attribution.capture import CleanRun, capture
 from tl_nla.attribution.components import Component, all_components, as_component
-from tl_nla.attribution.exactness import check_exact
-from tl_nla.attribution.readout import check_read_out, read_out
+from tl_nla.attribution.exactness import all_positions_at_once, check_causal, check_writable, leave_out
+from tl_nla.attribution.readout import read_out_of
 from tl_nla.attribution.replay import chunks, replay, start_of
 from tl_nla.errors import InputError
+from tl_nla.model.probe import lock_of
+from tl_nla.model.readout import ReadOut
 
 VOCAB_BUDGET = 2**24  # log-probabilities held at once while effects are measured
 
@@ -91,10 +93,13 @@ def skip_logits(
             exact computation.
     """
     part = as_component(component, model)
-    clean = _prepared(model, tokens, attention_mask, everywhere)
-    _check_replacement(replacement, part, clean)
-    last = replay(clean, [start_of(model, clean, part, replacement)], everywhere)
-    return read_out(model, last[0])
+    with lock_of(model):
+        clean = _prepared(model, tokens, attention_mask, everywhere, [part])
+        _check_replacement(replacement, part, clean)
+        columns = list(range(tokens.shape[1]))
+        written = {} if replacement is None else {part: replacement}
+        last = next(_last_states(model, clean, [part], written, _Way(everywhere, columns)))
+        return read_out_of(model, clean).logits(last)
 
 
 def skip_effects(
@@ -108,10 +113,12 @@ def skip_effects(
     top_k: int = 5,
     chunk: int | None = None,
     targets: Int[Tensor, "batch pos"] | None = None,
+    positions: Sequence[int] | None = None,
 ) -> SkipEffects:
-    """Measure the effect of leaving out each of several components, at every position.
+    """Measure the effect of leaving out each of several components, at every position or at some.
 
-    Logits live for one component and a slice of positions at a time.
+    Logits live for one component and a slice of positions at a time. Where a model's attention can be shown the clean
+    past at every position, all positions take one pass; on other models each position takes a pass of its own.
 
     Args:
         model: a ``TransformerBridge`` or ``HookedTransformer`` in evaluation mode; it is left as found.
@@ -123,6 +130,7 @@ def skip_effects(
         top_k: how many changed tokens to keep for each position.
         chunk: how many components run side by side; None to choose from the sizes.
         targets: token ids whose log-probability is followed at every position.
+        positions: columns at which effects are wanted; all of them when ``None``. Elsewhere they are NaN.
 
     Returns:
         The effects, in the order of the components.
@@ -140,27 +148,46 @@ def skip_effects(
         raise InputError(f"top_k must be between 1 and the vocabulary size {model.cfg.d_vocab}; found {top_k}")
     if targets is not None and targets.shape != tokens.shape:
         raise InputError(f"targets must have the tokens' shape {tuple(tokens.shape)}; found {tuple(targets.shape)}")
-    clean = _prepared(model, tokens, attention_mask, everywhere)
-    for part, value in written.items():
-        _check_replacement(value, part, clean)
+    columns = _columns(positions, tokens.shape[1])
     followed = torch.zeros_like(tokens) if targets is None else targets.to(tokens.device)
-    rows = [
-        _compare(model, clean, last, top_k, followed)
-        for last in _last_states(model, clean, parts, written, everywhere, chunk)
-    ]
+    way = _Way(everywhere, columns, chunk)
+    with lock_of(model):
+        clean = _prepared(model, tokens, attention_mask, everywhere, parts)
+        for part, value in written.items():
+            _check_replacement(value, part, clean)
+        readout = read_out_of(model, clean)
+        rows = [
+            _compare(readout, clean, last, top_k, followed, columns)
+            for last in _last_states(model, clean, parts, written, way)
+        ]
     kl, top, ids, weights, change = (torch.stack(column) for column in zip(*rows, strict=True))
-    moved = None if targets is None else change.masked_fill(~clean.valid, float("nan"))
+    wanted = torch.zeros_like(clean.valid)
+    wanted[:, columns] = clean.valid[:, columns]
+    moved = None if targets is None else change.masked_fill(~wanted, float("nan"))
     clean_top = clean.logits.argmax(-1)
-    flip = (top != clean_top) & clean.valid
-    kl = kl.masked_fill(~clean.valid, float("nan"))
+    flip = (top != clean_top) & wanted
+    kl = kl.masked_fill(~wanted, float("nan"))
     return SkipEffects(tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, everywhere, moved)
 
 
-def _prepared(model: Any, tokens: Tensor, attention_mask: Tensor | None, everywhere: bool) -> CleanRun:
+def _columns(positions: Sequence[int] | None, length: int) -> list[int]:
+    if positions is None:
+        return list(range(length))
+    columns = sorted({int(position) % length if -length <= position < length else length for position in positions})
+    if not columns or columns[-1] >= length:
+        raise InputError(f"positions must be columns of the {length} tokens; found {list(positions)}")
+    return columns
+
+
+def _prepared(
+    model: Any, tokens: Tensor, attention_mask: Tensor | None, everywhere: bool, parts: Sequence[Component]
+) -> CleanRun:
     clean = capture(model, tokens, attention_mask, solve=not everywhere)
-    check_read_out(model, clean)
+    read_out_of(model, clean)  # refused before anything else is tried
+    for part in parts:
+        check_writable(model, clean, part)
     if not everywhere:
-        check_exact(model, clean)
+        check_causal(model, clean)
     return clean
 
 
@@ -181,43 +208,63 @@ def _check_replacement(replacement: Tensor | None, part: Component, clean: Clean
         raise InputError(f"the replacement for {part} contains NaN or infinite values")
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How components are left out: at all positions at once, or locally at some columns; so many side by side."""
+
+    everywhere: bool
+    columns: Sequence[int]
+    chunk: int | None = None
+
+
 def _last_states(
-    model: Any,
-    clean: CleanRun,
-    parts: list[Component],
-    written: Mapping[Component, Tensor],
-    everywhere: bool,
-    chunk: int | None,
+    model: Any, clean: CleanRun, parts: list[Component], written: Mapping[Component, Tensor], way: _Way
 ) -> Iterator[Float[Tensor, "batch pos d_model"]]:
     # Parts that start late share their blocks with all that started before them, so the order is by layer.
     order = sorted(range(len(parts)), key=lambda i: parts[i].last)
+    together = not way.everywhere and len(way.columns) > 1 and all_positions_at_once(model, clean)
     finished: dict[int, Tensor] = {}
-    for group in chunks(model, clean, len(parts), chunk):
+    for group in chunks(model, clean, len(parts), way.chunk):
         members = order[group]
         starts = [start_of(model, clean, parts[i], written.get(parts[i])) for i in members]
-        finished |= dict(zip(members, replay(clean, starts, everywhere), strict=True))
+        if way.everywhere:
+            found = leave_out(model, clean, starts)
+        elif together:
+            found = replay(clean, starts)
+        else:
+            found = clean.inputs[-1].expand(len(starts), *clean.inputs[-1].shape).clone()
+            for position in way.columns:
+                found[:, :, position] = leave_out(model, clean, starts, position)[:, :, position]
+        finished |= dict(zip(members, found, strict=True))
     for i in range(len(parts)):
         yield finished.pop(i)
 
 
-def _compare(model: Any, clean: CleanRun, last: Tensor, top_k: int, targets: Tensor) -> tuple[Tensor, ...]:
+def _compare(
+    readout: ReadOut, clean: CleanRun, last: Tensor, top_k: int, targets: Tensor, columns: Sequence[int]
+) -> tuple[Tensor, ...]:
     """KL, top token, most changed tokens with their signed weights, and the targets' change, of one component."""
     batch, length, vocab = clean.logits.shape
     step = max(1, VOCAB_BUDGET // (batch * vocab))
-    pieces = []
-    for first in range(0, length, step):
-        old = torch.log_softmax(clean.logits[:, first : first + step].float(), -1)
-        logits = read_out(model, last[:, first : first + step]).float()
+    shape = (batch, length)
+    kl, followed = torch.zeros(shape, device=last.device), torch.zeros(shape, device=last.device)
+    top = torch.zeros(shape, dtype=torch.long, device=last.device)
+    kept_ids = torch.zeros(*shape, top_k, dtype=torch.long, device=last.device)
+    kept_weights = torch.zeros(*shape, top_k, device=last.device)
+    for first in range(0, len(columns), step):
+        own = list(columns[first : first + step])
+        old = torch.log_softmax(clean.logits[:, own].float(), -1)
+        logits = readout.logits(last[:, own]).float()
         new = torch.log_softmax(logits, -1)
         change = new - old
-        kl = -(old.exp() * change).sum(-1)
         # sqrt(p * p') through the logarithms: products of small probabilities underflow.
         weight = change.abs() * ((old + new) / 2).exp()
         ids = weight.topk(top_k, dim=-1).indices
-        signed = weight.gather(-1, ids) * change.gather(-1, ids).sign()
-        followed = change.gather(-1, targets[:, first : first + step, None])[..., 0]
-        pieces.append((kl.clamp(min=0), logits.argmax(-1), ids, signed, followed))
-    return tuple(torch.cat(column, dim=1) for column in zip(*pieces, strict=True))
+        kl[:, own] = -(old.exp() * change).sum(-1).clamp(max=0)
+        top[:, own], kept_ids[:, own] = logits.argmax(-1), ids
+        kept_weights[:, own] = weight.gather(-1, ids) * change.gather(-1, ids).sign()
+        followed[:, own] = change.gather(-1, targets[:, own, None])[..., 0]
+    return kl, top, kept_ids, kept_weights, followed
 
 
 def _percentiles(parts: list[Component], kl: Float[Tensor, "component batch pos"]) -> Tensor:
@@ -228,6 +275,8 @@ def _percentiles(parts: list[Component], kl: Float[Tensor, "component batch pos"
     for members in groups.values():
         values = kl[members]
         known = ~values.isnan()
+        if not bool(known.any()):
+            continue
         pool = values[known].sort().values
         below, upto = (torch.searchsorted(pool, values[known], right=side) for side in (False, True))
         values[known] = 100.0 * (below + upto).to(values.dtype) / (2 * len(pool))

@@ -15,8 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_nla.attribution.readout import logit_scale, soft_cap
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
+from tl_nla.model.readout import final_norm, unembedded
+from tl_nla.model.text import TextEncoder, TextTokens
 from tl_nla.oracle.capture import CaptureConfig, LabelledWrites, capture_writes
 from tl_nla.oracle.labels import Vocabulary
 from tl_nla.oracle.texts import component_words
@@ -113,8 +115,9 @@ def _apart(captured: LabelledWrites, sites: tuple[str, ...]) -> WrittenResiduals
 
 
 def context_texts(
-    tokenizer: Any, documents: Sequence[Any], residuals: WrittenResiduals, context: int
-) -> list[list[str]]:
+    tokenizer: Any, documents: Sequence[Any], residuals: WrittenResiduals, context: int, model: Any = None,
+    prepend_bos: bool | None = None,
+) -> list[list[str]]:  # fmt: skip
     """The ``cat`` texts: who writes, and then the last words before the position, as many tokens as the label has.
 
     Args:
@@ -122,15 +125,17 @@ def context_texts(
         documents: that the residuals were captured from.
         residuals: with their labels.
         context: length of the model's context.
+        model: that the residuals were captured from.
+        prepend_bos: as for the capture.
     """
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    encoded: dict[int, list[int]] = {}
+    encode = TextEncoder(tokenizer, model, prepend_bos)
+    encoded: dict[int, TextTokens] = {}
     listed = []
     for row in range(len(residuals)):
         number = int(residuals.document[row])
         if number not in encoded:
-            encoded[number] = (begin + tokenizer.encode(documents[number].text, add_special_tokens=False))[:context]
-        seen = encoded[number][len(begin) : int(residuals.position[row]) + 1]
+            encoded[number] = encode(documents[number].text).cut(context)
+        seen = encoded[number].ids[encoded[number].added : int(residuals.position[row]) + 1]
         texts = []
         for site, text in zip(residuals.sites, residuals.texts[row], strict=True):
             who = component_words(site) or site
@@ -153,11 +158,11 @@ def partial_states(
 
 def output_logits(model: Any, state: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocab"]:
     """Logits of last residual states; gradients pass to the states and never to the model's weights."""
+    readout = facts_of(model).readout
     like = next(model.ln_final.parameters(), state)
     with _frozen(model.ln_final, model.unembed):
-        logits = model.unembed(model.ln_final(state[None].to(like)))[0].float() * logit_scale(model)
-    cap = soft_cap(model)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+        logits = unembedded(model, final_norm(model, state[None].to(like)))[0].float() * readout.multiplier
+    return logits if readout.cap is None else readout.cap * torch.tanh(logits / readout.cap)
 
 
 @contextmanager

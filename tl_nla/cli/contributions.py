@@ -14,7 +14,7 @@ _BAR, _WIDE, _MIDDLE = 10, 120, 100
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, output_file, output_folder, whole_number, words
+    from tl_nla.cli.options import add_common, add_prepend_bos, output_file, output_folder, whole_number, words
 
     parser = subparsers.add_parser("contributions", help="what each layer and head contributed to the next token")
     parser.add_argument("text", nargs="?", default=_TEXT, help="any text; the last token's prediction is explained")
@@ -39,13 +39,12 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--heads", type=whole_number(0), default=2, metavar="N", help="show N heads of each layer (default 2)"
     )
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the report, print its table, write the files."""
-    from rich.text import Text
-
     from tl_nla.attribution import layer_contributions
     from tl_nla.cli.explaining import encode_text
     from tl_nla.cli.terminal import make_console
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--figures draws heat maps: {NO_FIGURES}")
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target = load_target(args.model)
+        target = load_target(args.model, args.prepend_bos)
         encode_text(target, args.text)
         oracle = None if args.labels else find_oracle(args.model, args.oracle)
         named = embedded_vocabulary(target.model, target.tokenizer) if args.model == TINY else None
@@ -77,12 +76,17 @@ def run(args: argparse.Namespace) -> int:
         _save_figures(report, args.figures)
     if args.logdir:
         run_name = _log(report, args.logdir)
-        line = Text.assemble("the whole report, as run ", (run_name, "bold"), ":  ",
-                             (f"tensorboard --logdir {shlex.quote(str(args.logdir))}", "bold"))  # fmt: skip
-        console.print(line, soft_wrap=True)
+        console.print(shown_command(f"the whole report, as run {run_name}:  ", args.logdir), soft_wrap=True)
         if not can_draw():
             console.print(f"It is logged without heat maps: {NO_FIGURES}.", soft_wrap=True, markup=False)
     return 0
+
+
+def shown_command(before: str, folder: Path) -> Any:
+    """The line that shows a report, which can be pasted into a shell as it stands."""
+    from rich.text import Text
+
+    return Text.assemble(before, (f"tensorboard --logdir {shlex.quote(str(folder))}", "bold"))
 
 
 def find_oracle(model: str, folder: str | None) -> Any:
@@ -115,6 +119,13 @@ def _print(console: Any, report: Any, heads: int) -> None:
     console.print(table(report, position, heads, console.width))
     total = report.totals[row]
     console.print(_legend(report, report.sum_of_parts(position), total))
+    if report.unaccounted:
+        missing, share = report.unaccounted[row], report.unaccounted_share[row]
+        console.print(f"unaccounted for: {missing:+.2g}, {share:.2%} of the range of the logits", style="dim")
+    for note in report.notes:
+        console.print(Text(f"note: {note}", style="dim"))
+    if report.warning:
+        console.print(Text(report.warning, style="bold white on red"))
 
 
 def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
@@ -143,7 +154,8 @@ def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
         block = cell.component == "block"
         style = "bold cyan" if block else "" if cell.component in ("embed", "bias") else "dim" if _faint(cell) else ""
         read = " ".join(show(word, 12) for word, share in cell.sources if share >= 0.1)
-        name = cell.name if cell.component in ("embed", "block", "bias") else f"  {cell.name.split(' ', 1)[1]}"
+        whole = cell.component in ("embed", "block", "bias", "rounding")
+        name = cell.name if whole else f"  {cell.name.split(' ', 1)[1]}"
         shown.add_row(
             Text("final bias" if cell.component == "bias" else name, style=style), f"{cell.direct:+.2f}",
             *([_bar(cell.direct / largest)] if width >= _WIDE else []),
@@ -163,7 +175,9 @@ def _rows(report: Any, position: int, heads: int) -> list[Any]:
         strongest = sorted((cell for cell in mine if cell.component == "head"),
                            key=lambda cell: -max(cell.skip_kl or 0.0, 0.01 * abs(cell.direct)))  # fmt: skip
         rows += [cell for cell in mine if cell.component == "block"] + strongest[:heads]
-        rows += [cell for cell in mine if cell.component == "mlp"]
+        split = {cell.part for cell in strongest}
+        whole = [cell for cell in mine if cell.component in ("attn", "mixer") and cell.component not in split]
+        rows += whole + [cell for cell in mine if cell.component in ("mlp", "ple")]
     return rows + [cell for cell in cells if cell.layer == report.n_layers and abs(cell.direct) >= 5e-3]
 
 

@@ -13,7 +13,7 @@ _NAMED = 3
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, whole_number
+    from tl_nla.cli.options import add_common, add_prepend_bos, whole_number
 
     parser = subparsers.add_parser("diff", help="what a head, a layer or a span of layers writes, in words")
     parser.add_argument("text", nargs="?", default=_TEXT, help="any text")
@@ -29,6 +29,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument("--position", type=int, default=-1, metavar="P", help="which token (default -1, the last)")
     parser.add_argument("--oracle", default=None, metavar="DIR", help="diff oracle (tiny: the embedded one)")
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
@@ -43,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.targets import load_target
 
     asked = chosen_sites(args.layer, args.part, args.head, args.span)
-    target = load_target(args.model)
+    target = load_target(args.model, args.prepend_bos)
     oracle = load_oracle(args.model, args.oracle)
-    ids = encode_text(target, args.text)
+    ids = encode_text(target, args.text).ids
     if not -len(ids) <= args.position < len(ids):
-        raise InputError(f"--position is {args.position}; the text has {len(ids)} tokens, the begin token included")
+        raise InputError(f"--position is {args.position}; the text has {len(ids)} tokens, a begin token included")
     place = args.position % len(ids)
     sites = asked or [f"blocks.{layer}.attn.head.{head}" for layer in range(target.model.cfg.n_layers)
                       for head in range(target.model.cfg.n_heads)]  # fmt: skip

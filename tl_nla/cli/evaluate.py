@@ -7,9 +7,10 @@ it has options of its own, ``add_arguments(parser)``. A suite whose module does 
 import argparse
 import importlib
 import importlib.util
+import inspect
 
 from tl_nla.cli.options import OneLineParser
-from tl_nla.errors import unknown
+from tl_nla.errors import InputError, unknown
 
 
 def available_suites() -> dict[str, str]:
@@ -22,12 +23,13 @@ def available_suites() -> dict[str, str]:
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_prepend_bos
 
     parser = subparsers.add_parser("evaluate", help="score a suite with all its controls")
     parser.add_argument("suite", metavar="SUITE", help="which numbers; an unknown name lists what there is")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run, passthrough=True)
 
 
@@ -38,6 +40,11 @@ def run(args: argparse.Namespace) -> int:
         raise unknown("suite", args.suite, suites)
     module = importlib.import_module(suites[args.suite])
     options = _own_options(module, args.suite, args.extra)
+    if args.prepend_bos is not None:
+        kinds = {name: given.kind for name, given in inspect.signature(module.evaluate).parameters.items()}
+        if "prepend_bos" not in kinds and inspect.Parameter.VAR_KEYWORD not in kinds.values():
+            raise InputError(f"--prepend-bos has no meaning for {args.suite}, which reads stories of its own")
+        options["prepend_bos"] = args.prepend_bos
 
     from tl_nla.cli.terminal import make_console
     from tl_nla.evaluation.tables import to_markdown, to_table

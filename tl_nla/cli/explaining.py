@@ -1,16 +1,20 @@
 """What ``demo`` and ``verbalize`` share: load a model with its NLA, explain a text token by token."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tl_nla.errors import InputError
 
+if TYPE_CHECKING:
+    from tl_nla.model.text import TextTokens
 
-def load_pair(model: str, folders: list[str] | None) -> tuple[Any, Any]:
+
+def load_pair(model: str, folders: list[str] | None, prepend_bos: bool | None = None) -> tuple[Any, Any]:
     """The target and the NLA that belongs to it.
 
     Args:
         model: ``tiny``, a local folder or a hub id.
         folders: verbalizer and reconstructor; may be left out for ``tiny`` only.
+        prepend_bos: see :func:`tl_nla.targets.load_target`.
 
     Raises:
         InputError: when another model comes without an NLA, or with one of another size.
@@ -25,7 +29,7 @@ def load_pair(model: str, folders: list[str] | None) -> tuple[Any, Any]:
         raise InputError(
             f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)"
         )
-    target = load_target(model)
+    target = load_target(model, prepend_bos)
     av, ar = [str(WEIGHTS / "av"), str(WEIGHTS / "ar")] if folders is None else folders
     nla = NLA.from_pretrained(av, ar, dtype=torch.float32)
     if nla.d_model != int(target.model.cfg.d_model):
@@ -35,30 +39,31 @@ def load_pair(model: str, folders: list[str] | None) -> tuple[Any, Any]:
     return target, nla
 
 
-def encode_text(target: Any, text: str) -> list[int]:
-    """Token ids of a text with the begin token, checked against the context.
+def encode_text(target: Any, text: str) -> "TextTokens":
+    """Token ids of a text, checked against the context.
 
     Raises:
         InputError: when the text is empty, too long, no UTF-8, or has tokens that the model does not know.
     """
+    from tl_nla.model.text import TextEncoder
+
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(f"the text {text[:40]!r} holds bytes that are not UTF-8; give whole characters") from error
-    ids = target.tokenizer.encode(text, add_special_tokens=False)
-    if not ids:
+    tokens = TextEncoder(target.tokenizer, target.model)(text)
+    if len(tokens) == tokens.added:
         raise InputError("the text is empty; give at least one word")
-    begin = [] if target.tokenizer.bos_token_id is None else [target.tokenizer.bos_token_id]
     size = int(target.model.cfg.d_vocab)
-    if max(begin + ids) >= size:
+    if max(tokens.ids) >= size:
         raise InputError(
-            f"the tokenizer of {target.name!r} gives token {max(begin + ids)}, the model knows {size} tokens; they do "
+            f"the tokenizer of {target.name!r} gives token {max(tokens.ids)}, the model knows {size} tokens; they do "
             "not belong together"
         )
     context = int(target.model.cfg.n_ctx)
-    if len(begin + ids) > context:
-        raise InputError(f"the text has {len(ids)} tokens, the model's context is {context}; shorten it")
-    return begin + ids
+    if len(tokens) > context:
+        raise InputError(f"the text has {len(tokens)} tokens, the model's context is {context}; shorten it")
+    return tokens
 
 
 def explain_text(
@@ -80,11 +85,9 @@ def explain_text(
     from tl_nla.data import Document, explain_states
     from tl_nla.metrics import cosine, squared_deviations, squared_errors
 
-    encode_text(target, text)
+    tokens, document = encode_text(target, text), Document("text", text)
     point = f"blocks.{nla.layer}.hook_resid_post"
-    first = 0 if target.tokenizer.bos_token_id is None else 1
-    states = explain_states(target.model, target.tokenizer, [Document("text", text)], point, None, min_position=first)
-    ids = encode_text(target, text)
+    states = explain_states(target.model, target.tokenizer, [document], point, None, min_position=tokens.added)
     keep = slice(-last, None) if last else slice(None)
     acts, truths, positions = states.acts[keep], states.truths[keep], states.position[keep].tolist()
     generation = nla.generate(acts, progress=progress)
@@ -95,7 +98,7 @@ def explain_text(
     for row, position in enumerate(positions):
         rows.append({
             "position": position,
-            "token": target.tokenizer.decode([ids[position]]),
+            "token": target.tokenizer.decode([tokens.ids[position]]),
             "explanation": generation.texts[row],
             "extracted": bool(generation.extracted[row]),
             "fve": None if spread is None else 1 - float(errors[row] / spread[row]),

@@ -20,6 +20,7 @@ from tl_nla.errors import InputError, unknown
 # Command -> module; a command whose module is not there yet does not exist for the user.
 COMMANDS = {
     "demo": "demo",
+    "check": "check",
     "verbalize": "verbalize",
     "diff": "diff",
     "steer": "steer",

@@ -27,6 +27,14 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=output_file, default=None, metavar="FILE", help="write the result as JSON too")
 
 
+def add_prepend_bos(parser: argparse.ArgumentParser) -> None:
+    """Add ``--prepend-bos`` and ``--no-prepend-bos``."""
+    parser.add_argument(
+        "--prepend-bos", action=argparse.BooleanOptionalAction, default=None,
+        help="put a begin token before each text, or none (default: what TransformerLens does with the model)",
+    )  # fmt: skip
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """Add ``--seed`` for whatever the command draws at random."""
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")

@@ -6,7 +6,7 @@ from typing import Any
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, number, whole_number, words
+    from tl_nla.cli.options import add_common, add_prepend_bos, number, whole_number, words
 
     parser = subparsers.add_parser("steer", help="edit the explanation of a state and let the model go on from there")
     parser.add_argument("prompt", help="any text")
@@ -32,6 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
     add_common(parser)
+    add_prepend_bos(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     rewrite = _rewriter(args)
     console = make_console()
     with console.status("loading the model"):
-        target, nla = load_pair(args.model, args.nla)
-    ids = encode_text(target, args.prompt)
+        target, nla = load_pair(args.model, args.nla, args.prepend_bos)
+    ids = encode_text(target, args.prompt).ids
     context = int(target.model.cfg.n_ctx)
     if len(ids) + args.tokens > context:
         raise InputError(
@@ -80,12 +81,14 @@ def steer_text(
 
     from tl_nla.adapters import SteeringAdapter, attach
     from tl_nla.errors import unknown
+    from tl_nla.model.text import TextEncoder
 
+    first = len(TextEncoder(target.tokenizer, target.model).begin)
     places: dict[str, dict[str, Any]] = {
         "last": {"positions": -1, "generated": False},
-        "prompt": {"positions": slice(1, None), "generated": False},
+        "prompt": {"positions": slice(first, None), "generated": False},
         "generated": {"positions": "all", "generated": "only"},
-        "all": {"positions": slice(1, None)},
+        "all": {"positions": slice(first, None)},
     }
     if args.where not in places:
         raise unknown("place", args.where, places)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 
 _COMMANDS = {
     "fit": "train what a YAML file describes",
@@ -40,7 +41,8 @@ def resolve_configs(arguments: list[str]) -> list[str]:
             continue
         name = arguments[place + 1]
         packaged = configs_folder() / Path(name).name
-        if not Path(name).is_file():
+        resolved[place + 1] = str(user_path(name))
+        if not user_path(name).is_file():
             if not packaged.is_file():
                 known = ", ".join(sorted(path.name for path in configs_folder().glob("*.yaml")))
                 raise InputError(f"no config {name!r}, neither a file nor packaged; packaged: {known}")

@@ -1,14 +1,16 @@
 """Documents: where texts come from, and which split each belongs to."""
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tl_nla.errors import InputError, unknown
+from tl_nla.amounts import check_count
+from tl_nla.data.lines import JSON_SUFFIXES, json_rows, paragraphs, text_field
+from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 from tl_nla.storyworld.generator import write_story
 
 _BUCKETS = 10_000
@@ -29,6 +31,18 @@ class Document:
         return (int(digest[:12], 16) % _BUCKETS) / _BUCKETS
 
 
+def check_documents(documents: Iterable[Any]) -> None:
+    """Refuse what are no documents, such as bare texts, which have no name to cluster by.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for number, document in enumerate(documents):
+        if not isinstance(document, Document):
+            found = f"{type(document).__name__} ({str(document)[:40]!r})"
+            raise InputError(f"document {number} is {found}; give tl_nla.data.Document(name, text)")
+
+
 def world_documents(count: int, seed: int = 0, start: int = 0) -> list[Document]:
     """Stories ``start`` to ``start + count`` of stream ``seed`` of the story world."""
     return [Document(f"world/{seed}/{i}", write_story(seed, i).text) for i in range(start, start + count)]
@@ -36,31 +50,30 @@ def world_documents(count: int, seed: int = 0, start: int = 0) -> list[Document]
 
 def text_file_documents(path: str | Path, limit: int | None = None) -> list[Document]:
     """Paragraphs (separated by empty lines) of a UTF-8 text file."""
-    paragraphs = [part.strip() for part in _read(path).split("\n\n")]
-    return _numbered(Path(path).name, (part for part in paragraphs if part), limit)
+    return _numbered(Path(path).name, paragraphs(path), limit)
 
 
 def jsonl_documents(path: str | Path, field: str = "text", limit: int | None = None) -> list[Document]:
     """The ``field`` of every line of a JSON-lines file."""
-
-    def texts() -> Iterator[str]:
-        for number, line in enumerate(_read(path).splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}, line {number}: not JSON ({error.msg}); one JSON object a line") from error
-            yield _field(row, field, f"{path}, line {number}")
-
-    return _numbered(Path(path).name, texts(), limit)
+    texts = (text_field(row, field, where) for where, row in json_rows(path))
+    return _numbered(Path(path).name, texts, limit)
 
 
 def dataset_documents(
     rows: Iterable[Mapping[str, Any]], field: str = "text", limit: int | None = None
 ) -> list[Document]:
     """The ``field`` of every row of a ``datasets`` dataset, or of any iterable of mappings."""
-    return _numbered("dataset", (_field(row, field, "dataset row") for row in rows), limit)
+    texts = (text_field(row, field, f"row {number} of the data set") for number, row in enumerate(rows))
+    return _numbered("dataset", texts, limit)
+
+
+def hub_rows(source: str) -> Iterable[Mapping[str, Any]]:
+    """The rows of ``"dataset:NAME"`` or ``"dataset:NAME:SPLIT"`` as a stream."""
+    import datasets
+
+    name, _, split = source.removeprefix(DATASET_PREFIX).partition(":")
+    found = user_path(name)
+    return datasets.load_dataset(str(found if found.exists() else name), split=split or "train", streaming=True)
 
 
 def check_source(source: str) -> None:
@@ -69,7 +82,7 @@ def check_source(source: str) -> None:
     Raises:
         InputError: when it is a file that does not exist.
     """
-    if source != "world" and not source.startswith(DATASET_PREFIX) and not Path(source).is_file():
+    if source != "world" and not source.startswith(DATASET_PREFIX) and not user_path(source).is_file():
         raise InputError(
             f"no source {source!r}; give 'world', the path of a text or JSON-lines file, or '{DATASET_PREFIX}NAME'"
         )
@@ -83,16 +96,17 @@ def load_documents(source: str, limit: int, seed: int = 0) -> list[Document]:
             ``"dataset:NAME:SPLIT"``, a hub dataset or a local folder of one, read through ``datasets`` as a stream.
         limit: how many at most.
         seed: stream of the world's stories.
+
+    Raises:
+        InputError: when there is no such source, a row cannot be read, or ``limit`` is below 1.
     """
     check_source(source)
+    check_count("limit", limit)
     if source == "world":
         return world_documents(limit, seed)
     if source.startswith(DATASET_PREFIX):
-        import datasets
-
-        name, _, split = source.removeprefix(DATASET_PREFIX).partition(":")
-        return dataset_documents(datasets.load_dataset(name, split=split or "train", streaming=True), limit=limit)
-    if Path(source).suffix in (".jsonl", ".json"):
+        return dataset_documents(hub_rows(source), limit=limit)
+    if Path(source).suffix in JSON_SUFFIXES:
         return jsonl_documents(source, limit=limit)
     return text_file_documents(source, limit=limit)
 
@@ -121,19 +135,3 @@ def _numbered(name: str, texts: Iterable[str], limit: int | None) -> list[Docume
     if not documents:
         raise InputError(f"{name} holds no text; at least one document is needed")
     return documents
-
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"no file {str(path)!r}; give the path of a UTF-8 text or JSON-lines file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); convert it to UTF-8") from error
-
-
-def _field(row: Any, field: str, where: str) -> str:
-    if not isinstance(row, Mapping) or field not in row:
-        names = list(row) if isinstance(row, Mapping) else []
-        raise unknown(f"field in {where}", field, names)
-    return str(row[field])

@@ -9,10 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.data.documents import Document
+from tl_nla.amounts import check_count
+from tl_nla.data.documents import Document, check_documents
 from tl_nla.data.grounding import Grounding
 from tl_nla.errors import InputError
 from tl_nla.hooks import tap
+from tl_nla.model.control import control_ids, without_control
+from tl_nla.model.text import TextEncoder, TextTokens
 from tl_nla.storyworld.claims import Truth
 from tl_nla.storyworld.explanations import write_explanation
 from tl_nla.storyworld.parser import Parse, facts_at, parse
@@ -33,7 +36,7 @@ class ExplainedStates:
         truths: what is known at each position.
         contexts: the last tokens of the raw text, as many as the explanation has: the ``cat`` control.
         document: index of each row's document among the captured ones.
-        position: token position of each row, the begin token at 0.
+        position: token position of each row, counted from the begin token where there is one.
     """
 
     acts: Float[Tensor, "n d_model"]
@@ -58,28 +61,37 @@ def explain_states(
     seed: int = 0,
     batch_size: int = 64,
     grounding: Grounding | None = None,
+    prepend_bos: bool | None = None,
 ) -> ExplainedStates:
     """Read states of documents at one hook point and write their explanations.
 
     Args:
         model: a ``HookedTransformer`` or ``TransformerBridge``.
-        tokenizer: its tokenizer, with a begin token.
+        tokenizer: its tokenizer.
         documents: the texts; longer ones are cut to the model's context.
         point: name of a residual-stream hook point, such as ``"blocks.2.hook_resid_post"``.
         positions_per_document: how many positions are drawn from each document; ``None`` takes all.
-        min_position: first position that may be drawn (the begin token is 0).
+        min_position: first position that may be drawn. Position 0 is the begin token, or the first word where there
+            is none: attention uses it as a sink, and its state says little.
         seed: of the draw.
         batch_size: documents a forward pass.
         grounding: probes of this hook point; facts that they do not find in a state are left out of its explanation
             (they stay in its truth). ``None`` says every fact.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
 
     Returns:
         The rows. Explanations depend on the text up to the position and on the model's prediction there only.
 
     Raises:
-        InputError: when no document has a position to explain.
+        InputError: when no document has a position to explain, or a number is too small.
     """
-    encoded = [_encode(tokenizer, document.text, model.cfg.n_ctx) for document in documents]
+    check_documents(documents)
+    check_count("min_position", min_position, 0)
+    check_count("batch_size", batch_size)
+    if positions_per_document is not None:
+        check_count("positions_per_document", positions_per_document)
+    encode, words = TextEncoder(tokenizer, model, prepend_bos), _Words(tokenizer)
+    encoded = [encode(document.text).cut(int(model.cfg.n_ctx)) for document in documents]
     chosen = [_draw(len(ids), positions_per_document, min_position, f"{seed}/{document.id}")
               for ids, document in zip(encoded, documents, strict=True)]  # fmt: skip
     if not any(chosen):
@@ -88,13 +100,13 @@ def explain_states(
     rows: dict[int, list[tuple[int, Tensor, str, Truth, str]]] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        states, logits = _forward(model, tokenizer, [encoded[row] for row in batch], point)
+        states, logits = _forward(model, tokenizer, [encoded[row].ids for row in batch], point)
         for place, row in enumerate(batch):
             picked = torch.tensor(chosen[row], dtype=torch.long, device=states.device)
             acts = states[place, picked].float().cpu()
-            guesses = _guesses(tokenizer, logits[place, picked])
+            guesses = _guesses(words, logits[place, picked])
             parsed = parse(documents[row].text)
-            texts = _truths(tokenizer, encoded[row], chosen[row], guesses, parsed, acts, grounding)
+            texts = _truths(words, encoded[row], chosen[row], guesses, parsed, acts, grounding)
             rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], acts, texts, strict=True)]
     flat = [(row, *entry) for row in sorted(rows) for entry in rows[row]]
     return ExplainedStates(
@@ -105,12 +117,6 @@ def explain_states(
         document=torch.tensor([entry[0] for entry in flat]),
         position=torch.tensor([entry[1] for entry in flat]),
     )
-
-
-def _encode(tokenizer: Any, text: str, context: int) -> list[int]:
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return (begin + ids)[:context]
 
 
 def _draw(length: int, count: int | None, first: int, seed: str) -> list[int]:
@@ -134,34 +140,44 @@ def _forward(model: Any, tokenizer: Any, encoded: list[list[int]], point: str) -
     return kept[-1], logits
 
 
-def _guesses(tokenizer: Any, logits: Float[Tensor, "n vocab"]) -> list[list[tuple[str, float]]]:
+def _guesses(words: "_Words", logits: Float[Tensor, "n vocab"]) -> list[list[tuple[str, float]]]:
     top = logits.float().softmax(-1).topk(_GUESSES)
     listed = []
     for values, ids in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-        named = [(_named(tokenizer, i), p) for p, i in zip(values, ids, strict=True)]
+        named = [(words.of_guess(i), p) for p, i in zip(values, ids, strict=True)]
         pairs = [(word, p) for word, p in named if word]
         listed.append(pairs[:1] + [pair for pair in pairs[1:] if pair[1] >= _GUESS_FLOOR])
     return listed
 
 
-def _named(tokenizer: Any, token: int) -> str:
-    if token == tokenizer.eos_token_id:
-        return _END
-    return "" if token in tokenizer.all_special_ids else str(tokenizer.decode([token]))
+class _Words:
+    """Tokens as words of an explanation, which holds no control token."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.control = tokenizer, control_ids(tokenizer)
+
+    def of_guess(self, token: int) -> str:
+        """A guess at the next token; nothing for a control token other than the end."""
+        if token == self.tokenizer.eos_token_id:
+            return _END
+        return "" if token in self.control else without_control(str(self.tokenizer.decode([token])))
+
+    def last(self, ids: Sequence[int], count: int) -> str:
+        """The last ``count`` tokens of a text."""
+        return without_control(str(self.tokenizer.decode([i for i in ids if i not in self.control][-count:])))
 
 
 def _truths(
-    tokenizer: Any, ids: list[int], positions: list[int], guesses: list[list[tuple[str, float]]], parsed: Parse,
+    words: _Words, tokens: TextTokens, positions: list[int], guesses: list[list[tuple[str, float]]], parsed: Parse,
     acts: Tensor, grounding: Grounding | None,
 ) -> list[tuple[str, Truth, str]]:  # fmt: skip
-    first = 0 if tokenizer.bos_token_id is None else 1
-    facts = [facts_at(parsed, len(tokenizer.decode(ids[first : position + 1]))) for position in positions]
+    told = [tokens.ids[tokens.added : position + 1] for position in positions]
+    facts = [facts_at(parsed, len(words.tokenizer.decode(ids))) for ids in told]
     held = [None] * len(facts) if grounding is None else grounding.held(acts, facts)
     written = []
-    for position, guessed, known, kinds in zip(positions, guesses, facts, held, strict=True):
-        recent = tokenizer.decode(ids[max(first, position + 1 - RECENT_TOKENS) : position + 1])
+    for ids, guessed, known, kinds in zip(told, guesses, facts, held, strict=True):
+        recent = words.last(ids, RECENT_TOKENS)
         text = write_explanation(known, recent, guessed, kinds)
-        length = len(tokenizer.encode(text, add_special_tokens=False))
-        context = tokenizer.decode(ids[max(first, position + 1 - length) : position + 1])
-        written.append((text, Truth(known, recent, tuple(word for word, _ in guessed)), context))
+        length = len(words.tokenizer.encode(text, add_special_tokens=False))
+        written.append((text, Truth(known, recent, tuple(word for word, _ in guessed)), words.last(ids, length)))
     return written

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.evaluation.probe import Probe, fit_probe
+from tl_nla.paths import user_path
 from tl_nla.storyworld.explanations import fact_answers
 from tl_nla.storyworld.facts import Facts
 
@@ -61,7 +62,7 @@ class Grounding:
                     kinds[row].add(kind)
         return [frozenset(one) for one in kinds]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the probes, in half precision, to one safetensors file."""
         tensors = {
             f"{kind}.{name}": getattr(probe, name).half().contiguous()
@@ -70,15 +71,16 @@ class Grounding:
         }
         classes = {kind: probe.classes for kind, probe in self.probes.items()}
         about = {"floor": str(self.floor), "site": self.site, "classes": json.dumps(classes)}
-        save_file(tensors, path, metadata=about)
+        save_file(tensors, user_path(path), metadata=about)
 
     @classmethod
-    def load(cls, path: Path) -> "Grounding":
+    def load(cls, path: str | Path) -> "Grounding":
         """Read what :meth:`save` wrote.
 
         Raises:
             InputError: when the file is missing or damaged.
         """
+        path = user_path(path)
         if not path.is_file():
             raise InputError(f"no probes at {path}; run 'tl-nla rebuild-tiny --parts nla'")
         try:

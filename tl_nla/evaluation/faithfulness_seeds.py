@@ -24,8 +24,8 @@ def load_rows(folder: Path = FOLDER) -> dict[int, list[Row]]:
     """Stored rows by seed."""
     found = {}
     for path in sorted(folder.glob("faithfulness_rows_*.jsonl")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        found[int(path.stem.rsplit("_", 1)[1])] = [Row(*json.loads(line)) for line in lines]
+        lines = path.read_text(encoding="utf-8").split("\n")
+        found[int(path.stem.rsplit("_", 1)[1])] = [Row(*json.loads(line)) for line in lines if line]
     return found
 
 

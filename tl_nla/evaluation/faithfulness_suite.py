@@ -14,6 +14,7 @@ import torch
 
 from tl_nla.cli.options import whole_number
 from tl_nla.data import ExplainedStates, explain_states, jsonl_documents, text_file_documents, world_documents
+from tl_nla.data.lines import JSON_SUFFIXES
 from tl_nla.errors import InputError
 from tl_nla.evaluation import faithfulness_rows as measure
 from tl_nla.evaluation.faithfulness_seeds import join_rows, load_rows
@@ -26,6 +27,7 @@ from tl_nla.faithfulness.abstention import withhold
 from tl_nla.faithfulness.claims import Rate
 from tl_nla.faithfulness.legibility import token_losses
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer, training_mean
+from tl_nla.model.text import TextEncoder
 from tl_nla.nla import NLA
 from tl_nla.storyworld.claims import CLAIM_TYPES
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
@@ -93,7 +95,7 @@ class _Subject:
 
 def evaluate(
     model: str = TINY, nla: list[str] | None = None, texts: str | None = None, reader: list[str] | None = None,
-    documents: int = HELD_DOCUMENTS, max_new_tokens: int = MAX_NEW_TOKENS,
+    documents: int = HELD_DOCUMENTS, max_new_tokens: int = MAX_NEW_TOKENS, prepend_bos: bool | None = None,
 ) -> Results:  # fmt: skip
     """Run the suite; on the embedded pair and stories, with the stored rows of two more seeds.
 
@@ -104,13 +106,14 @@ def evaluate(
         reader: reconstructors never trained with the verbalizer, for the cross-reconstructor matrix.
         documents: texts read at most.
         max_new_tokens: cap of an explanation.
+        prepend_bos: see :func:`tl_nla.targets.load_target`.
 
     Raises:
         InputError: when the pair does not fit the model, or another model comes without a pair or texts.
     """
-    results = measure_pair(nla, model, texts, reader, documents, max_new_tokens)
+    results = measure_pair(nla, model, texts, reader, documents, max_new_tokens, prepend_bos=prepend_bos)
     shipped = (model, nla, texts, documents, max_new_tokens) == (TINY, None, None, HELD_DOCUMENTS, MAX_NEW_TOKENS)
-    if not shipped or reader:
+    if not shipped or reader or prepend_bos is not None:
         return results
     seeds, (parts, made) = load_rows(), load_withholding()
     stored = {
@@ -125,13 +128,14 @@ def evaluate(
 def measure_pair(
     nla: list[str] | None = None, model: str = TINY, texts: str | None = None, reader: list[str] | None = None,
     documents: int = HELD_DOCUMENTS, max_new_tokens: int = MAX_NEW_TOKENS, curves: bool = True,
+    prepend_bos: bool | None = None,
 ) -> Results:  # fmt: skip
     """The suite on one pair, without what is stored; arguments as :func:`evaluate`.
 
     ``curves`` off leaves out the order of clauses and the marginals of tokens, which need dozens of readings a text.
     """
     started = time.perf_counter()
-    subject = _subject(model, nla, texts, documents)
+    subject = _subject(model, nla, texts, documents, prepend_bos)
     generation = subject.nla.generate(subject.states.acts, max_new_tokens=max_new_tokens)
     readers = {Path(folder).name or folder: _reader(folder, nla) for folder in reader or []}
     words = _words(subject, "explanation", generation.texts)
@@ -151,7 +155,9 @@ def measure_pair(
     return Results("faithfulness", model, [0], definition, rows, time.perf_counter() - started)
 
 
-def _subject(model: str, nla: list[str] | None, texts: str | None, count: int) -> _Subject:
+def _subject(
+    model: str, nla: list[str] | None, texts: str | None, count: int, prepend_bos: bool | None = None
+) -> _Subject:
     if model != TINY and nla is None:
         raise InputError(f"--model {model!r} needs a pair that was trained on it: give --nla AV AR")
     if model != TINY and texts is None:
@@ -162,7 +168,7 @@ def _subject(model: str, nla: list[str] | None, texts: str | None, count: int) -
         raise InputError(f"--documents is {count}; intervals need at least 2")
     from tl_nla.storyworld.tiny import load_tiny
 
-    target = load_target(model)
+    target = load_target(model, prepend_bos)
     pair = NLA.from_pretrained(nla[0], nla[1]) if nla is not None else load_tiny().nla
     if pair.d_model != target.model.cfg.d_model:
         raise InputError(
@@ -183,7 +189,7 @@ def _states(target: Any, point: str, texts: str | None, count: int) -> tuple[Exp
         if grounding.site != point:  # written texts then say every fact, whether the state holds it or not
             grounding = None
     else:
-        reads = jsonl_documents if Path(texts).suffix in (".jsonl", ".json") else text_file_documents
+        reads = jsonl_documents if Path(texts).suffix in JSON_SUFFIXES else text_file_documents
         found, grounding = reads(texts, limit=count), None
     states = explain_states(
         target.model, target.tokenizer, found, point, HELD_POSITIONS, MIN_POSITION, grounding=grounding
@@ -199,17 +205,13 @@ def _training_states(model: Any, tokenizer: Any, point: str, held: int) -> Expla
 def _words(subject: _Subject, arm: str, texts: list[str]) -> measure.Words:
     states = subject.states
     scorer = Scorer(subject.nla.reconstruct, states.acts, subject.mean)
-    tokens = [_ids(subject.tokenizer, text) for text in subject.texts]
+    encode = TextEncoder(subject.tokenizer, subject.model)
+    tokens = [encode(text).ids for text in subject.texts]
     known = subject.known
     return measure.Words(
         arm, texts, scorer, states.document, states.position, tokens, states.truths if known else None,
         states.explanations if known else None,
     )  # fmt: skip
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return begin + tokenizer.encode(text, add_special_tokens=False)
 
 
 def _reader(folder: str, nla: list[str] | None) -> Reconstruct:

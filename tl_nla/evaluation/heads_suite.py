@@ -21,12 +21,15 @@ from tl_nla.evaluation.oracle_suite import (
 )
 from tl_nla.evaluation.results import Results, Row
 from tl_nla.evaluation.steering_figure import check_figure
+from tl_nla.paths import user_path_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the suite."""
     oracle_suite.add_arguments(parser)
-    parser.add_argument("--figure", default=None, metavar="FILE", help="draw FVE by layer and the learning curves")
+    parser.add_argument(
+        "--figure", type=user_path_text, metavar="FILE", help="draw FVE by layer and the learning curves"
+    )
 
 
 def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> Results:

@@ -13,6 +13,7 @@ from tl_nla.evaluation.nla_rows import MAX_NEW_TOKENS
 from tl_nla.evaluation.nla_suite import MIN_POSITION
 from tl_nla.evaluation.training_rows import document_sums
 from tl_nla.metrics import normalise, squared_deviations, squared_errors
+from tl_nla.model.text import TextEncoder
 from tl_nla.sites import Site
 
 STORED_ROWS = Path(__file__).parent.parent / "storyworld" / "weights" / "layers_matrix_rows.safetensors"
@@ -36,13 +37,12 @@ def layer_states(model: Any, tokenizer: Any, layers: range, documents: int, seed
     """Outputs of blocks at six drawn positions of each story, the same for all layers."""
     from tl_nla.reading import read
 
-    chooser = torch.Generator().manual_seed(0)
+    chooser, encode = torch.Generator().manual_seed(0), TextEncoder(tokenizer, model)
     sites = [f"blocks.{layer}.hook_resid_post" for layer in layers]
     acts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     places: list[int] = []
     for number, document in enumerate(world_documents(documents, seed)):
-        ids = [tokenizer.bos_token_id, *tokenizer.encode(document.text, add_special_tokens=False)]
-        ids = ids[: model.cfg.n_ctx]
+        ids = encode(document.text).cut(int(model.cfg.n_ctx)).ids
         drawn = torch.randperm(len(ids) - MIN_POSITION, generator=chooser)[:6].sort().values + MIN_POSITION
         reading = read(model, torch.tensor([ids]), sites, positions=drawn.tolist())
         for layer, site in zip(layers, sites, strict=True):

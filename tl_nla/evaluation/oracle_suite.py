@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tl_nla.cli.options import output_folder
+from tl_nla.data.lines import JSON_SUFFIXES
 from tl_nla.errors import InputError
 from tl_nla.evaluation.bootstrap import fve_interval, ratio_interval
 from tl_nla.evaluation.oracle_rows import KINDS, UNREFINED, OracleRows, load_rows
@@ -71,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def gather(
     model: str, oracle: Path | None = None, texts: str | None = None, documents: int | None = None,
-    steps: int | None = None, precision: str | None = None, injection_char: str | None = None,
+    steps: int | None = None, precision: str | None = None, prepend_bos: bool | None = None,
+    injection_char: str | None = None,
 ) -> tuple[list[OracleRows], dict[str, Any]]:  # fmt: skip
     """Row scores: the stored ones for ``"tiny"``, those of an oracle trained now for any other model.
 
@@ -83,47 +85,48 @@ def gather(
     """
     given = [name for name, value in (("--oracle", oracle), ("--texts", texts), ("--documents", documents),
                                       ("--steps", steps), ("--precision", precision),
-                                      ("--injection-char", injection_char)) if value is not None]  # fmt: skip
+                                      ("--prepend-bos", prepend_bos), ("--injection-char", injection_char))
+             if value is not None]  # fmt: skip
     if model == "tiny":
         if given:
             raise InputError(f"{given[0]} is for models whose oracle is trained now; the embedded one is trained")
         parts = load_rows(STORED)
         source = f"row scores of seeds {[part.seed for part in parts]} stored by 'tl-nla rebuild-tiny --parts oracle'"
         return parts, {**DEFINITION, "source": source}
-    settings = precision or "highest", injection_char
-    rows, config = _train_now(model, oracle, texts, documents, steps, *settings)
+    config = replace(_config(documents, steps, precision or "highest"), injection_char=injection_char)
+    rows, config = _train_now(model, oracle, texts, config, prepend_bos)
     source = f"an oracle trained now: {config.reader_steps} reader steps, {config.steps} steps of each reconstructor"
     return [rows], {**DEFINITION, "source": source}
 
 
-def _train_now(
-    model: str, save: Path | None, texts: str | None, documents: int | None, steps: int | None, precision: str,
-    injection_char: str | None,
-) -> tuple[OracleRows, Any]:  # fmt: skip
-    from dataclasses import replace
-
+def _config(documents: int | None, steps: int | None, precision: str) -> Any:
     from lightning_modules.oracle_data import SMALL
-    from lightning_modules.rebuild_oracle import build_oracle
-    from tl_nla.data import jsonl_documents, split_documents, text_file_documents, world_documents
-    from tl_nla.targets import load_target, model_folder
 
     for name, value in (("--documents", documents), ("--steps", steps)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; at least 1 is needed")
-    config = replace(SMALL, precision=precision, injection_char=injection_char)
-    if steps is not None:
-        config = replace(config, steps=steps, reader_steps=steps)
-    count = documents or config.documents
+    config = replace(SMALL, precision=precision, documents=documents or SMALL.documents)
+    return config if steps is None else replace(config, steps=steps, reader_steps=steps)
+
+
+def _train_now(
+    model: str, save: Path | None, texts: str | None, config: Any, prepend_bos: bool | None
+) -> tuple[OracleRows, Any]:
+    from lightning_modules.rebuild_oracle import build_oracle
+    from tl_nla.data import jsonl_documents, split_documents, text_file_documents, world_documents
+    from tl_nla.targets import load_target, model_folder
+
+    count = config.documents
     if texts is None:
         train, held = world_documents(count, 0), world_documents(max(4, min(config.held_documents, count // 4)), 1)
     else:
-        read = jsonl_documents if texts.endswith((".jsonl", ".json")) else text_file_documents
+        read = jsonl_documents if texts.endswith(JSON_SUFFIXES) else text_file_documents
         train, held = split_documents(read(texts, limit=count), 0.15)
         held = held[: config.held_documents]
         if len(held) < 2 or not train:
             raise InputError(f"{texts} gives {len(train)} documents to train on and {len(held)} held out; give more")
     config = replace(config, skip_documents=max(1, min(config.skip_documents, len(train) // 3)))
-    target = load_target(model)
+    target = load_target(model, prepend_bos)
     built, rows = build_oracle(target, model_folder(model), train, held, config, 0)
     if save is not None:
         built.save_pretrained(save)

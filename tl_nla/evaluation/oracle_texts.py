@@ -14,6 +14,7 @@ from torch import Tensor
 from tl_nla.data import Document
 from tl_nla.errors import unknown
 from tl_nla.evaluation.nla_rows import shuffle_across_documents
+from tl_nla.model.text import TextEncoder, TextTokens
 from tl_nla.nla.families import context_length
 from tl_nla.nla.prompts import reconstructor_ids
 from tl_nla.oracle import Label, LabelledWrites, WriteReconstructor, component_words, label_text
@@ -29,7 +30,7 @@ UNTOLD_SHARE = 0.1
 
 
 def arm_texts(
-    arm: str, writes: LabelledWrites, tokenizer: Any, documents: Sequence[Document], seed: int, training: bool,
+    arm: str, writes: LabelledWrites, encode: TextEncoder, documents: Sequence[Document], seed: int, training: bool,
     explanations: Sequence[str] | None = None, states: Sequence[str] | None = None,
 ) -> list[str]:  # fmt: skip
     """The texts of one arm.
@@ -37,7 +38,7 @@ def arm_texts(
     Args:
         arm: one of ``TEXT_ARMS``.
         writes: the rows.
-        tokenizer: of the model that was read.
+        encode: of the model that was read.
         documents: what the rows' ``document`` counts in.
         seed: of the shuffle and of what is left untold.
         training: leave the component out of some explanations.
@@ -54,8 +55,8 @@ def arm_texts(
         return _partly_untold(said, writes, seed) if training else said
     if arm == "state":
         return list(states or [])
-    budgets = [len(tokenizer.encode(f" {text}", add_special_tokens=False)) for text in said]
-    contexts = raw_contexts(writes, tokenizer, documents, budgets)
+    budgets = [len(encode.tokenizer.encode(f" {text}", add_special_tokens=False)) for text in said]
+    contexts = raw_contexts(writes, encode, documents, budgets)
     names = [component_words(site) or "It" for site in writes.sites]
     told = [f"{names[site]} read{context}" for site, context in zip(writes.site.tolist(), contexts, strict=True)]
     if arm == "cat":
@@ -66,25 +67,23 @@ def arm_texts(
 
 
 def raw_contexts(
-    writes: LabelledWrites, tokenizer: Any, documents: Sequence[Document], budgets: Sequence[int]
+    writes: LabelledWrites, encode: TextEncoder, documents: Sequence[Document], budgets: Sequence[int]
 ) -> list[str]:
     """For each row the last tokens of the text up to its position, ``budgets[row]`` of them at most."""
-    texts = [tokenizer.decode(seen) for seen in context_ids(writes, tokenizer, documents, budgets)]
+    texts = [encode.tokenizer.decode(seen) for seen in context_ids(writes, encode, documents, budgets)]
     return [text if text.startswith(" ") else f" {text}" for text in texts]
 
 
 def context_ids(
-    writes: LabelledWrites, tokenizer: Any, documents: Sequence[Document], budgets: Sequence[int]
+    writes: LabelledWrites, encode: TextEncoder, documents: Sequence[Document], budgets: Sequence[int]
 ) -> list[list[int]]:
-    """For each row the ids of its last ``budgets[row]`` tokens up to its position, without a begin token."""
-    begin = 0 if tokenizer.bos_token_id is None else 1
-    known: dict[int, list[int]] = {}
+    """For each row the ids of its last ``budgets[row]`` tokens up to its position, without an added begin token."""
+    known: dict[int, TextTokens] = {}
     found = []
     for number, position, budget in zip(writes.document.tolist(), writes.position.tolist(), budgets, strict=True):
         if number not in known:
-            known[number] = tokenizer.encode(documents[number].text, add_special_tokens=False)
-        end = position + 1 - begin
-        found.append(known[number][max(0, end - budget) : end])
+            known[number] = encode(documents[number].text)
+        found.append(known[number].ids[max(known[number].added, position + 1 - budget) : position + 1])
     return found
 
 
@@ -111,12 +110,12 @@ def sum_budgets(writes: LabelledWrites, said: Sequence[str], tokenizer: Any) -> 
 
 
 def long_context_texts(
-    writes: LabelledWrites, said: Sequence[str], tokenizer: Any, documents: Sequence[Document]
+    writes: LabelledWrites, said: Sequence[str], encode: TextEncoder, documents: Sequence[Document]
 ) -> dict[int, str]:
     """For the row of each attention its name and as many tokens of context as its heads' texts have together."""
-    budgets = sum_budgets(writes, said, tokenizer)
+    budgets = sum_budgets(writes, said, encode.tokenizer)
     chosen = writes.select(torch.tensor(list(budgets), dtype=torch.long))
-    contexts = raw_contexts(chosen, tokenizer, documents, list(budgets.values()))
+    contexts = raw_contexts(chosen, encode, documents, list(budgets.values()))
     names = [component_words(site) or "It" for site in writes.sites]
     return {
         row: f"{names[int(writes.site[row])]} read{context}" for row, context in zip(budgets, contexts, strict=True)

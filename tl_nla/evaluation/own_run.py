@@ -16,6 +16,7 @@ from tl_nla.errors import InputError
 from tl_nla.evaluation.oracle_rows import OracleRows
 from tl_nla.evaluation.oracle_texts import context_ids
 from tl_nla.metrics import squared_errors
+from tl_nla.model.text import TextEncoder
 from tl_nla.oracle import LabelledWrites
 from tl_nla.reading import read
 from tl_nla.sites import Site
@@ -122,11 +123,11 @@ def cat_runs(
     Returns:
         ``[n, d_model]``, and how many tokens of context were allowed (at the start of a text there are fewer).
     """
-    tokenizer = target.tokenizer
-    budgets = [max(1, len(tokenizer.encode(f" {text}", add_special_tokens=False))) for text in said]
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    seen = context_ids(writes, tokenizer, documents, budgets)
-    own = read_ends(target.model, [begin + ids for ids in seen], writes.sites, writes.site.tolist())
+    encode = TextEncoder(target.tokenizer, target.model)
+    budgets = [max(1, len(target.tokenizer.encode(f" {text}", add_special_tokens=False))) for text in said]
+    seen = context_ids(writes, encode, documents, budgets)
+    texts = [encode.behind_begin(ids).ids for ids in seen]
+    own = read_ends(target.model, texts, writes.sites, writes.site.tolist())
     return own, torch.tensor(budgets)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tl_nla.errors import InputError, unknown
 from tl_nla.evaluation.bootstrap import Interval
+from tl_nla.paths import user_path
 
 SUITES = (
     *("nla", "training", "injection", "layers_matrix", "heads", "layers", "spans", "questions", "contributions"),
@@ -169,7 +170,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
         InputError: when the file is not JSON, or keys are missing, unknown or hold what the contract does not allow.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(user_path(path).read_text(encoding="utf-8-sig"))
         rows = [Row(**row) for row in found["rows"]]
         return Results(**{**found, "rows": rows})
     except FileNotFoundError as error:
@@ -182,13 +183,15 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> None:
     """Write JSON beside the target and move it there, so that a crash leaves the old file or none.
 
     Raises:
-        InputError: when the content holds NaN or something JSON has no form for.
+        InputError: when the content holds NaN or something JSON has no form for, or there is no such folder.
     """
-    target = Path(path)
+    target = user_path(path)
     try:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise InputError(f"cannot write {str(target)!r} as JSON: {error}") from error
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {str(target)!r}: there is no folder {str(target.parent)!r}")
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

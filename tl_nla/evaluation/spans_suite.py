@@ -16,6 +16,7 @@ from tl_nla.evaluation.oracle_suite import ATTENTION_ARMS, all_arms, fve_rows, g
 from tl_nla.evaluation.results import Results, Row
 from tl_nla.evaluation.steering_figure import check_figure
 from tl_nla.oracle import component_words
+from tl_nla.paths import user_path_text
 from tl_nla.sites import Site
 
 _GAP = "fve/gap/"
@@ -24,7 +25,7 @@ _GAP = "fve/gap/"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the suite."""
     oracle_suite.add_arguments(parser)
-    parser.add_argument("--figure", default=None, metavar="FILE", help="draw the gap map")
+    parser.add_argument("--figure", type=user_path_text, metavar="FILE", help="draw the gap map")
 
 
 def evaluate(model: str = "tiny", figure: str | None = None, **options: Any) -> Results:

@@ -3,7 +3,6 @@
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from tl_nla.evaluation.steering_figure import check_figure, draw
 from tl_nla.evaluation.steering_places import AFTER, STRONG, adapted_pairs, score_places
 from tl_nla.evaluation.steering_rows import STORED_ROWS, SteeringRows, load_rows
 from tl_nla.evaluation.steering_rows import save_rows as store
+from tl_nla.paths import user_path, user_path_text
 
 MATCHED = (0.95, 0.9)
 DEFINITION = {
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts", type=whole_number(1), default=200, metavar="N", help="held-out prompts (default 200)"
     )
-    parser.add_argument("--figure", default=None, metavar="FILE", help="draw success against validity and KL")
+    parser.add_argument("--figure", type=user_path_text, metavar="FILE", help="draw success against validity and KL")
     parser.add_argument("--pairs", nargs="+", default=(), metavar="SEED=FOLDER",
                         help="score these pairs (av and ar) afresh, not from stored rows")  # fmt: skip
     parser.add_argument("--save-rows", type=output_file, default=None, metavar="FILE", help="store the rows of --pairs")
@@ -99,7 +99,7 @@ def evaluate(
     cases, fresh = score_seed(0, None, prompts, training_stories)
     others = [score_seed(seed, folder, prompts, training_stories)[1] for seed, folder in folders.items()]
     if save_rows is not None:
-        store(others, Path(save_rows))
+        store(others, user_path(save_rows))
     stored = [rows for rows in load_rows() if rows.seed != 0] if not folders and STORED_ROWS.is_file() else []
     joined = [rows.chosen(fresh) for rows in stored]
     parts = [fresh, *others, *(rows for rows in joined if rows is not None)]

@@ -72,7 +72,7 @@ def read_points(path: Path) -> list[Point]:
     if not path.is_file():
         return []
     points: dict[tuple[Run, int], Point] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             found = json.loads(line)
         except json.JSONDecodeError:

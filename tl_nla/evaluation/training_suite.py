@@ -26,6 +26,7 @@ from tl_nla.evaluation.training_rows import (
     load_training_rows,
     tokens_to,
 )
+from tl_nla.paths import user_path_text
 
 STORED = Path(__file__).parent.parent / "storyworld" / "weights"
 TARGET_FVE = 0.8
@@ -54,7 +55,9 @@ DEFINITION = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the suite."""
-    parser.add_argument("--figure", default=None, metavar="FILE", help="draw FVE against training time and tokens read")
+    parser.add_argument(
+        "--figure", type=user_path_text, metavar="FILE", help="draw FVE against training time and tokens read"
+    )
 
 
 def evaluate(model: str = "tiny", figure: str | None = None) -> Results:

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_nla.model.text import TextEncoder
+
 
 @torch.no_grad()
 def token_losses(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int = 128) -> Float[Tensor, " n"]:
@@ -14,7 +16,7 @@ def token_losses(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: i
 
     Args:
         model: a TransformerLens model or a Hugging Face causal language model; longer texts are cut to its context.
-        tokenizer: its tokenizer; texts start behind its begin token where it has one.
+        tokenizer: its tokenizer; texts start behind a begin token where the model has one.
         texts: what is read.
         batch_size: texts a forward pass.
 
@@ -23,8 +25,8 @@ def token_losses(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: i
     """
     config = getattr(model, "cfg", None) or model.config
     limit = int(getattr(config, "n_ctx", 0) or getattr(config, "max_position_embeddings", 0) or 10**9)
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    encoded = [(begin + tokenizer.encode(text, add_special_tokens=False))[:limit] for text in texts]
+    encode = TextEncoder(tokenizer, model)
+    encoded = [encode(text).cut(limit).ids for text in texts]
     device = next(model.parameters()).device
     losses = torch.zeros(len(texts), dtype=torch.float64)
     order = [row for row in sorted(range(len(texts)), key=lambda row: len(encoded[row])) if len(encoded[row]) > 1]

@@ -1,17 +1,21 @@
 """An NLA of one layer used at another: a learned map in front of its verbalizer, and one behind its reconstructor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import normalise
+from tl_nla.nla.files import read_safetensors
+from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.verbalizer import Generation
+from tl_nla.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,14 @@ class AdaptedNLA:
 
     def generate(self, acts: Float[Tensor, "n d_model"], **settings: object) -> Generation:
         """Explanations of states of layer K′; settings as for :meth:`tl_nla.nla.Verbalizer.generate`."""
+        check_acts(acts, self.front.weight.shape[0])
         return self.nla.generate(self.front(acts), **settings)
 
     def verbalize(self, acts: Float[Tensor, "n d_model"], **settings: object) -> list[str]:
         """The texts of :meth:`generate`."""
         return self.generate(acts, **settings).texts
 
-    def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
+    def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
         """States of layer K′ read back from explanations."""
         return self.back(self.nla.reconstruct(texts, batch_size))
 
@@ -86,16 +91,19 @@ class AdaptedNLA:
         maps = {"front": self.front, "back": self.back}
         tensors = {f"{name}.{part}": getattr(one, part).contiguous() for name, one in maps.items()
                    for part in ("weight", "bias")}  # fmt: skip
-        save_file(tensors, path, {"layer": str(self.layer), "from_layer": str(self.nla.layer)})
+        save_file(tensors, user_path(path), {"layer": str(self.layer), "from_layer": str(self.nla.layer)})
 
     @classmethod
     def load(cls, path: str | Path, nla: NLA, layer: int) -> "AdaptedNLA":
         """Read maps written by :meth:`save` for a pair.
 
         Raises:
-            InputError: when the maps are of another width than the pair.
+            InputError: when the file is missing or damaged, or its maps are of another width than the pair.
         """
-        found = load_file(path)
+        found = read_safetensors(path)
+        missing = sorted({f"{name}.{part}" for name in ("front", "back") for part in ("weight", "bias")} - set(found))
+        if missing:
+            raise InputError(f"{path} lacks {', '.join(missing)}; it holds no maps between layers")
         front, back = (StateMap(found[f"{name}.weight"], found[f"{name}.bias"]) for name in ("front", "back"))
         if front.weight.shape[1] != nla.d_model:
             raise InputError(f"{path} maps to vectors of size {front.weight.shape[1]}, the NLA reads {nla.d_model}")

@@ -1,4 +1,4 @@
-"""Small things that every batched pass needs: checks, padding, evaluation mode, progress."""
+"""Small things that every batched pass needs: padding, evaluation mode, progress."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,23 +67,6 @@ def similar_lengths(lengths: Int[Tensor, " n"]) -> list[Int[Tensor, " rows"]]:
             groups.append(order[start:place])
             start = place
     return [*groups, order[start:]]
-
-
-def check_acts(acts: Tensor, d_model: int) -> None:
-    """Refuse what cannot be explained.
-
-    Raises:
-        InputError: for an empty batch, a wrong shape, no floating dtype, NaN or infinite values.
-    """
-    if acts.ndim != 2 or acts.shape[-1] != d_model:
-        raise InputError(f"activations have shape {tuple(acts.shape)}; this NLA reads [n, {d_model}]")
-    if not len(acts):
-        raise InputError("no activations were given; at least one row is needed")
-    if not acts.is_floating_point():
-        raise InputError(f"activations are {acts.dtype}; give a floating dtype")
-    bad = torch.nonzero(~torch.isfinite(acts).all(-1)).flatten().tolist()
-    if bad:
-        raise InputError(f"activations hold NaN or infinite values in rows {bad[:5]}; leave them out")
 
 
 def check_room(model: Any, prompt: int, response: int = 1, text: str | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from tl_nla.errors import InputError, unknown
+from tl_nla.paths import user_path
 
 FILE_NAME = "nla_meta.yaml"
 SCHEMAS = (1, 2)
@@ -82,7 +83,7 @@ def read_meta(folder: str | Path, role: Role) -> Meta:
         InputError: when it is missing, no YAML mapping, of an unknown kind, schema or role, of the other part, has an
             unknown key, or a value of the wrong type.
     """
-    path = Path(folder) / FILE_NAME
+    path = user_path(folder) / FILE_NAME
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

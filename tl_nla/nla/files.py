@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
@@ -21,7 +22,7 @@ def local_folder(name: str | Path) -> Path:
     """
     if not str(name).strip() or name == Path():
         raise InputError("the name is empty; give a folder with config.json and *.safetensors, or a hub id")
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         return path
     if path.exists() or str(name).startswith((".", "/", "~")):
@@ -43,7 +44,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: when the file is missing, damaged, or a pickle.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix in _PICKLES:
         raise InputError(f"{path} is a pickle; only safetensors are read (convert it with safetensors' save_file)")
     if not path.is_file():

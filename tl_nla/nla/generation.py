@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from tl_nla.amounts import check_count, check_number
 from tl_nla.errors import InputError
 
 
@@ -34,10 +35,8 @@ class SamplingConfig:
     end_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {self.max_new_tokens}; at least 1 is needed")
-        if self.temperature < 0:
-            raise InputError(f"temperature is {self.temperature}; allowed: 0 (greedy) or above")
+        check_count("max_new_tokens", self.max_new_tokens)
+        check_number("temperature", self.temperature, 0.0)
 
 
 @dataclass(frozen=True)

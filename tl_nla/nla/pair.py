@@ -1,6 +1,7 @@
 """A natural language autoencoder: a verbalizer and the reconstructor that reads its words."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,20 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.nla import prompts
 from tl_nla.nla.contract import FILE_NAME, Meta, read_meta
 from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.nla.files import local_folder, read_safetensors
 from tl_nla.nla.injection import InjectionConfig
+from tl_nla.nla.inputs import check_texts
 from tl_nla.nla.marker import choose_marker, make_room
 from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
 from tl_nla.nla.released import load_reconstructor, load_verbalizer, write_reconstructor, write_verbalizer
 from tl_nla.nla.saving import replace_folder
 from tl_nla.nla.verbalizer import Generation, Verbalizer
+from tl_nla.paths import user_path
 
 _MEAN_FILE = "training_mean.safetensors"
 
@@ -76,6 +80,7 @@ class NLA(nn.Module):
             InputError: when the model, the layer, a template or the character cannot be used.
         """
         check_causal_lm(model)
+        check_count("layer", layer, None)
         marker = choose_marker(tokenizer, [av_template], [injection.slots], injection_char, tags=True)
         tokenizer = marker.tokenizer
         prompt = prompts.build_verbalizer_prompt(tokenizer, av_template, marker.char, injection.slots)
@@ -125,7 +130,7 @@ class NLA(nn.Module):
             folder: where to; PEFT adapters are merged.
             dtype: of the saved transformer weights, as they are when ``None``; head and injection stay float32.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
             av, ar = Path(scratch, "av"), Path(scratch, "ar")
@@ -144,13 +149,15 @@ class NLA(nn.Module):
         """As :meth:`verbalize`, with tokens, log-probabilities and which rows could be extracted."""
         return self.verbalizer.generate(acts, **settings)
 
-    def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
+    def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
         """Vectors read back from explanations; only their direction was trained.
 
         Raises:
-            InputError: for an empty list, a text longer than the context, or one with the injection character (words
-                of a verbalizer never hold it; see :class:`tl_nla.nla.verbalizer.Generation`).
+            InputError: for an empty list or what is no list of texts, a text longer than the context, or one with the
+                injection character (words of a verbalizer never hold it; see
+                :class:`tl_nla.nla.verbalizer.Generation`).
         """
+        texts = check_texts(texts)
         prompts.refuse_injection_char(texts, self.verbalizer.prompt.char)
         return self.reconstructor.reconstruct(texts, batch_size)
 

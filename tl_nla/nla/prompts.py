@@ -140,6 +140,20 @@ def reconstructor_ids(tokenizer: Any, template: str, explanations: list[str]) ->
     return tokenizer(texts, add_special_tokens=True)["input_ids"]
 
 
+def refuse_tags(texts: Iterable[str]) -> None:
+    """Refuse explanations that hold an explanation tag: what stands behind it would not be read.
+
+    Raises:
+        InputError: naming the first such text by its line, counted from 1.
+    """
+    for number, text in enumerate(texts, 1):
+        tag = next((tag for tag in (OPEN, CLOSE) if tag in text), None)
+        if tag:
+            raise InputError(
+                f"line {number} ({text[:40]!r}) holds {tag!r}, the tag around an explanation; remove it from the text"
+            )
+
+
 def refuse_injection_char(texts: Iterable[str], char: str) -> None:
     """Refuse texts that hold the injection character: the verbalizer could not tell it from its own marker.
 

@@ -1,15 +1,17 @@
 """The activation reconstructor (AR): the first K + 1 blocks of a language model that read a text back into a vector."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
 from tl_nla.nla.families import context_length, final_norm_name, layers_name, text_backbone, trainable_copy
+from tl_nla.nla.inputs import check_ids, check_texts
 from tl_nla.nla.prompts import reconstructor_ids, suffix_ids
 
 _PER_LAYER = ("layer_types", "no_rope_layers", "attention_layers", "attention_types", "mlp_layer_types")
@@ -56,12 +58,25 @@ class Reconstructor(nn.Module):
             Vectors in float32; their length means nothing, only their direction was trained.
 
         Raises:
-            InputError: when a row is not right-padded or has no token.
+            InputError: when a row is not right-padded or has no token, or an id is outside of the vocabulary.
         """
-        check_padding(attention_mask)
+        self.check_prompts(input_ids, attention_mask)
         state = self.last_states(self.states(input_ids), attention_mask)
         with torch.autocast(state.device.type, enabled=False):
             return self.head(state)
+
+    def check_prompts(self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor) -> None:
+        """Refuse prompts that cannot be read.
+
+        Raises:
+            InputError: see :meth:`forward`.
+        """
+        embedding: Any = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        check_ids(input_ids, embedding.weight.shape[0], "input ids")
+        if attention_mask.shape != input_ids.shape:
+            shapes = tuple(attention_mask.shape), tuple(input_ids.shape)
+            raise InputError(f"attention_mask has shape {shapes[0]}, input_ids {shapes[1]}; give one number an id")
+        check_padding(attention_mask)
 
     def states(self, input_ids: Int[Tensor, "n pos"]) -> Float[Tensor, "n pos width"]:
         """The backbone's last states at all positions of right-padded prompts, in float32."""
@@ -74,15 +89,14 @@ class Reconstructor(nn.Module):
         last = attention_mask.long().sum(1) - 1
         return states[torch.arange(len(states), device=states.device), last]
 
-    def encode(self, texts: list[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
+    def encode(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Prompts of explanations, right-padded, with their mask.
 
         Raises:
-            InputError: for an empty list, a prompt longer than the context, or one that lost its suffix (it was cut
-                or merged away).
+            InputError: for an empty list or what is no list of texts, a prompt longer than the context, or one that
+                lost its suffix (it was cut or merged away).
         """
-        if not texts:
-            raise InputError("no explanations were given; at least one text is needed")
+        texts = check_texts(texts)
         rows = reconstructor_ids(self.tokenizer, self.template, texts)
         limit = context_length(self.backbone)
         for row, text in zip(rows, texts, strict=True):
@@ -95,7 +109,7 @@ class Reconstructor(nn.Module):
         pad = self.tokenizer.pad_token_id
         return pad_right(rows, int(pad if pad is not None else (self.tokenizer.eos_token_id or 0)))
 
-    def read(self, texts: list[str]) -> Float[Tensor, "n d_model"]:
+    def read(self, texts: Sequence[str]) -> Float[Tensor, "n d_model"]:
         """Vectors of explanations with gradient, in order; texts of similar length share a pass."""
         ids, mask = self.encode(texts)
         groups = similar_lengths(mask.sum(1))
@@ -105,13 +119,13 @@ class Reconstructor(nn.Module):
         return torch.cat(parts)[torch.cat(groups).argsort().to(self.device)]
 
     @torch.no_grad()
-    def reconstruct(self, texts: list[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
+    def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
         """Vectors of explanations, in order, on the CPU; texts of similar length share a batch."""
         return self.in_batches(texts, self, batch_size)
 
     @torch.no_grad()
     def in_batches(
-        self, texts: list[str], read: Callable[[Tensor, Tensor], Tensor], batch_size: int = 256
+        self, texts: Sequence[str], read: Callable[[Tensor, Tensor], Tensor], batch_size: int = 256
     ) -> Float[Tensor, "n columns"]:
         """What a function gives of the prompts of explanations, in order, on the CPU.
 
@@ -120,6 +134,7 @@ class Reconstructor(nn.Module):
             read: from right-padded ids and their mask to one row for each prompt.
             batch_size: texts of similar length that share a batch.
         """
+        check_count("batch_size", batch_size)
         ids, mask = self.encode(texts)
         lengths = mask.sum(1)
         order = lengths.argsort()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tl_nla.amounts import check_count, check_number
 from tl_nla.errors import InputError
 from tl_nla.nla.batching import similar_lengths
 from tl_nla.nla.generation import Generators
@@ -40,11 +41,10 @@ class RolloutConfig:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.group < 2:
+        if check_count("group", self.group) < 2:
             raise InputError(f"group is {self.group}; advantages compare explanations of one activation: at least 2")
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {self.max_new_tokens}; at least 1 is needed")
-        if not self.temperature > 0:
+        check_count("max_new_tokens", self.max_new_tokens)
+        if not check_number("temperature", self.temperature) > 0:
             raise InputError(f"temperature is {self.temperature}; rollouts are sampled: above 0, usually 1")
         if self.batch_size is not None and self.batch_size < self.group:
             raise InputError(f"batch_size is {self.batch_size}; a group of {self.group} is sampled at once, or None")

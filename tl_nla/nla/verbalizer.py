@@ -1,6 +1,6 @@
 """The activation verbalizer (AV): a causal language model that reads a vector and writes its explanation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +9,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
-from tl_nla.nla.batching import check_acts, check_room, evaluating, pad_right, tracked
+from tl_nla.model.control import control_ids, refuse_control
+from tl_nla.nla.batching import check_room, evaluating, pad_right, tracked
 from tl_nla.nla.families import context_length, decoder_layers
 from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
 from tl_nla.nla.injection import Injection, InjectionConfig, add_at_norm
+from tl_nla.nla.inputs import check_acts, check_generator, check_ids, check_texts
 from tl_nla.nla.prompts import (
     CLOSE,
     VerbalizerPrompt,
     end_of_response,
     extract_explanation,
     refuse_injection_char,
+    refuse_tags,
     token_of,
     wrap_explanation,
 )
@@ -92,6 +96,8 @@ class Verbalizer(nn.Module):
         self.end_id = end_of_response(tokenizer)
         close = token_of(tokenizer, CLOSE)
         self._close_ids = [] if close is None else [close]
+        self._control = control_ids(tokenizer) | {self.end_id}
+        self._around = tokenizer.encode(self.wrap(""), add_special_tokens=False)
 
     @property
     def device(self) -> torch.device:
@@ -117,7 +123,7 @@ class Verbalizer(nn.Module):
 
         The embedding module's own output is replaced, so that Gemma's embedding scale is neither lost nor doubled.
         """
-        if acts.shape[-1] != self.d_model:
+        if acts.ndim != 2 or acts.shape[-1] != self.d_model:
             raise InputError(f"activations have shape {tuple(acts.shape)}; this NLA reads [n, {self.d_model}]")
         ids = torch.tensor([self.prompt.ids], device=self.device)
         embeddings = self.model.get_input_embeddings()(ids).expand(len(acts), -1, -1)
@@ -138,7 +144,13 @@ class Verbalizer(nn.Module):
             response_ids: right-padded responses.
             response_mask: true where a response token is real; unused, since right padding needs no mask in a causal
                 model: logits behind the last real token mean nothing.
+
+        Raises:
+            InputError: for ids outside of the vocabulary, or of another number than the vectors.
         """
+        check_ids(response_ids, self.model.get_input_embeddings().weight.shape[0], "response ids")
+        if len(response_ids) != len(acts):
+            raise InputError(f"{len(response_ids)} responses for {len(acts)} vectors; give one a vector")
         responses = self.model.get_input_embeddings()(response_ids.to(self.device))
         embeddings = torch.cat([self.prompt_embeddings(acts), responses.to(self.device)], 1)
         with self._adding(acts, 0):
@@ -146,17 +158,20 @@ class Verbalizer(nn.Module):
             output = self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept)
         return output.logits[:, -kept:-1]
 
-    def encode_responses(self, texts: list[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
+    def encode_responses(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Training targets: each explanation between its tags, then the end token; right-padded with a mask.
 
         Raises:
-            InputError: for an empty list, a text with the injection character, or one longer than the context.
+            InputError: for an empty list, or a text with the injection character, an explanation tag, or a control
+                token, such as an end token in the middle, or one longer than the
+                context.
         """
-        if not texts:
-            raise InputError("no explanations were given; at least one text is needed")
+        texts = check_texts(texts)
         refuse_injection_char(texts, self.prompt.char)
-        wrapped = [self.wrap(text) for text in texts]
-        rows = [[*row, self.end_id] for row in self.tokenizer(wrapped, add_special_tokens=False)["input_ids"]]
+        refuse_tags(texts)
+        rows = self.tokenizer([self.wrap(text) for text in texts], add_special_tokens=False)["input_ids"]
+        refuse_control(texts, rows, self.tokenizer, self._control, self._around)
+        rows = [[*row, self.end_id] for row in rows]
         longest = max(range(len(rows)), key=lambda row: len(rows[row]))
         check_room(self.model, len(self.prompt.ids), len(rows[longest]), texts[longest])
         return pad_right(rows, self.pad_id)
@@ -183,13 +198,14 @@ class Verbalizer(nn.Module):
             samples: responses a vector; row ``i * samples + j`` is the j-th of vector i.
 
         Raises:
-            InputError: when there is no vector, its size is wrong, it holds NaN or infinity, or prompt and cap
-                together are longer than the model's context.
+            InputError: when there is no vector, its size is wrong, it holds NaN or infinity, a setting is no usable
+                number, or prompt and cap together are longer than the model's context.
         """
         check_acts(acts, self.d_model)
         sampling = SamplingConfig(max_new_tokens, temperature, self.stop_ids)
-        if batch_size < 1 or samples < 1:
-            raise InputError(f"batch_size is {batch_size} and samples is {samples}; both must be at least 1")
+        check_count("batch_size", batch_size)
+        check_count("samples", samples)
+        check_generator(generator, len(acts), self.device)
         limit = context_length(self.model)
         if limit is not None and len(self.prompt.ids) + max_new_tokens > limit:
             raise InputError(

@@ -9,9 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tl_nla.amounts import check_count
 from tl_nla.attribution import skip_effects
 from tl_nla.data import Document
+from tl_nla.data.documents import check_documents
 from tl_nla.errors import InputError
+from tl_nla.model.text import TextEncoder
 from tl_nla.oracle.labels import (
     HeadSources,
     Lens,
@@ -65,6 +68,7 @@ class CaptureConfig:
         skips: whether the ``skip`` question is labelled (about one more forward pass for each component).
         seed: of the drawn positions.
         batch_size: documents a forward pass.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
     positions_per_document: int = 4
@@ -74,11 +78,11 @@ class CaptureConfig:
     skips: bool = True
     seed: int = 0
     batch_size: int = 16
+    prepend_bos: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("positions_per_document", "top_k", "sources", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+            check_count(name, getattr(self, name))
         if not 0 < self.distant_floor <= SHARE_FLOOR:
             raise InputError(f"distant_floor is {self.distant_floor}; allowed: a share above 0, at most {SHARE_FLOOR}")
 
@@ -95,7 +99,7 @@ class LabelledWrites:
         sites: the sites' texts.
         site: index into ``sites``.
         document: index of the document.
-        position: token position, the begin token at 0.
+        position: token position, counted from the begin token where there is one.
     """
 
     before: Float[Tensor, "n d_model"]
@@ -176,6 +180,7 @@ def capture_writes(
         InputError: for sites that are states or do not exist, or when no document is long enough.
     """
     config = config or CaptureConfig()
+    check_documents(documents)
     chosen = [Site.parse(site).validate(model) for site in sites]
     if not chosen or not all(site.is_write for site in chosen):
         raise InputError(f"sites are {[str(site) for site in chosen]}; give one or more writes, such as 'blocks.0.mlp'")
@@ -202,18 +207,13 @@ def drawn_rows(
     Raises:
         InputError: when no document is long enough.
     """
+    encode, context = TextEncoder(tokenizer, model, config.prepend_bos), int(model.cfg.n_ctx)
     drawn = [(number, ids, _draw(len(ids), config, document.id)) for number, document in enumerate(documents)
-             if len(ids := _encode(tokenizer, document.text, int(model.cfg.n_ctx))) > 1]  # fmt: skip
+             if len(ids := encode(document.text).cut(context).ids) > 1]  # fmt: skip
     rows = [(number, ids[: max(places) + 1], places) for number, ids, places in drawn]
     if not rows:
         raise InputError("no document has two tokens; give longer texts")
     return sorted(rows, key=lambda row: len(row[1]))
-
-
-def _encode(tokenizer: Any, text: str, context: int) -> list[int]:
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return (begin + ids)[:context]
 
 
 def _draw(length: int, config: CaptureConfig, name: str) -> list[int]:

@@ -15,6 +15,7 @@ from tl_nla.errors import InputError
 from tl_nla.nla.files import read_safetensors
 from tl_nla.nla.injection import scale_to_norm
 from tl_nla.oracle.residual import ResidualBlock
+from tl_nla.paths import user_path
 
 _RARE = -5.0
 _BLOCKS = 2
@@ -113,7 +114,7 @@ class SourceEncoder(nn.Module):
         right = logits.new_zeros(len(words), known + 1).scatter_(1, places, 1.0)[:, :known]
         return binary_cross_entropy_with_logits(logits, right, reduction="sum") / len(words)
 
-    def save(self, path: Path, dtype: torch.dtype | None = None) -> None:
+    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write everything to one safetensors file.
 
         Args:
@@ -122,10 +123,10 @@ class SourceEncoder(nn.Module):
         """
         kept = dtype or torch.float32
         state = {name: value.detach().to("cpu", kept).contiguous() for name, value in self.state_dict().items()}
-        save_file(state, path, metadata={"words": json.dumps(self.words)})
+        save_file(state, user_path(path), metadata={"words": json.dumps(self.words)})
 
     @classmethod
-    def load(cls, path: Path) -> "SourceEncoder":
+    def load(cls, path: str | Path) -> "SourceEncoder":
         """Read what :meth:`save` wrote.
 
         Raises:
@@ -134,7 +135,7 @@ class SourceEncoder(nn.Module):
         state = {name: value.float() for name, value in read_safetensors(path).items()}
         try:
             hidden, inputs = state["first.weight"].shape
-            with safe_open(path, "pt") as file:
+            with safe_open(user_path(path), "pt") as file:
                 words = json.loads(file.metadata()["words"])
             made = cls(words, state["embeddings"], inputs // 2, hidden)
             made.load_state_dict(state)

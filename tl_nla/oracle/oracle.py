@@ -1,6 +1,7 @@
 """The diff oracle: says what a write does, answers questions about it, and reads writes back from words."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tl_nla.errors import InputError
 from tl_nla.nla import prompts
 from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.nla.files import local_folder, read_safetensors
+from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.nla.marker import make_room
 from tl_nla.nla.reconstructor import cut_backbone
@@ -25,6 +27,7 @@ from tl_nla.oracle.reader import Reader
 from tl_nla.oracle.reader_prompts import reader_marker, reader_template
 from tl_nla.oracle.refinement import Refinement
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
+from tl_nla.paths import user_path
 
 SIDECAR = "oracle.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
@@ -121,12 +124,20 @@ class DiffOracle(nn.Module):
         check_question(question)
         return [parse_answer(question, text) for text in self.reader.generate(before, write, question, **settings)]
 
-    def reconstruct(self, texts: list[str], batch_size: int = 256, refined: bool = True) -> Float[Tensor, "n d_act"]:
+    def reconstruct(
+        self, texts: Sequence[str], batch_size: int = 256, refined: bool = True
+    ) -> Float[Tensor, "n d_act"]:
         """Writes read back from explanations, in model units (see :meth:`WriteReconstructor.reconstruct`)."""
         return self.reconstructor.reconstruct(texts, batch_size, refined)
 
     def fit(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> None:
-        """Take the usual magnitudes from training writes and the states before them."""
+        """Take the usual magnitudes from training writes and the states before them.
+
+        Raises:
+            InputError: for vectors of a wrong shape or not finite.
+        """
+        check_acts(write, self.d_model, "writes")
+        check_acts(before, self.d_model, "states before")
         self.reader.slots.fit(before, write)
         self.reconstructor.fit(write)
 
@@ -138,7 +149,7 @@ class DiffOracle(nn.Module):
             dtype: of the saved weights of transformers, of an encoder of sources and of a refinement, as they are when
                 ``None``; slots and heads stay float32.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".saving-") as scratch:
             new = Path(scratch) / folder.name

@@ -1,5 +1,6 @@
 """The reader of a diff oracle: a causal language model with slots that answers in words."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,10 +8,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
-from tl_nla.nla.batching import check_acts, check_room, evaluating, pad_right, similar_lengths
+from tl_nla.model.control import control_ids, refuse_control
+from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
 from tl_nla.nla.families import context_length
 from tl_nla.nla.generation import SamplingConfig, respond
+from tl_nla.nla.inputs import check_acts, check_generator, check_ids, check_texts
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.naming import AtLeastWords
@@ -49,6 +53,7 @@ class Reader(nn.Module):
         self.prompts = self._prompts()
         check_room(model, max(len(prompt.ids) for prompt in self.prompts.values()))
         self.end_id = end_of_response(tokenizer)
+        self._control = control_ids(tokenizer) | {self.end_id}
         self.by_length = True
 
     def use_encoder(self, encoder: SourceEncoder | None) -> None:
@@ -120,22 +125,31 @@ class Reader(nn.Module):
             write: the writes.
             response_ids: right-padded responses.
             question: one question for all rows, or ``"explain"``.
+
+        Raises:
+            InputError: for ids outside of the vocabulary, or of another number than the vectors.
         """
+        check_ids(response_ids, self.model.get_input_embeddings().weight.shape[0], "response ids")
+        if not len(response_ids) == len(before) == len(write):
+            raise InputError(
+                f"{len(response_ids)} responses for {len(write)} writes and {len(before)} states; give one each"
+            )
         responses = self.model.get_input_embeddings()(response_ids.to(self.device))
         embeddings = torch.cat([self.prompt_embeddings(before, write, question), responses], 1)
         kept = response_ids.shape[1] + 1
         return self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept).logits[:, -kept:-1]
 
-    def encode_responses(self, texts: list[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
+    def encode_responses(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Training targets: a space, the text, the end token; right-padded with a mask.
 
         Raises:
-            InputError: for an empty list, a text with the injection character, or one longer than the context.
+            InputError: for an empty list, or a text with the injection character or a control token, such as an end
+                token in the middle, or one longer than the context.
         """
-        if not texts:
-            raise InputError("no texts were given; at least one is needed")
+        texts = check_texts(texts, "texts")
         refuse_injection_char(texts, self.char)
         rows = self.tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]
+        refuse_control(texts, rows, self.tokenizer, self._control)
         rows = [[*row, self.end_id] for row in rows]
         longest = max(range(len(rows)), key=lambda row: len(rows[row]))
         used = max(len(prompt.ids) for prompt in self.prompts.values())
@@ -210,6 +224,7 @@ class Reader(nn.Module):
                 ``at_least`` with an answer that is no list.
         """
         self._check(before, write, question, max_new_tokens, batch_size)
+        check_generator(generator, len(write), self.device)
         stops = {self.end_id, self.tokenizer.eos_token_id} - {None}
         sampling = SamplingConfig(max_new_tokens, temperature, tuple(sorted(stops)))
         first = self.prompts[question].places[0]
@@ -236,7 +251,7 @@ class Reader(nn.Module):
         return str(self.tokenizer.decode(kept)).strip()
 
     def _at_least(self, question: str, count: int, end_ids: tuple[int, ...]) -> AtLeastWords | None:
-        if count and question not in LISTS:
+        if check_count("at_least", count, 0) and question not in LISTS:
             raise InputError(f"at_least is {count}, but the answer to {question!r} is no list; ask {', '.join(LISTS)}")
         return AtLeastWords(self.tokenizer, end_ids, count) if count else None
 
@@ -260,12 +275,12 @@ class Reader(nn.Module):
 
     def _check(self, before: Tensor, write: Tensor, question: str, max_new_tokens: int, batch_size: int) -> None:
         check_question(question, explain=True)
-        for vectors in (before, write):
-            check_acts(vectors, self.d_act)
+        check_acts(write, self.d_act, "writes")
+        check_acts(before, self.d_act, "states before")
         if len(before) != len(write):
             raise InputError(f"{len(write)} writes and {len(before)} states before were given; one a write is needed")
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
+        check_count("batch_size", batch_size)
+        check_count("max_new_tokens", max_new_tokens)
         limit, used = context_length(self.model), len(self.prompts[question].ids)
         if limit is not None and used + max_new_tokens > limit:
             raise InputError(

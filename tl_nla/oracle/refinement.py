@@ -11,6 +11,7 @@ from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.nla.files import read_safetensors
 from tl_nla.oracle.residual import ResidualBlock
+from tl_nla.paths import user_path
 
 _BLOCKS = 2
 
@@ -62,7 +63,7 @@ class Refinement(nn.Module):
             hidden = block(hidden)
         return self.out(hidden) + torch.cat([normalise(read[:, : self.d_act]), read[:, self.d_act :]], 1)
 
-    def save(self, path: Path, dtype: torch.dtype | None = None) -> None:
+    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write everything to one safetensors file.
 
         Args:
@@ -71,11 +72,12 @@ class Refinement(nn.Module):
         """
         kept = dtype or torch.float32
         save_file(
-            {name: value.detach().to("cpu", kept).contiguous() for name, value in self.state_dict().items()}, path
+            {name: value.detach().to("cpu", kept).contiguous() for name, value in self.state_dict().items()},
+            user_path(path),
         )
 
     @classmethod
-    def load(cls, path: Path) -> "Refinement":
+    def load(cls, path: str | Path) -> "Refinement":
         """Read what :meth:`save` wrote.
 
         Raises:

@@ -1,5 +1,6 @@
 """The reconstructor of a diff oracle: from an explanation to a write, its size included."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
-from tl_nla.nla.reconstructor import Reconstructor, check_padding
+from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.oracle.refinement import Refinement
 from tl_nla.oracle.slots import log_norm
 
@@ -71,7 +72,7 @@ class WriteReconstructor(nn.Module):
         self.log_norm_mean.copy_(logs.mean())
         self.log_norm_std.copy_(logs.std(correction=0).clamp_min(1e-3))
 
-    def encode(self, texts: list[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
+    def encode(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Prompts of explanations, right-padded, with their mask."""
         return self.reconstructor.encode(texts)
 
@@ -84,7 +85,7 @@ class WriteReconstructor(nn.Module):
 
     def ends(self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor) -> Float[Tensor, "n both"]:
         """Of each prompt the last state of the backbone, then the mean of all its states."""
-        check_padding(attention_mask)
+        self.reconstructor.check_prompts(input_ids, attention_mask)
         return self._ends(self.reconstructor.states(input_ids), attention_mask)
 
     def _ends(self, states: Float[Tensor, "n pos width"], mask: Tensor) -> Float[Tensor, "n both"]:
@@ -114,7 +115,9 @@ class WriteReconstructor(nn.Module):
         error = (normalise(read[:, : self.d_act]) - normalise(truth)).square().mean(-1)
         return error.mean() + (read[:, self.d_act] - wanted).square().mean()
 
-    def loss(self, texts: list[str], write: Float[Tensor, "n d_act"], prefix_weight: float = 1.0) -> Float[Tensor, ""]:
+    def loss(
+        self, texts: Sequence[str], write: Float[Tensor, "n d_act"], prefix_weight: float = 1.0
+    ) -> Float[Tensor, ""]:
         """Squared error of directions normalised to sqrt(d) (0 to 4) plus that of the standardised log norm.
 
         Args:
@@ -145,7 +148,9 @@ class WriteReconstructor(nn.Module):
         return loss
 
     @torch.no_grad()
-    def reconstruct(self, texts: list[str], batch_size: int = 256, refined: bool = True) -> Float[Tensor, "n d_act"]:
+    def reconstruct(
+        self, texts: Sequence[str], batch_size: int = 256, refined: bool = True
+    ) -> Float[Tensor, "n d_act"]:
         """Writes read back from explanations, in model units, on the CPU.
 
         Args:

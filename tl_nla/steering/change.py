@@ -56,9 +56,7 @@ def change_states(
     """
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
-    strengths = torch.as_tensor(strength, dtype=torch.float32, device=acts.device).expand(len(acts))
-    if not torch.isfinite(strengths).all():
-        raise InputError("a strength is not finite; give numbers, 0 for no steering")
+    strengths = _strengths(strength, acts)
     rewriters = [rewrite] * len(acts) if callable(rewrite) else list(rewrite)
     if len(rewriters) != len(acts):
         raise InputError(f"{len(rewriters)} rewriters for {len(acts)} states; give one for all, or one a state")
@@ -83,3 +81,15 @@ def change_states(
             mixed = (1 - weight) * states[rows] + weight * new * scale[rows]
             shift[rows] = normalise(mixed) * scale[rows] - states[rows]
     return Change(before, after, shift.to(acts.dtype))
+
+
+def _strengths(strength: Any, acts: Tensor) -> Float[Tensor, " n"]:
+    try:
+        given = torch.as_tensor(strength, dtype=torch.float32, device=acts.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"strength is {strength!r}; give a number, or one a state") from error
+    if given.shape not in ((), (len(acts),)):
+        raise InputError(f"strength has shape {tuple(given.shape)} for {len(acts)} states; give one, or one a state")
+    if not torch.isfinite(given).all():
+        raise InputError("a strength is not finite; give numbers, 0 for no steering")
+    return given.expand(len(acts))

@@ -10,8 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tl_nla.amounts import check_number
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import normalise
+from tl_nla.nla.inputs import check_acts
+from tl_nla.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,16 @@ class SteeringVector:
     model: str = ""
     strength: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.vector.ndim != 1:
+            raise InputError(f"the steering vector has shape {tuple(self.vector.shape)}; give [d_model]")
+        check_acts(self.vector[None], len(self.vector), "steering vectors")
+        check_number("strength", self.strength)
+
     def save(self, path: str | Path) -> None:
         """Write one safetensors file with its site, model and strength."""
         about = {"site": self.site, "model": self.model, "strength": str(self.strength)}
-        save_file({"vector": self.vector.detach().float().contiguous()}, path, metadata=about)
+        save_file({"vector": self.vector.detach().float().contiguous()}, user_path(path), metadata=about)
 
     @classmethod
     def load(cls, path: str | Path) -> "SteeringVector":
@@ -42,10 +51,10 @@ class SteeringVector:
         Raises:
             InputError: when the file is missing, damaged or no steering vector.
         """
-        if not Path(path).is_file():
+        if not user_path(path).is_file():
             raise InputError(f"no steering vector at {str(path)!r}")
         try:
-            with safe_open(path, "pt") as file:
+            with safe_open(user_path(path), "pt") as file:
                 about, vector = file.metadata() or {}, file.get_tensor("vector")
         except SafetensorError as error:
             raise InputError(f"{path} holds no steering vector: {error}") from None

@@ -21,7 +21,7 @@ from tl_nla.errors import InputError
 PAGE = 10
 """Reports a tag: as many steps as TensorBoard keeps of an image or a text at its strictest."""
 NO_FIGURES = "they need matplotlib, which pip install 'tl-nla[plots]' brings"
-_PARTS = ("attn", "mlp", "block")
+_PARTS = ("attn", "mixer", "mlp", "ple", "block")
 _counts: "weakref.WeakKeyDictionary[Any, dict[str, int]]" = weakref.WeakKeyDictionary()
 
 
@@ -82,7 +82,7 @@ def scalars(report: ContributionReport) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for cell in report.cells:
         layer = f"layer_{cell.layer}"
-        if cell.component in ("embed", "bias"):
+        if cell.component in ("embed", "bias", "rounding"):
             found.setdefault(f"direct/{cell.component}", []).append(cell.direct)
         if cell.component == "block":
             found.setdefault(f"direct/{layer}", []).append(cell.direct)
@@ -93,6 +93,8 @@ def scalars(report: ContributionReport) -> dict[str, float]:
     positions = len(report.positions)
     values = {tag: sum(column) / positions for tag, column in found.items()}
     values["target"] = sum(report.totals) / positions
+    if report.unaccounted_share:
+        values["unaccounted_share"] = max(report.unaccounted_share)
     values["unaccounted"] = max(abs(report.sum_of_parts(place) - total) for place, total in
                                 zip(report.positions, report.totals, strict=True))  # fmt: skip
     return values

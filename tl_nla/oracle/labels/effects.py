@@ -12,13 +12,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.attribution.readout import logit_scale, read_out
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
+from tl_nla.model.readout import ReadOut
+from tl_nla.model.rounding import unmixed
 from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 LOGIT_BUDGET = 2**22
 """Logits held at once: few enough to stay in the processor's cache between the passes over them."""
 _BLOCK = 16
+_READOUT_ERROR = 0.05
+"""Root mean square error of the known read-out, as a share, from which on its words would mislead."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +60,19 @@ class Lens:
     def of(cls, model: Any) -> "Lens":
         """Take the read-out of a TransformerLens model, the soft cap (which changes no order) left aside.
 
-        Gain and centring are measured on the norm itself, so that no family has to be known by name.
+        Gain and centring are those of the solver for norms, so that no family has to be known by name.
 
         Raises:
-            InputError: when the final norm is not linear at a fixed scale.
+            InputError: when no form of a norm reproduces the model's final norm, or its logits are more than that
+                norm and an unembedding.
         """
+        readout = _checked_readout(model)
         unembed = model.W_U.detach().float()
-        width = unembed.shape[0]
-        probe = torch.linspace(-1.0, 1.0, 2 * (width // 2) + 2, device=unembed.device)[: width + 1]
-        probe = 1e3 * (probe[probe != 0][:width])
-        odd, shifted = _odd_part(model, probe), _odd_part(model, probe + probe.abs().mean())
-        for centred in (False, True):
-            gain = odd / _standardise(probe, centred)
-            again = gain * _standardise(probe + probe.abs().mean(), centred)
-            if torch.allclose(again, shifted, rtol=1e-2, atol=1e-2 * float(shifted.abs().max())):
-                weight = gain[:, None] * unembed
-                weight = weight - weight.mean(1, keepdim=True)
-                if centred:
-                    weight = weight - weight.mean(0, keepdim=True)
-                return cls(weight * logit_scale(model), centred)
-        raise InputError(f"{type(model).__name__}: its final norm is not linear at a fixed scale")
+        weight = readout.norm.gain.to(unembed)[:, None] * unembed
+        weight = weight - weight.mean(1, keepdim=True)
+        if readout.norm.centred:
+            weight = weight - weight.mean(0, keepdim=True)
+        return cls(weight * readout.multiplier, readout.norm.centred)
 
     def scale(self, state: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
         """What the final norm would divide a state by: root mean square, after centring where it centres."""
@@ -114,7 +111,8 @@ def write_effects(
     scaled = write.float() / lens.scale(before).clamp_min(1e-12)[:, None]
 
     def logits(rows: slice) -> Tensor:
-        return scaled[rows] @ lens.weight
+        with unmixed(scaled):
+            return scaled[rows] @ lens.weight
 
     return _extremes(logits, len(write), vocabulary, top_k, 0.0, lens.weight.shape[1])
 
@@ -142,16 +140,32 @@ def probability_effects(
         Effects in probability.
 
     Raises:
-        InputError: when shapes differ or ``top_k`` is below 1.
+        InputError: when shapes differ, ``top_k`` is below 1, or the model's read-out is not known.
     """
     _check(write, before, top_k)
 
     def change(rows: slice) -> Tensor:
         states = torch.stack([before[rows] + write[rows], before[rows]])
-        after, earlier = read_out(model, states).float().softmax(-1)
+        after, earlier = readout.logits(states).float().softmax(-1)
         return after - earlier
 
+    readout = _checked_readout(model)
     return _extremes(change, len(write), vocabulary, top_k, floor, model.W_U.shape[1])
+
+
+def _checked_readout(model: Any) -> ReadOut:
+    readout = facts_of(model).readout
+    if not readout.norm.fit.exact:
+        raise InputError(
+            f"{type(model).__name__}: no form of the final norm reproduces it ({readout.norm.fit}), so what a write "
+            "promotes cannot be told"
+        )
+    if not readout.fit.error <= _READOUT_ERROR:
+        raise InputError(
+            f"{type(model).__name__} does more behind its last block than norm and unembedding (its logits are "
+            f"{readout.fit}), so what a write promotes cannot be told; states and writes can still be read"
+        )
+    return readout
 
 
 def _check(write: Tensor, before: Tensor, top_k: int) -> None:
@@ -222,16 +236,3 @@ def _topk(values: Tensor, size: int, largest: bool) -> tuple[Tensor, Tensor]:
     columns = torch.cat([inside, tail], 1)
     found, place = values.gather(1, columns).topk(size, 1, largest)
     return found, columns.gather(1, place)
-
-
-def _odd_part(model: Any, probe: Tensor) -> Tensor:
-    """The final norm without its bias: half the difference of what it makes of a vector and of its negative."""
-    like = next(model.ln_final.parameters(), probe)
-    both = torch.stack([probe, -probe]).to(like)[None]
-    first, second = model.ln_final(both)[0].float()
-    return (first - second) / 2
-
-
-def _standardise(vector: Tensor, centred: bool) -> Tensor:
-    vector = vector - vector.mean() if centred else vector
-    return vector / vector.square().mean().sqrt()

@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.decomposition import head_write_factor, post_norm_points
 from tl_nla.errors import InputError
 from tl_nla.hooks import tap
+from tl_nla.model.facts import branches_of, check_deterministic
+from tl_nla.model.heads import HeadSum, out_projection
+from tl_nla.model.probe import lock_of
 from tl_nla.positions import real_tokens
-from tl_nla.reading import check_length
+from tl_nla.reading import check_tokens, head_sum
 
 LOCAL = 15
 """Sources at most this many tokens back are local: nearly free from the context (science notes, section 4a)."""
@@ -88,7 +90,8 @@ def head_sources(
         raise InputError(f"layers are {list(chosen)}; give one or more of 0 to {count - 1}")
     if top_k < 1:
         raise InputError(f"top_k is {top_k}; at least 1 source must be kept")
-    check_length(model, tokens)
+    check_deterministic(model)
+    check_tokens(model, tokens)
     real = real_tokens(tokens, attention_mask)
     reduced: dict[int, tuple[Tensor, ...]] = {}
     kept: dict[str, Tensor] = {}
@@ -99,7 +102,7 @@ def head_sources(
     arguments: dict[str, Any] = {} if attention_mask is None else {"attention_mask": attention_mask}
     if max(chosen) + 1 < count:
         arguments["stop_at_layer"] = max(chosen) + 1
-    with tap(model, pairs):
+    with lock_of(model), tap(model, pairs):
         model(tokens, **arguments)
     return HeadSources(chosen, *(torch.stack(parts) for parts in zip(*(reduced[i] for i in chosen), strict=True)))
 
@@ -128,9 +131,9 @@ def raw_source_weights(
 
 
 def _points(model: Any, layer: int) -> list[str]:
-    own = [f"blocks.{layer}.{name}" for name in ("hook_resid_pre", "attn.hook_pattern", "attn.hook_v", "attn.hook_z",
-                                                 "hook_attn_out")]  # fmt: skip
-    return own + post_norm_points(model, layer)
+    branch = branches_of(model, layer, "attn")[1][0]
+    own = [f"blocks.{layer}.{name}" for name in ("hook_resid_pre", "attn.hook_pattern", "attn.hook_v")]
+    return [*own, out_projection(model, layer).point, branch.point]
 
 
 def _keeper(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
@@ -157,22 +160,44 @@ def _layer_sources(
     prefix = f"blocks.{layer}."
     if f"{prefix}attn.hook_pattern" not in points:
         raise InputError(f"hook_pattern of layer {layer} never fired on this model; load it with eager attention")
-    z, write = points[f"{prefix}attn.hook_z"], points[f"{prefix}hook_attn_out"]
-    scales = {name: value.flatten(0, 1) for name, value in points.items() if name.endswith("hook_scale")}
-    factor = head_write_factor(model, layer, z.flatten(0, 1), write.flatten(0, 1), scales)
-    # The factor is one gain vector times one number a position, and that number is the same for all sources.
-    length = factor.norm(dim=-1).reshape(z.shape[:2]) if factor.ndim else factor.expand(z.shape[:2])
-    gain = factor[0] / factor[0].norm() if factor.ndim else factor
-    weight = model.blocks[layer].attn.W_O.detach().to(z)
+    found = _head_sum(model, layer, points)
+    length = found.scale.flatten() if found.scale.ndim else found.scale
     pattern, value = points[f"{prefix}attn.hook_pattern"], points[f"{prefix}attn.hook_v"]
-    raw = raw_source_weights(pattern.float(), value.float(), weight.float(), gain.float())
-    scaled = weight.float() * gain.float()
-    square = torch.einsum("bphd,hde,bphe->hbp", z.float(), scaled @ scaled.transpose(1, 2), z.float())
-    norm = square.clamp_min(0).sqrt() * length.float()
+    # A norm's scale is one number a position, the same for all sources, so shares do not need it.
+    values = _values_by_head(value, found, pattern.shape[-1])
+    raw = raw_source_weights(pattern.float(), values, found.weight, torch.ones(()))
+    rows, batch = found.z, pattern.shape[0]
+    square = torch.einsum("nhd,hde,nhe->hn", rows, found.weight @ found.weight.transpose(1, 2), rows)
+    norm = (square.clamp_min(0).sqrt() / length).unflatten(1, (batch, -1))
     if together:
         raw, norm = raw.sum(1, keepdim=True), norm.sum(0, keepdim=True)
     state = points[f"{prefix}hook_resid_pre"].float().norm(dim=-1)
     return (*_summarise(raw.transpose(0, 1), real, top_k), norm, state)
+
+
+def _head_sum(model: Any, layer: int, points: dict[str, Tensor]) -> HeadSum:
+    branch = branches_of(model, layer, "attn")[1][0]
+    flat = {name: value.flatten(0, 1) for name, value in points.items() if name in (branch.point, out_projection(
+        model, layer).point)}  # fmt: skip
+    return head_sum(model, layer, "attn", flat)
+
+
+def _values_by_head(value: Tensor, found: HeadSum, length: int) -> Float[Tensor, "batch pos kv d_head"]:
+    """The values that the heads mix; their width is that of the heads' outputs.
+
+    Raises:
+        InputError: when they do not fit the heads, so that no source can be told.
+    """
+    width, heads = found.z.shape[-1], found.z.shape[-2]
+    if value.ndim == 4 and value.shape[1] != length and value.shape[2] == length:
+        value = value.transpose(1, 2)  # latent attention shows its values head by head
+    flat = value if value.ndim == 3 else value.flatten(2)
+    if flat.shape[-1] % width or heads % (flat.shape[-1] // width):
+        raise InputError(
+            f"values of shape {tuple(value.shape)} do not fit {heads} heads of width {width}: what these heads read "
+            "cannot be told on this model"
+        )
+    return flat.float().unflatten(-1, (-1, width))
 
 
 def _summarise(raw: Float[Tensor, "head batch pos pos"], real: Tensor, top_k: int) -> tuple[Tensor, ...]:

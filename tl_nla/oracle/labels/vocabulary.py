@@ -1,6 +1,5 @@
 """Which tokens of a vocabulary may be named, and which are the same word."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +8,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.model.control import TAG, control_ids, without_control
 
 _MARKERS = range(0x3200, 0x3400)
 """Characters that mark the slots of readers; no text that a reader is taught may hold one."""
-_TAG = re.compile(r"</?[a-zA-Z][\w-]*/?>|<\|.*\|>|\[/?[A-Z]{2,}\]")
-"""Tags and control tokens that a tokenizer does not count as special, such as ``</explanation>``: named in a label, one
-would end the reader's answer."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,8 @@ class Vocabulary:
     """The tokens that labels may name.
 
     Attributes:
-        texts: text of every token without the space around it; blank for characters that mark a reader's slots.
+        texts: text of every token without the space around it; blank for control tokens and characters that mark a
+            reader's slots: named in a label, one would end the reader's answer.
         group: number of the word that a token spells, case and leading space aside; the same for all its variants.
         allowed: false for special tokens, tags, blank and unprintable ones and parts of a UTF-8 character.
     """
@@ -44,11 +42,10 @@ class Vocabulary:
             return cls(tuple(f"#{i}" for i in range(size)), numbers, torch.ones(size, dtype=torch.bool))
         known = min(size, len(tokenizer))
         decoded = [tokenizer.decode([i]) for i in range(known)] + [""] * (size - known)
-        special = set(tokenizer.all_special_ids)
-        texts = tuple("" if any(ord(char) in _MARKERS for char in text) else text.strip() for text in decoded)
+        control = control_ids(tokenizer)
+        texts = tuple("" if i in control or _unsayable(text) else text.strip() for i, text in enumerate(decoded))
         allowed = [
-            bool(text) and text.isprintable() and "\ufffd" not in text and i not in special and not _TAG.search(text)
-            for i, text in enumerate(texts)
+            bool(text) and text.isprintable() and "\ufffd" not in text and not TAG.search(text) for text in texts
         ]
         numbers_of: dict[str, int] = {}
         group = [numbers_of.setdefault(text.casefold(), len(numbers_of)) for text in texts]
@@ -59,3 +56,7 @@ class Vocabulary:
     def words(self, ids: Int[Tensor, "n k"]) -> list[list[str]]:
         """Texts of rows of ids, -1 left out."""
         return [[self.texts[i] for i in row if i >= 0] for row in ids.tolist()]
+
+
+def _unsayable(text: str) -> bool:
+    return without_control(text) != text or any(ord(char) in _MARKERS for char in text)

@@ -8,9 +8,14 @@
 import { DASH, colourOf, css, inkOn, negated, number, percent, plain, printable, signed, visible } from "./values.js";
 
 const HOME = new URL("./", import.meta.url);
-const PARTS = ["embed", "head", "mlp", "bias"];
-const SUMS = ["attn", "block"];
-const NAMES = { embed: "embedding", attn: "attention", mlp: "MLP", block: "block", bias: "bias" };
+const PARTS = ["embed", "head", "mlp", "ple", "bias", "rounding"];
+const SUMS = ["attn", "mixer", "block"];
+const NAMES = {
+  embed: "embedding", attn: "attention", mixer: "mixer", mlp: "MLP", ple: "per-layer embedding", block: "block", bias: "bias",
+  rounding: "rounding",
+};
+/** Share of the logits' range that may be unaccounted for before the page carries a warning. */
+const WARNED = 0.01;
 
 /** What the grid can be coloured by; `value` is signed so that more than zero helps the target. */
 const MEASURES = {
@@ -216,7 +221,7 @@ function option(text, chosen, choose) {
 }
 
 function drawSummary() {
-  const { target, predictions, total, positions, tokens, model, explained_by: by } = state.report;
+  const { target, predictions, total, positions, tokens, model, notes, explained_by: by } = state.report;
   const rank = positions.indexOf(choice.position);
   const line = element("p");
   line.append("After ", quoted(tokens[choice.position]), ` (position ${choice.position})`);
@@ -226,7 +231,14 @@ function drawSummary() {
   const sum = element("p");
   sum.append("Explained: ", ...targetWords(target, rank), ` = ${plain(total?.logit?.[rank])}; the parts add up to ${plain(total?.sum_of_parts?.[rank])}.`);
   const words = by === "oracle" ? "the diff oracle" : "labels computed from the model";
-  redraw(page.summary, [line, sum, element("p", { class: "faint", text: `Model ${model}; in words: ${words}.` })]);
+  const share = total?.unaccounted_share?.[rank];
+  if (share !== undefined) sum.append(` Unaccounted for: ${plain(total.unaccounted[rank])}, ${percent(share)} of the logits' range.`);
+  const worst = Math.max(0, ...(total?.unaccounted_share ?? []));
+  const warned = worst > WARNED
+    ? [element("p", { class: "warning", role: "alert", text: `Warning: the parts do not sum to the model's number. Up to ${percent(worst)} of the range of the logits is unaccounted for.` })]
+    : [];
+  const told = (notes ?? []).map((note) => element("p", { class: "faint", text: `Note: ${note}` }));
+  redraw(page.summary, [...warned, line, sum, element("p", { class: "faint", text: `Model ${model}; in words: ${words}.` }), ...told]);
 }
 
 function targetWords(target, rank) {
@@ -251,13 +263,17 @@ function drawStrongest(cells) {
 }
 
 function drawGrid(cells) {
-  const { n_layers: layers, n_heads: heads } = state.report;
-  const parts = [...Array(heads).keys()].map((head) => ["head", head]).concat([["mlp", null], ["bias", null]]);
-  const columns = parts.concat(SUMS.map((name) => [name, null]));
+  const { n_layers: layers } = state.report;
+  const known = [...cells.values()];
+  const heads = Math.max(0, ...known.map((cell) => (cell.component === "head" ? cell.head + 1 : 0)));
+  const there = (name) => known.some((cell) => cell.component === name);
+  const single = ["mlp", "ple", "bias"].filter((name) => name !== "ple" || there(name)).map((name) => [name, null]);
+  const parts = [...Array(heads).keys()].map((head) => ["head", head]).concat(single);
+  const columns = parts.concat(SUMS.filter((name) => name !== "mixer" || there(name)).map((name) => [name, null]));
   const scale = Math.max(...[...cells.values()].map((cell) => Math.abs(number(MEASURES[choice.measure].value(cell)))), 1e-9);
   drawLegend(scale);
   const head = element("thead", {},
-    element("tr", {}, element("td"), element("th", { colspan: parts.length, scope: "colgroup", text: "parts, which add up" }), element("th", { colspan: SUMS.length, scope: "colgroup", class: "sum", text: "sums of parts" })),
+    element("tr", {}, element("td"), element("th", { colspan: parts.length, scope: "colgroup", text: "parts, which add up" }), element("th", { colspan: columns.length - parts.length, scope: "colgroup", class: "sum", text: "sums of parts" })),
     element("tr", {}, element("th", { scope: "col", text: "layer" }), ...columns.map(([name, h]) => element("th", { scope: "col", class: SUMS.includes(name) ? "sum" : "", text: h === null ? NAMES[name] : `H${h}` }))));
   const body = element("tbody");
   body.append(gridRow("embed", [cells.get("-1/embed/-")], scale));
@@ -265,6 +281,8 @@ function drawGrid(cells) {
     body.append(gridRow(String(layer), columns.map(([name, h]) => cells.get(`${layer}/${name}/${h ?? "-"}`)), scale));
   }
   body.append(gridRow("final bias", [cells.get(`${layers}/bias/-`)], scale));
+  const rounding = cells.get(`${layers}/rounding/-`);
+  if (rounding && Math.abs(rounding.direct) >= 5e-3) body.append(gridRow("rounding", [rounding], scale));
   redraw(page.grid, [head, body]);
 }
 
@@ -375,6 +393,7 @@ function keyOf(cell) { return `${cell.layer}/${cell.component}/${cell.head ?? "-
 
 function nameOf(cell) {
   if (cell.component === "embed") return "Embedding";
+  if (cell.component === "rounding") return "Rounding of the residual stream";
   if (cell.layer >= state.report.n_layers) return "Final norm and unembedding bias";
   return `Layer ${cell.layer}, ${cell.component === "head" ? `head ${cell.head}` : NAMES[cell.component]}`;
 }
