@@ -26,7 +26,7 @@ class ContributionReportCallback(L.Callback):
             training (labels when it has none), or ``None`` for labels.
         target: the explained token; the model's likeliest when ``None``.
         positions: as for :func:`tl_nla.attribution.layer_contributions`.
-        images: whether heat maps are drawn (needs matplotlib).
+        images: whether heat maps are drawn; without matplotlib they are left out with a warning.
         settings: for ``oracle.explain``, such as ``max_new_tokens``.
         prepend_bos: whether prompts get a begin token, see :class:`tl_nla.model.text.TextEncoder`.
 

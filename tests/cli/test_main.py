@@ -69,16 +69,39 @@ def test_wrong_arguments_are_one_line_and_exit_code_two(cli, capsys, argv, says)
     assert says in one_line(capsys)
 
 
-def test_other_errors_are_bugs_and_show_as_such(cli):
-    cli.run = fail(RuntimeError("bug"))
-    with pytest.raises(RuntimeError, match="bug"):
+@pytest.mark.parametrize("error", [RuntimeError("two\nlines"), KeyError("blocks.0.attn"), AssertionError()])
+def test_an_error_that_nobody_foresaw_is_one_line_too(cli, capsys, monkeypatch, error):
+    monkeypatch.delenv("TL_NLA_TRACEBACK", raising=False)
+    cli.run = fail(error)
+    assert cli.main(["probe"]) == 2
+    said = one_line(capsys)
+    assert type(error).__name__ in said
+    assert "TL_NLA_TRACEBACK=1 shows where" in said
+    monkeypatch.setenv("TL_NLA_TRACEBACK", "1")
+    with pytest.raises(type(error)):
         cli.main(["probe"])
 
 
 def test_interrupt(cli, capsys):
     cli.run = fail(KeyboardInterrupt())
     assert cli.main(["probe"]) == 130
-    one_line(capsys)
+    assert one_line(capsys) == "tl-nla: interrupted\n"
+
+
+def test_an_interrupted_training_has_the_same_exit_code(cli, capsys):
+    def run(args):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)  # as Lightning's Trainer does
+
+    cli.run = run
+    assert cli.main(["probe"]) == 130
+    assert one_line(capsys) == "tl-nla: interrupted\n"
+    cli.run = lambda args: sys.exit(5)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["probe"])
+    assert left.value.code == 5
 
 
 def test_exit_code_of_the_command_is_passed_on(cli):
