@@ -69,7 +69,7 @@ def test_a_trial_run_needs_no_folder_for_its_configuration(read_only_folder, mon
         (["--model.init_args.learning_rate", "-1"], "learning_rate is -1.0"),
         (["--trainer.precision", "16-true"], "use one of '32-true'"),
         (["--trainer.limit_train_batches", "0"], "nothing would be trained"),
-        (["--trainer.accelerator", "tpu"], "tpu"),
+        (["--trainer.accelerator", "tpu"], "torch_xla"),
         (["--trainer.strategy", "nope"], "strategy"),
         (["--trainer.val_check_interval", "50", "--trainer.check_val_every_n_epoch", "1"], "val_check_interval"),
         (["--ckpt_path", "nothing.ckpt"], "no checkpoint 'nothing.ckpt'"),
