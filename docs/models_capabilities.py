@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from docs.models_measure import TOKENS, Case, Found, reason
+from docs.models_measure import TOKENS, Case, Found, reason, stream_of
 from tl_nla.adapters import VectorAdapter, attach
 from tl_nla.attribution import direct_attribution, layer_contributions, skip_effects
 from tl_nla.attribution.components import Component, all_components
@@ -323,7 +323,7 @@ def _entering(model: Any) -> Tensor:
     seen: list[Tensor] = []
 
     def keep(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        seen.append((args[0] if args else next(iter(kwargs.values()))).detach().float().clone())
+        seen.append(stream_of(args or list(kwargs.values())[:1]).detach().float().clone())
 
     handle = model.blocks[_STEERED + 1].register_forward_pre_hook(keep, with_kwargs=True)
     try:

@@ -192,3 +192,22 @@ def test_skips_are_refused_where_the_stream_changes_between_two_blocks():
 def test_a_site_that_never_fires_is_named_itself():
     with pytest.raises(InputError, match=r"so blocks\.1\.hook_resid_post cannot be read"):
         read(made("openai_gpt"), TOKENS, ["blocks.1.hook_resid_pre", "blocks.1.hook_resid_post"])
+
+
+@pytest.mark.parametrize("family", ["xglm", "falcon_alibi"])
+def test_a_proof_for_two_texts_is_none_for_one(family):
+    """These models' masks have a row for each text, and are not repeated where there is one text only."""
+    model = made(family)
+    both = skip_effects(model, TOKENS, positions=[3])
+    alone = [skip_effects(model, row[None], positions=[3]) for row in TOKENS]
+    kl = torch.cat([found.kl[..., 3] for found in alone], -1)
+    torch.testing.assert_close(kl, both.kl[..., 3], atol=1e-5, rtol=1e-3)
+
+
+def test_heads_that_read_ahead_have_no_sources():
+    model = families.bridge("llama")
+    # A pattern that looks ahead, as latent attention has in TransformerLens 3.9.
+    model.hook_dict["blocks.1.attn.hook_pattern"].add_hook(lambda pattern, hook: torch.full_like(pattern, 1 / 8))
+    with pytest.raises(InputError, match="read later positions"):
+        head_sources(model, TOKENS, layers=[1])
+    assert head_sources(model, TOKENS, layers=[0]).layers == (0,)
