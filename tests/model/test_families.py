@@ -5,6 +5,7 @@ The measure in bfloat16 is the model itself: how far its own logits are from tho
 """
 
 import functools
+import re
 
 import pytest
 import torch
@@ -100,16 +101,21 @@ def test_blocks_parts_and_heads_are_those_of_hooks_on_the_hugging_face_model(fam
     if family in families.WRONG_LOGITS:
         pytest.skip("TransformerLens computes another model than Hugging Face here")
     wanted = reference_writes(family, families.build(family), TOKENS)
-    wanted = {name.replace("per_layer", "ple"): value for name, value in wanted.items() if "carried" not in name}
+    wanted = {_name(family, name): value for name, value in wanted.items() if "carried" not in name}
     model = made(family)
-    parts = [str(part) for part in all_components(model, ("block", "attn", "mixer", "mlp", "ple", "head"))]
-    # Jamba-like mixers without heads apart, both name the same parts.
-    assert {name for name in wanted if "head" not in name} == {name for name in parts if "head" not in name}
-    assert set(parts) == set(wanted)
-    reading = read(model, TOKENS, parts)
-    for name in parts:
+    parts = {str(part) for part in all_components(model, ("block", "attn", "mixer", "mlp", "ple", "head"))}
+    # Of a mixer beside an attention the heads are not listed, but they can be read.
+    assert parts == {name for name in wanted if "mixer.head" not in name or name in parts}
+    reading = read(model, TOKENS, list(wanted))
+    for name, value in wanted.items():
         found = reading.precise(name).reshape(*TOKENS.shape, -1)
-        torch.testing.assert_close(found, wanted[name], atol=5e-5, rtol=1e-3, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(found, value, atol=5e-5, rtol=1e-3, msg=lambda text, name=name: name + text)
+
+
+def _name(family, name):
+    """What we call a part of the reference: TransformerLens calls whatever a block of Nemotron-H does its mixer."""
+    name = name.replace("per_layer", "ple")
+    return re.sub(r"\.(attn|mlp)\b", ".mixer", name) if family == "nemotron_h" else name
 
 
 def entry_points(model):
@@ -186,3 +192,22 @@ def test_skips_are_refused_where_the_stream_changes_between_two_blocks():
 def test_a_site_that_never_fires_is_named_itself():
     with pytest.raises(InputError, match=r"so blocks\.1\.hook_resid_post cannot be read"):
         read(made("openai_gpt"), TOKENS, ["blocks.1.hook_resid_pre", "blocks.1.hook_resid_post"])
+
+
+@pytest.mark.parametrize("family", ["xglm", "falcon_alibi"])
+def test_a_proof_for_two_texts_is_none_for_one(family):
+    """These models' masks have a row for each text, and are not repeated where there is one text only."""
+    model = made(family)
+    both = skip_effects(model, TOKENS, positions=[3])
+    alone = [skip_effects(model, row[None], positions=[3]) for row in TOKENS]
+    kl = torch.cat([found.kl[..., 3] for found in alone], -1)
+    torch.testing.assert_close(kl, both.kl[..., 3], atol=1e-5, rtol=1e-3)
+
+
+def test_heads_that_read_ahead_have_no_sources():
+    model = families.bridge("llama")
+    # A pattern that looks ahead, as latent attention has in TransformerLens 3.9.
+    model.hook_dict["blocks.1.attn.hook_pattern"].add_hook(lambda pattern, hook: torch.full_like(pattern, 1 / 8))
+    with pytest.raises(InputError, match="read later positions"):
+        head_sources(model, TOKENS, layers=[1])
+    assert head_sources(model, TOKENS, layers=[0]).layers == (0,)
