@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.model.blocks import BlockForm, Branch, solve_block
 from tl_nla.model.norms import parameter
-from tl_nla.model.probe import probe
+from tl_nla.model.probe import lock_of, muted, probe
 from tl_nla.model.readout import ReadOut, solve_readout
 
 
@@ -61,7 +61,8 @@ def facts_of(model: Any) -> ModelFacts:
             "(several streams, or another width), so its writes cannot be told apart; its hook points can still be read "
             "with run_with_cache"
         )
-    found = ModelFacts(blocks, solve_readout(model, last, logits))
+    with lock_of(model), muted(model):
+        found = ModelFacts(blocks, solve_readout(model, last, logits))
     _known[model] = state, found
     return found
 
