@@ -136,6 +136,7 @@ class Reference:
     def range(self) -> torch.Tensor:
         return self.logits.amax(-1) - self.logits.amin(-1)
 
+    @torch.no_grad()
     def parts(self, target: torch.Tensor, gain: torch.Tensor, scaled_up: float = 1.0) -> dict[str, torch.Tensor]:
         """Contributions by label; ``scaled_up`` multiplies what is written before ``LAYER``."""
         norm, last = self.model.ln_final, self.seen["ln_final.hook_in"]

@@ -63,12 +63,12 @@ def test_facts_are_found_again_in_compatibility_mode(family, runs):
 
 def test_facts_are_found_again_when_the_final_gain_is_changed_in_place(runs):
     model = zoo.bridge("llama", with_tokenizer=False)
-    before = facts_of(model)
+    before = facts_of(model).readout.norm.gain.clone()
     with torch.no_grad():
         model.ln_final.original_component.weight.mul_(1.5)
     after = facts_of(model)
     assert len(runs) == 2
-    torch.testing.assert_close(after.readout.norm.gain, 1.5 * before.readout.norm.gain)
+    torch.testing.assert_close(after.readout.norm.gain, 1.5 * before)
 
 
 def test_hooks_of_the_user_do_not_fire_and_do_not_count(runs):
@@ -97,21 +97,25 @@ def test_what_is_no_model_of_transformer_lens_is_refused(get_model):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(
-    ("family", "kinds", "factor", "carry"),
-    [
-        ("granite", ("attn", "mlp"), 0.6, 1.0),
-        ("gemma4", ("attn", "mlp", "ple"), 1.0, None),
-        ("phi", ("attn", "mlp"), 1.0, 1.0),
-    ],
-)
-def test_factors_carries_and_parts_of_families(family, dtype, kinds, factor, carry):
+@pytest.mark.parametrize(("family", "kinds"), [("gemma4", ("attn", "mlp", "ple")), ("phi", ("attn", "mlp"))])
+def test_carries_and_parts_of_families(family, kinds, dtype):
     model = families.bridge(family, dtype)
     for form in facts_of(model).blocks:
         assert form.kinds == kinds
-        assert all(branch.factor == factor for branch in form.branches)
-        scale = carry if carry is not None else float(model.blocks[form.layer].original_component.layer_scalar)
-        assert form.carry == scale
+        assert form.carry == float(getattr(model.blocks[form.layer].original_component, "layer_scalar", 1.0))
+        assert all(branch.factor == 1.0 for branch in form.branches)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_residual_multiplier_counts_wherever_it_is_shown(dtype):
+    model, kept = families.bridge("granite", dtype), {}
+    layer = model.blocks[1].attn.o.original_component
+    handle = layer.register_forward_hook(lambda module, given, out: kept.update(out=out.detach().float()))
+    values, _ = module.probe(model)
+    handle.remove()
+    write = facts_of(model).blocks[1].write("attn", values).float()
+    step = torch.finfo(dtype).eps
+    torch.testing.assert_close(write, 0.6 * kept["out"], atol=1e-6, rtol=2 * step)
 
 
 def test_what_a_block_lacks_is_told_by_what_it_has():

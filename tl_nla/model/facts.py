@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.model.blocks import BlockForm, Branch, solve_block
 from tl_nla.model.norms import parameter
-from tl_nla.model.probe import probe
+from tl_nla.model.probe import lock_of, muted, probe
 from tl_nla.model.readout import ReadOut, solve_readout
 
 
@@ -74,7 +74,8 @@ def _found(model: Any) -> ModelFacts:
             "(several streams, or another width), so its writes cannot be told apart; its hook points can still be "
             "read with run_with_cache"
         )
-    return ModelFacts(blocks, solve_readout(model, last, logits))
+    with lock_of(model), muted(model):
+        return ModelFacts(blocks, solve_readout(model, last, logits))
 
 
 def check_model(model: Any) -> None:
