@@ -32,6 +32,7 @@ def refused(capsys, tmp_path, monkeypatch):
 
     def run(*arguments):
         before = sorted(path.name for path in tmp_path.rglob("*"))
+        capsys.readouterr()  # what making the damaged model printed
         assert main([str(argument) for argument in arguments]) == 2
         error = capsys.readouterr().err
         assert error.startswith("tl-nla: ")
@@ -74,7 +75,7 @@ DAMAGES = {
     "config is a list": (lambda f: (f / "config.json").write_text("[1]"), "Unrecognized model"),
     "unknown model type": (lambda f: edit_config(f, model_type="zorkmid"), "zorkmid"),
     "weights of another shape": (lambda f: edit_config(f, hidden_size=64), "other shapes than config.json says"),
-    "no tokenizer": (lambda f: remove(f, "tokenizer*"), "no tokenizer in"),
+    "no tokenizer": (lambda f: remove(f, "tokenizer*"), "no usable tokenizer in"),
     "tokenizer is cut": (lambda f: cut(f / "tokenizer.json", 500), "no usable tokenizer"),
     "tokenizer is empty": (lambda f: (f / "tokenizer.json").write_text("{}"), "no usable tokenizer"),
     "weights are cut": (lambda f: cut(f / "model.safetensors", 2000), "not a whole safetensors file"),
@@ -155,10 +156,12 @@ def test_numbers(arguments, option, values, refused):
      ["steer", "", "--append", "x"], ["steer", STORY, "--append", BROKEN], ["steer", STORY, "--expect", BROKEN],
      ["steer", STORY, "--rewrite", "red"], ["steer", STORY, "--rewrite", ""], ["steer", STORY, "--append", ""],
      ["steer", STORY, "--rewrite", f"red->{BROKEN}"], ["steer", STORY, "--append", "㈎"],
-     ["steer", BROKEN, "--append=x"], ["steer", STORY, "--append", "x" * 3000], ["contributions", ""], ["contributions", BROKEN],
+     ["steer", BROKEN, "--append=x"], ["steer", STORY, "--append", "x" * 3000], ["contributions", ""],
+     ["contributions", BROKEN],
      ["contributions", STORY, "--target", ""], ["contributions", STORY, "--target", BROKEN],
      ["contributions", STORY, "--against", "two words"], ["diff", STORY, "--span", ""],
-     ["diff", STORY, "--span", "3-1"], ["demo", STORY * 200], ["contributions", STORY * 200], ["evaluate", ""], ["rebuild-tiny", "--parts", ""]],
+     ["diff", STORY, "--span", "3-1"], ["demo", STORY * 200], ["contributions", STORY * 200], ["evaluate", ""],
+     ["rebuild-tiny", "--parts", ""]],
     ids=lambda arguments: " ".join(arguments)[:30].encode("ascii", "replace").decode(),
 )  # fmt: skip
 def test_texts(arguments, refused):

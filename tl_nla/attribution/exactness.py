@@ -170,8 +170,8 @@ def _check_handed_on(model: Any, clean: CleanRun, component: Component) -> None:
     given, taken = clean.kept.get(f"blocks.{component.last}.hook_resid_post"), clean.inputs[component.last + 1]
     if given is not None and not compare(taken, [given], step_of(taken, given)).exact:
         raise InputError(
-            f"{component} cannot be left out on this model: {type(model).__name__} changes the residual stream between "
-            f"blocks.{component.last} and what follows it; ask for no skips"
+            f"{component} cannot be left out: something changes the residual stream between blocks.{component.last} "
+            f"and what follows it: a hook of yours (try it without), or {type(model).__name__} itself; ask for no skips"
         )
 
 

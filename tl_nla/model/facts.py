@@ -134,7 +134,7 @@ def _own_numbers(block: Any) -> list[float]:
     """Parameters and buffers of a block that are one number, such as Gemma 4's layer scalar."""
     original = getattr(block, "_original_component", None) or getattr(block, "original_component", None) or block
     values = [*original.named_parameters(recurse=False), *original.named_buffers(recurse=False)]
-    return [float(value) for _, value in values if value.numel() == 1 and value.is_floating_point()]
+    return [float(value.detach()) for _, value in values if value.numel() == 1 and value.is_floating_point()]
 
 
 def _named(model: Any, form: BlockForm) -> BlockForm:

@@ -25,7 +25,7 @@ def load_tokenizer(folder: str | Path) -> Any:
     from transformers import AutoTokenizer
 
     if not any((Path(folder) / name).is_file() for name in _TOKENIZERS):
-        raise InputError(f"no tokenizer in {folder}; one of {', '.join(_TOKENIZERS)} is needed")
+        raise InputError(f"no usable tokenizer in {folder}; one of {', '.join(_TOKENIZERS)} is needed")
     try:
         return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exceptions on damaged files
