@@ -155,10 +155,12 @@ def test_numbers(arguments, option, values, refused):
      ["steer", "", "--append", "x"], ["steer", STORY, "--append", BROKEN], ["steer", STORY, "--expect", BROKEN],
      ["steer", STORY, "--rewrite", "red"], ["steer", STORY, "--rewrite", ""], ["steer", STORY, "--append", ""],
      ["steer", STORY, "--rewrite", f"red->{BROKEN}"], ["steer", STORY, "--append", "㈎"],
-     ["steer", BROKEN, "--append=x"], ["steer", STORY, "--append", "x" * 3000], ["contributions", ""], ["contributions", BROKEN],
+     ["steer", BROKEN, "--append=x"], ["steer", STORY, "--append", "x" * 3000], ["contributions", ""],
+     ["contributions", BROKEN],
      ["contributions", STORY, "--target", ""], ["contributions", STORY, "--target", BROKEN],
      ["contributions", STORY, "--against", "two words"], ["diff", STORY, "--span", ""],
-     ["diff", STORY, "--span", "3-1"], ["demo", STORY * 200], ["contributions", STORY * 200], ["evaluate", ""], ["rebuild-tiny", "--parts", ""]],
+     ["diff", STORY, "--span", "3-1"], ["demo", STORY * 200], ["contributions", STORY * 200], ["evaluate", ""],
+     ["rebuild-tiny", "--parts", ""]],
     ids=lambda arguments: " ".join(arguments)[:30].encode("ascii", "replace").decode(),
 )  # fmt: skip
 def test_texts(arguments, refused):
