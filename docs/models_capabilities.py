@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from docs.models_measure import TOKENS, Case, Found, reason
+from docs.models_measure import TOKENS, Case, Found, reason, stream_of
 from tl_nla.adapters import VectorAdapter, attach
 from tl_nla.attribution import direct_attribution, layer_contributions, skip_effects
 from tl_nla.attribution.components import Component, all_components
@@ -275,10 +275,11 @@ def sources(case: Case) -> Found:
 
 
 def report(case: Case) -> Found:
-    """The contribution report with skips: its parts' sum is its total."""
+    """The contribution report, in float32 with skips: its parts' sum is its total."""
     positions = [7]
     targets = case.targets[0]
-    found = layer_contributions(case.model, TOKENS[0], target=targets, positions=positions)
+    first = case.clean is case.base  # in other precisions the column of skips tells as much
+    found = layer_contributions(case.model, TOKENS[0], target=targets, positions=positions, skips=first)
     left = [abs(found.sum_of_parts(place) - total) for place, total in zip(positions, found.totals, strict=True)]
     scale = case.scale[0, positions].tolist()
     share = max(value / whole for value, whole in zip(left, scale, strict=True))
@@ -322,7 +323,7 @@ def _entering(model: Any) -> Tensor:
     seen: list[Tensor] = []
 
     def keep(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        seen.append((args[0] if args else next(iter(kwargs.values()))).detach().float().clone())
+        seen.append(stream_of(args or list(kwargs.values())[:1]).detach().float().clone())
 
     handle = model.blocks[_STEERED + 1].register_forward_pre_hook(keep, with_kwargs=True)
     try:

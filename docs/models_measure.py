@@ -124,6 +124,12 @@ def precision(name: str) -> Iterator[AbstractContextManager[Any]]:
         yield entered
 
 
+def stream_of(value: Any) -> Any:
+    """The residual stream in what a block is given or gives; of several streams (Gemma 3n) the active one."""
+    value = value[0] if isinstance(value, tuple | list) and value else value
+    return value[0] if isinstance(value, Tensor) and value.ndim == 4 and value.shape[1:3] == TOKENS.shape else value
+
+
 @torch.no_grad()
 def clean_run(model: Any) -> Clean:
     """Run the model, watched by plain hooks of torch."""
@@ -132,7 +138,7 @@ def clean_run(model: Any) -> Clean:
     blocks = list(getattr(model, "blocks", []))
 
     def keep(value: Any) -> None:
-        value = value[0] if isinstance(value, tuple | list) and value else value
+        value = stream_of(value)
         if isinstance(value, Tensor) and value.shape == shape:
             entered.append(value.detach().float().clone())
 
@@ -159,6 +165,7 @@ def judge(case: Case, found: Found, base: Found | None) -> Cell:
         error = found.error if found.float32 is None else found.float32
         return _cell(found, error <= FLOAT32_LIMIT, error, None)
     own = case.rounding(found.unit)
+    own = case.rounding() if own is None else own
     if own is None:
         return _cell(found, False, found.error, None)
     usual = own.median()

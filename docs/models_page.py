@@ -176,7 +176,7 @@ What is compared, on two texts of eight tokens:
   plain hook takes it out there. One part of each kind is run so.
 - **tokens promoted**: the effects of the whole last state, with the model's logits.
 - **tokens read**: the shares of all tokens that a head reads add up to one.
-- **report**: `layer_contributions` with skips; its parts' sum with its total.
+- **report**: `layer_contributions`, in float32 with skips; its parts' sum with its total.
 - **steering**: what the next block gets, by a plain hook, with a vector added to a state and to a write.
 - **generation**: greedy texts under a steering vector, with the cache and without it: the share of tokens that differ.
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_modules.agreement import check_checkpoint
 from lightning_modules.resumable_loader import ResumableLoader
 from tl_nla.amounts import check_count
 from tl_nla.data import (
@@ -76,6 +77,8 @@ class ActivationDataModule(L.LightningDataModule):
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
+    serves = "states"
+
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
@@ -83,6 +86,13 @@ class ActivationDataModule(L.LightningDataModule):
         num_workers: int = 0, prepend_bos: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        for name, value in (
+            ("documents", documents), ("positions_per_document", positions_per_document), ("batch_size", batch_size),
+        ):  # fmt: skip
+            if value < 1:
+                raise InputError(f"{name} is {value}; at least 1 is needed")
+        if num_workers < 0:
+            raise InputError(f"num_workers is {num_workers}; allowed: 0 or more")
         if seed == HELD_OUT_SEED:
             raise InputError(f"seed is {seed}, the stream of held-out stories; choose any other seed")
         if not isinstance(source, str) and not source:
@@ -117,6 +127,27 @@ class ActivationDataModule(L.LightningDataModule):
         }  # fmt: skip
         self.train_states = explain_states(model, tokenizer, train, str(self.site), **read)
         self.heldout_states = explain_states(model, tokenizer, held, str(self.site), **read)
+
+    @property
+    def width(self) -> int | None:
+        """Size of the vectors, once they are captured."""
+        return None if self.train_states is None else self.train_states.acts.shape[1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
+        return {"site": str(self.site)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Noted in checkpoints."""
+        return self.about()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare with a checkpoint.
+
+        Raises:
+            InputError: when it is of other data.
+        """
+        check_checkpoint("data", state_dict, self.about())
 
     def load_target(self) -> tuple[Any, Any]:
         """The TransformerLens model and its tokenizer."""

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from lightning_modules.activations import probes_of
+from lightning_modules.base import default_float32
 from lightning_modules.documents import DocumentDataModule, Run
 from tl_nla.amounts import check_count
 from tl_nla.data import Document, ExplainedStates, Grounding, explain_states, split_documents
@@ -81,9 +82,10 @@ class ActivationCapture(L.LightningModule):
             model = model.to(self.device)
         object.__setattr__(self, "target", (model, tokenizer or model.tokenizer))
 
+    @default_float32()
     def predict_step(self, batch: Run, batch_idx: int) -> Shard | None:
         """The rows of one run of documents; ``None`` where they are on the disk already."""
-        number, documents = batch
+        number, documents = batch.number, batch.documents
         if is_whole(shard_path(self.folder, number)):
             return None
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -121,7 +123,7 @@ def _shard(sides: list[tuple[list[Document], ExplainedStates | None]], numbers: 
 
 
 class CaptureWriter(BasePredictionWriter):
-    """Writes each run's rows when they are read, and the index when all runs are there."""
+    """Writes each run's rows when they are read, and the index when all runs are there; nothing in ``fast_dev_run``."""
 
     def __init__(self) -> None:
         super().__init__("batch")
@@ -137,7 +139,7 @@ class CaptureWriter(BasePredictionWriter):
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(data, DocumentDataModule):
             raise InputError("ActivationCapture reads the documents of a DocumentDataModule")
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.fast_dev_run:
             begin_capture(module.folder, {**module.settings(), **data.settings()})
         trainer.strategy.barrier()
 
@@ -147,13 +149,13 @@ class CaptureWriter(BasePredictionWriter):
     ) -> None:  # fmt: skip
         """Write one shard."""
         module: Any = pl_module
-        if prediction is not None:
-            write_shard(module.folder, batch[0], prediction)
+        if prediction is not None and not trainer.fast_dev_run:
+            write_shard(module.folder, batch.number, prediction)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the index, unless the pass was cut short."""
         module: Any = pl_module
         data: Any = getattr(trainer, "datamodule", None)
         trainer.strategy.barrier()
-        if trainer.is_global_zero and data.runs.total is not None:
+        if trainer.is_global_zero and not trainer.fast_dev_run and data.runs.total is not None:
             finish_capture(module.folder, data.runs.total)

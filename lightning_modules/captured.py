@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import collate
+from lightning_modules.agreement import check_checkpoint
 from lightning_modules.resumable_loader import EpochSampler, ResumableLoader
 from tl_nla.amounts import check_count
-from tl_nla.data.shards import Shard, read_index, read_mean, read_shard
+from tl_nla.data.shards import Shard, read_index, read_mean, read_settings, read_shard
+from tl_nla.errors import InputError
 from tl_nla.paths import user_path
 
 
@@ -112,6 +114,8 @@ class CapturedDataModule(L.LightningDataModule):
         num_workers: processes that fetch rows; each holds ``window`` shards.
     """
 
+    serves = "states"
+
     def __init__(
         self, folder: str, batch_size: int = 64, seed: int = 0, window: int = 4,
         texts: Literal["explanations", "contexts"] = "explanations", num_workers: int = 0,
@@ -119,8 +123,33 @@ class CapturedDataModule(L.LightningDataModule):
         super().__init__()
         for name, value in (("batch_size", batch_size), ("window", window)):
             check_count(name, value)
+        if num_workers < 0:
+            raise InputError(f"num_workers is {num_workers}; allowed: 0 or more")
         self.folder, self.batch_size, self.seed, self.window = user_path(folder), batch_size, seed, window
         self.texts, self.num_workers = texts, num_workers
+
+    @property
+    def site(self) -> str | None:
+        """Where the states were read; ``None`` for captures that do not say."""
+        site = read_settings(self.folder).get("site")
+        return None if site is None else str(site)
+
+    @property
+    def width(self) -> int:
+        """Size of the vectors."""
+        return int(read_index(self.folder)["d_model"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Noted in checkpoints."""
+        return {"site": self.site, "texts": self.texts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare with a checkpoint.
+
+        Raises:
+            InputError: when it is of other data.
+        """
+        check_checkpoint("data", state_dict, self.state_dict())
 
     @property
     def mean(self) -> Float[Tensor, " d_model"]:

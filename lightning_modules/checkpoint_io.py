@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             InputError: when it cannot be written, such as on a full disk.
         """
         target = user_path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for left in target.parent.glob(f".{target.name}.*.part"):
-            left.unlink(missing_ok=True)
         # The leading dot keeps Lightning, which looks for last*, from taking it for a checkpoint.
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for left in target.parent.glob(f".{target.name}.*.part"):
+                left.unlink(missing_ok=True)
             with part.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, target)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise InputError(
                 f"cannot write checkpoint {str(target)!r}: {error}; what was saved before is untouched"
             ) from error

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
+from lightning_modules.base import TrainingModule, default_float32
 from lightning_modules.diff import create_oracle
 from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.schedules import known_optimizer, scheduled_optimizer
+from lightning_modules.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
 from tl_nla.attribution import layer_contributions
 from tl_nla.attribution.words_only import (
     WrittenResiduals,
@@ -24,6 +24,7 @@ from tl_nla.attribution.words_only import (
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import normalise
+from tl_nla.metrics.norms import at_least_float32, log_norm
 from tl_nla.oracle import CaptureConfig, DiffOracle, WriteReconstructor
 from tl_nla.oracle.labels import expected_vocabulary
 
@@ -67,6 +68,8 @@ class ContributionDataModule(ActivationDataModule):
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
+    serves = "residuals"
+
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
         documents: int = 1000, positions_per_document: int = 4, batch_size: int = 8, heldout: float = 0.1,
@@ -96,6 +99,15 @@ class ContributionDataModule(ActivationDataModule):
         self.heldout_texts = self.texts_of(self.heldout_residuals, held, model, tokenizer)
         self.train_documents, self.heldout_documents = train, held
 
+    @property
+    def width(self) -> int | None:
+        """Size of the writes, once they are captured."""
+        return None if self.train_residuals is None else self.train_residuals.writes.shape[-1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
+        return {"texts": self.kind}
+
     def texts_of(self, residuals: WrittenResiduals, documents: Any, model: Any, tokenizer: Any) -> list[list[str]]:
         """The texts of the kind that is served."""
         if self.kind == "gold":
@@ -110,12 +122,12 @@ class ContributionDataModule(ActivationDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Held-out positions."""
         items = ResidualTexts(known(self.heldout_residuals), self.heldout_texts)
-        return DataLoader(items, self.batch_size, collate_fn=collate_residuals)
+        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_residuals)
 
     test_dataloader = val_dataloader
 
 
-class LayerContribution(L.LightningModule):
+class LayerContribution(TrainingModule):
     """Contributions in words: ``fit`` trains the reconstructor, ``validate`` and ``test`` measure what words recover.
 
     The loss has two parts: the error of every single write (direction and size), and, weighted by ``sum_weight``, the
@@ -134,6 +146,7 @@ class LayerContribution(L.LightningModule):
         prepend_bos: whether prompts of ``predict`` get a begin token, see :class:`tl_nla.model.text.TextEncoder`.
     """
 
+    needs = "residuals"
     oracle: DiffOracle
 
     def __init__(
@@ -146,6 +159,7 @@ class LayerContribution(L.LightningModule):
             raise InputError(f"sum_weight is {sum_weight}; allowed: zero or more")
         self.save_hyperparameters("model", "learning_rate", "weight_decay", "sum_weight", "optimizer")
         self.optimizer, self.prepend_bos = known_optimizer(optimizer), prepend_bos
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
         self.learning_rate, self.weight_decay, self.sum_weight = learning_rate, weight_decay, sum_weight
         # Neither the oracle nor the model in question are submodules: checkpoints hold the reconstructor alone.
         object.__setattr__(self, "oracle", oracle or create_oracle(model))
@@ -164,8 +178,13 @@ class LayerContribution(L.LightningModule):
             object.__setattr__(self, "_target", (target, tokenizer, name))
         return target, tokenizer
 
+    def data_width(self) -> int:
+        """Size of the writes."""
+        return self.oracle.d_model
+
     def setup(self, stage: str) -> None:
         """Usual magnitudes from the training writes, unless the oracle knows some already."""
+        super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         found = getattr(data, "train_residuals", None)
         if found is not None and self.oracle.strength is None:
@@ -177,16 +196,15 @@ class LayerContribution(L.LightningModule):
         """Error of the writes, and KL of their sum."""
         size = len(batch["texts"])
         texts = [text for row in batch["texts"] for text in row]
-        rebuilt, write_loss = self._rebuilt(texts, batch["writes"].flatten(0, 1))
-        kl = self._divergence(batch, rebuilt.view_as(batch["writes"])).mean()
+        exact, writes = _vectors(batch)
+        rebuilt, write_loss = self._rebuilt(texts, writes.flatten(0, 1))
+        kl = self._divergence(exact, writes, rebuilt.view(writes.shape)).mean()
         loss = write_loss + self.sum_weight * kl
         self.log_dict({"train/loss": loss, "train/write_loss": write_loss, "train/kl": kl}, batch_size=size)
         return loss
 
     def _rebuilt(self, texts: list[str], writes: Tensor) -> tuple[Tensor, Tensor]:
         """Writes in model units with gradients, and the error of their directions and sizes."""
-        from tl_nla.oracle.slots import log_norm
-
         reader = self.reconstructor
         ids, mask = reader.encode(texts)
         direction, size = reader(ids.to(self.device), mask.to(self.device))
@@ -195,11 +213,11 @@ class LayerContribution(L.LightningModule):
         norm = (reader.log_norm_mean + reader.log_norm_std * size.clamp(-4, 4)).exp()
         return normalise(direction) / direction.shape[-1] ** 0.5 * norm[:, None], loss
 
-    def _divergence(self, batch: dict[str, Any], rebuilt: Tensor) -> Tensor:
+    def _divergence(self, exact: Tensor, writes: Tensor, rebuilt: Tensor) -> Tensor:
         model, _ = self.target()
         with torch.no_grad():
-            clean = output_logits(model, batch["exact"] + batch["writes"].sum(1))
-        return divergence(clean, output_logits(model, batch["exact"] + rebuilt.sum(1)))
+            clean = output_logits(model, exact + writes.sum(1))
+        return divergence(clean, output_logits(model, exact + rebuilt.sum(1)))
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Held-out KL that the words leave, and how often the likeliest token stays."""
@@ -211,13 +229,15 @@ class LayerContribution(L.LightningModule):
 
     def _measure(self, batch: dict[str, Any], stage: str) -> None:
         size, model = len(batch["texts"]), self.target()[0]
-        rebuilt = rebuild(self.reconstructor, batch["texts"]).to(batch["writes"])
-        clean = output_logits(model, batch["exact"] + batch["writes"].sum(1))
-        told = output_logits(model, batch["exact"] + rebuilt.sum(1))
+        exact, writes = _vectors(batch)
+        rebuilt = rebuild(self.reconstructor, batch["texts"]).to(writes)
+        clean = output_logits(model, exact + writes.sum(1))
+        told = output_logits(model, exact + rebuilt.sum(1))
         same = (clean.argmax(-1) == told.argmax(-1)).float().mean()
         self.log(f"{stage}/kl", divergence(clean, told).mean(), prog_bar=True, batch_size=size, sync_dist=True)
         self.log(f"{stage}/top1", same, prog_bar=True, batch_size=size, sync_dist=True)
 
+    @default_float32()
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """Contribution reports of a list of prompts, told by the oracle when it has been trained to, else by labels.
 
@@ -231,13 +251,17 @@ class LayerContribution(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """See :func:`lightning_modules.schedules.scheduled_optimizer`."""
-        steps = int(self.trainer.estimated_stepping_batches)
         rates = self.learning_rate, self.weight_decay
-        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, steps)
+        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, run_length(self.trainer))
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Keep single batches from throwing the weights far off."""
         torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+
+
+def _vectors(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Embeddings and the rest, and writes: their sums lose what they are compared for in half precision."""
+    return at_least_float32(batch["exact"]), at_least_float32(batch["writes"])
 
 
 def known(residuals: WrittenResiduals | None) -> WrittenResiduals:

@@ -4,15 +4,15 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.activations import ActivationDataModule
+from lightning_modules.base import TrainingModule
 from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.schedules import known_optimizer, scheduled_optimizer
+from lightning_modules.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
@@ -129,6 +129,8 @@ class DiffDataModule(ActivationDataModule):
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
+    serves = "writes"
+
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
         source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
@@ -170,6 +172,15 @@ class DiffDataModule(ActivationDataModule):
         held_writes = capture_writes(model, tokenizer, held, sites, self.capture, named)
         self.heldout_writes = held_writes.with_strength(self.reference)
 
+    @property
+    def width(self) -> int | None:
+        """Size of the writes, once they are captured."""
+        return None if self.train_writes is None else self.train_writes.write.shape[1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
+        return {"sites": list(self.site_names if self.train_writes is None else self.train_writes.sites)}
+
     def heldout_rows(self, count: int) -> tuple[Float[Tensor, "n both"], list[str]]:
         """States and writes of some held-out rows side by side, evenly spread over documents and sites; their labels.
 
@@ -197,15 +208,16 @@ class DiffDataModule(ActivationDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Items of the held-out documents, untrained heads included."""
         items = WriteTexts(_known(self.heldout_writes), questions=self.questions)
-        return DataLoader(items, self.batch_size, collate_fn=collate_writes)
+        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_writes)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
 
 
-class _DiffTraining(L.LightningModule):
+class _DiffTraining(TrainingModule):
     """What both trainings share: the oracle, its magnitudes from the data, one optimiser with a one-cycle schedule."""
 
+    needs = "writes"
     oracle: DiffOracle
 
     def __init__(
@@ -213,12 +225,18 @@ class _DiffTraining(L.LightningModule):
         injection_char: str | None,
     ) -> None:  # fmt: skip
         super().__init__()
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.optimizer = known_optimizer(optimizer)
         object.__setattr__(self, "oracle", oracle or create_oracle(model, injection_char))
 
+    def data_width(self) -> int:
+        """Size of the writes."""
+        return self.oracle.d_model
+
     def setup(self, stage: str) -> None:
         """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
+        super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         writes = getattr(data, "train_writes", None)
         if writes is not None and self.oracle.strength is None:
@@ -227,9 +245,8 @@ class _DiffTraining(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """See :func:`lightning_modules.schedules.scheduled_optimizer`."""
-        steps = int(self.trainer.estimated_stepping_batches)
         rates = self.learning_rate, self.weight_decay
-        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, steps)
+        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, run_length(self.trainer))
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Keep single batches from throwing the weights far off."""
@@ -270,6 +287,8 @@ class DiffOracleTraining(_DiffTraining):
         self.log("val/loss", self.reader.loss(batch["before"], batch["write"], *rest), prog_bar=True, batch_size=size)
         shuffled = self.reader.loss(batch["before"], batch["write"].roll(1, 0), *rest)
         self.log("val/loss_shuffled", shuffled, batch_size=size)
+
+    test_step = validation_step
 
 
 class DiffNLATraining(_DiffTraining):
@@ -314,6 +333,8 @@ class DiffNLATraining(_DiffTraining):
             self.log("val/fve", self.fve, prog_bar=True, batch_size=len(texts))
             ratio = (found.norm(dim=-1) / write.norm(dim=-1).clamp_min(1e-12)).log().abs().mean()
             self.log("val/log_norm_error", ratio / self.reconstructor.log_norm_std, batch_size=len(texts))
+
+    test_step = validation_step
 
 
 def create_oracle(model: str, injection_char: str | None = None) -> DiffOracle:

@@ -28,6 +28,8 @@ class DiffNLAReinforcement(NLATraining):
             PEFT for the latter).
     """
 
+    needs = "writes"
+
     def __init__(self, model: str = "tiny", oracle: DiffOracle | None = None, **settings: Any) -> None:
         for name in ("lora", "nla"):
             if settings.get(name) is not None:
@@ -38,6 +40,10 @@ class DiffNLAReinforcement(NLATraining):
         known = oracle or load_oracle(model)
         super().__init__(nla=WritePair(known), **settings)
         object.__setattr__(self, "oracle", known)
+
+    def data_width(self) -> int:
+        """Size of the writes."""
+        return int(self.nla.oracle.d_model)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """One step on the explanations of a batch; answers to questions are left out."""
@@ -52,6 +58,10 @@ class DiffNLAReinforcement(NLATraining):
             super().validation_step({"acts": acts}, batch_idx)
 
     test_step = validation_step
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
+        """Greedy explanations of all writes of a batch, whatever was asked about them."""
+        return super().predict_step({"acts": side_by_side(batch["before"], batch["write"])}, batch_idx)
 
     def read_errors(
         self, texts: list[str], acts: Float[Tensor, "n d_model"]

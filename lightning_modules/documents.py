@@ -13,7 +13,15 @@ from tl_nla.amounts import check_count
 from tl_nla.data import Document, check_source, split_documents
 from tl_nla.data.streams import stream_documents
 
-Run = tuple[int, list[Document]]
+
+class Run:
+    """Documents in a row and the number of their run.
+
+    No tuple and no dataclass: Lightning takes those apart, and frozen documents refuse.
+    """
+
+    def __init__(self, number: int, documents: list[Document]) -> None:
+        self.number, self.documents = number, documents
 
 
 class DocumentRuns(IterableDataset[Run]):
@@ -36,7 +44,7 @@ class DocumentRuns(IterableDataset[Run]):
         stream, number = islice(source, self.documents), 0
         while run := list(islice(stream, self.size)):
             if number % world_size() == rank():
-                yield number, run
+                yield Run(number, run)
             number += 1
         self.total = number
 

@@ -12,7 +12,9 @@ from torch import nn
 
 from lightning_modules.fit_oracle import Curve
 from tl_nla.errors import InputError
+from tl_nla.finite import check_finite
 from tl_nla.nla.files import read_safetensors
+from tl_nla.outputs import check_folder
 
 
 class KeptParts:
@@ -44,6 +46,7 @@ class KeptParts:
         if path is not None and path.is_file():
             curve = self._load(path, module)
         else:
+            self.check_outputs()
             curve = train()
             if path is not None:
                 self._save(path, module, curve)
@@ -65,12 +68,22 @@ class KeptParts:
             return make()
         if path.is_file():
             return self._read(path)
+        self.check_outputs()
         words = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".unfinished")
         beside.write_text(json.dumps({"settings": self.settings, "words": words}), encoding="utf-8")
         os.replace(beside, path)
         return words
+
+    def check_outputs(self) -> None:
+        """Refuse a folder that cannot be written to, before the training whose outcome goes there.
+
+        Raises:
+            InputError: saying why.
+        """
+        if self.folder is not None:
+            check_folder(self.folder)
 
     def _read(self, path: Path) -> list[str]:
         try:
@@ -99,6 +112,7 @@ class KeptParts:
     def _save(self, path: Path, module: nn.Module, curve: Curve) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {key: value.detach().cpu().clone().contiguous() for key, value in module.state_dict().items()}
+        check_finite(state, f"trained part {path.stem!r}")
         beside = path.with_suffix(".unfinished")
         save_file(state, beside, metadata={"settings": self.settings, "curve": json.dumps(asdict(curve))})
         os.replace(beside, path)

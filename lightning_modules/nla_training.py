@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lightning_modules.processes import denominators, rank, sums, world_size
+from lightning_modules.schedules import check_rates
 from lightning_modules.trained_only import TrainedOnly
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained
@@ -117,6 +118,8 @@ class NLATraining(TrainedOnly):
         backend: where sampling happens.
     """
 
+    trains_in = ("32-true", "64-true", "bf16-mixed")
+    needs: str | None = "states"
     nla: Any
     frozen: Any
     mean: Any
@@ -136,6 +139,7 @@ class NLATraining(TrainedOnly):
             raise InputError(f"updates is {updates} and accumulate {accumulate}; one of them must be 1")
         if decay_steps is not None and not 0 <= decay_from < decay_steps:
             raise InputError(f"decay_from is {decay_from}; it must be at least 0 and below decay_steps ({decay_steps})")
+        check_rates(learning_rate=learning_rate, reconstructor_learning_rate=reconstructor_learning_rate)
         self.automatic_optimization = False
         self.learning_rate, self.reconstructor_learning_rate = learning_rate, reconstructor_learning_rate
         self.kl_weight, self.clip, self.updates, self.accumulate = kl_weight, clip, updates, accumulate
@@ -153,8 +157,17 @@ class NLATraining(TrainedOnly):
         self.batches = self.skipped = self._skipped_in_a_row = 0
         self.fve: FractionOfVarianceExplained | None = None
 
+    def data_site(self) -> str | None:
+        """Output of the pair's layer; writes are not of one site."""
+        return self.nla.site if isinstance(self.nla, NLA) else None
+
+    def data_width(self) -> int | None:
+        """Size of the pair's vectors."""
+        return self.nla.d_model if isinstance(self.nla, NLA) else None
+
     def setup(self, stage: str) -> None:
         """Take the training-set mean from the data module, or from the pair."""
+        super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         mean = getattr(data, "mean", None)
         self.mean = self.nla.mean if mean is None else mean
@@ -162,11 +175,25 @@ class NLATraining(TrainedOnly):
 
     def on_fit_start(self) -> None:
         """Check the master weights and move the frozen reference to the trained model's device."""
-        low = next((p.dtype for p in self.parameters() if p.requires_grad and p.dtype != torch.float32), None)
+        masters = (torch.float32, torch.float64)
+        low = next((p.dtype for p in self.parameters() if p.requires_grad and p.dtype not in masters), None)
         if low is not None:
             raise InputError(f"trained weights are {low}; keep them float32 and use precision='bf16-mixed' instead")
         if self.frozen is not None:
             self.frozen.to(self.device)
+
+    def on_train_start(self) -> None:
+        """Check that the batches of the run make a step.
+
+        Raises:
+            InputError: when they do not.
+        """
+        epochs = self.trainer.max_epochs or -1
+        if 0 <= epochs * self.trainer.num_training_batches < self.accumulate:
+            raise InputError(
+                f"{epochs} epochs of {self.trainer.num_training_batches} batches make no step of {self.accumulate} "
+                "batches; give a smaller accumulate, or more epochs or rows"
+            )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Without dropout: the log-probabilities of sampling and of training are then those of one policy."""
@@ -312,6 +339,10 @@ class NLATraining(TrainedOnly):
             self.log(f"val/{name}", value.float().mean(), batch_size=len(texts), sync_dist=True)
 
     test_step = validation_step
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
+        """Greedy explanations."""
+        return self.nla.generate(batch["acts"], max_new_tokens=self.rollouts.max_new_tokens).texts
 
     def configure_optimizers(self) -> Any:
         """AdamW without weight decay, a group a part with its own learning rate."""

@@ -63,7 +63,8 @@ class ContributionReportCallback(L.Callback):
 
         writer = _writer(trainer)
         self._load()
-        log_layout(writer, list(self.prompts))
+        if writer is not None:
+            log_layout(writer, list(self.prompts))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -97,6 +98,8 @@ class ContributionReportCallback(L.Callback):
                 **({} if oracle is None else self.settings),
             )  # fmt: skip
             self.reports[name] = report
+            if trainer.fast_dev_run:
+                continue
             if step != self._last_step:
                 log_report(_writer(trainer), report, step, name, number=number, images=self.images)
             if last:
@@ -105,6 +108,9 @@ class ContributionReportCallback(L.Callback):
 
 
 def _writer(trainer: L.Trainer) -> Any:
+    """TensorBoard's writer; ``None`` in ``fast_dev_run``, where Lightning takes the loggers away."""
+    if trainer.fast_dev_run:
+        return None
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             return logger.experiment

@@ -50,6 +50,9 @@ class ResumableLoader(DataLoader[Any]):
         seed: of the order.
         order: sampler of the rows; one over all of them by default.
         settings: of ``DataLoader``.
+
+    Raises:
+        InputError: when there is not a single batch.
     """
 
     def __init__(
@@ -57,9 +60,17 @@ class ResumableLoader(DataLoader[Any]):
     ) -> None:
         self._order = order or EpochSampler(dataset, seed, bool(settings.get("drop_last")))
         self._given = 0
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
         super().__init__(
             dataset, batch_size=batch_size, sampler=self._order, generator=torch.Generator(), **settings
         )  # fmt: skip
+        if not len(self):
+            among = f" among {world_size()} processes" if world_size() > 1 else ""
+            raise InputError(
+                f"{len(dataset)} rows to train on make no batch of {batch_size}{among}; give a smaller batch_size, or "
+                "more documents or positions"
+            )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.generator.manual_seed(self._order.seed + self._order.epoch)

@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_modules.checkpoint_io import AtomicCheckpointIO
+from lightning_modules.outputs import check_checkpoints
 from tl_nla.errors import InputError
 
 _KEY = "exact_resume"
@@ -37,9 +38,15 @@ class ExactResume(L.Callback):
         self._gradients: dict[str, torch.Tensor] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Put the atomic writer in the place of Lightning's own; other writers of the user's stay."""
+        """Put the atomic writer in the place of Lightning's own; other writers of the user's stay.
+
+        Raises:
+            InputError: when checkpoints could not be written.
+        """
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        if stage == "fit" and trainer.is_global_zero:
+            check_checkpoints(trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -30,6 +30,19 @@ class ExplanationSamples(L.Callback):
         self.every_n_steps, self.rows, self.max_new_tokens = every_n_steps, rows, max_new_tokens
         self._last = -1
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check that there are a pair that explains and rows to explain, before the first table is due.
+
+        Raises:
+            InputError: when one of them is missing.
+        """
+        if stage == "fit" and not hasattr(pl_module, "nla"):
+            raise InputError(
+                f"ExplanationSamples shows words of a module with .nla; {type(pl_module).__name__} has none"
+            )
+        if stage == "fit":
+            _rows_of(trainer)
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -51,9 +64,7 @@ class ExplanationSamples(L.Callback):
         Raises:
             InputError: when the data module has no held-out rows to show.
         """
-        data: Any = getattr(trainer, "datamodule", None)
-        if not hasattr(data, "heldout_rows"):
-            raise InputError("ExplanationSamples needs a data module with heldout_rows, such as ActivationDataModule")
+        data = _rows_of(trainer)
         acts, written = data.heldout_rows(self.rows)
         modes = [(part, part.training) for part in (module.nla.verbalizer, module.nla.reconstructor)]
         with torch.random.fork_rng():
@@ -71,6 +82,13 @@ class ExplanationSamples(L.Callback):
         fraction = float(shares.mean())
         lines.append(f"| | all {len(written)} rows | | {fraction:.3f} |")
         return "\n".join(lines), fraction
+
+
+def _rows_of(trainer: L.Trainer) -> Any:
+    data: Any = getattr(trainer, "datamodule", None)
+    if not hasattr(data, "heldout_rows"):
+        raise InputError("ExplanationSamples needs a data module with heldout_rows, such as ActivationDataModule")
+    return data
 
 
 def _cell(text: str) -> str:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
 
 from lightning_modules.activations import ActivationDataModule
+from lightning_modules.base import TrainingModule
 from lightning_modules.diff import all_sites, create_oracle
 from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.schedules import scheduled_optimizer
+from lightning_modules.schedules import check_rates, run_length, scheduled_optimizer
 from lightning_modules.source_encoder import EncoderConfig, encoder_examples, new_encoder
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError
@@ -55,6 +55,8 @@ class SourceDataModule(ActivationDataModule):
         words: the words that training writes read; known after ``setup``.
     """
 
+    serves = "sources"
+
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
         documents: int = 4000, positions_per_document: int = 16, batch_size: int = 512, heldout: float = 0.05,
@@ -89,19 +91,28 @@ class SourceDataModule(ActivationDataModule):
         of_token = torch.tensor([*(places.get(text.casefold(), -1) for text in vocabulary.texts), -1])
         self.heldout_examples = SourceExamples(found.before, found.write, of_token[found.words])
 
+    @property
+    def width(self) -> int | None:
+        """Size of the writes, once they are captured."""
+        return None if self.train_examples is None else self.train_examples.write.shape[1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again: the encoder's words are numbered by it."""
+        return {"words": self.words}
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Training rows in an order fixed by seed and epoch."""
         return ResumableLoader(SourceRows(_known(self.train_examples)), self.batch_size, self.seed, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Rows of the held-out documents."""
-        return DataLoader(SourceRows(_known(self.heldout_examples)), self.batch_size)
+        return DataLoader(SourceRows(_known(self.heldout_examples)), batch_size=self.batch_size)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
 
 
-class SourceEncoderTraining(L.LightningModule):
+class SourceEncoderTraining(TrainingModule):
     """Fits the encoder of source slots and gives it to the oracle's reader, which has to practise with it afterwards.
 
     Args:
@@ -113,6 +124,7 @@ class SourceEncoderTraining(L.LightningModule):
         oracle: the oracle itself.
     """
 
+    needs = "sources"
     oracle: DiffOracle
 
     def __init__(
@@ -121,11 +133,16 @@ class SourceEncoderTraining(L.LightningModule):
     ) -> None:  # fmt: skip
         super().__init__()
         self.config = EncoderConfig(hidden, seed=seed)
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.save_hyperparameters("model", "hidden", "learning_rate", "weight_decay", "seed")
         object.__setattr__(self, "oracle", oracle or create_oracle(model))
         self.encoder: SourceEncoder | None = None
         self.recall = MeanMetric()
+
+    def data_width(self) -> int:
+        """Size of the writes."""
+        return self.oracle.d_model
 
     def setup(self, stage: str) -> None:
         """Make an encoder of the data module's words.
@@ -133,6 +150,7 @@ class SourceEncoderTraining(L.LightningModule):
         Raises:
             InputError: without a :class:`SourceDataModule`.
         """
+        super().setup(stage)
         if self.encoder is not None:
             return
         words = getattr(getattr(self.trainer, "datamodule", None), "words", None)
@@ -158,15 +176,16 @@ class SourceEncoderTraining(L.LightningModule):
         self.recall.update(found.gather(1, best).sum() / found.sum().clamp_min(1), found.sum())
         self.log("val/recall_at_3", self.recall, prog_bar=True, batch_size=size)
 
+    test_step = validation_step
+
     def on_train_end(self) -> None:
         """Give the encoder to the reader; :class:`lightning_modules.SaveOracle` saves both."""
         self.oracle.reader.use_encoder(_known(self.encoder))
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule."""
-        steps = int(self.trainer.estimated_stepping_batches)
         rates = self.learning_rate, self.weight_decay
-        return scheduled_optimizer(self.named_parameters(), "adamw", *rates, steps)
+        return scheduled_optimizer(self.named_parameters(), "adamw", *rates, run_length(self.trainer))
 
 
 def _known(value: Any) -> Any:

@@ -11,11 +11,13 @@ import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
+from lightning_modules.base import default_float32
 from tl_nla.adapters import SteeringAdapter, attach
 from tl_nla.amounts import check_count, check_number
 from tl_nla.data.lines import json_rows
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.text import checked
+from tl_nla.outputs import check_file
 from tl_nla.paths import user_path
 from tl_nla.steering import Rewriter, compose, expect, parse_rewrite
 from tl_nla.steering.change import MODES
@@ -110,6 +112,7 @@ class SteeringSweep(L.LightningModule):
             self._pair = load_pair(*self._names)
         return self._pair
 
+    @default_float32()
     @torch.no_grad()
     def predict_step(self, batch: list[dict[str, str]], batch_idx: int) -> list[dict[str, Any]]:
         """All runs of a batch of prompts, prompt by prompt in their order."""
@@ -149,7 +152,7 @@ class SteeringSweep(L.LightningModule):
 
 
 class SteeringWriter(BasePredictionWriter):
-    """Writes each batch's runs as lines of JSON, in the order of the batches.
+    """Writes each batch's runs as lines of JSON, in the order of the batches; nothing in ``fast_dev_run``.
 
     Args:
         path: the file; begun anew by each ``predict``.
@@ -159,15 +162,32 @@ class SteeringWriter(BasePredictionWriter):
         super().__init__("batch")
         self.path = user_path(path)
 
+    def check_outputs(self, stage: str) -> None:
+        """Refuse a file that cannot be written.
+
+        Raises:
+            InputError: saying why.
+        """
+        if stage == "predict":
+            check_file(self.path)
+
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin the file."""
-        self.path.write_text("", encoding="utf-8")
+        """Begin the file.
+
+        Raises:
+            InputError: when it cannot be written.
+        """
+        self.check_outputs("predict")
+        if not trainer.fast_dev_run:
+            self.path.write_text("", encoding="utf-8")
 
     def write_on_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, prediction: Any, batch_indices: Any, batch: Any,
         batch_idx: int, dataloader_idx: int,
     ) -> None:  # fmt: skip
         """Append the runs of a batch."""
+        if trainer.fast_dev_run:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(run, ensure_ascii=False) + "\n" for run in prediction)
 

@@ -10,6 +10,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from lightning_modules.base import TrainingModule
+from lightning_modules.schedules import flat_then_down
+from tl_nla.metrics.norms import at_least_float32
 from tl_nla.storyworld.corpus import CorpusConfig, TrainingDocument, training_batches
 from tl_nla.storyworld.target import TargetConfig, build_target
 
@@ -36,7 +39,7 @@ def pad_documents(documents: list[TrainingDocument], pad: int) -> dict[str, Tens
     return {"ids": ids, "weights": weights}
 
 
-class TargetTraining(L.LightningModule):
+class TargetTraining(TrainingModule):
     """Next-token training of the target with Muon for matrices and AdamW for the rest.
 
     Args:
@@ -82,7 +85,7 @@ class TargetTraining(L.LightningModule):
         return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, self._rate) for o in optimizers]
 
     def _rate(self, step: int) -> float:
-        return min(1.0, (step + 1) / 50) * min(1.0, 2 * (self.steps - step) / self.steps)
+        return flat_then_down(step, self.steps, down=0.5)
 
 
 def weighted_next_token_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
@@ -93,7 +96,7 @@ def weighted_next_token_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Te
         ids: ``[batch, pos]``.
         weights: ``[batch, pos]``; the weight of each id as a target.
     """
-    losses = cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    losses = cross_entropy(at_least_float32(logits[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     targets = weights[:, 1:].flatten()
     return (losses * targets).sum() / targets.sum()
 

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-import lightning as L
+from torch import Tensor
 
-from tl_nla.errors import InputError
+from lightning_modules.base import TrainingModule
 
 _COUNTS = "nla_training"
 
 
-class TrainedOnly(L.LightningModule):
+class TrainedOnly(TrainingModule):
     """A module whose checkpoints leave out frozen weights, and that refuses checkpoints of another set of weights."""
 
     def __init__(self) -> None:
@@ -20,6 +20,11 @@ class TrainedOnly(L.LightningModule):
         """Names of the parameters that are trained, tied ones once."""
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
+    def checkpoint_weights(self) -> dict[str, Tensor]:
+        """What is trained."""
+        names = self.trained_names()
+        return {name: value for name, value in self.state_dict().items() if name in names}
+
     def counts(self) -> dict[str, int]:
         """Counters that belong to the checkpoint."""
         return {}
@@ -29,21 +34,16 @@ class TrainedOnly(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained, and the counters."""
+        super().on_save_checkpoint(checkpoint)
         kept = self.trained_names()
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
         checkpoint[_COUNTS] = self.counts()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint is of this training.
+        """Check that the checkpoint is of this training, and take over its counters.
 
         Raises:
             InputError: when its weights are not exactly the trained ones of this module.
         """
-        found, expected = checkpoint["state_dict"], self.trained_names()
-        if set(found) != expected:
-            odd = sorted(set(found) ^ expected)
-            raise InputError(
-                f"the checkpoint holds other weights than this training has: {len(odd)} names differ ({odd[0]}); "
-                "build the module with the same pair and the same lora setting"
-            )
+        super().on_load_checkpoint(checkpoint)
         self.set_counts(checkpoint.get(_COUNTS, self.counts()))

@@ -2,16 +2,17 @@
 
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
+from lightning_modules.base import TrainingModule
 from lightning_modules.processes import denominators
-from lightning_modules.schedules import one_cycle
+from lightning_modules.schedules import check_rates, run_length, scheduled_optimizer
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
+from tl_nla.metrics.norms import at_least_float32
 from tl_nla.nla import NLA
 from tl_nla.paths import user_path
 
@@ -30,7 +31,7 @@ def explanation_loss(
         count: what the sum is divided by, see :func:`lightning_modules.processes.denominators`; the number of real
             tokens when ``None``.
     """
-    losses = cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
+    losses = cross_entropy(at_least_float32(logits).flatten(0, 1), ids.flatten(), reduction="none")
     kept = mask.flatten().to(losses.dtype)
     return (losses * kept).sum() / (kept.sum() if count is None else count)
 
@@ -45,31 +46,39 @@ def reconstruction_loss(
         acts: vectors that were explained.
         count: rows that the sum is divided by, as for :func:`explanation_loss`.
     """
-    mean = mse_loss(normalise(preds.float()), normalise(acts.float()))
+    preds = at_least_float32(preds)
+    mean = mse_loss(normalise(preds), normalise(acts.to(preds)))
     return mean if count is None else mean * (len(acts) / count)
 
 
-class _WarmStart(L.LightningModule):
+class _WarmStart(TrainingModule):
     """What both warm starts share: the pair they train and one optimiser with a one-cycle schedule.
 
     A loss is the mean over the tokens (rows) of all processes, so that ``ddp`` is one process with the whole batch.
     Batches of the Trainer's ``accumulate_grad_batches`` weigh the same, however many tokens each has.
     """
 
+    needs = "states"
     nla: NLA
 
     def __init__(self, nla: NLA, learning_rate: float, weight_decay: float) -> None:
         super().__init__()
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         object.__setattr__(self, "nla", nla)
 
+    def data_site(self) -> str:
+        """Output of the pair's layer."""
+        return self.nla.site
+
+    def data_width(self) -> int:
+        """Size of the pair's vectors."""
+        return self.nla.d_model
+
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule over the run (Smith 2018)."""
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = one_cycle(optimizer, self.learning_rate, steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        rates = self.learning_rate, self.weight_decay
+        return scheduled_optimizer(self.named_parameters(), "adamw", *rates, run_length(self.trainer))
 
 
 def create_nla(model: str, layer: int, injection: Injection, injection_char: str | None = None) -> NLA:
@@ -118,6 +127,7 @@ class VerbalizerWarmStart(_WarmStart):
         weight_decay: float = 0.01, nla: NLA | None = None, injection_char: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(nla or create_nla(model, layer, injection, injection_char), learning_rate, weight_decay)
+        layer = self.nla.layer  # a pair that is given knows its own
         self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay", "injection_char")
         self.verbalizer = self.nla.verbalizer.train()
 
@@ -140,6 +150,12 @@ class VerbalizerWarmStart(_WarmStart):
         shuffled = {**batch, "acts": batch["acts"].roll(1, 0)}
         self.log("val/loss_shuffled", self._loss(shuffled), batch_size=size, sync_dist=True)
 
+    test_step = validation_step
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
+        """Greedy explanations."""
+        return self.verbalizer.generate(batch["acts"]).texts
+
 
 class ReconstructorWarmStart(_WarmStart):
     """Supervised training of the reconstructor on explanations (squared error of normalised vectors).
@@ -152,12 +168,14 @@ class ReconstructorWarmStart(_WarmStart):
         weight_decay: float = 0.01, nla: NLA | None = None, injection_char: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(nla or create_nla(model, layer, injection, injection_char), learning_rate, weight_decay)
+        layer = self.nla.layer  # a pair that is given knows its own
         self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay", "injection_char")
         self.reconstructor = self.nla.reconstructor.train()
         self.fve: FractionOfVarianceExplained | None = None
 
     def setup(self, stage: str) -> None:
         """Take the training-set mean from the data module."""
+        super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         self.fve = FractionOfVarianceExplained(mean=None if data is None else data.mean)
 
@@ -167,7 +185,7 @@ class ReconstructorWarmStart(_WarmStart):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        (count,) = denominators(torch.tensor(float(len(batch["acts"])), device=self.device))
+        (count,) = denominators(torch.tensor(len(batch["acts"]), device=self.device))
         loss = reconstruction_loss(self(batch["texts"]), batch["acts"], count)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
         return loss
@@ -179,3 +197,7 @@ class ReconstructorWarmStart(_WarmStart):
             self.log("val/fve", self.fve, prog_bar=True, batch_size=len(batch["texts"]))
 
     test_step = validation_step
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Float[Tensor, "n d_model"]:
+        """Vectors read back from the written explanations."""
+        return self.reconstructor.reconstruct(batch["texts"])

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tl_nla.errors import InputError
+from tl_nla.paths import user_path
 
 
 def check_folder(path: str | Path) -> Path:
@@ -20,7 +21,7 @@ def check_folder(path: str | Path) -> Path:
     Raises:
         InputError: saying which folder on the way is at fault.
     """
-    folder = Path(path)
+    folder = user_path(path)
     try:
         nearest = next(part for part in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(part))
         if not nearest.is_dir():
@@ -39,7 +40,7 @@ def check_file(path: str | Path) -> Path:
     Raises:
         InputError: saying why.
     """
-    file = Path(path)
+    file = user_path(path)
     if file.is_dir():
         raise InputError(f"cannot write {str(path)!r}: it is a folder, give a file")
     if not file.parent.is_dir():

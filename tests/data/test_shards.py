@@ -105,3 +105,12 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         write_shard(tmp_path, 0, make(5, 2))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_states_too_large_for_their_type_are_not_written(tmp_path):
+    states = torch.full((3, 8), 7e4)  # an ordinary size in Gemma, above the largest float16
+    texts = [Texts.pack(["a"] * 3) for _ in range(2)]
+    with pytest.raises(InputError, match=r"3 of 3 states hold NaN or infinite values in torch\.float16"):
+        write_shard(tmp_path, 0, Shard(states.half(), *texts, torch.arange(3), torch.arange(3), 2))
+    assert not list(tmp_path.iterdir())
+    write_shard(tmp_path, 0, Shard(states.bfloat16(), *texts, torch.arange(3), torch.arange(3), 2))

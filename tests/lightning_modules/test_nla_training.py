@@ -65,6 +65,13 @@ def module(nla, **settings):
     return NLATraining(nla=nla, reconstructor_learning_rate=1e-3, **settings)
 
 
+def test_batches_that_make_no_step_are_refused(nla, loader):
+    trainer = L.Trainer(accelerator="cpu", devices=1, max_epochs=2, logger=False, enable_checkpointing=False,
+                        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0)  # fmt: skip
+    with pytest.raises(InputError, match="2 epochs of 2 batches make no step of 5 batches"):
+        trainer.fit(module(nla, accumulate=5), loader, loader)
+
+
 def fit(training, loader, steps, folder, checkpoint=None, validated=0, callbacks=None):
     trainer = L.Trainer(
         accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, enable_progress_bar=False, logger=False,

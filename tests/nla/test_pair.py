@@ -104,12 +104,43 @@ def test_failed_replacement_puts_the_old_folder_back(tmp_path):
     assert list(tmp_path.iterdir()) == [old]
 
 
-def test_damaged_head_is_not_saved(tmp_path):
-    nla = make()
-    nla.reconstructor.head.weight.data[0, 0] = float("nan")
-    with pytest.raises(InputError, match="nothing was saved"):
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("reconstructor.head", "weight"),
+        ("reconstructor.backbone", "layers.0.mlp.up_proj.weight"),
+        ("verbalizer.model", "lm_head.weight"),
+        ("verbalizer.injection", "weight"),
+    ],
+)
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_not_saved_over_finite_ones(tmp_path, part, name, bad):
+    nla = make(kind="affine")
+    nla.save_pretrained(tmp_path)
+    dict(nla.get_submodule(part).named_parameters())[name].data.view(-1)[3] = bad
+    with pytest.raises(InputError, match=f"NaN or infinite values in '.*{name}'.*nothing was saved"):
         nla.save_pretrained(tmp_path)
+    reload(tmp_path)
+    with pytest.raises(InputError, match="nothing was saved"):
+        nla.save_pretrained(tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ar", "av"]
+
+
+def test_weights_too_large_for_the_saved_type_are_refused(tmp_path):
+    nla = make()
+    nla.verbalizer.model.get_input_embeddings().weight.data[0, 0] = 1e6
+    with pytest.raises(InputError, match=r"too large for torch\.float16.*bfloat16"):
+        nla.save_pretrained(tmp_path, dtype=torch.float16)
     assert not list(tmp_path.iterdir())
+    nla.save_pretrained(tmp_path, dtype=torch.bfloat16)
+
+
+def test_a_folder_of_other_files_is_not_replaced(tmp_path):
+    (tmp_path / "av").mkdir()
+    (tmp_path / "av" / "film.mkv").write_text("mine")
+    with pytest.raises(InputError, match=r"av' would be replaced, but holds 'film\.mkv'"):
+        make().save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["av", "film.mkv"]
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -11,7 +12,7 @@ from tests import zoo
 from tests.nla import checkpoints, reference
 from tests.nla.checkpoints import FAMILIES, edit_sidecar
 from tl_nla.errors import InputError
-from tl_nla.nla import NLA
+from tl_nla.nla import NLA, InjectionConfig
 
 TEXTS = ["Mary has the ball.", "x", "A long one, about nothing at all"]
 
@@ -265,7 +266,7 @@ def test_sidecar_without_role_or_scales(pair):
 
 
 @pytest.mark.parametrize(
-    ("said", "norm"), [("sqrt_d_model", zoo.D_MODEL**0.5), ("8e1", 80.0), (None, None), ("raw", None)]
+    ("said", "norm"), [("sqrt_d_model", zoo.D_MODEL**0.5), ("8e1", 80.0), ("none", None), ("raw", None)]
 )
 def test_scale_vocabulary(pair, acts, said, norm):
     edit_sidecar(pair[0], extraction={"injection_scale": said})
@@ -273,6 +274,31 @@ def test_scale_vocabulary(pair, acts, said, norm):
     injected = verbalizer.prompt_embeddings(acts).detach()[:, verbalizer.prompt.places[0]]
     expected = acts.norm(dim=-1) if norm is None else torch.full((len(acts),), norm)
     torch.testing.assert_close(injected.norm(dim=-1), expected)
+
+
+@pytest.mark.parametrize("kind", [None, "constant", "affine"])
+def test_a_null_scale_is_refused_where_the_injection_needs_one(pair, kind):
+    """Null may mean raw vectors, or that nobody wrote the scale down: files of both sorts exist."""
+    edit_sidecar(pair[0], extraction={"injection_scale": None}, injection={} if kind is None else {"kind": kind})
+    refused(pair, "null as extraction.injection_scale and there is no default for it")
+
+
+def test_a_null_scale_is_right_for_additive_injection_and_can_be_overruled(pair, acts):
+    edit_sidecar(pair[0], extraction={"injection_scale": None})
+    given = NLA.from_pretrained(*pair, injection=InjectionConfig("raw")).verbalizer
+    place = given.prompt.places[0]
+    torch.testing.assert_close(given.prompt_embeddings(acts)[:, place], acts)
+    edit_sidecar(pair[0], injection={"kind": "additive"})
+    assert NLA.from_pretrained(*pair).verbalizer.injection.config.kind == "additive"
+
+
+def test_raw_pairs_of_ours_say_so_and_older_ones_still_load(pair, tmp_path):
+    NLA.from_pretrained(*pair, injection=InjectionConfig("raw")).save_pretrained(tmp_path / "new")
+    folders = tmp_path / "new" / "av", tmp_path / "new" / "ar"
+    assert yaml.safe_load((folders[0] / "nla_meta.yaml").read_text())["extraction"]["injection_scale"] == "raw"
+    for said in ("raw", None):
+        edit_sidecar(folders[0], extraction={"injection_scale": said})
+        assert NLA.from_pretrained(*folders).verbalizer.injection.config.kind == "raw"
 
 
 def test_newer_vocabulary_wins(pair):

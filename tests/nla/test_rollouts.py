@@ -13,6 +13,7 @@ from tests.nla.test_generation import make
 from tl_nla.errors import InputError
 from tl_nla.nla.generation import Responses
 from tl_nla.nla.policy import (
+    bounded_exp,
     failed_reward,
     group_advantages,
     k3_divergence,
@@ -116,6 +117,35 @@ def test_divergence_is_unbiased_and_never_negative():
     torch.testing.assert_close((policy.exp() * estimate).sum(), exact)
     assert not k3_divergence(policy[None], policy[None]).any()
     assert torch.isfinite(k3_divergence(torch.tensor([[-200.0, 0.0]]), torch.tensor([[0.0, -200.0]]))).all()
+
+
+@pytest.mark.parametrize("gap", [13.0, 20.0, 60.0, 500.0])
+def test_divergence_grows_and_pulls_however_wide_the_gap(gap):
+    """Far below the reference's range it used to be flat: no gradient just where the policy has to be pulled back."""
+    logprobs = torch.tensor([[-0.1, -0.1 - gap]], requires_grad=True)
+    found = k3_divergence(logprobs, torch.tensor([[-0.1 - gap, -0.1]]))
+    found.sum().backward()
+    torch.testing.assert_close(found[0, 0].item(), gap - 1, atol=1e-3, rtol=1e-5)
+    assert logprobs.grad[0, 0].item() == pytest.approx(1, abs=1e-5)
+    assert found[0, 1].item() == pytest.approx(math.exp(12) * (gap - 11), rel=1e-4)
+    assert logprobs.grad[0, 1].item() == pytest.approx(-math.exp(12), rel=1e-4)
+
+
+def test_the_bounded_exponential_is_the_exponential_and_then_its_tangent():
+    values = torch.tensor([-100.0, -1.0, 0.0, 11.9, 12.0, 12.1], requires_grad=True)
+    found = bounded_exp(values)
+    found.sum().backward()
+    torch.testing.assert_close(found[:5], values[:5].exp())
+    torch.testing.assert_close(values.grad[:5], values[:5].exp())
+    assert found[5].item() == pytest.approx(1.1 * math.exp(12), rel=1e-5)
+    assert values.grad[5].item() == pytest.approx(math.exp(12), rel=1e-5)
+
+
+@pytest.mark.parametrize("clip", [None, 0.2])
+def test_a_token_that_became_far_too_likely_is_still_pushed_down(clip):
+    logprobs = torch.tensor([[-1.0]], requires_grad=True)
+    policy_objective(logprobs, torch.tensor([[-21.0]]), torch.tensor([-1.0]), clip).sum().backward()
+    assert logprobs.grad.item() == pytest.approx(math.exp(12), rel=1e-4)
 
 
 def test_the_unclipped_gradient_is_reinforce():

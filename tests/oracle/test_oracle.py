@@ -88,6 +88,10 @@ def test_damaged_folders_are_refused(oracle, tmp_path):
     sidecar.write_text(yaml.safe_dump({key: value for key, value in values.items() if key != "scale"}))
     with pytest.raises(InputError, match="lacks scale"):
         DiffOracle.from_pretrained(tmp_path / "oracle")
+    for key, value in (("scale", None), ("scale", 0), ("scale", float("inf")), ("d_act", None), ("d_act", 2.5)):
+        sidecar.write_text(yaml.safe_dump({**values, key: value}))
+        with pytest.raises(InputError, match=f"has {key} {value!r}; it must be a number above 0"):
+            DiffOracle.from_pretrained(tmp_path / "oracle")
     sidecar.write_text(yaml.safe_dump(values))
     (tmp_path / "oracle" / "slots.safetensors").write_bytes(b"damaged")
     with pytest.raises(InputError, match="not a whole safetensors"):
@@ -120,3 +124,33 @@ def test_the_model_given_is_left_alone():
             parameter.zero_()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert len(model.model.layers) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["reader.model.model.embed_tokens.weight", "reader.slots.bias", "reconstructor.reconstructor.head.weight",
+     "reconstructor.log_norm_std", "reconstructor.refinement.first.weight"],
+)  # fmt: skip
+def test_weights_that_are_not_finite_are_not_saved_over_finite_ones(name, tmp_path):
+    oracle = make_oracle()
+    oracle.reconstructor.add_refinement(8)
+    oracle.save_pretrained(tmp_path / "oracle")
+    oracle.state_dict()[name].data.view(-1)[0] = float("nan")
+    with pytest.raises(InputError, match=r"NaN or infinite values in .*nothing was saved"):
+        oracle.save_pretrained(tmp_path / "oracle")
+    assert torch.isfinite(DiffOracle.from_pretrained(tmp_path / "oracle").state_dict()[name]).all()
+
+
+def test_a_folder_of_other_files_is_not_replaced(tmp_path, monkeypatch):
+    """It used to be: ``save_pretrained("runs")`` removed whatever else was in runs."""
+    oracle = make_oracle()
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(InputError, match=r"notes\.txt"):
+            oracle.save_pretrained(folder)
+    oracle.save_pretrained("oracle")
+    (tmp_path / "oracle" / "checkpoint.ckpt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds 'checkpoint\.ckpt', which would be lost"):
+        oracle.save_pretrained("oracle")
+    assert (tmp_path / "notes.txt").read_text() == "mine"

@@ -32,7 +32,7 @@ def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
     if any(name.split(".")[2:3] == ["attn"] and point.fwd_hooks for name, point in clean.points.items()):
         return False  # the user's hooks inside the attention come before ours, and would not see what ours change
     known = _proven.setdefault(model, {})
-    key = "all", clean.state
+    key = _key("all", clean)
     length = clean.logits.shape[1]
     if key in known or length < 2:
         return known.get(key, True)
@@ -59,7 +59,7 @@ def blocks_alone(model: Any, clean: CleanRun) -> bool:
     It fails where blocks share what the call does not show, such as the keys and values of earlier layers.
     """
     known = _proven.setdefault(model, {})
-    key = "alone", clean.state
+    key = _key("alone", clean)
     if key not in known:
         first, middle, last = (Start(layer, clean.inputs[layer]) for layer in _some_layers(clean))
         try:
@@ -73,6 +73,11 @@ def blocks_alone(model: Any, clean: CleanRun) -> bool:
         except (InputError, RuntimeError, TypeError, ValueError, AttributeError, KeyError):
             known[key] = False
     return known[key]
+
+
+def _key(proof: str, clean: CleanRun) -> tuple[Any, ...]:
+    """What a proof holds for: blocks are called otherwise with one text alone, and with padding."""
+    return proof, clean.state, clean.batch == 1, clean.mask is None
 
 
 def _some_layers(clean: CleanRun) -> tuple[int, int, int]:
@@ -104,7 +109,7 @@ def check_causal(model: Any, clean: CleanRun) -> None:
     """
     known = _proven.setdefault(model, {})
     length = clean.logits.shape[1]
-    key = "causal", clean.state
+    key = _key("causal", clean)
     if known.get(key) or length < 2 or not bool(clean.valid[:, :-1].any()):
         return
     entering = clean.inputs[1]

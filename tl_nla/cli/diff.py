@@ -1,6 +1,7 @@
 """``tl-nla diff "text"``: what a head, a layer or a span of layers writes, in words; all heads at once by default."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -114,8 +115,8 @@ def load_oracle(model: str, folder: str | None) -> Any:
 
     if folder is None and model != TINY:
         raise InputError(
-            f"--model {model!r} needs its oracle: add --oracle DIR, which 'tl-nla evaluate heads --model {model} "
-            "--oracle DIR' trains"
+            f"--model {model!r} needs its oracle: add --oracle DIR, which this trains: "
+            f"tl-nla evaluate heads --model {shlex.quote(model)} --oracle DIR"
         )
     return DiffOracle.from_pretrained(WEIGHTS / "oracle" if folder is None else folder)
 

@@ -36,18 +36,29 @@ def resolve_configs(arguments: list[str]) -> list[str]:
         InputError: when a file exists in neither place.
     """
     resolved = list(arguments)
-    for place, argument in enumerate(arguments[:-1]):
-        if argument not in ("-c", "--config"):
+    for place, argument in enumerate(arguments):
+        option, equals, name = argument.partition("=")
+        if option not in ("-c", "--config"):
             continue
-        name = arguments[place + 1]
-        packaged = configs_folder() / Path(name).name
-        resolved[place + 1] = str(user_path(name))
-        if not user_path(name).is_file():
-            if not packaged.is_file():
-                known = ", ".join(sorted(path.name for path in configs_folder().glob("*.yaml")))
-                raise InputError(f"no config {name!r}, neither a file nor packaged; packaged: {known}")
-            resolved[place + 1] = str(packaged)
+        if equals:
+            resolved[place] = f"{option}={_config(name)}"
+        elif place + 1 < len(arguments):
+            resolved[place + 1] = _config(arguments[place + 1])
     return resolved
+
+
+def _config(name: str) -> str:
+    path = user_path(name)
+    if not path.is_file():
+        path = configs_folder() / path.name
+        if not path.is_file():
+            known = ", ".join(sorted(packaged.name for packaged in configs_folder().glob("*.yaml")))
+            raise InputError(f"no config {name!r}, neither a file nor packaged; packaged: {known}")
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config {name!r} cannot be read as text: {error}") from error
+    return str(path)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,8 +86,6 @@ def run_cli(arguments: list[str]) -> Any:
         InputError: when the configuration is wrong.
     """
     import lightning as L
-    from jsonargparse import ArgumentError
-    from lightning.pytorch.cli import LightningCLI
 
     settings = {"exit_on_error": False}
     try:
@@ -89,22 +98,71 @@ def run_cli(arguments: list[str]) -> Any:
             warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
             # Runs of documents carry their numbers themselves.
             warnings.filterwarnings("ignore", message="Couldn't infer the batch indices")
-            return LightningCLI(
+            return _checking_cli()(
                 L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
                 seed_everything_default=0, args=arguments, save_config_kwargs={"overwrite": True},
                 parser_kwargs={**settings, **dict.fromkeys(_COMMANDS, settings)},
             )  # fmt: skip
-    except (ArgumentError, ValueError) as error:
+    except Exception as error:
         raise _plain(error) from None
 
 
+def _checking_cli() -> type:
+    """LightningCLI that asks, before it runs anything, whether what is written at the end can be written."""
+    from lightning.pytorch.cli import LightningCLI
+
+    from lightning_modules.checkpoint_io import damage
+    from lightning_modules.outputs import check_outputs
+
+    class CheckingCLI(LightningCLI):
+        def _parse_ckpt_path(self) -> None:
+            # Lightning's own puts the arguments of the checkpoint's module over those of the command line, and cannot
+            # when modules are given by class. Ours are what they say; a checkpoint of another run is refused.
+            path = str(self.config[self.config.subcommand].get("ckpt_path") or "")
+            reason = damage(path) if Path(path).is_file() else None
+            if reason is not None:
+                raise InputError(f"checkpoint {path!r} cannot be read ({reason}); give another one")
+
+        def _ask(self, stage: str) -> None:
+            check_outputs(self.trainer, stage, config_saved=not self.trainer.fast_dev_run)
+
+        def before_fit(self) -> None:
+            self._ask("fit")
+
+        def before_validate(self) -> None:
+            self._ask("validate")
+
+        def before_test(self) -> None:
+            self._ask("test")
+
+        def before_predict(self) -> None:
+            self._ask("predict")
+
+    return CheckingCLI
+
+
+_MISUSES = ("ArgumentError", "MisconfigurationException", "PathError", "ParserError", "YAMLError")
+
+
 def _plain(error: Exception) -> Exception:
-    """The complaint of ours that jsonargparse wrapped, or its own as one line; anything else as it is."""
+    """The complaint of ours that was wrapped, or a library's about its use as one line; anything else as it is."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, InputError):
             return inner
         inner = inner.__cause__ or inner.__context__
     text = " ".join(str(error).split())
-    wrapped = type(error).__name__ == "ArgumentError" or text.startswith(("Does not validate", "Parser key"))
-    return InputError(text) if wrapped else error
+    names = {kind.__name__ for kind in type(error).__mro__}
+    misuse = bool(names & set(_MISUSES)) or text.startswith(("Does not validate", "Parser key"))
+    # Lightning checks its arguments with plain ValueErrors; those of torch and of ours are faults to be looked into.
+    plain = isinstance(error, ImportError | TypeError | ValueError)
+    misuse |= plain and _raised_in(error).startswith(("lightning.", "jsonargparse"))
+    return InputError(text) if misuse else error
+
+
+def _raised_in(error: BaseException) -> str:
+    """Name of the module that raised an error."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return "" if place is None else str(place.tb_frame.f_globals.get("__name__", ""))

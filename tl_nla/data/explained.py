@@ -85,11 +85,7 @@ def explain_states(
     Raises:
         InputError: when no document has a position to explain, or a number is too small.
     """
-    check_documents(documents)
-    check_count("min_position", min_position, 0)
-    check_count("batch_size", batch_size)
-    if positions_per_document is not None:
-        check_count("positions_per_document", positions_per_document)
+    _check(documents, positions_per_document, min_position, batch_size)
     encode, words = TextEncoder(tokenizer, model, prepend_bos), _Words(tokenizer)
     encoded = [encode(document.text).cut(int(model.cfg.n_ctx)) for document in documents]
     chosen = [_draw(len(ids), positions_per_document, min_position, f"{seed}/{document.id}")
@@ -109,14 +105,17 @@ def explain_states(
             texts = _truths(words, encoded[row], chosen[row], guesses, parsed, acts, grounding)
             rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], acts, texts, strict=True)]
     flat = [(row, *entry) for row in sorted(rows) for entry in rows[row]]
-    return ExplainedStates(
-        acts=torch.stack([entry[2] for entry in flat]),
-        explanations=[entry[3] for entry in flat],
-        truths=[entry[4] for entry in flat],
-        contexts=[entry[5] for entry in flat],
-        document=torch.tensor([entry[0] for entry in flat]),
-        position=torch.tensor([entry[1] for entry in flat]),
-    )
+    document, position, acts, explanations, truths, contexts = map(list, zip(*flat, strict=True))
+    places = torch.tensor(document), torch.tensor(position)
+    return ExplainedStates(torch.stack(acts), explanations, truths, contexts, *places)
+
+
+def _check(documents: Sequence[Document], positions: int | None, min_position: int, batch_size: int) -> None:
+    check_documents(documents)
+    check_count("min_position", min_position, 0)
+    check_count("batch_size", batch_size)
+    if positions is not None:
+        check_count("positions_per_document", positions)
 
 
 def _draw(length: int, count: int | None, first: int, seed: str) -> list[int]:

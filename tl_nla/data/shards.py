@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
+from tl_nla.outputs import check_folder
 
 SETTINGS, INDEX, MEAN = "capture.json", "index.json", "mean.safetensors"
 
@@ -78,8 +79,15 @@ def write_shard(folder: Path, number: int, shard: Shard) -> Path:
     """Write a shard; until it is wholly on the disk there is no file of that name.
 
     Raises:
-        InputError: when it cannot be written, such as on a full disk.
+        InputError: when it cannot be written, such as on a full disk, or states are not finite, such as those of large
+            norm in float16.
     """
+    bad = int((~torch.isfinite(shard.acts).all(-1)).sum())
+    if bad:
+        raise InputError(
+            f"{bad} of {len(shard)} states hold NaN or infinite values in {shard.acts.dtype}; capture in float32 or "
+            "bfloat16, and check the model's precision"
+        )
     tensors = {
         "acts": shard.acts.contiguous(), "document": shard.document, "position": shard.position,
         "explanations.data": shard.explanations.data, "explanations.ends": shard.explanations.ends,
@@ -131,9 +139,9 @@ def begin_capture(folder: Path, settings: dict[str, Any]) -> None:
     """Write what is captured, or check that a capture that goes on is the same.
 
     Raises:
-        InputError: when the folder holds a capture with other settings.
+        InputError: when the folder holds a capture with other settings, or cannot be written to.
     """
-    path = folder / SETTINGS
+    path = check_folder(folder) / SETTINGS
     if path.is_file():
         found = _json(path)
         for name in sorted({*found, *settings}):
@@ -187,6 +195,11 @@ def read_index(folder: Path) -> dict[str, Any]:
         begun = "is not finished: run the same capture again" if (folder / SETTINGS).is_file() else "is no capture"
         raise InputError(f"{str(folder)!r} {begun} ({found} shards, no {INDEX})")
     return _json(folder / INDEX)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What was captured, as :func:`begin_capture` wrote it; nothing where it did not."""
+    return _json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
 
 
 def read_mean(folder: Path) -> Float[Tensor, " d_model"]:

@@ -8,11 +8,11 @@ from tl_nla.metrics.functional import (
     FAILED_ERROR,
     cosine,
     fve,
-    normalise,
     recall_at_k,
     squared_deviations,
     squared_errors,
 )
+from tl_nla.metrics.norms import normalise, scale_to_norm
 
 __all__ = [
     "FAILED_ERROR",
@@ -22,6 +22,7 @@ __all__ = [
     "fve",
     "normalise",
     "recall_at_k",
+    "scale_to_norm",
     "squared_deviations",
     "squared_errors",
 ]

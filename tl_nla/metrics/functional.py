@@ -5,23 +5,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.metrics.norms import normalise
 
 FAILED_ERROR = 2.0
 """Squared error per dimension of a failed extraction: that of a normalised vector at cosine 0 (the
 released recipe gives a failed row an MSE of 2)."""
-
-
-def normalise(vectors: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-    """Scale each vector to the L2 norm √d_model; a zero vector stays zero.
-
-    Args:
-        vectors: activations or writes, in model units.
-
-    Returns:
-        Vectors of the same dtype; their mean square is 1.
-    """
-    norm = vectors.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
-    return vectors / norm * vectors.shape[-1] ** 0.5
 
 
 def cosine(preds: Float[Tensor, "*batch d_model"], targets: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:

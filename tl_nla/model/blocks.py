@@ -90,12 +90,13 @@ def solve_block(layer: int, values: Mapping[str, Tensor], known: Sequence[float]
         return BlockForm(layer)
     task = _Task(layer, before, after, dict(_candidates(prefix, values)), tuple(known))
     best = BlockForm(layer)
-    for names in _declared(prefix, task.parts):
+    named, *more = _declared(prefix, task.parts)
+    for names in (named, *more):
         found = task.attempt(names)
         if found.fit.exact:
-            return found
+            return task.pruned(names, found, named)
         best = min(best, found, key=lambda form: form.fit.error)
-    found = task.pursue(next(_declared(prefix, task.parts)))
+    found = task.pursue(named)
     if found.fit.exact:
         return found
     best = min(best, found, key=lambda form: form.fit.error)
@@ -163,7 +164,7 @@ class _Task:
         for _ in range(_MORE):
             found = self.attempt(chosen)
             if found.fit.exact:
-                return self._pruned(chosen, found)
+                return self.pruned(chosen, found)
             left = self._left(chosen).flatten()
             rest = [name for name in self.parts if name not in chosen]
             if not rest:
@@ -172,8 +173,9 @@ class _Task:
             chosen.append(rest[max(range(len(rest)), key=shares.__getitem__)])
         return self.attempt(chosen)
 
-    def _pruned(self, names: list[str], found: BlockForm) -> BlockForm:
-        for name in list(names):
+    def pruned(self, names: Sequence[str], found: BlockForm, kept: Sequence[str] = ()) -> BlockForm:
+        """The form without those parts that explain nothing, but for those that are kept in any case."""
+        for name in [name for name in names if name not in kept]:
             fewer = [other for other in names if other != name]
             # A part that is small beside the stream may hide in the rounding: it stays if it explains anything.
             if self._left(fewer).norm() <= 1.01 * self._left(names).norm():
@@ -188,8 +190,9 @@ class _Task:
     def _solution(self, names: Sequence[str]) -> Tensor:
         columns = self._columns(names)
         scale = columns.norm(dim=0).clamp_min(1e-30)
-        wanted = self.after.double().flatten()[:, None]
-        solved = torch.linalg.lstsq((columns / scale).cpu(), wanted.cpu(), driver="gelsd")
+        solved = torch.linalg.lstsq(
+            (columns / scale).cpu(), self.after.double().flatten()[:, None].cpu(), driver="gelsd"
+        )
         return solved.solution[:, 0] / scale.cpu()
 
     def _left(self, names: Sequence[str]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.model.blocks import BlockForm, Branch, solve_block
 from tl_nla.model.norms import parameter
-from tl_nla.model.probe import probe
+from tl_nla.model.probe import lock_of, muted, probe
 from tl_nla.model.readout import ReadOut, solve_readout
 
 
@@ -29,14 +29,14 @@ class ModelFacts:
     readout: ReadOut
 
 
-_known: "weakref.WeakKeyDictionary[Any, tuple[Any, ModelFacts]]" = weakref.WeakKeyDictionary()
+_known: "weakref.WeakKeyDictionary[Any, tuple[Any, ModelFacts | str]]" = weakref.WeakKeyDictionary()
 
 
 def facts_of(model: Any) -> ModelFacts:
     """The facts of a model, from a run of a few tokens the first time and from memory later.
 
-    They are found again when the model's precision, its weights' place or its TransformerLens mode changes. Hooks of
-    the user are left aside during the run.
+    They are found again when the model's precision, its weights' place, its TransformerLens mode or autocast changes.
+    Hooks of the user are left aside during the run. A model that cannot be used is not tried twice either.
 
     Args:
         model: a ``TransformerBridge`` or ``HookedTransformer``.
@@ -44,11 +44,24 @@ def facts_of(model: Any) -> ModelFacts:
     Raises:
         InputError: when the model drops out activations at random, or cannot be run on token ids.
     """
+    if not isinstance(model, nn.Module):
+        check_model(model)
     state = fingerprint(model)
-    if model in _known and _known[model][0] == state:
-        return _known[model][1]
-    check_model(model)
-    check_deterministic(model)
+    if model not in _known or _known[model][0] != state:
+        check_model(model)
+        check_deterministic(model)
+        try:
+            _known[model] = state, _found(model)
+        except InputError as error:
+            _known[model] = state, str(error)
+            raise
+    known = _known[model][1]
+    if isinstance(known, str):
+        raise InputError(known)
+    return known
+
+
+def _found(model: Any) -> ModelFacts:
     values, logits = probe(model)
     blocks = tuple(
         _named(model, solve_block(layer, values, [*numbers(model), *_own_numbers(model.blocks[layer])]))
@@ -61,9 +74,8 @@ def facts_of(model: Any) -> ModelFacts:
             "(several streams, or another width), so its writes cannot be told apart; its hook points can still be "
             "read with run_with_cache"
         )
-    found = ModelFacts(blocks, solve_readout(model, last, logits))
-    _known[model] = state, found
-    return found
+    with lock_of(model), muted(model):
+        return ModelFacts(blocks, solve_readout(model, last, logits))
 
 
 def check_model(model: Any) -> None:
@@ -138,7 +150,8 @@ def fingerprint(model: Any) -> tuple[Any, ...]:
     first = next(iter(model.parameters()), torch.zeros(()))
     gain = parameter(getattr(model, "ln_final", None), "weight", "w")
     version = (gain.data_ptr(), gain._version) if isinstance(gain, Tensor) else None
-    return first.dtype, first.device, bool(getattr(model, "compatibility_mode", False)), version
+    cast = torch.is_autocast_enabled(first.device.type) and torch.get_autocast_dtype(first.device.type)
+    return first.dtype, first.device, bool(getattr(model, "compatibility_mode", False)), cast, version
 
 
 def block_form(model: Any, layer: int) -> BlockForm:

@@ -5,7 +5,9 @@ held fixed this is a sum over heads. It is used only where it reproduces the wri
 attention, latent attention (with a value head of its own width), DeltaNet and Mamba 2 mixers are all of this form.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,9 +45,9 @@ class OutProjection:
     heads: int
     width: int
 
-    def split(self, z: Tensor) -> Float[Tensor, "*rows head width"]:
-        """The input by heads, float32; ``z`` is flat or already has an axis of heads."""
-        flat = z if z.shape[-1] == self.width else z.flatten(-2)
+    def split(self, z: Tensor) -> Float[Tensor, "n head width"]:
+        """The input by heads, float32; ``z`` is flat, one row a position, or already has an axis of heads."""
+        flat = z if z.ndim == 2 else z.flatten(1)
         return flat.float().unflatten(-1, (self.heads, -1))
 
 
@@ -212,13 +214,20 @@ def _weights(projection: OutProjection, heads: Tensor) -> Iterator[tuple[Tensor,
             if stored.shape[0] == width:
                 offset = torch.zeros(stored.shape[1], device=stored.device) if bias is None else bias.float()
                 yield stored.float().unflatten(0, shape), offset
-    original = getattr(module, "original_component", module)
-    like = next(iter(original.parameters()), heads)
-    dtype = like.dtype if like.is_floating_point() else torch.float32
-    with torch.no_grad():  # adapters and quantised layers: what the layer does to each input by itself
-        eye = torch.eye(width + 1, width, device=like.device, dtype=dtype)
-        made = original(eye[None])[0].float()
+    made = _applied(getattr(module, "original_component", module), width, heads)
     yield (made[:-1] - made[-1]).unflatten(0, shape), made[-1]
+
+
+@torch.no_grad()
+def _applied(layer: nn.Module, width: int, heads: Tensor) -> Float[Tensor, "more d"]:
+    """What a layer with an adapter, or a quantised one, makes of each input by itself, and at last of nothing."""
+    like = next(iter(layer.parameters()), heads)
+    eye = torch.eye(width + 1, width, device=like.device)[None]
+    if like.dtype in (torch.float16, torch.bfloat16):
+        with suppress(Exception):  # whatever a stranger's layer raises, it can be applied as it is
+            # A difference of numbers that are stored in half precision would hold the rounding of both.
+            return copy.deepcopy(layer).float()(eye)[0].float()
+    return layer(eye.to(like.dtype) if like.is_floating_point() else eye)[0].float()
 
 
 def _behind(model: Any, layer: int, total: Tensor, write: Tensor) -> Iterator[tuple[NormForm | None, float]]:

@@ -1,7 +1,7 @@
 """From the last residual state to logits: final norm, unembedding, multiplier and soft cap, as the model does it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ class ReadOut:
         norm: the final norm.
         multiplier: factor on the logits (Cohere, Granite, MiniCPM), 1 for most families.
         cap: ``c`` of ``c * tanh(logits / c)`` (Gemma 2), or ``None``.
+        stream: the precision in which the model keeps the last state.
         fit: how well all of this reproduces the logits of the run that it was solved on.
     """
 
@@ -33,12 +34,14 @@ class ReadOut:
     norm: NormForm
     multiplier: float = 1.0
     cap: float | None = None
+    stream: torch.dtype | None = None
     fit: Fit = NO_FIT
 
     def logits(self, last: Float[Tensor, "*rows d"], capped: bool = True) -> Float[Tensor, "*rows vocab"]:
         """Logits of last residual states, by the model's own modules and in its own precision."""
-        with torch.no_grad():
-            logits = unembedded(self.model, final_norm(self.model, last)) * self.multiplier
+        with torch.no_grad():  # states that were computed in float32 fit no LayerNorm of bfloat16
+            normal = final_norm(self.model, last if self.stream is None else last.to(self.stream))
+            logits = unembedded(self.model, normal) * self.multiplier
         return logits if self.cap is None or not capped else self.cap * torch.tanh(logits / self.cap)
 
     def rows(self, ids: Int[Tensor, "*ids"]) -> Float[Tensor, "*ids d"]:
@@ -88,7 +91,7 @@ def solve_readout(model: Any, last: Float[Tensor, "batch pos d"], logits: Float[
     normal = final_norm(model, last)
     norm = solve_norm(getattr(model, "ln_final", None), last, normal)
     raw = unembedded(model, normal).float()
-    best = ReadOut(model, norm)
+    best = ReadOut(model, norm, stream=last.dtype)
     if raw.shape != logits.shape:
         return best
     step = step_of(logits, last)
@@ -99,7 +102,7 @@ def solve_readout(model: Any, last: Float[Tensor, "batch pos d"], logits: Float[
                 ours = ours if cap is None else cap * torch.tanh(ours / cap)
                 fit = compare(logits, [ours], step)
                 if fit.error < best.fit.error:
-                    best = ReadOut(model, norm, multiplier, cap, fit)
+                    best = replace(best, multiplier=multiplier, cap=cap, fit=fit)
         if best.fit.exact:
             return best
     return best

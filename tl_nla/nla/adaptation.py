@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.finite import check_finite
 from tl_nla.metrics.functional import normalise
 from tl_nla.nla.files import read_safetensors
 from tl_nla.nla.inputs import check_acts
@@ -91,6 +92,7 @@ class AdaptedNLA:
         maps = {"front": self.front, "back": self.back}
         tensors = {f"{name}.{part}": getattr(one, part).contiguous() for name, one in maps.items()
                    for part in ("weight", "bias")}  # fmt: skip
+        check_finite(tensors, "the adaptation")
         save_file(tensors, user_path(path), {"layer": str(self.layer), "from_layer": str(self.nla.layer)})
 
     @classmethod

@@ -31,6 +31,7 @@ _TOKEN_KEYS = (
     "critic_suffix_ids", "ar_suffix_ids",
 )  # fmt: skip
 _INJECTION_KEYS = ("kind", "slots")
+_OURS = "tl-nla"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Meta:
         neighbours: ids left and right of it in the prompt.
         suffix_ids: ids every reconstructor prompt ends with.
         injection_scale: L2 norm of injected vectors, or ``"raw"`` for vectors as they are.
+        null_scale: the scale is null in a file that others wrote: vectors as they are, or a scale that got lost.
         mse_scale: L2 norm at which vectors are compared; sqrt(d_model) where the file does not say.
         injection: our own extension, the injection's kind and slots; empty for embedding replacement in one slot.
         base_checkpoint: name of the model it was made from.
@@ -66,6 +68,7 @@ class Meta:
     neighbours: tuple[int, int] | None = None
     suffix_ids: tuple[int, ...] | None = None
     injection_scale: float | str | None = None
+    null_scale: bool = False
     mse_scale: float | None = None
     injection: Mapping[str, Any] = field(default_factory=dict)
     base_checkpoint: str = ""
@@ -132,7 +135,8 @@ def parse_meta(found: Any, role: Role, where: str = FILE_NAME) -> Meta:
         injection_token_id=_whole(tokens, "injection_token_id", where),
         neighbours=None if left is None or right is None else (left, right),
         suffix_ids=_first(_ids(tokens, key, where) for key in ("ar_suffix_ids", "critic_suffix_ids")),
-        injection_scale=scale, mse_scale=mse_scale if isinstance(mse_scale, float) else float(d_model) ** 0.5,
+        injection_scale=scale, null_scale=_null_scale(found, extraction),
+        mse_scale=mse_scale if isinstance(mse_scale, float) else float(d_model) ** 0.5,
         injection=_part(found, "injection", _INJECTION_KEYS, where),
         base_checkpoint=str(found.get("base_checkpoint") or ""),
     )  # fmt: skip
@@ -143,8 +147,8 @@ def meta_to_yaml(meta: Meta) -> str:
     left, right = meta.neighbours or (None, None)
     templates = {"av": meta.av_template, "ar": meta.ar_template}
     scales: dict[str, Any] = {"mse_scale": meta.mse_scale}
-    if meta.injection_scale is not None:  # null would say raw
-        scales["injection_scale"] = None if meta.injection_scale == "raw" else meta.injection_scale
+    if meta.injection_scale is not None:  # null may say raw, or nothing
+        scales["injection_scale"] = meta.injection_scale
     content = {
         "kind": "nla_model", "schema_version": 2, "role": meta.role, "base_checkpoint": meta.base_checkpoint,
         "d_model": meta.d_model, "extraction_layer_index": meta.layer,
@@ -156,7 +160,7 @@ def meta_to_yaml(meta: Meta) -> str:
         },
         "prompt_templates": {name: text for name, text in templates.items() if text is not None},
         "critic": {"extraction_layer_index": meta.layer},
-        "created_by": "tl-nla",
+        "created_by": _OURS,
     }  # fmt: skip
     if meta.injection:
         content["injection"] = dict(meta.injection)
@@ -233,6 +237,12 @@ def _scale(found: Mapping[str, Any], key: str, d_model: int, where: str) -> floa
     if not 0 < number < math.inf:
         raise InputError(f"{where}: {key} is {value!r}; allowed: a number above 0, 'sqrt_d_model', 'raw' or null")
     return number
+
+
+def _null_scale(found: Mapping[str, Any], extraction: Mapping[str, Any]) -> bool:
+    """Whether the scale is null without our having written it so, which earlier versions did for raw vectors."""
+    null = "injection_scale" in extraction and extraction["injection_scale"] is None
+    return null and found.get("created_by") != _OURS
 
 
 def _first(values: Iterable[Any]) -> Any:

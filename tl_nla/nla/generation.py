@@ -99,7 +99,7 @@ def respond(
     alive = torch.arange(rows, device=own.device)
     shape = (rows, sampling.max_new_tokens)
     ids = torch.full(shape, pad_id, device=own.device)
-    logprobs = torch.zeros(shape, device=own.device)
+    logprobs = torch.zeros(shape, device=own.device, dtype=torch.float32)
     mask = torch.zeros(shape, dtype=torch.bool, device=own.device)
     finished = torch.zeros(rows, dtype=torch.bool, device=own.device)
     source_at = _noise_source(generator, samples, shape)
@@ -174,7 +174,8 @@ def draw_noise(generators: Sequence[torch.Generator], samples: int, shape: tuple
     rows, tokens = shape
     if len(generators) * samples != rows:
         raise InputError(f"{len(generators)} generators for {rows // samples} rows; give one a row, or one for all")
-    return torch.cat([torch.rand(samples, tokens, generator=generator) for generator in generators])
+    kind = torch.float32  # not the default, which Lightning changes with its precision
+    return torch.cat([torch.rand(samples, tokens, generator=generator, dtype=kind) for generator in generators])
 
 
 def _noise_source(

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError, unknown
+from tl_nla.metrics.norms import at_least_float32, scale_to_norm
 
 KINDS = ("constant", "sqrt_d", "raw", "affine", "additive")
-_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Injection(nn.Module):
         return self.config.kind != "additive"
 
     def forward(self, acts: Float[Tensor, "n d_model"]) -> Float[Tensor, "n slots d_model"]:
-        """Vectors to put at the marker tokens, float32.
+        """Vectors to put at the marker tokens, float32 (float64 from a learned map in float64).
 
         Args:
             acts: activations in any floating dtype; a zero vector stays zero.
@@ -75,14 +75,9 @@ class Injection(nn.Module):
         elif scale is not None and kind != "raw":
             vectors = scale_to_norm(vectors, scale)
         if kind == "affine":
-            return torch.einsum("nd,sed->nse", vectors, self.weight) + self.bias
+            weight, bias = at_least_float32(self.weight), at_least_float32(self.bias)
+            return torch.einsum("nd,sed->nse", vectors.to(weight.dtype), weight) + bias
         return vectors[:, None].expand(-1, self.config.slots, -1)
-
-
-def scale_to_norm(vectors: Float[Tensor, "n d_model"], norm: float) -> Float[Tensor, "n d_model"]:
-    """Vectors at L2 norm ``norm``, computed in float32; zeros stay zero (released recipe, ``normalize``)."""
-    length = vectors.float().norm(dim=-1, keepdim=True).clamp_min(_SMALLEST)
-    return vectors / (length / norm)
 
 
 def add_at_norm(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
+from tl_nla.finite import check_finite
 from tl_nla.nla import prompts
 from tl_nla.nla.contract import FILE_NAME, Meta, read_meta
 from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
@@ -23,7 +24,7 @@ from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
 from tl_nla.nla.released import load_reconstructor, load_verbalizer, write_reconstructor, write_verbalizer
 from tl_nla.nla.saving import replace_folder
 from tl_nla.nla.verbalizer import Generation, Verbalizer
-from tl_nla.paths import user_path
+from tl_nla.outputs import check_folder, check_replaceable
 
 _MEAN_FILE = "training_mean.safetensors"
 
@@ -129,8 +130,13 @@ class NLA(nn.Module):
         Args:
             folder: where to; PEFT adapters are merged.
             dtype: of the saved transformer weights, as they are when ``None``; head and injection stay float32.
+
+        Raises:
+            InputError: before anything is written, when a weight is not finite, the folder cannot be written to, or
+                other files than a pair's would be lost.
         """
-        folder = user_path(folder)
+        self._check_finite(dtype)
+        folder = self.check_saving(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
             av, ar = Path(scratch, "av"), Path(scratch, "ar")
@@ -140,6 +146,26 @@ class NLA(nn.Module):
                 save_file({"mean": self.mean.detach().float().contiguous()}, ar / _MEAN_FILE)
             for part in (av, ar):
                 replace_folder(part, folder / part.name)
+
+    @staticmethod
+    def check_saving(folder: str | Path) -> Path:
+        """Refuse a folder that :meth:`save_pretrained` could not write to; trainings ask before they start.
+
+        Raises:
+            InputError: saying why.
+        """
+        folder = check_folder(folder)
+        for part in ("av", "ar"):
+            check_replaceable(folder / part, FILE_NAME)
+        return folder
+
+    def _check_finite(self, dtype: torch.dtype | None) -> None:
+        verbalizer, reconstructor = self.verbalizer, self.reconstructor
+        check_finite(verbalizer.model.state_dict(), "the verbalizer", dtype)
+        check_finite(verbalizer.injection.state_dict(), "the verbalizer's injection")
+        check_finite(reconstructor.backbone.state_dict(), "the reconstructor's backbone", dtype)
+        check_finite(reconstructor.head.state_dict(), "the reconstructor's head")
+        check_finite({} if self.mean is None else {"mean": self.mean}, "the training set's mean")
 
     def verbalize(self, acts: Float[Tensor, "n d_act"], **settings: Any) -> list[str]:
         """Explanations of vectors; ``settings`` as for :meth:`Verbalizer.generate` (greedy by default)."""

@@ -12,16 +12,17 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import FAILED_ERROR, normalise
+from tl_nla.metrics.norms import at_least_float32
 
 SMALLEST_ERROR = 1e-8
 _SPREAD = 1e-6
 _LARGEST_DIFFERENCE = 12.0
-"""Differences of log-probabilities are cut here before they are exponentiated, so that one token cannot overflow."""
+"""Differences of log-probabilities above this are no longer exponentiated, so that one token cannot overflow."""
 
 
 def mean_squared_errors(preds: Float[Tensor, "n d_model"], acts: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
     """Mean squared error per dimension of each pair of vectors normalised to sqrt(d_model): 2 (1 - cosine), 0 to 4."""
-    return (normalise(preds.float()) - normalise(acts.float())).square().mean(-1)
+    return (normalise(at_least_float32(preds)) - normalise(at_least_float32(acts))).square().mean(-1)
 
 
 def reconstruction_rewards(
@@ -40,6 +41,12 @@ def reconstruction_rewards(
     failed = ~extracted | ~torch.isfinite(errors)
     errors = errors.masked_fill(failed, FAILED_ERROR)
     return -errors.clamp_min(SMALLEST_ERROR).log() if log else -errors
+
+
+def bounded_exp(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The exponential up to 12, and its tangent from there on: it grows and pulls, but cannot overflow."""
+    tangent = math.exp(_LARGEST_DIFFERENCE) * (1 + values - _LARGEST_DIFFERENCE)
+    return torch.where(values > _LARGEST_DIFFERENCE, tangent, values.clamp_max(_LARGEST_DIFFERENCE).exp())
 
 
 def length_penalties(lengths: Int[Tensor, " n"], weight: float, free: int) -> Float[Tensor, " n"]:
@@ -70,12 +77,15 @@ def group_advantages(rewards: Float[Tensor, " n"], group: int, scale: bool = Tru
 def k3_divergence(logprobs: Float[Tensor, "n pos"], reference: Float[Tensor, "n pos"]) -> Float[Tensor, "n pos"]:
     """Estimate of KL(policy ‖ reference) at each sampled token, never negative (Schulman 2020, estimator k3).
 
+    A token that the reference finds unlikely costs its gap in nats, however wide, and is pulled back with a gradient
+    of one. Gaps of more than 12 nats the other way grow along a straight line instead of exponentially.
+
     Args:
         logprobs: of the sampled tokens under the policy, nats.
         reference: of the same tokens under the frozen warm start.
     """
-    difference = (reference - logprobs).clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
-    return difference.exp() - difference - 1
+    difference = reference - logprobs
+    return bounded_exp(difference) - difference - 1
 
 
 def policy_objective(
@@ -95,8 +105,7 @@ def policy_objective(
     """
     if clip is not None and not 0 < clip < 1:
         raise InputError(f"clip is {clip}; allowed: a number between 0 and 1 such as 0.2, or None")
-    difference = (logprobs - sampled.detach()).clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
-    ratio, gain = difference.exp(), advantages[:, None]
+    ratio, gain = bounded_exp(logprobs - sampled.detach()), advantages[:, None]
     if clip is None:
         return -ratio * gain
     return -torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain)

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
+from tl_nla.metrics.norms import at_least_float32
 from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
 from tl_nla.nla.families import context_length, final_norm_name, layers_name, text_backbone, trainable_copy
 from tl_nla.nla.inputs import check_ids, check_texts
@@ -63,7 +65,15 @@ class Reconstructor(nn.Module):
         self.check_prompts(input_ids, attention_mask)
         state = self.last_states(self.states(input_ids), attention_mask)
         with torch.autocast(state.device.type, enabled=False):
-            return self.head(state)
+            return self.apply_head(state)
+
+    def apply_head(self, states: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape columns"]:
+        """The head on states of the backbone, in float32 at least, whatever either is stored in."""
+        weight = self.head.weight
+        if weight.dtype == states.dtype:
+            return self.head(states)
+        wide = torch.promote_types(torch.promote_types(weight.dtype, states.dtype), torch.float32)
+        return linear(states.to(wide), weight.to(wide))
 
     def check_prompts(self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor) -> None:
         """Refuse prompts that cannot be read.
@@ -79,9 +89,9 @@ class Reconstructor(nn.Module):
         check_padding(attention_mask)
 
     def states(self, input_ids: Int[Tensor, "n pos"]) -> Float[Tensor, "n pos width"]:
-        """The backbone's last states at all positions of right-padded prompts, in float32."""
+        """The backbone's last states at all positions of right-padded prompts, in float32 at least."""
         # Right padding cannot reach an earlier position of a causal model, so no mask is handed over.
-        return self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state.float()
+        return at_least_float32(self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state)
 
     @staticmethod
     def last_states(states: Float[Tensor, "n pos width"], attention_mask: Tensor) -> Float[Tensor, "n width"]:

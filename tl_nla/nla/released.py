@@ -96,21 +96,16 @@ def load_reconstructor(folder: Path, meta: Meta, av_meta: Meta, dtype: torch.dty
 def write_verbalizer(verbalizer: Verbalizer, meta: Meta, folder: Path, dtype: torch.dtype | None) -> None:
     """Weights, tokenizer, learned injection and sidecar of a verbalizer."""
     save_causal_lm(verbalizer.model, verbalizer.tokenizer, folder, dtype)
-    state = {name: value.detach().cpu().contiguous() for name, value in verbalizer.injection.state_dict().items()}
+    learned = verbalizer.injection.state_dict().items()
+    state = {name: value.detach().float().cpu().contiguous() for name, value in learned}
     if state:
         save_file(state, folder / INJECTION)
     (folder / FILE_NAME).write_text(meta_to_yaml(meta), encoding="utf-8")
 
 
 def write_reconstructor(reconstructor: Reconstructor, meta: Meta, folder: Path, dtype: torch.dtype | None) -> None:
-    """Weights, tokenizer, head and sidecar of a reconstructor.
-
-    Raises:
-        InputError: when the head holds NaN or infinite values (a sharded export that was not gathered).
-    """
+    """Weights, tokenizer, head and sidecar of a reconstructor."""
     weight = reconstructor.head.weight.detach().float().cpu().contiguous()
-    if not torch.isfinite(weight).all():
-        raise InputError("the reconstructor's head holds NaN or infinite values; nothing was saved")
     if is_adapted(reconstructor.backbone):
         from tl_nla.nla.lora import merge_copy
 
@@ -127,10 +122,12 @@ def _injection_of(folder: Path, meta: Meta) -> InjectionConfig:
     if not isinstance(slots, int):
         raise InputError(f"{folder / FILE_NAME}: injection slots is {slots!r}; it must be a whole number")
     scale = meta.injection_scale
-    if scale is None and kind in (None, "constant", "affine"):
+    if (scale is None or meta.null_scale) and kind in (None, "constant", "affine"):
+        found = "null as" if meta.null_scale else "no"
         raise InputError(
-            f"{folder / FILE_NAME} has no extraction.injection_scale and there is no default for it; add the L2 norm "
-            "that the verbalizer was trained with, or give injection=InjectionConfig(...)"
+            f"{folder / FILE_NAME} has {found} extraction.injection_scale and there is no default for it; write the L2 "
+            "norm that the verbalizer was trained with there, or 'raw' for vectors as they are, or give "
+            "injection=InjectionConfig(...)"
         )
     number = scale if isinstance(scale, float) else None
     kind = kind or ("raw" if number is None else "constant")

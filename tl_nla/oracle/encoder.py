@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tl_nla.errors import InputError
+from tl_nla.metrics.norms import at_least_float32, scale_to_norm
 from tl_nla.nla.files import read_safetensors
-from tl_nla.nla.injection import scale_to_norm
 from tl_nla.oracle.residual import ResidualBlock
 from tl_nla.paths import user_path
 
@@ -61,17 +61,18 @@ class SourceEncoder(nn.Module):
         self.register_buffer("embeddings", embeddings.detach().float().clone())
 
     def forward(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n words"]:
-        """Logits of each word's having been read; magnitudes do not enter.
+        """Logits of each word's having been read, in float32 at least; magnitudes do not enter.
 
         Args:
             before: states that the writes are added to.
             write: the writes.
         """
         size = self.d_act**0.5
-        hidden = self.first(torch.cat([scale_to_norm(before, size), scale_to_norm(write, size)], 1))
+        vectors = torch.cat([scale_to_norm(before, size), scale_to_norm(write, size)], 1)
+        hidden = self.first(vectors.to(self.first.weight.dtype))
         for block in self.blocks:
             hidden = block(hidden)
-        return self.out(self.norm(hidden))
+        return at_least_float32(self.out(self.norm(hidden)))
 
     @property
     def slots(self) -> int:
@@ -82,7 +83,7 @@ class SourceEncoder(nn.Module):
         """What enters the reader: all words weighed by their probabilities, then the three most probable ones."""
         share = self(before, write).sigmoid()
         best = share.topk(self.slots - 1, dim=1).indices
-        return torch.cat([(share @ self.embeddings)[:, None], self.embeddings[best]], 1)
+        return torch.cat([(share.to(self.embeddings) @ self.embeddings)[:, None], self.embeddings[best]], 1)
 
     @torch.no_grad()
     def name(

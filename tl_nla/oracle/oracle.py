@@ -1,5 +1,6 @@
 """The diff oracle: says what a write does, answers questions about it, and reads writes back from words."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
+from tl_nla.finite import check_finite
 from tl_nla.nla import prompts
 from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.nla.files import local_folder, read_safetensors
@@ -27,12 +29,13 @@ from tl_nla.oracle.reader import Reader
 from tl_nla.oracle.reader_prompts import reader_marker, reader_template
 from tl_nla.oracle.refinement import Refinement
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
-from tl_nla.paths import user_path
+from tl_nla.outputs import check_replaceable
 
 SIDECAR = "oracle.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
 _STRENGTH, _SLOTS, _HEAD = "strength.safetensors", "slots.safetensors", "write_head.safetensors"
 _ENCODER, _REFINEMENT = "encoder.safetensors", "refinement.safetensors"
+_FILES = (SIDECAR, _STRENGTH, _SLOTS, _HEAD, _ENCODER, _REFINEMENT, "reader", "reconstructor")
 
 
 class DiffOracle(nn.Module):
@@ -148,8 +151,13 @@ class DiffOracle(nn.Module):
             folder: where to; a folder that is there is replaced.
             dtype: of the saved weights of transformers, of an encoder of sources and of a refinement, as they are when
                 ``None``; slots and heads stay float32.
+
+        Raises:
+            InputError: before anything is written, when a weight is not finite, the folder cannot be written to, or
+                other files than an oracle's would be lost.
         """
-        folder = user_path(folder)
+        self._check_finite(dtype)
+        folder = self.check_saving(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".saving-") as scratch:
             new = Path(scratch) / folder.name
@@ -174,6 +182,23 @@ class DiffOracle(nn.Module):
             sidecar = dict(zip(_KEYS, values, strict=True))
             (new / SIDECAR).write_text(yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False), encoding="utf-8")
             replace_folder(new, folder)
+
+    @staticmethod
+    def check_saving(folder: str | Path) -> Path:
+        """Refuse a folder that :meth:`save_pretrained` could not replace; trainings ask before they start.
+
+        Raises:
+            InputError: saying why.
+        """
+        return check_replaceable(folder, SIDECAR, _FILES)
+
+    def _check_finite(self, dtype: torch.dtype | None) -> None:
+        small = ("slots.", "reconstructor.head.", "log_norm")
+        for part, module in (("the reader", self.reader), ("the oracle's reconstructor", self.reconstructor)):
+            state = module.state_dict()
+            kept = {name: value for name, value in state.items() if name.startswith(small) and "encoder." not in name}
+            check_finite(kept, part)
+            check_finite({name: value for name, value in state.items() if name not in kept}, part, dtype)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, dtype: torch.dtype | None = torch.float32) -> "DiffOracle":
@@ -235,4 +260,8 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} lacks {', '.join(missing)}; save the oracle again")
     if values["version"] != 1:
         raise InputError(f"{path} has version {values['version']!r}; this release reads version 1")
+    for key, kinds in (("scale", (int, float)), ("d_act", int)):
+        found = values[key]
+        if isinstance(found, bool) or not isinstance(found, kinds) or not 0 < found < math.inf:
+            raise InputError(f"{path} has {key} {found!r}; it must be a number above 0, there is no default for it")
     return values

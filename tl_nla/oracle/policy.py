@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
+from tl_nla.metrics.norms import at_least_float32, log_norm
 from tl_nla.nla.batching import evaluating
 from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
 from tl_nla.nla.verbalizer import Generation
 from tl_nla.oracle.oracle import DiffOracle
 from tl_nla.oracle.questions import EXPLAIN
 from tl_nla.oracle.reader import Reader
-from tl_nla.oracle.slots import log_norm
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
 
 SIZE_WEIGHT = 0.1
@@ -146,7 +146,7 @@ def write_errors(
     ids, mask = reconstructor.encode(texts)
     device = reconstructor.log_norm_mean.device
     direction, size = reconstructor(ids.to(device), mask.to(device))
-    truth = write.to(device).float()
+    truth = at_least_float32(write.to(device))
     wanted = ((log_norm(truth) - reconstructor.log_norm_mean) / reconstructor.log_norm_std).clamp(-4, 4)
     errors = (normalise(direction) - normalise(truth)).square().mean(-1)
     return errors, errors + SIZE_WEIGHT * (size - wanted).square()

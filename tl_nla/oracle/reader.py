@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
+from tl_nla.metrics.norms import at_least_float32
 from tl_nla.model.control import control_ids, refuse_control
 from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
 from tl_nla.nla.families import context_length
@@ -173,14 +174,14 @@ class Reader(nn.Module):
         ids, mask = response_ids, response_mask
         prompts = [self.prompts[check_question(asked, explain=True)] for asked in questions]
         starts = torch.tensor([len(prompt.ids) for prompt in prompts])
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), device=self.device, dtype=torch.float32)
         groups = similar_lengths(starts + mask.sum(1)) if self.by_length else [torch.arange(len(ids))]
         for rows in groups:
             own = ids[rows, : int(mask[rows].sum(1).max())]
             real = mask[rows, : own.shape[1]]
             chosen = [prompts[row] for row in rows.tolist()]
             logits = self._response_logits(before[rows], write[rows], chosen, own, real)
-            total = total + cross_entropy(logits.float(), own[real].to(self.device), reduction="sum")
+            total = total + cross_entropy(at_least_float32(logits), own[real].to(self.device), reduction="sum")
         return total / mask.sum()
 
     def _response_logits(

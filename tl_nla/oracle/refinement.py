@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
+from tl_nla.metrics.norms import at_least_float32
 from tl_nla.nla.files import read_safetensors
 from tl_nla.oracle.residual import ResidualBlock
 from tl_nla.paths import user_path
@@ -57,11 +58,13 @@ class Refinement(nn.Module):
         Returns:
             Directions (their length means nothing) and standardised log norms.
         """
-        ends = [norm(part) for norm, part in zip(self.norms, states.chunk(2, dim=1), strict=True)]
+        own = states.to(self.first.weight.dtype)
+        ends = [norm(part) for norm, part in zip(self.norms, own.chunk(2, dim=1), strict=True)]
         hidden = self.first(torch.cat(ends, 1))
         for block in self.blocks:
             hidden = block(hidden)
-        return self.out(hidden) + torch.cat([normalise(read[:, : self.d_act]), read[:, self.d_act :]], 1)
+        linear = torch.cat([normalise(read[:, : self.d_act]), read[:, self.d_act :]], 1)
+        return at_least_float32(self.out(hidden)) + linear
 
     def save(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write everything to one safetensors file.

@@ -4,13 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tl_nla.nla.injection import scale_to_norm
+from tl_nla.metrics.norms import at_least_float32, log_norm, scale_to_norm
 from tl_nla.oracle.encoder import SourceEncoder
 
 SLOTS = ("before", "write")
 """Those that every reader has; one with a :class:`SourceEncoder` has that one's behind them."""
 _BUMPS, _REACH = 8, 2.5
-_SMALLEST = 1e-12
 
 
 class Slots(nn.Module):
@@ -59,22 +58,18 @@ class Slots(nn.Module):
     def forward(
         self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]
     ) -> Float[Tensor, "n slot width"]:
-        """Embeddings of the slots, float32; a zero vector has no direction and the smallest magnitude."""
+        """Embeddings of the slots, float32 at least; a zero vector has no direction and the smallest magnitude."""
         vectors = torch.stack([scale_to_norm(before, self.scale), scale_to_norm(write, self.scale)], 1)
         logs = torch.stack([log_norm(before), log_norm(write)], 1)
-        place = ((logs - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4)
-        centres = torch.linspace(-_REACH, _REACH, _BUMPS, device=place.device)
+        weight, bias, magnitude = map(at_least_float32, (self.weight, self.bias, self.magnitude))
+        place = ((logs - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4).to(weight.dtype)
+        centres = torch.linspace(-_REACH, _REACH, _BUMPS, device=place.device, dtype=place.dtype)
         bumps = torch.exp(-((place[..., None] - centres) ** 2) / 0.5)
         features = torch.cat([place[..., None], bumps], -1)
-        moved = torch.einsum("nsd,sde->nse", vectors, self.weight) + self.bias
-        moved = moved + self.scale * torch.einsum("nsf,sfe->nse", features, self.magnitude)
+        moved = torch.einsum("nsd,sde->nse", vectors.to(weight.dtype), weight) + bias
+        moved = moved + self.scale * torch.einsum("nsf,sfe->nse", features, magnitude)
         if self.encoder is None:
             return moved
         with torch.no_grad():
-            told = self.encoder.embed(before.float(), write.float())
+            told = self.encoder.embed(before, write).to(moved)
         return torch.cat([moved, told], 1)
-
-
-def log_norm(vectors: Float[Tensor, "n d_act"]) -> Float[Tensor, " n"]:
-    """Natural logarithm of the L2 norm, in float32."""
-    return vectors.float().norm(dim=-1).clamp_min(_SMALLEST).log()

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
+from tl_nla.metrics.norms import at_least_float32, log_norm
 from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.oracle.refinement import Refinement
-from tl_nla.oracle.slots import log_norm
 
 
 class WriteReconstructor(nn.Module):
@@ -100,7 +100,7 @@ class WriteReconstructor(nn.Module):
             refined: use the refinement, where there is one.
         """
         with torch.autocast(ends.device.type, enabled=False):
-            out: Tensor = self.reconstructor.head(ends.chunk(2, dim=1)[0])
+            out = self.reconstructor.apply_head(ends.chunk(2, dim=1)[0])
             return self.refinement(ends, out) if refined and self.refinement is not None else out
 
     def read_loss(self, read: Float[Tensor, "n d_act_and_size"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, ""]:
@@ -110,7 +110,7 @@ class WriteReconstructor(nn.Module):
             read: what :meth:`read` gives.
             write: the right writes.
         """
-        truth = write.to(read.device).float()
+        truth = at_least_float32(write.to(read.device))
         wanted = ((log_norm(truth) - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4)
         error = (normalise(read[:, : self.d_act]) - normalise(truth)).square().mean(-1)
         return error.mean() + (read[:, self.d_act] - wanted).square().mean()
@@ -138,8 +138,8 @@ class WriteReconstructor(nn.Module):
         states = self.reconstructor.states(ids)
         loss = self.read_loss(self.read(self._ends(states, mask)), write)
         if prefix_weight:
-            truth = normalise(write.to(device).float())[:, None]
-            out = self.reconstructor.head(states)
+            truth = normalise(at_least_float32(write.to(device)))[:, None]
+            out = self.reconstructor.apply_head(states)
             errors = (normalise(out[..., : self.d_act]) - truth).square().mean(-1)
             rows, last = torch.arange(len(ids), device=device), mask.long().sum(1) - 1
             # no boolean index: it would make a GPU wait for the count

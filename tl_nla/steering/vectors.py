@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tl_nla.amounts import check_number
 from tl_nla.errors import InputError
+from tl_nla.finite import check_finite
 from tl_nla.metrics.functional import normalise
 from tl_nla.nla.inputs import check_acts
 from tl_nla.paths import user_path
@@ -42,7 +43,9 @@ class SteeringVector:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file with its site, model and strength."""
         about = {"site": self.site, "model": self.model, "strength": str(self.strength)}
-        save_file({"vector": self.vector.detach().float().contiguous()}, user_path(path), metadata=about)
+        tensors = {"vector": self.vector.detach().float().contiguous()}
+        check_finite(tensors, "the steering vector")
+        save_file(tensors, user_path(path), metadata=about)
 
     @classmethod
     def load(cls, path: str | Path) -> "SteeringVector":

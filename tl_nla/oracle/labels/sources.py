@@ -22,6 +22,7 @@ from tl_nla.model.probe import lock_of
 from tl_nla.positions import real_tokens
 from tl_nla.reading import check_tokens, head_sum
 
+_AHEAD = 1e-3
 LOCAL = 15
 """Sources at most this many tokens back are local: nearly free from the context (science notes, section 4a)."""
 
@@ -205,6 +206,12 @@ def _summarise(raw: Float[Tensor, "head batch pos pos"], real: Tensor, top_k: in
     share = raw / raw.sum(-1, keepdim=True).clamp_min(torch.finfo(raw.dtype).tiny)
     length = raw.shape[-1]
     columns = torch.arange(length, device=raw.device)
+    ahead = (share * (columns[None, :] > columns[:, None])).sum(-1).masked_fill(~real.to(raw.device), 0.0)
+    if not bool((ahead <= _AHEAD).all()):
+        raise InputError(
+            f"heads of this model read later positions ({ahead.max().item():.1%} of one head's write): it is no causal "
+            "language model as it is run here, and shares of earlier tokens would mislead"
+        )
     first = real.to(raw.device).long().argmax(-1)
     itself = share.diagonal(dim1=-2, dim2=-1)
     index = first[None, :, None, None].expand(share.shape[0], -1, length, 1)
