@@ -1,4 +1,5 @@
 # Two commands: `make demo` and `make test`. Each makes its virtual environment when it is missing.
+# `make test-plain` tries what the README shows on the package installed without extras.
 # On machines where pip would find a CUDA build of torch: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 PYTHON ?= python3
@@ -11,12 +12,13 @@ TL3 := 3.9.0
 
 VENV := .venv
 VENV_TL3 := .venv-tl3
+VENV_PLAIN := .venv-plain
 EXTRAS := cli,lora,plots,dev
 PIP := -m pip install --disable-pip-version-check -qq
 INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-tl3 lint bench gallery install install-tl3
+.PHONY: demo test test-tl3 test-plain lint bench gallery install install-tl3
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -27,6 +29,12 @@ test: $(VENV)/.installed
 
 test-tl3: $(VENV_TL3)/.installed
 	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV_TL3)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+
+# The wheel is built afresh each time, from an empty build folder: an old one would bring back files that are gone.
+test-plain: $(VENV_PLAIN)/.installed
+	rm -rf build
+	$(VENV_PLAIN)/bin/python $(PIP) --force-reinstall --no-deps .
+	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV_PLAIN)/bin/python -I tests/plain_install.py README.md
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
@@ -55,4 +63,10 @@ $(VENV_TL3)/.installed: pyproject.toml constraints.txt
 	sed 's/^transformer-lens==.*/transformer-lens==$(TL3)/' constraints.txt > $(VENV_TL3)/constraints.txt
 	$(VENV_TL3)/bin/python $(PIP) $(INDEX) -c $(VENV_TL3)/constraints.txt torch
 	$(VENV_TL3)/bin/python $(PIP) -c $(VENV_TL3)/constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+$(VENV_PLAIN)/.installed: pyproject.toml constraints.txt
+	test -x $(VENV_PLAIN)/bin/python || $(PYTHON) -m venv $(VENV_PLAIN)
+	$(VENV_PLAIN)/bin/python $(PIP) $(INDEX) -c constraints.txt torch
+	$(VENV_PLAIN)/bin/python $(PIP) -c constraints.txt .
 	touch $@

@@ -58,8 +58,9 @@ def check_checkpoint(what: str, saved: dict[str, Any], own: dict[str, Any]) -> N
     """
     for key, value in own.items():
         found = saved.get(key)
-        told = found is not None and value is not None
-        if told and found != value and not (key == "site" and same_state(found, value)):
+        if found is None or value is None or found == value:
+            continue
+        if key != "site" or not same_state(found, value):
             raise InputError(
                 f"the checkpoint was written with {what} of {key} {_short(found)}, this run has {_short(value)}; "
                 "continue with the same settings"
