@@ -130,7 +130,8 @@ def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
     Raises:
         InputError: the hook point can be read but not written on this model.
     """
-    _check_handed_on(model, clean, component)
+    if not start_of(model, clean, component).edits:
+        _check_handed_on(model, clean, component)
     form = facts_of(model).blocks[component.layer]
     known, key = _proven.setdefault(model, {}), (component.kind, component.part, form.kinds, clean.state)
     if component.kind in ("block", "span") or known.get(key):

@@ -223,12 +223,12 @@ def _skips(model: Any, facts: ModelFacts, tokens: Tensor) -> CheckRow:
     from tl_nla.attribution.capture import capture
     from tl_nla.attribution.components import all_components
     from tl_nla.attribution.exactness import all_positions_at_once, check_causal, check_writable, leave_out
-    from tl_nla.attribution.readout import check_read_out, read_out
+    from tl_nla.attribution.readout import read_out_of
     from tl_nla.attribution.replay import replay, start_of
     from tl_nla.attribution.rerun import rerun
 
     clean, last = capture(model, tokens), tokens.shape[1] - 1
-    check_read_out(model, clean)
+    readout = read_out_of(model, clean)
     check_causal(model, clean)
     parts = list(_one_of_each(all_components(model, ("block", "attn", "mixer", "mlp", "ple", "head")), facts))
     for part in parts:
@@ -237,7 +237,7 @@ def _skips(model: Any, facts: ModelFacts, tokens: Tensor) -> CheckRow:
     slow = rerun(model, clean, [start.only_at(clean, last) for start in starts], last)
     together = all_positions_at_once(model, clean)
     fast = replay(clean, starts) if together else leave_out(model, clean, starts, last)
-    wanted, found = (read_out(model, states[:, 0, last:].flatten(0, 1)[None]).float() for states in (slow, fast))
+    wanted, found = (readout.logits(states[:, 0, last:].flatten(0, 1)[None]).float() for states in (slow, fast))
     error = ((found - wanted).abs().amax() / (wanted.amax() - wanted.amin()).clamp_min(1e-30)).item()
     step = max(torch.finfo(clean.logits.dtype).eps, 256 * torch.finfo(torch.float32).eps)
     way = "all positions in one pass" if together else "one pass for each position"
