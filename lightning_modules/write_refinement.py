@@ -13,14 +13,14 @@ class WriteRefinementTraining(DiffNLATraining):
 
     Args:
         hidden: width of the network, where the oracle has none yet.
-        model, learning_rate, weight_decay, oracle, optimizer: as for :class:`DiffOracleTraining`.
+        model, learning_rate, weight_decay, oracle, optimizer, injection_char: as for :class:`DiffOracleTraining`.
     """
 
     def __init__(
         self, model: str = "tiny", hidden: int = 512, learning_rate: float = 1e-3, weight_decay: float = 0.01,
-        oracle: DiffOracle | None = None, optimizer: str = "adamw",
+        oracle: DiffOracle | None = None, optimizer: str = "adamw", injection_char: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(model, learning_rate, weight_decay, oracle, optimizer)
+        super().__init__(model, learning_rate, weight_decay, oracle, optimizer, injection_char)
         self.save_hyperparameters("model", "hidden", "learning_rate", "weight_decay", "optimizer")
         network = self.reconstructor.refinement or self.reconstructor.add_refinement(hidden)
         self.reconstructor.requires_grad_(False)
