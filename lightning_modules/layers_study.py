@@ -72,10 +72,10 @@ def pair_of_layer(data: ActivationDataModule, layer: int, config: LayersConfig, 
     pair = load_pair("tiny")
     if layer == pair.layer:
         return pair
+    pair.layer, pair.mean = layer, data.mean
     for kind in (ReconstructorWarmStart, VerbalizerWarmStart):
         module = kind(nla=pair, learning_rate=config.learning_rate)
         run_steps(module, data, config.steps, seed, limit_val_batches=0, enable_progress_bar=False)
-    pair.layer, pair.mean = layer, data.mean
     return pair.eval()
 
 

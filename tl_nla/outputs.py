@@ -66,7 +66,7 @@ def check_replaceable(path: str | Path, sidecar: str, known: Collection[str] = (
     Raises:
         InputError: naming what would be lost, or saying why nothing can be written.
     """
-    folder = Path(path).absolute().resolve()
+    folder = user_path(path).absolute().resolve()
     check_folder(folder.parent)
     if not os.path.lexists(folder):
         return folder

@@ -18,7 +18,8 @@ def test_the_table_shows_numbers_and_words(capsys, tmp_path):
     report = json.loads(file.read_text())
     assert report["n_layers"] == 4
     assert report["total"]["logit"][0] == pytest.approx(report["total"]["sum_of_parts"][0], abs=1e-3)
-    events = EventAccumulator(str(tmp_path / "run"))
+    [run] = (tmp_path / "run").iterdir()
+    events = EventAccumulator(str(run))
     events.Reload()
     assert "contributions/prompt/table/0/text_summary" in events.Tags()["tensors"]
 
@@ -28,7 +29,7 @@ def test_the_table_shows_numbers_and_words(capsys, tmp_path):
     [
         (["--target", "two words"], "must be one token"),
         (["--quantity", "loggit"], "invalid choice"),
-        (["--logdir", __file__], "is a file"),
+        (["--logdir", __file__], "is no folder"),
         (["--oracle", "/nowhere/at/all"], "nowhere"),
     ],
 )

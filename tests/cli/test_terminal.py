@@ -14,7 +14,7 @@ STORY = "Tom found a kite painted red. The kite was"
 
 
 @pytest.fixture
-def gone(monkeypatch):
+def gone(capfd, monkeypatch):  # after capfd, which puts a standard output of its own
     """Standard output is a pipe that nobody reads any more."""
     there, here = os.pipe()
     os.close(there)

@@ -83,7 +83,8 @@ def test_misuses_are_one_line(arguments, says, refused, tmp_path):
 
 
 def test_faults_keep_their_traceback(monkeypatch, tmp_path):
-    """A ValueError that no library raised about its arguments is a fault of ours."""
+    """A ValueError that no library raised about its arguments is a fault of ours: on request it keeps its traceback."""
+    monkeypatch.setenv("TL_NLA_TRACEBACK", "1")
     monkeypatch.chdir(tmp_path)
 
     def broken(*_args):
