@@ -1,7 +1,7 @@
 """Make the pictures of docs/tensorboard.md: `make gallery`. Needs Chromium and chromedriver, no network.
 
 Reports of the embedded target are written to a folder, a real TensorBoard server shows them, and a headless browser
-looks at them, by the same means as tests/tensorboard/test_browser.py.
+looks at them, by the same means as tests/reports/tensorboard/test_browser.py.
 """
 
 import argparse
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from tests.tensorboard import webdriver
-from tl_nla.attribution import layer_contributions
+from tests.reports.tensorboard import webdriver
 from tl_nla.cli.contributions import find_oracle
+from tl_nla.model.targets import load_target
+from tl_nla.reports import layer_contributions
+from tl_nla.reports.tensorboard.plugin import write_contributions
 from tl_nla.storyworld.tiny import embedded_vocabulary
-from tl_nla.targets import load_target
-from tl_nla.tensorboard.plugin import write_contributions
 
 PROMPTS = {
     "kite": "One rainy afternoon Tom went to the harbor. Tom found a kite painted red. Tom felt happy. Lily came "

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from docs.models_measure import TOKENS, Case, Found, reason, stream_of
 from tl_nla.adapters import VectorAdapter, attach
-from tl_nla.attribution import direct_attribution, layer_contributions, skip_effects
+from tl_nla.attribution import direct_attribution, skip_effects
 from tl_nla.attribution.components import Component, all_components
 from tl_nla.errors import InputError
 from tl_nla.model.facts import block_form, branches_of, facts_of
 from tl_nla.model.heads import out_projection
+from tl_nla.model.reading import head_sum, read
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
-from tl_nla.reading import head_sum, read
+from tl_nla.reports import layer_contributions
 from tl_nla.steering import SteeringVector
 
 _PARTS = ("attn", "mixer", "mlp", "ple")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tl_nla.errors import InputError
-from tl_nla.sites import Site
+from tl_nla.model.sites import Site
 
 _MAKERS = {
     "states": "ActivationDataModule or CapturedDataModule", "writes": "DiffDataModule", "sources": "SourceDataModule",

@@ -1,17 +1,20 @@
 """What README and the documents print is executed here, as printed."""
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from tl_nla.cli.evaluate import available_suites
+from docs.studies import oracle_tables
+from docs.studies.__main__ import studies
+from docs.studies.layers import run as layers
+from tl_nla.cli.evaluate import SUITES
 from tl_nla.cli.main import available_commands, main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALL_PAGES = [*PAGES, *sorted((ROOT / "docs" / "studies").glob("*/*.md"))]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -48,29 +51,32 @@ def test_commands_run_as_printed(page, folder, capsys):
 
 
 def test_commands_of_other_pages_exist():
-    for page in [*PAGES, *sorted((ROOT / "docs" / "results").glob("*.md"))]:
+    for page in ALL_PAGES:
         for command, *rest in commands(page):
-            assert command in available_commands(), f"{page.name}: {command}"
+            assert command in available_commands(), f"{page}: {command}"
             if command == "evaluate":
-                assert rest[0] in available_suites(), f"{page.name}: evaluate {rest[0]}"
+                assert rest[0] in SUITES, f"{page}: evaluate {rest[0]}"
+
+
+def test_modules_and_studies_that_pages_run_exist():
+    for page in ALL_PAGES:
+        text = page.read_text()
+        for module in re.findall(r"python -m ((?:docs|lightning_modules|tl_nla)[\w.]*)", text):
+            assert (ROOT / f"{module.replace('.', '/')}.py").is_file() or module == "docs.studies", f"{page}: {module}"
+        for name in re.findall(r"python -m docs\.studies ([a-z_]+)", text):
+            assert name in studies(), f"{page}: {name}"
 
 
 def test_links_lead_somewhere():
-    for page in [*PAGES, *sorted((ROOT / "docs" / "results").glob("*.md"))]:
+    for page in ALL_PAGES:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            assert (page.parent / target).exists(), f"{page}: {target}"
 
 
 def test_tables_of_the_oracle_pages_are_those_of_the_stored_rows(monkeypatch):
-    from tl_nla.evaluation import layers_suite
-
-    spec = importlib.util.spec_from_file_location("oracle_tables", ROOT / "docs" / "oracle_tables.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(layers_suite, "two_explanations_rows", lambda *given: [])
-    found = script.tables()
-    for page in script.PAGES:
-        assert script.fill(page.read_text(), found) == page.read_text(), page.name
-    assert (
-        script.fill("<!-- table mlp -->\nold\n<!-- end -->", found) == f"<!-- table mlp -->\n{found['mlp']}<!-- end -->"
-    )
+    monkeypatch.setattr(layers, "two_explanations_rows", lambda *given: [])
+    found = oracle_tables.tables()
+    for page in oracle_tables.PAGES:
+        assert oracle_tables.fill(page.read_text(), found) == page.read_text(), page
+    filled = oracle_tables.fill("<!-- table mlp -->\nold\n<!-- end -->", found)
+    assert filled == f"<!-- table mlp -->\n{found['mlp']}<!-- end -->"

@@ -53,10 +53,11 @@ def test_pairs_and_oracles(home):
 
 
 def test_files(home):
-    from tl_nla.data import Grounding, check_source, load_documents
+    from tl_nla.data import check_source, load_documents
     from tl_nla.data.streams import stream_documents
-    from tl_nla.evaluation.results import write_json
+    from tl_nla.json_file import write_json
     from tl_nla.steering.vectors import SteeringVector
+    from tl_nla.storyworld.grounding import Grounding
 
     SteeringVector(torch.ones(3), "blocks.0.mlp").save("~/vector.safetensors")
     assert SteeringVector.load("~/vector.safetensors").vector.tolist() == [1, 1, 1]
@@ -74,11 +75,11 @@ def test_files(home):
 
 def test_modules(home):
     from lightning_modules import ActivationCapture, CapturedDataModule, SaveNLA
-    from lightning_modules.checkpoint_io import AtomicCheckpointIO
-    from lightning_modules.nla_training import load_pair
-    from lightning_modules.saving import SaveOracle
-    from lightning_modules.steering import SteeringWriter
-    from lightning_modules.warm_start import create_nla
+    from lightning_modules.callbacks.checkpoint_io import AtomicCheckpointIO
+    from lightning_modules.callbacks.saving import SaveOracle
+    from lightning_modules.training.nla_training import load_pair
+    from lightning_modules.training.steering import SteeringWriter
+    from lightning_modules.training.warm_start import create_nla
 
     folders = [module("~/x").folder for module in (ActivationCapture, CapturedDataModule, SaveNLA, SaveOracle)]
     assert folders == [home / "x"] * 4

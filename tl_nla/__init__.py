@@ -1,5 +1,6 @@
 """Natural language autoencoders at the hook points of any TransformerLens model."""
 
+from tl_nla import _moved
 from tl_nla._lazy import lazy
 
 __version__ = "0.1.0"
@@ -8,22 +9,23 @@ _HOMES = {
     "Adapter": "tl_nla.adapters",
     "DiffOracle": "tl_nla.oracle",
     "HeadDiffAdapter": "tl_nla.adapters",
-    "ContributionReport": "tl_nla.attribution.report",
+    "ContributionReport": "tl_nla.reports.report",
     "InputError": "tl_nla.errors",
     "LayerDiffAdapter": "tl_nla.adapters",
     "NLA": "tl_nla.nla",
-    "Reading": "tl_nla.reading",
-    "Site": "tl_nla.sites",
+    "Reading": "tl_nla.model.reading",
+    "Site": "tl_nla.model.sites",
     "SteeringAdapter": "tl_nla.adapters",
     "VerbalizerAdapter": "tl_nla.adapters",
     "attach": "tl_nla.adapters",
     "check": "tl_nla.model.check",
-    "layer_contributions": "tl_nla.attribution.contributions",
+    "layer_contributions": "tl_nla.reports.contributions",
     "load_tiny": "tl_nla.storyworld.tiny",
-    "read": "tl_nla.reading",
+    "read": "tl_nla.model.reading",
 }
 
 __all__ = sorted(_HOMES)
+_moved.install()
 __getattr__ = lazy(__name__, _HOMES)
 
 

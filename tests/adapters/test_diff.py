@@ -6,8 +6,8 @@ from tests.oracle.tiny import make_oracle
 from tl_nla.adapters import attach
 from tl_nla.adapters.diff import DiffAdapter, HeadDiffAdapter, LayerDiffAdapter
 from tl_nla.errors import InputError
+from tl_nla.model.reading import read
 from tl_nla.oracle.labels import StrengthReference
-from tl_nla.reading import read
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests import zoo
 from tl_nla.adapters import ReadingAdapter, attach
 from tl_nla.errors import InputError
-from tl_nla.hooks import is_bridge
+from tl_nla.model.hooks import is_bridge
 
 SITES = ["hook_embed", "ln_final.hook_normalized", "blocks.0.hook_resid_pre", "blocks.1.hook_resid_mid", "blocks.1",
          "blocks.2.attn", "blocks.0.mlp", "blocks.1.attn.head.2",

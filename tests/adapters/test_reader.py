@@ -6,7 +6,7 @@ import torch
 from tests import zoo
 from tl_nla.adapters import ReadingAdapter, attach
 from tl_nla.errors import InputError
-from tl_nla.reading import read
+from tl_nla.model.reading import read
 
 SITES = ["blocks.1.hook_resid_post", "blocks.2.mlp", "blocks.1.attn.head.3", "blocks.1"]
 KINDS = [(kind, family) for family in ("gpt2", "llama", "gemma3", "neox") for kind in ("bridge", "hooked")

@@ -6,7 +6,7 @@ import torch
 from tests import zoo
 from tl_nla.adapters import ReadingAdapter, VectorAdapter, VerbalizerAdapter, attach
 from tl_nla.errors import InputError
-from tl_nla.reading import read
+from tl_nla.model.reading import read
 from tl_nla.steering import SteeringVector
 
 STARTS = not zoo.HAS_HOOKED_TRANSFORMER

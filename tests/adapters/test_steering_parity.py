@@ -1,6 +1,6 @@
 """The same steered text comes out with and without the key-value cache, in a batch and alone.
 
-``PARITY_PROMPTS=50`` runs it on fifty prompts, as docs/results/steering.md does.
+``PARITY_PROMPTS=50`` runs it on fifty prompts, as docs/studies/steering/README.md does.
 """
 
 import os

@@ -9,7 +9,7 @@ from tests import zoo
 from tl_nla import VerbalizerAdapter, attach
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import normalise
-from tl_nla.reading import read
+from tl_nla.model.reading import read
 
 SITE = "blocks.1.hook_resid_post"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from lightning_modules.nla_training import NLATraining
+from lightning_modules.training.nla_training import NLATraining
 from tl_nla.nla.generation import Responses
 from tl_nla.nla.rollouts import BuiltInBackend, RolloutConfig, token_logprobs
 from tl_nla.storyworld.tiny import load_tiny

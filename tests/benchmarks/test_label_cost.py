@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests import zoo
+from tl_nla.model.reading import read
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
-from tl_nla.reading import read
 
 SIZES = {
     "hidden_size": 288,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests import zoo
-from tl_nla.evaluation.peak_memory import peak_megabytes
-from tl_nla.reading import read
+from tl_nla.benchmark.peak_memory import peak_megabytes
+from tl_nla.model.reading import read
 
 LAYERS, HEADS, D_MODEL, BATCH, LENGTH = 12, 12, 288, 8, 128
 STATES = [f"blocks.{layer}.hook_resid_post" for layer in range(LAYERS)]

@@ -90,7 +90,7 @@ def test_faults_keep_their_traceback(monkeypatch, tmp_path):
     def broken(*_args):
         raise ValueError("a fault")
 
-    monkeypatch.setattr("lightning_modules.warm_start.reconstruction_loss", broken)
+    monkeypatch.setattr("lightning_modules.training.warm_start.reconstruction_loss", broken)
     with pytest.raises(ValueError, match="a fault"):
         main(["fit", *SMALL, "--trainer.callbacks", "null", "--trainer.logger", "false"])
 

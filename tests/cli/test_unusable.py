@@ -184,7 +184,7 @@ FOLDERS = [
 
 @pytest.mark.parametrize(("arguments", "option"), OUTPUTS + FOLDERS, ids=lambda value: str(value)[-24:])
 def test_outputs_that_cannot_be_written_are_refused_before_the_work(arguments, option, refused, tmp_path, monkeypatch):
-    for work in ("tl_nla.targets.load_target", "tl_nla.storyworld.tiny.load_tiny"):
+    for work in ("tl_nla.model.targets.load_target", "tl_nla.storyworld.tiny.load_tiny"):
         monkeypatch.setattr(work, lambda *given, **settings: pytest.fail("went to work"))
     file = tmp_path / "a file"
     file.write_text("kept")

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from tests import tokenizers, zoo
-from tl_nla.data import Document, explain_states
+from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.model.control import control_ids
+from tl_nla.model.reading import read
 from tl_nla.model.text import TextEncoder
 from tl_nla.nla import NLA, InjectionConfig
 from tl_nla.oracle import CaptureConfig, DiffOracle, capture_writes
-from tl_nla.reading import read
+from tl_nla.storyworld.explained import explain_states
 
 POINT = "blocks.1.hook_resid_post"
 SITES = ["blocks.0.attn.head.1", "blocks.1.attn", "blocks.1.mlp", "blocks.2"]

@@ -6,15 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tl_nla.data import (
-    Document,
-    dataset_documents,
-    load_documents,
-    split_documents,
-    text_file_documents,
-    world_documents,
-)
+from tl_nla.data import Document, dataset_documents, load_documents, split_documents, text_file_documents
 from tl_nla.errors import InputError
+from tl_nla.storyworld.documents import world_documents
 
 
 def test_world_documents_are_the_same_every_time():

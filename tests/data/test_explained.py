@@ -3,13 +3,16 @@
 import pytest
 import torch
 
-from tl_nla.data import Document, Grounding, explain_states, fit_grounding, world_documents
+from tl_nla.data import Document
 from tl_nla.errors import InputError
-from tl_nla.evaluation.probe import fit_probe
-from tl_nla.reading import read
+from tl_nla.metrics.probe import fit_probe
+from tl_nla.model.reading import read
+from tl_nla.model.targets import load_target
 from tl_nla.storyworld.claims import parse_claims
+from tl_nla.storyworld.documents import world_documents
+from tl_nla.storyworld.explained import explain_states
 from tl_nla.storyworld.facts import Facts
-from tl_nla.targets import load_target
+from tl_nla.storyworld.grounding import Grounding, fit_grounding
 
 POINT = "blocks.2.hook_resid_post"
 

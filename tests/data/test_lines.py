@@ -100,7 +100,7 @@ def test_what_is_no_file(tmp_path):
 
 
 def test_steering_prompts_are_read_alike(tmp_path):
-    from lightning_modules.steering import SteeringPrompts
+    from lightning_modules.training.steering import SteeringPrompts
 
     path = tmp_path / "a.jsonl"
     rows = [{"prompt": "a\u2028b", "rewrite": "x->y"}, {"prompt": "c", "expect": "d"}]

@@ -4,8 +4,8 @@ import zlib
 
 import torch
 
-from tl_nla.data import world_documents
 from tl_nla.storyworld.claims import Truth
+from tl_nla.storyworld.documents import world_documents
 from tl_nla.storyworld.explanations import write_explanation
 from tl_nla.storyworld.parser import parse
 

@@ -4,7 +4,8 @@ import pytest
 
 from tests.faithfulness.helpers import explained
 from tl_nla.errors import InputError
-from tl_nla.faithfulness.judge import agreement, judge_explanations, judge_quotes, judge_world
+from tl_nla.faithfulness.judge import agreement, judge_explanations, judge_quotes
+from tl_nla.storyworld.judges import judge_world
 
 
 def test_quotes_must_stand_in_the_text():

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
+from docs.studies.steganography.steganographer import Steganographer
 from tests.faithfulness.helpers import SIZE, explained, word_vector
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.detectors import auc
 from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.faithfulness.readers import RidgeReader, meaning_features, style_features
 from tl_nla.faithfulness.scoring import Scorer, training_mean
-from tl_nla.faithfulness.steganographer import Steganographer
 
 TEXTS = explained(120)[0]
 

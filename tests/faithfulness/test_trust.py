@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from docs.studies.steganography.steganographer import Steganographer
 from tests.faithfulness.helpers import bag, explained
 from tl_nla.data import ExplainedStates
 from tl_nla.faithfulness.codes import refitted_errors
 from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.faithfulness.scoring import Scorer, training_mean
-from tl_nla.faithfulness.steganographer import Steganographer
 from tl_nla.faithfulness.trust import PairWords, average, pair_terms
 from tl_nla.metrics import fve
 

@@ -4,9 +4,10 @@ from hypothesis import strategies as st
 
 from tests.faithfulness.helpers import explained
 from tl_nla.faithfulness.clauses import split_clauses
-from tl_nla.faithfulness.wordings import FORMS, canonical, read_form, reword
+from tl_nla.faithfulness.wordings import canonical, read_form, reword
 from tl_nla.storyworld.claims import parse_claims
 from tl_nla.storyworld.tokenizer import build_tokenizer
+from tl_nla.storyworld.wordings import FORMS
 
 TEXTS = explained(20)[0]
 

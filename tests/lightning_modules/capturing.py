@@ -13,8 +13,8 @@ from pathlib import Path
 import lightning as L
 import torch
 
-from lightning_modules.capture import ActivationCapture
-from lightning_modules.documents import DocumentDataModule
+from lightning_modules.data.documents import DocumentDataModule
+from lightning_modules.training.capture import ActivationCapture
 from tests import zoo
 from tests.lightning_modules.forks import as_processes, in_a_fork, kill, wait
 from tl_nla.data import Document

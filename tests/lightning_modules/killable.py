@@ -18,11 +18,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_modules.diff import DiffDataModule, DiffNLATraining, DiffOracleTraining
-from lightning_modules.nla_training import NLATraining
-from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.resume import ExactResume
-from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
+from lightning_modules.callbacks.resume import ExactResume
+from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.training.diff import DiffDataModule, DiffNLATraining, DiffOracleTraining
+from lightning_modules.training.nla_training import NLATraining
+from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.forks import in_a_fork, kill, wait
 from tests.nla.test_generation import make

@@ -6,23 +6,23 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_modules.activations import ActivationDataModule
 from lightning_modules.agreement import check_checkpoint, check_weights, same_state
-from lightning_modules.captured import CapturedDataModule
-from lightning_modules.contribution import ContributionDataModule, LayerContribution
-from lightning_modules.diff import DiffDataModule, DiffNLATraining, DiffOracleTraining
-from lightning_modules.diff_rewards import DiffNLAReinforcement
-from lightning_modules.nla_training import NLATraining
-from lightning_modules.source_training import SourceDataModule, SourceEncoderTraining
-from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
+from lightning_modules.data.activations import ActivationDataModule
+from lightning_modules.data.captured import CapturedDataModule
+from lightning_modules.training.contribution import ContributionDataModule, LayerContribution
+from lightning_modules.training.diff import DiffDataModule, DiffNLATraining, DiffOracleTraining
+from lightning_modules.training.diff_rewards import DiffNLAReinforcement
+from lightning_modules.training.nla_training import NLATraining
+from lightning_modules.training.source_training import SourceDataModule, SourceEncoderTraining
+from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.capturing import capture
 from tests.lightning_modules.test_precisions import documents
 from tests.nla.test_generation import make
 from tests.oracle.tiny import make_oracle
 from tl_nla.errors import InputError
+from tl_nla.model.cut import cut_backbone
 from tl_nla.nla import NLA, RolloutConfig
-from tl_nla.nla.reconstructor import cut_backbone
 
 QUIET = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False, "max_steps": 1,
          "enable_model_summary": False, "enable_checkpointing": False, "num_sanity_val_steps": 0,

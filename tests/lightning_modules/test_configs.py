@@ -10,8 +10,8 @@ from tests import zoo
 from tl_nla.cli.main import main
 from tl_nla.cli.training import configs_folder, run_cli
 from tl_nla.data.shards import Shard, Texts, finish_capture, write_shard
+from tl_nla.model.loading import load_tokenizer
 from tl_nla.nla import NLA
-from tl_nla.nla.loading import load_tokenizer
 from tl_nla.oracle import DiffOracle
 from tl_nla.storyworld.tiny import WEIGHTS
 
@@ -59,7 +59,7 @@ def substitutes(name, folder):
                 "--model.init_args.layer", "1", "--data.init_args.site", "blocks.1.hook_resid_post"]  # fmt: skip
     if name == "llama_8b_lora.yaml":
         save_model("llama", folder / "llama")
-        from tl_nla.targets import fresh_nla
+        from tl_nla.nla.fresh import fresh_nla
 
         fresh_nla(folder / "llama", 1, "constant").save_pretrained(folder / "pair")
         return ["--model.init_args.model", str(folder / "pair"), "--data.init_args.model", str(folder / "llama"),

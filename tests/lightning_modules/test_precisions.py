@@ -6,27 +6,26 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from docs.studies.tiny.target import train_target
 from lightning_modules.base import TrainingModule
-from lightning_modules.capture import ActivationCapture
-from lightning_modules.contribution import ContributionDataModule, LayerContribution
-from lightning_modules.diff import DiffDataModule, DiffNLATraining, DiffOracleTraining
-from lightning_modules.diff_rewards import DiffNLAReinforcement
-from lightning_modules.documents import DocumentDataModule
-from lightning_modules.nla_training import NLATraining
-from lightning_modules.reports import ContributionReportCallback
-from lightning_modules.samples import ExplanationSamples
-from lightning_modules.saving import SaveNLA, SaveOracle
-from lightning_modules.source_training import SourceDataModule, SourceEncoderTraining
-from lightning_modules.steering import SteeringPrompt, SteeringPrompts, SteeringSweep
-from lightning_modules.target import train_target
-from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
-from lightning_modules.write_refinement import WriteRefinementTraining
+from lightning_modules.callbacks.reports import ContributionReportCallback
+from lightning_modules.callbacks.samples import ExplanationSamples
+from lightning_modules.callbacks.saving import SaveNLA, SaveOracle
+from lightning_modules.data.documents import DocumentDataModule
+from lightning_modules.training.capture import ActivationCapture
+from lightning_modules.training.contribution import ContributionDataModule, LayerContribution
+from lightning_modules.training.diff import DiffDataModule, DiffNLATraining, DiffOracleTraining
+from lightning_modules.training.diff_rewards import DiffNLAReinforcement
+from lightning_modules.training.nla_training import NLATraining
+from lightning_modules.training.source_training import SourceDataModule, SourceEncoderTraining
+from lightning_modules.training.steering import SteeringPrompt, SteeringPrompts, SteeringSweep
+from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
+from lightning_modules.training.write_refinement import WriteRefinementTraining
 from tests import zoo
-from tests.lightning_modules.test_diff_rewards import Closed
-from tests.lightning_modules.test_nla_training import FixedBackend
+from tests.lightning_modules.training.test_diff_rewards import Closed
+from tests.lightning_modules.training.test_nla_training import FixedBackend
 from tests.nla.test_generation import make
 from tests.oracle.tiny import make_oracle
-from tl_nla.attribution import layer_contributions
 from tl_nla.data import Document
 from tl_nla.data.shards import read_shard, shard_path
 from tl_nla.errors import InputError
@@ -34,6 +33,7 @@ from tl_nla.metrics import FractionOfVarianceExplained
 from tl_nla.metrics.norms import log_norm
 from tl_nla.nla import NLA, RolloutConfig
 from tl_nla.oracle import DiffOracle
+from tl_nla.reports import layer_contributions
 from tl_nla.storyworld.target import TargetConfig
 from tl_nla.storyworld.tokenizer import build_tokenizer
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lightning_modules import processes
+from lightning_modules.data.resumable_loader import EpochSampler
 from lightning_modules.processes import denominators, sums
-from lightning_modules.resumable_loader import EpochSampler
 from tests.lightning_modules import two_processes
 
 
@@ -61,9 +61,9 @@ def test_one_process_counts_as_it_is(monkeypatch):
 
 def test_two_processes_share_the_batches_of_one(monkeypatch):
     whole = list(EpochSampler(range(23), seed=4))
-    monkeypatch.setattr("lightning_modules.resumable_loader.world_size", lambda: 2)
+    monkeypatch.setattr("lightning_modules.data.resumable_loader.world_size", lambda: 2)
     parts = []
     for number in range(2):
-        monkeypatch.setattr("lightning_modules.resumable_loader.rank", lambda number=number: number)
+        monkeypatch.setattr("lightning_modules.data.resumable_loader.rank", lambda number=number: number)
         parts.append(list(EpochSampler(range(23), seed=4, drop_last=True)))
     assert [row for pair in zip(*parts, strict=True) for row in pair] == whole[:22]

@@ -5,20 +5,20 @@ import pytest
 import yaml
 
 from lightning_modules import ActivationCapture, ContributionReportCallback, DocumentDataModule, SteeringSweep
-from lightning_modules.activations import ActivationDataModule
-from lightning_modules.captured import CapturedDataModule
-from lightning_modules.contribution import ContributionDataModule, LayerContribution
-from lightning_modules.diff import DiffDataModule
-from lightning_modules.samples import ExplanationSamples
-from lightning_modules.source_training import SourceDataModule
-from lightning_modules.steering import SteeringPrompt, SteeringPrompts
+from lightning_modules.callbacks.samples import ExplanationSamples
+from lightning_modules.data.activations import ActivationDataModule
+from lightning_modules.data.captured import CapturedDataModule
+from lightning_modules.training.contribution import ContributionDataModule, LayerContribution
+from lightning_modules.training.diff import DiffDataModule
+from lightning_modules.training.source_training import SourceDataModule
+from lightning_modules.training.steering import SteeringPrompt, SteeringPrompts
 from tests import tokenizers
 from tests.oracle.tiny import make_oracle
-from tl_nla.attribution import ContributionReport
 from tl_nla.cli.main import main
 from tl_nla.data import Document
 from tl_nla.data.shards import read_index, read_shard
 from tl_nla.errors import InputError
+from tl_nla.reports import ContributionReport
 
 DOCUMENTS = [Document(f"d/{n}", f"Text {n} is {'very ' * (n % 3)}short.") for n in range(16)]
 ALL = 1000
@@ -183,9 +183,10 @@ def test_numbers_that_cannot_be_used(make, says):
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_captured_from(qwen):
-    from tl_nla.data import explain_states, load_documents
+    from tl_nla.data import load_documents
     from tl_nla.data.streams import stream_documents
     from tl_nla.oracle import CaptureConfig, capture_writes
+    from tl_nla.storyworld.explained import explain_states
 
     model, tokenizer = qwen
     for settings, says in (

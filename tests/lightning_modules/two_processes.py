@@ -14,9 +14,9 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_modules.nla_training import NLATraining
-from lightning_modules.resumable_loader import ResumableLoader
-from lightning_modules.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
+from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.training.nla_training import NLATraining
+from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.forks import as_processes, wait
 from tests.nla.test_generation import make

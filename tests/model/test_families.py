@@ -13,12 +13,13 @@ import torch
 from tests import families, zoo
 from tests.hf_reference import PATHS, reference_writes
 from tl_nla.adapters import VectorAdapter, attach
-from tl_nla.attribution import direct_attribution, layer_contributions, skip_effects
+from tl_nla.attribution import direct_attribution, skip_effects
 from tl_nla.attribution.components import all_components
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
+from tl_nla.model.reading import read
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, probability_effects
-from tl_nla.reading import read
+from tl_nla.reports import layer_contributions
 from tl_nla.steering import SteeringVector
 
 # One of each group of tests.families, and of each kind of norm, bias and multiplier.

@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 from tests import families, zoo
 from tl_nla.errors import InputError
 from tl_nla.model.heads import OutProjection, out_projection, solve_heads
-from tl_nla.reading import read
+from tl_nla.model.reading import read
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WIDTH, ROWS = 24, 10

@@ -9,11 +9,12 @@ import torch
 from tests import families, zoo
 from tests.attribution.reference import leave_out
 from tests.model.planted import GAINS, LAYER, Reference, plants
-from tl_nla.attribution import ContributionReport, direct_attribution, layer_contributions, skip_logits
+from tl_nla.attribution import direct_attribution, skip_logits
 from tl_nla.attribution.components import as_component
-from tl_nla.attribution.report_text import markdown
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
+from tl_nla.reports import ContributionReport, layer_contributions
+from tl_nla.reports.report_text import markdown
 
 DTYPES = (torch.float32, torch.bfloat16)
 NAMES = tuple(plants(families.bridge("llama")))

@@ -7,7 +7,7 @@ from tests import zoo
 from tl_nla.attribution import direct_attribution
 from tl_nla.errors import InputError
 from tl_nla.model.probe import lock_of, muted, probe, probe_tokens
-from tl_nla.reading import read
+from tl_nla.model.reading import read
 
 SITES = ("blocks.0.hook_resid_post", "blocks.1.attn", "blocks.2.mlp", "blocks.1.attn.head.2", "blocks.2")
 

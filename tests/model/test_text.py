@@ -7,8 +7,8 @@ import torch
 
 from tests import tokenizers, zoo
 from tl_nla.errors import InputError
+from tl_nla.model.targets import load_target
 from tl_nla.model.text import TextEncoder, TextTokens
-from tl_nla.targets import load_target
 
 FAMILIES = ("qwen2", "llama", "gpt2")  # TransformerLens puts no begin token before Qwen's texts, one before the others'
 TEXTS = ("Hello there", "w5 w6", "a", "\n\n", "The 2nd, and last.")

@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 from tests import zoo
 from tests.nla import checkpoints
 from tl_nla.errors import InputError
-from tl_nla.nla import load_causal_lm
-from tl_nla.nla.families import context_length, decoder_layers, final_norm_name, text_backbone
+from tl_nla.model.families import context_length, decoder_layers, final_norm_name, text_backbone
+from tl_nla.model.loading import load_causal_lm
 
 
 def test_parts_are_found_in_every_family(family):

@@ -6,8 +6,8 @@ import torch
 from tests import zoo
 from tests.nla import checkpoints
 from tl_nla.errors import InputError
+from tl_nla.model.families import decoder_layers
 from tl_nla.nla import NLA, InjectionConfig
-from tl_nla.nla.families import decoder_layers
 from tl_nla.nla.generation import SamplingConfig, choose_tokens
 
 CAP = 20

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from tests import zoo
 from tests.nla import checkpoints, reference
 from tl_nla.errors import InputError
-from tl_nla.nla import NLA, InjectionConfig, load_causal_lm
+from tl_nla.model.loading import load_causal_lm
+from tl_nla.nla import NLA, InjectionConfig
 
 peft = pytest.importorskip("peft")
 # PEFT 0.21 asks transformers for something under its old name.

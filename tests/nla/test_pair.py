@@ -8,7 +8,8 @@ from safetensors import safe_open
 from tests import zoo
 from tests.nla import checkpoints
 from tl_nla.errors import InputError
-from tl_nla.nla import NLA, InjectionConfig, saving
+from tl_nla.model import saving
+from tl_nla.nla import NLA, InjectionConfig
 from tl_nla.nla.injection import KINDS
 
 TEMPLATES = {"av_template": "<concept>{injection_char}</concept>", "ar_template": "<text>{explanation}</text> S"}

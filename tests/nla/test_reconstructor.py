@@ -5,8 +5,9 @@ from tests import zoo
 from tests.nla import checkpoints
 from tests.nla.checkpoints import AR_TEMPLATE, byte_tokenizer
 from tl_nla.errors import InputError
-from tl_nla.nla import Reconstructor, cut_backbone
-from tl_nla.nla.families import decoder_layers, layers_name, text_backbone
+from tl_nla.model.cut import cut_backbone
+from tl_nla.model.families import decoder_layers, layers_name, text_backbone
+from tl_nla.nla import Reconstructor
 
 TOKENIZER = byte_tokenizer()
 TEXTS = ["short", "", "a rather longer explanation of nothing", "x."]

@@ -5,12 +5,12 @@ from tests import zoo
 from tl_nla.attribution import skip_effects
 from tl_nla.data import Document
 from tl_nla.errors import InputError
+from tl_nla.model.reading import read
 from tl_nla.oracle import capture
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
 from tl_nla.oracle.questions import parse_answer
 from tl_nla.oracle.texts import parse_label
-from tl_nla.reading import read
 
 SITES = ["blocks.1.attn.head.2", "blocks.1.attn", "blocks.0.mlp", "blocks.2"]
 

@@ -4,9 +4,9 @@ import torch
 from tests import zoo
 from tests.oracle.tiny import make_oracle
 from tl_nla.errors import InputError
+from tl_nla.model.reading import read
+from tl_nla.model.sites import Site
 from tl_nla.oracle.layers import add_heads, head_sites, sum_of_heads
-from tl_nla.reading import read
-from tl_nla.sites import Site
 
 
 class Exact:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tl_nla.errors import InputError
-from tl_nla.steering.judges import judge_story, match_probability, perplexity, repetition, word_distance
+from tl_nla.steering.judges import match_probability, perplexity, repetition, word_distance
+from tl_nla.storyworld.judges import judge_story
 from tl_nla.storyworld.recalls import held_out_stories
 
 

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tl_nla.data.words import split_words
+from tl_nla.explainers.mechanical import certainty
 from tl_nla.storyworld.claims import (
     CLAIM_TYPES,
     Claim,
@@ -16,11 +18,11 @@ from tl_nla.storyworld.claims import (
     parse_claims,
     recent_claims,
 )
-from tl_nla.storyworld.explanations import certainty, write_explanation
+from tl_nla.storyworld.explanations import write_explanation
 from tl_nla.storyworld.facts import Facts
 from tl_nla.storyworld.generator import write_story
 from tl_nla.storyworld.lexicon import SLOTS
-from tl_nla.storyworld.parser import facts_at, parse, split_words
+from tl_nla.storyworld.parser import facts_at, parse
 
 WORDS = st.sampled_from([" ball", " Tom", ".", " the", "?", " or", "\u00e9", "the end", " 42"])
 

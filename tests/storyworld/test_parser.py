@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tl_nla.data.words import split_words
 from tl_nla.storyworld.facts import Facts
 from tl_nla.storyworld.generator import _Writer, join_words, write_story
 from tl_nla.storyworld.lexicon import SLOTS
-from tl_nla.storyworld.parser import facts_at, parse, split_words
+from tl_nla.storyworld.parser import facts_at, parse
 from tl_nla.storyworld.templates import TEMPLATES
 
 WORLD = sorted(

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import torch
 
-from tl_nla.nla.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.targets import TINY, model_folder
 from tl_nla.storyworld.corpus import HELD_OUT_SEED, TRAINING_SEED, story_ids
 from tl_nla.storyworld.recalls import held_out_stories, recall_results
-from tl_nla.targets import TINY, model_folder
 
 FAR, ENOUGH, STORIES = 20, 0.95, 150
 

@@ -61,8 +61,8 @@ def test_bytes_alone_are_tokens(tokenizer):
 
 
 def test_the_shipped_tokenizer_is_the_one_that_is_built(tokenizer):
-    from tl_nla.nla.loading import load_tokenizer
-    from tl_nla.targets import TINY, model_folder
+    from tl_nla.model.loading import load_tokenizer
+    from tl_nla.model.targets import TINY, model_folder
 
     shipped = load_tokenizer(model_folder(TINY))
     assert shipped.get_vocab() == build_tokenizer().get_vocab()

@@ -6,7 +6,7 @@ from typing import Any
 
 from tl_nla.adapters.base import Adapter
 from tl_nla.errors import InputError
-from tl_nla.hooks import tap
+from tl_nla.model.hooks import tap
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-from tl_nla.hooks import HookPair
+from tl_nla.model.hooks import HookPair
 
 
 class Adapter(ABC):

@@ -11,10 +11,10 @@ from tl_nla.adapters.reader import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
 from tl_nla.adapters.verbalizer import read_back
 from tl_nla.errors import InputError, unknown
-from tl_nla.hooks import HookPair
 from tl_nla.metrics.functional import cosine
-from tl_nla.positions import Positions
-from tl_nla.sites import Site
+from tl_nla.model.hooks import HookPair
+from tl_nla.model.positions import Positions
+from tl_nla.model.sites import Site
 
 PARTS = ("block", "attn", "mlp")
 

@@ -12,11 +12,11 @@ from tl_nla.adapters.records import ForwardRecord, known_ids, places
 from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
 from tl_nla.errors import InputError, unknown
-from tl_nla.hooks import HookPair
+from tl_nla.model.hooks import HookPair
+from tl_nla.model.positions import Positions
+from tl_nla.model.reading import Reading, points_of
+from tl_nla.model.sites import Site
 from tl_nla.nla.inputs import check_ids
-from tl_nla.positions import Positions
-from tl_nla.reading import Reading, points_of
-from tl_nla.sites import Site
 
 _IDS = "embed.hook_in"
 _BEFORE_START = ("hook_embed", _IDS)
@@ -96,7 +96,7 @@ class ReadingAdapter(Adapter):
         return [*pairs, *starts.hooks(self._start), *keepers]
 
     def reading(self, tokens: Int[Tensor, "batch pos"] | None = None) -> Reading:
-        """All that was read, as from :func:`tl_nla.reading.read`, ordered by row, then position.
+        """All that was read, as from :func:`tl_nla.model.reading.read`, ordered by row, then position.
 
         Args:
             tokens: ids of all rows, as ``generate`` returned them; of use on a ``HookedTransformer`` only, whose hooks

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.hooks import HookPair, is_bridge
+from tl_nla.model.hooks import HookPair, is_bridge
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 

@@ -14,11 +14,11 @@ from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
 from tl_nla.amounts import check_number
 from tl_nla.errors import InputError, unknown
-from tl_nla.hooks import HookPair
 from tl_nla.model.facts import branches_of
-from tl_nla.positions import Positions
-from tl_nla.reading import head_sum, points_of, site_values
-from tl_nla.sites import Site
+from tl_nla.model.hooks import HookPair
+from tl_nla.model.positions import Positions
+from tl_nla.model.reading import head_sum, points_of, site_values
+from tl_nla.model.sites import Site
 from tl_nla.steering.change import MODES, change_states
 from tl_nla.steering.rewriters import Rewriter
 from tl_nla.steering.vectors import SteeringVector

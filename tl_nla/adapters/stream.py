@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.positions import real_tokens, row_positions, select_positions
+from tl_nla.model.positions import real_tokens, row_positions, select_positions
 
 Generated = bool | str
 """``True``, ``False`` or ``"only"``."""

@@ -10,11 +10,11 @@ from torch import Tensor
 from tl_nla.adapters.reader import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
 from tl_nla.errors import InputError
-from tl_nla.hooks import HookPair
 from tl_nla.metrics.functional import cosine, squared_deviations, squared_errors
+from tl_nla.model.hooks import HookPair
+from tl_nla.model.positions import Positions
+from tl_nla.model.sites import Site
 from tl_nla.nla.inputs import check_acts, check_texts
-from tl_nla.positions import Positions
-from tl_nla.sites import Site
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from tl_nla.attribution.diagonal import SOURCES, ScoreDiagonal, solve_diagonal
 from tl_nla.errors import InputError
-from tl_nla.hooks import module_point
 from tl_nla.model.facts import ModelFacts, check_deterministic, facts_of, fingerprint
 from tl_nla.model.heads import out_projection
+from tl_nla.model.hooks import module_point
 from tl_nla.model.probe import lock_of
-from tl_nla.reading import check_tokens
+from tl_nla.model.reading import check_tokens
 
 _STREAM = ("hook_resid_pre", "hook_resid_post")
 

@@ -21,9 +21,9 @@ from tl_nla.attribution.capture import CleanRun, capture
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.facts import ModelFacts, facts_of
 from tl_nla.model.norms import parameter
+from tl_nla.model.reading import check_tokens, head_sum
 from tl_nla.model.readout import ReadOut, final_norm, solve_readout
 from tl_nla.model.rounding import compare, step_of
-from tl_nla.reading import check_tokens, head_sum
 
 UNITS = ("component", "layer", "head")
 QUANTITIES = ("logit", "difference", "log_prob")

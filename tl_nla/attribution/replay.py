@@ -19,8 +19,8 @@ from tl_nla.errors import InputError
 from tl_nla.model.blocks import BlockForm
 from tl_nla.model.facts import branches_of
 from tl_nla.model.heads import OutProjection, out_projection
+from tl_nla.model.reading import head_sum
 from tl_nla.model.rounding import compare, step_of
-from tl_nla.reading import head_sum
 
 ROW_BUDGET = 2**24  # floating-point numbers of the largest intermediate tensor when components run side by side
 

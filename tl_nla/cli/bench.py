@@ -20,14 +20,15 @@ def run(args: argparse.Namespace) -> int:
     from rich import box
     from rich.table import Table
 
+    import tl_nla
+    from tl_nla.benchmark.bench import embedded_cases, run_case
+    from tl_nla.benchmark.results import versions
     from tl_nla.cli.terminal import make_console
-    from tl_nla.evaluation.bench import embedded_cases, run_case
-    from tl_nla.evaluation.results import versions, write_json
-    from tl_nla.storyworld.tiny import load_tiny
+    from tl_nla.json_file import write_json
 
     console = make_console()
     with console.status("timing") as status:
-        tiny = load_tiny()
+        tiny = tl_nla.load_tiny()
         rows = []
         for case in embedded_cases(tiny):
             status.update(case.name)

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from tl_nla.model.check import check
-    from tl_nla.targets import load_target
+    from tl_nla.model.targets import load_target
 
     console = Console()
     with console.status("loading the model"):

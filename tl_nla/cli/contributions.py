@@ -45,13 +45,13 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the report, print its table, write the files."""
-    from tl_nla.attribution import layer_contributions
     from tl_nla.cli.explaining import encode_text
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
-    from tl_nla.storyworld.tiny import embedded_vocabulary
-    from tl_nla.targets import TINY, load_target
-    from tl_nla.tensorboard.log import NO_FIGURES, can_draw
+    from tl_nla.model.targets import load_target
+    from tl_nla.plugins import embedded
+    from tl_nla.reports import layer_contributions
+    from tl_nla.reports.tensorboard.log import NO_FIGURES, can_draw
 
     if args.figures and not can_draw():
         raise InputError(f"--figures draws heat maps: {NO_FIGURES}")
@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         target = load_target(args.model, args.prepend_bos)
         encode_text(target, args.text)
         oracle = None if args.labels else find_oracle(args.model, args.oracle)
-        named = embedded_vocabulary(target.model, target.tokenizer) if args.model == TINY else None
+        plugin = embedded(args.model)
+        named = None if plugin is None else plugin.vocabulary(target.model, target.tokenizer)
     with console.status("reading" if args.no_skips else "leaving out every layer and head in turn"):
         report = layer_contributions(
             target.model, args.text, oracle, args.target, "all" if args.all_positions else -1, against=args.against,
@@ -91,21 +92,21 @@ def shown_command(before: str, folder: Path) -> Any:
 
 def find_oracle(model: str, folder: str | None) -> Any:
     """The oracle of a folder; the embedded one for the embedded model where there is one, else ``None``."""
-    from tl_nla.storyworld.tiny import WEIGHTS
-    from tl_nla.targets import TINY
+    from tl_nla.plugins import embedded
 
-    embedded = WEIGHTS / "oracle"
-    if folder is None and not (model == TINY and embedded.is_dir()):
+    plugin = embedded(model)
+    own = None if plugin is None else plugin.WEIGHTS / "oracle"
+    if folder is None and (own is None or not own.is_dir()):
         return None
     from tl_nla.oracle import DiffOracle
 
-    return DiffOracle.from_pretrained(embedded if folder is None else folder)
+    return DiffOracle.from_pretrained(own if folder is None else folder)
 
 
 def _print(console: Any, report: Any, heads: int) -> None:
     from rich.text import Text
 
-    from tl_nla.attribution.report_text import show
+    from tl_nla.reports.report_text import show
 
     position, row = report.positions[-1], len(report.positions) - 1
     line = Text("… " if len(report.prompt) > 300 else "")
@@ -134,7 +135,7 @@ def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from tl_nla.attribution.report_text import number, show
+    from tl_nla.reports.report_text import number, show
 
     title = f"{report.model} · what each part contributed"
     shown = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
@@ -220,7 +221,7 @@ def _log(report: Any, folder: Path) -> str:
     """Write the report as a run of its own, so that none hides another; gives the run's name."""
     from torch.utils.tensorboard import SummaryWriter
 
-    from tl_nla.tensorboard.log import can_draw, log_hparams, log_layout, log_report
+    from tl_nla.reports.tensorboard.log import can_draw, log_hparams, log_layout, log_report
 
     run = new_run(folder)
     with SummaryWriter(str(run)) as writer:

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.explaining import encode_text
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
-    from tl_nla.evaluation.results import write_json
-    from tl_nla.targets import load_target
+    from tl_nla.json_file import write_json
+    from tl_nla.model.targets import load_target
 
     asked = chosen_sites(args.layer, args.part, args.head, args.span)
     target = load_target(args.model, args.prepend_bos)
@@ -110,15 +110,14 @@ def load_oracle(model: str, folder: str | None) -> Any:
     """
     from tl_nla.errors import InputError
     from tl_nla.oracle import DiffOracle
-    from tl_nla.storyworld.tiny import WEIGHTS
-    from tl_nla.targets import TINY
+    from tl_nla.plugins import embedded, part
 
-    if folder is None and model != TINY:
+    if folder is None and embedded(model) is None:
         raise InputError(
             f"--model {model!r} needs its oracle: add --oracle DIR, which this trains: "
             f"tl-nla evaluate heads --model {shlex.quote(model)} --oracle DIR"
         )
-    return DiffOracle.from_pretrained(WEIGHTS / "oracle" if folder is None else folder)
+    return DiffOracle.from_pretrained(part(model, "oracle") if folder is None else folder)
 
 
 def explain_at(model: Any, oracle: Any, tokens: Any, sites: Sequence[str], position: int) -> list[dict[str, Any]]:
@@ -140,9 +139,9 @@ def grid(rows: Sequence[dict[str, Any]], token: str, position: int) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    from tl_nla.model.sites import Site
     from tl_nla.oracle import parse_label
     from tl_nla.oracle.labels import STEPS
-    from tl_nla.sites import Site
 
     parsed = [(Site.parse(row["site"]), parse_label(row["text"])) for row in rows]
     table = Table(title=f"what each head writes at {token!r} (position {position})", box=box.SIMPLE_HEAD)

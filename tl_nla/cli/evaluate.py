@@ -1,32 +1,27 @@
-"""``tl-nla evaluate SUITE``: the numbers, with their controls and intervals.
+"""``tl-nla evaluate SUITE``: a pair or an oracle of the user's own, scored with its controls and intervals.
 
-A suite is a module ``tl_nla/evaluation/SUITE_suite.py`` with ``evaluate(model: str, **options) -> Results`` and, where
-it has options of its own, ``add_arguments(parser)``. A suite whose module does not exist does not exist for the user.
+The numbers of the results pages are remade by ``python -m docs.studies NAME`` in a checkout.
 """
 
 import argparse
 import importlib
-import importlib.util
-import inspect
+from typing import Any
 
 from tl_nla.cli.options import OneLineParser
 from tl_nla.errors import InputError, unknown
 
-
-def available_suites() -> dict[str, str]:
-    """The suites that exist, with the full name of the module of each."""
-    from tl_nla.evaluation.results import SUITES
-
-    modules = {suite: f"tl_nla.evaluation.{suite}_suite" for suite in SUITES}
-    return {suite: module for suite, module in modules.items() if importlib.util.find_spec(module)}
+ORACLE_SUITES = ("heads", "layers", "spans", "questions")
+SUITES = ("faithfulness", *ORACLE_SUITES)
+STUDIES = ("contributions", "injection", "layers_matrix", "nla", "steering", "steganography", "training")
+"""Suites of the embedded world, which were commands once."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
     from tl_nla.cli.options import add_common, add_prepend_bos
 
-    parser = subparsers.add_parser("evaluate", help="score a suite with all its controls")
-    parser.add_argument("suite", metavar="SUITE", help="which numbers; an unknown name lists what there is")
+    parser = subparsers.add_parser("evaluate", help="score a pair or an oracle of your own with all controls")
+    parser.add_argument("suite", metavar="SUITE", help=f"what is scored: {', '.join(SUITES)}")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     add_common(parser)
     add_prepend_bos(parser)
@@ -35,23 +30,21 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the suite, print its table, and write the JSON."""
-    suites = available_suites()
-    if args.suite not in suites:
-        raise unknown("suite", args.suite, suites)
-    module = importlib.import_module(suites[args.suite])
-    options = _own_options(module, args.suite, args.extra)
+    if args.suite in STUDIES:
+        raise InputError(f"{args.suite!r} is a study of the embedded world: python -m docs.studies {args.suite}")
+    if args.suite not in SUITES:
+        raise unknown("suite", args.suite, SUITES)
+    module = importlib.import_module(f"tl_nla.benchmark.{args.suite}_suite")
+    options = _own_options(args.suite, args.extra)
     if args.prepend_bos is not None:
-        kinds = {name: given.kind for name, given in inspect.signature(module.evaluate).parameters.items()}
-        if "prepend_bos" not in kinds and inspect.Parameter.VAR_KEYWORD not in kinds.values():
-            raise InputError(f"--prepend-bos has no meaning for {args.suite}, which reads stories of its own")
         options["prepend_bos"] = args.prepend_bos
 
+    from tl_nla.benchmark.tables import to_markdown, to_table
     from tl_nla.cli.terminal import make_console
-    from tl_nla.evaluation.tables import to_markdown, to_table
 
     console = make_console()
     with console.status("evaluating"):
-        results = module.evaluate(args.model, **options)
+        results = _score(module, args.suite, args.model, options)
     if args.markdown:
         console.out(to_markdown(results), highlight=False)
     else:
@@ -61,8 +54,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _own_options(module: object, suite: str, extra: list[str]) -> dict[str, object]:
+def _score(module: Any, suite: str, model: str, options: dict[str, Any]) -> Any:
+    """The suite's results; those of an oracle are of one that is trained first."""
+    if suite not in ORACLE_SUITES:
+        return module.evaluate(model, **options)
+    shown = {"figure": options.pop("figure")} if "figure" in options else {}
+    if shown.get("figure") is not None:
+        from tl_nla.benchmark.figures import check_figure
+
+        check_figure(shown["figure"])
+    from tl_nla.plugins import embedded
+
+    if embedded(model) is not None and all(value is None for value in options.values()):
+        raise InputError(
+            f"the oracle of {model!r} is trained and scored: python -m docs.studies {suite}; to train another one on "
+            "it, give --documents or --steps"
+        )
+    # Commands train with lightning_modules, which is found by name: tl_nla imports nothing of it.
+    training = importlib.import_module("lightning_modules.training.scored_oracle")
+    return module.evaluate(training.train_and_score(model, **options), **shown)
+
+
+def _own_options(suite: str, extra: list[str]) -> dict[str, Any]:
+    from tl_nla.cli.suite_options import add_suite_options
+
     parser = OneLineParser(prog=f"tl-nla evaluate {suite}")
-    if hasattr(module, "add_arguments"):
-        module.add_arguments(parser)
+    add_suite_options(parser, suite, suite in ORACLE_SUITES)
     return vars(parser.parse_args(extra))

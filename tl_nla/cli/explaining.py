@@ -14,23 +14,23 @@ def load_pair(model: str, folders: list[str] | None, prepend_bos: bool | None = 
     Args:
         model: ``tiny``, a local folder or a hub id.
         folders: verbalizer and reconstructor; may be left out for ``tiny`` only.
-        prepend_bos: see :func:`tl_nla.targets.load_target`.
+        prepend_bos: see :func:`tl_nla.model.targets.load_target`.
 
     Raises:
         InputError: when another model comes without an NLA, or with one of another size.
     """
     import torch
 
+    from tl_nla.model.targets import load_target
     from tl_nla.nla import NLA
-    from tl_nla.storyworld.tiny import WEIGHTS
-    from tl_nla.targets import TINY, load_target
+    from tl_nla.plugins import embedded, part
 
-    if folders is None and model != TINY:
+    if folders is None and embedded(model) is None:
         raise InputError(
             f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)"
         )
     target = load_target(model, prepend_bos)
-    av, ar = [str(WEIGHTS / "av"), str(WEIGHTS / "ar")] if folders is None else folders
+    av, ar = [str(part(model, "av")), str(part(model, "ar"))] if folders is None else folders
     nla = NLA.from_pretrained(av, ar, dtype=torch.float32)
     if nla.d_model != int(target.model.cfg.d_model):
         raise InputError(
@@ -82,12 +82,19 @@ def explain_text(
         One dictionary a token: ``position, token, explanation, extracted, fve, cosine, claims``; the claims carry
         ``type, subject, value, verdict``.
     """
-    from tl_nla.data import Document, explain_states
+    from tl_nla.data import Document
+    from tl_nla.data.explained import explain_states
+    from tl_nla.explainers import explain_mechanically
     from tl_nla.metrics import cosine, squared_deviations, squared_errors
+    from tl_nla.plugins import embedded
 
     tokens, document = encode_text(target, text), Document("text", text)
     point = f"blocks.{nla.layer}.hook_resid_post"
-    states = explain_states(target.model, target.tokenizer, [document], point, None, min_position=tokens.added)
+    plugin = embedded(target.name)
+    explainer = explain_mechanically if plugin is None else plugin.explainer(point)
+    states = explain_states(
+        target.model, target.tokenizer, [document], point, None, min_position=tokens.added, explainer=explainer
+    )
     keep = slice(-last, None) if last else slice(None)
     acts, truths, positions = states.acts[keep], states.truths[keep], states.position[keep].tolist()
     generation = nla.generate(acts, progress=progress)
@@ -109,9 +116,11 @@ def explain_text(
 
 
 def checked_claims(explanation: str, truth: Any) -> list[dict[str, str]]:
-    """The claims of an explanation with their verdicts: ``type, subject, value, verdict``."""
+    """The claims of an explanation with their verdicts, ``type, subject, value, verdict``; none without a truth."""
     from dataclasses import asdict
 
-    from tl_nla.storyworld.claims import check, made_claims
+    from tl_nla.faithfulness.grammar import check, made_claims
 
+    if truth is None:
+        return []
     return [{**asdict(claim), "verdict": check(claim, truth)} for claim in made_claims(explanation, truth)]

@@ -30,7 +30,6 @@ COMMANDS = {
     "test": "training",
     "predict": "training",
     "evaluate": "evaluate",
-    "rebuild-tiny": "rebuild_tiny",
     "bench": "bench",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -67,7 +66,7 @@ def _parse(argv: list[str]) -> argparse.Namespace | None:
     parser = build_parser(commands)
     args, extra = parser.parse_known_args(argv)
     if args.version:
-        from tl_nla.evaluation.results import versions
+        from tl_nla.benchmark.results import versions
 
         sys.stdout.write("".join(f"{name} {version}\n" for name, version in versions().items()))
         return None

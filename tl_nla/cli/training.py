@@ -111,7 +111,7 @@ def _checking_cli() -> type:
     """LightningCLI that asks, before it runs anything, whether what is written at the end can be written."""
     from lightning.pytorch.cli import LightningCLI
 
-    from lightning_modules.checkpoint_io import damage
+    from lightning_modules.callbacks.checkpoint_io import damage
     from lightning_modules.outputs import check_outputs
 
     class CheckingCLI(LightningCLI):

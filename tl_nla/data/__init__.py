@@ -9,24 +9,18 @@ from tl_nla.data.documents import (
     load_documents,
     split_documents,
     text_file_documents,
-    world_documents,
 )
-from tl_nla.data.explained import ExplainedStates, explain_states
-from tl_nla.data.grounding import Grounding, fit_grounding
+from tl_nla.data.explained import ExplainedStates
 
 __all__ = [
     "Document",
     "ExplainedStates",
-    "Grounding",
     "check_source",
     "dataset_documents",
-    "explain_states",
-    "fit_grounding",
     "jsonl_documents",
     "load_documents",
     "split_documents",
     "text_file_documents",
-    "world_documents",
 ]
 
 __getattr__ = lazy(__name__)

@@ -11,7 +11,7 @@ from tl_nla.amounts import check_count
 from tl_nla.data.lines import JSON_SUFFIXES, json_rows, paragraphs, text_field
 from tl_nla.errors import InputError
 from tl_nla.paths import user_path
-from tl_nla.storyworld.generator import write_story
+from tl_nla.plugins import source_names, world
 
 _BUCKETS = 10_000
 DATASET_PREFIX = "dataset:"
@@ -41,11 +41,6 @@ def check_documents(documents: Iterable[Any]) -> None:
         if not isinstance(document, Document):
             found = f"{type(document).__name__} ({str(document)[:40]!r})"
             raise InputError(f"document {number} is {found}; give tl_nla.data.Document(name, text)")
-
-
-def world_documents(count: int, seed: int = 0, start: int = 0) -> list[Document]:
-    """Stories ``start`` to ``start + count`` of stream ``seed`` of the story world."""
-    return [Document(f"world/{seed}/{i}", write_story(seed, i).text) for i in range(start, start + count)]
 
 
 def text_file_documents(path: str | Path, limit: int | None = None) -> list[Document]:
@@ -82,9 +77,10 @@ def check_source(source: str) -> None:
     Raises:
         InputError: when it is a file that does not exist.
     """
-    if source != "world" and not source.startswith(DATASET_PREFIX) and not user_path(source).is_file():
+    if source not in source_names() and not source.startswith(DATASET_PREFIX) and not user_path(source).is_file():
+        named = ", ".join(repr(name) for name in source_names())
         raise InputError(
-            f"no source {source!r}; give 'world', the path of a text or JSON-lines file, or '{DATASET_PREFIX}NAME'"
+            f"no source {source!r}; give {named}, the path of a text or JSON-lines file, or '{DATASET_PREFIX}NAME'"
         )
 
 
@@ -102,8 +98,10 @@ def load_documents(source: str, limit: int, seed: int = 0) -> list[Document]:
     """
     check_source(source)
     check_count("limit", limit)
-    if source == "world":
-        return world_documents(limit, seed)
+    known = world(source)
+    if known is not None:
+        found: list[Document] = known.documents(limit, seed)
+        return found
     if source.startswith(DATASET_PREFIX):
         return dataset_documents(hub_rows(source), limit=limit)
     if Path(source).suffix in JSON_SUFFIXES:

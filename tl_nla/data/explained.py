@@ -1,4 +1,4 @@
-"""States captured from documents, each with the explanation and the truth of its position."""
+"""States captured from documents, each with the explanation of its position and what is known to be true there."""
 
 import random
 from collections.abc import Sequence
@@ -11,14 +11,11 @@ from torch import Tensor
 
 from tl_nla.amounts import check_count
 from tl_nla.data.documents import Document, check_documents
-from tl_nla.data.grounding import Grounding
 from tl_nla.errors import InputError
-from tl_nla.hooks import tap
+from tl_nla.explainers import Explainer, Moment, explain_mechanically
 from tl_nla.model.control import control_ids, without_control
+from tl_nla.model.hooks import tap
 from tl_nla.model.text import TextEncoder, TextTokens
-from tl_nla.storyworld.claims import Truth
-from tl_nla.storyworld.explanations import write_explanation
-from tl_nla.storyworld.parser import Parse, facts_at, parse
 
 RECENT_TOKENS = 6
 _GUESSES, _GUESS_FLOOR = 3, 0.1
@@ -32,8 +29,8 @@ class ExplainedStates:
 
     Attributes:
         acts: the states, float32.
-        explanations: the text written for each from prediction, recent tokens and the truth so far.
-        truths: what is known at each position.
+        explanations: the text that the explainer wrote for each.
+        truths: what the explainer knows to be true at each position.
         contexts: the last tokens of the raw text, as many as the explanation has: the ``cat`` control.
         document: index of each row's document among the captured ones.
         position: token position of each row, counted from the begin token where there is one.
@@ -41,7 +38,7 @@ class ExplainedStates:
 
     acts: Float[Tensor, "n d_model"]
     explanations: list[str]
-    truths: list[Truth]
+    truths: list[Any]
     contexts: list[str]
     document: Int[Tensor, " n"]
     position: Int[Tensor, " n"]
@@ -60,7 +57,7 @@ def explain_states(
     min_position: int = 1,
     seed: int = 0,
     batch_size: int = 64,
-    grounding: Grounding | None = None,
+    explainer: Explainer = explain_mechanically,
     prepend_bos: bool | None = None,
 ) -> ExplainedStates:
     """Read states of documents at one hook point and write their explanations.
@@ -75,8 +72,7 @@ def explain_states(
             is none: attention uses it as a sink, and its state says little.
         seed: of the draw.
         batch_size: documents a forward pass.
-        grounding: probes of this hook point; facts that they do not find in a state are left out of its explanation
-            (they stay in its truth). ``None`` says every fact.
+        explainer: writes the explanations; by default of the recent words and the model's own guesses.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
 
     Returns:
@@ -93,7 +89,7 @@ def explain_states(
     if not any(chosen):
         raise InputError(f"no document has a token after position {min_position}; give longer texts")
     order = sorted(range(len(documents)), key=lambda row: len(encoded[row]))
-    rows: dict[int, list[tuple[int, Tensor, str, Truth, str]]] = {}
+    rows: dict[int, list[tuple[int, Tensor, str, Any, str]]] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         states, logits = _forward(model, tokenizer, [encoded[row].ids for row in batch], point)
@@ -101,8 +97,8 @@ def explain_states(
             picked = torch.tensor(chosen[row], dtype=torch.long, device=states.device)
             acts = states[place, picked].float().cpu()
             guesses = _guesses(words, logits[place, picked])
-            parsed = parse(documents[row].text)
-            texts = _truths(words, encoded[row], chosen[row], guesses, parsed, acts, grounding)
+            moments = _moments(words, encoded[row], chosen[row], guesses, acts)
+            texts = _with_context(words, encoded[row], chosen[row], explainer(documents[row].text, moments))
             rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], acts, texts, strict=True)]
     flat = [(row, *entry) for row in sorted(rows) for entry in rows[row]]
     document, position, acts, explanations, truths, contexts = map(list, zip(*flat, strict=True))
@@ -166,17 +162,22 @@ class _Words:
         return without_control(str(self.tokenizer.decode([i for i in ids if i not in self.control][-count:])))
 
 
-def _truths(
-    words: _Words, tokens: TextTokens, positions: list[int], guesses: list[list[tuple[str, float]]], parsed: Parse,
-    acts: Tensor, grounding: Grounding | None,
-) -> list[tuple[str, Truth, str]]:  # fmt: skip
-    told = [tokens.ids[tokens.added : position + 1] for position in positions]
-    facts = [facts_at(parsed, len(words.tokenizer.decode(ids))) for ids in told]
-    held = [None] * len(facts) if grounding is None else grounding.held(acts, facts)
-    written = []
-    for ids, guessed, known, kinds in zip(told, guesses, facts, held, strict=True):
-        recent = words.last(ids, RECENT_TOKENS)
-        text = write_explanation(known, recent, guessed, kinds)
+def _moments(
+    words: _Words, tokens: TextTokens, positions: list[int], guesses: list[list[tuple[str, float]]], acts: Tensor
+) -> list[Moment]:
+    moments = []
+    for position, guessed, act in zip(positions, guesses, acts, strict=True):
+        told = tokens.ids[tokens.added : position + 1]
+        moments.append(Moment(words.tokenizer.decode(told), words.last(told, RECENT_TOKENS), guessed, act))
+    return moments
+
+
+def _with_context(
+    words: _Words, tokens: TextTokens, positions: list[int], written: list[tuple[str, Any]]
+) -> list[tuple[str, Any, str]]:
+    """Beside each explanation the end of the raw text that has as many tokens."""
+    rows = []
+    for position, (text, truth) in zip(positions, written, strict=True):
         length = len(words.tokenizer.encode(text, add_special_tokens=False))
-        written.append((text, Truth(known, recent, tuple(word for word, _ in guessed)), words.last(ids, length)))
-    return written
+        rows.append((text, truth, words.last(tokens.ids[tokens.added : position + 1], length)))
+    return rows

@@ -8,7 +8,7 @@ from tl_nla.amounts import check_count
 from tl_nla.data.documents import DATASET_PREFIX, Document, check_source, hub_rows
 from tl_nla.data.lines import JSON_SUFFIXES, json_rows, paragraphs, text_field
 from tl_nla.errors import InputError
-from tl_nla.storyworld.generator import write_story
+from tl_nla.plugins import world
 
 
 def stream_documents(source: str, limit: int | None = None, seed: int = 0) -> Iterator[Document]:
@@ -25,10 +25,11 @@ def stream_documents(source: str, limit: int | None = None, seed: int = 0) -> It
     check_source(source)
     if limit is not None:
         check_count("limit", limit)
-    if source == "world":
+    known = world(source)
+    if known is not None:
         if limit is None:
-            raise InputError("the world has no last story; give a number of documents")
-        return (Document(f"world/{seed}/{i}", write_story(seed, i).text) for i in range(limit))
+            raise InputError(f"the {source} has no last story; give a number of documents")
+        return (known.documents(1, seed, number)[0] for number in range(limit))
     name, texts = _texts(source)
     return (Document(f"{name}/{number}", text) for number, text in enumerate(islice(texts, limit)))
 

@@ -2,7 +2,7 @@
 
 Needs no training of the verbalizer: the log-probabilities come with the words. A verbalizer's probabilities can be
 right where its greedy words are not, since greedy decoding names the best of many poor guesses as if it were known.
-What abstaining costs in FVE and gains in claim precision is measured (``docs/results/faithfulness.md``).
+What abstaining costs in FVE and gains in claim precision is measured (``docs/studies/faithfulness/README.md``).
 """
 
 import math
@@ -13,15 +13,9 @@ from typing import Any
 
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.clauses import join_clauses, split_clauses
+from tl_nla.faithfulness.grammar import grammar
 from tl_nla.nla import Generation
-from tl_nla.storyworld.lexicon import SLOTS
 
-_ASKED = {
-    "A": "Who", "B": "Who", "place": "Where", "container": "Where", "object": "What", "colour": "Which",
-    "feeling": "How", "animal": "What", "food": "What", "weather": "How", "time": "When",
-}  # fmt: skip
-QUESTION_WORDS: dict[str, str] = {word: _ASKED[slot] for slot, words in SLOTS.items() for word in words}
-"""Words of the embedded world that name something, with the question word that stands for their kind."""
 _WORD = re.compile(r"\w+")
 
 
@@ -96,7 +90,7 @@ def abstain(
 
 
 def withhold(
-    generation: Generation, tokenizer: Any, threshold: float, questions: Mapping[str, str] = QUESTION_WORDS
+    generation: Generation, tokenizer: Any, threshold: float, questions: Mapping[str, str] | None = None
 ) -> list[str]:
     """Explanations in which every naming word that the verbalizer was unsure of became a question word.
 
@@ -108,9 +102,10 @@ def withhold(
         generation: greedy words with their log-probabilities.
         tokenizer: the verbalizer's.
         threshold: words below this probability are withheld, in [0, 1].
-        questions: naming words with the word that stands for their kind.
+        questions: naming words with the word that stands for their kind; those of the grammar in use when ``None``.
     """
     _check(threshold)
+    questions = grammar().questions if questions is None else questions
     texts = []
     for text, tokens in zip(generation.texts, sure_tokens(generation, tokenizer), strict=True):
         parts, place = [], 0

@@ -15,8 +15,8 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.edits import Edit
 from tl_nla.faithfulness.scoring import Reconstruct
-from tl_nla.hooks import tap
 from tl_nla.metrics import normalise
+from tl_nla.model.hooks import tap
 
 
 def claim_directions(

@@ -12,12 +12,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.storyworld.claims import Claim, Truth, Verdict, check, made_claims, parse_claims
+from tl_nla.faithfulness.grammar import Claim, Truth, Verdict, check, grammar, made_claims, parse_claims
 
 CERTAINTIES = ("surely", "likely", "perhaps")
 DISTANCES = (0, 5, 10, 20, 40, 80)
 """Lower ends of the buckets of the distance since a fact was told, in words."""
-_RELATIONS = {"where": "at", "what": "holds", "feeling": "feels", "inside": "inside", "colour": "colour"}
 _NEXT = re.compile(rf'Next: ({"|".join(CERTAINTIES)}) "(.*?)"', re.DOTALL)
 
 
@@ -71,10 +70,9 @@ def score_claims(
 
 
 def _distance(claim: Claim, verdict: Verdict, truth: Truth, word: int | None) -> int | None:
-    if word is None or verdict == "untold" or claim.type not in _RELATIONS:
+    if word is None or verdict == "untold":
         return None
-    subject = claim.value if claim.type == "what" else claim.subject
-    told = truth.facts.told.get((_RELATIONS[claim.type], subject))
+    told = grammar().told(claim, truth)
     return None if told is None else max(0, word - told)
 
 

@@ -1,13 +1,12 @@
 """Explanations as clauses: the units that are deleted, falsified, reordered and withheld.
 
-Works on any text: a clause is a sentence or a line, and marks inside quotation marks end nothing. In the embedded
-world's explanations a clause is one claim (all recent words together, all guesses together).
+Works on any text: a clause is a sentence or a line, and marks inside quotation marks end nothing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tl_nla.storyworld.claims import parse_claims
+from tl_nla.faithfulness.grammar import parse_claims
 
 _ENDS = ".!?"
 OTHER = "other"
@@ -29,7 +28,7 @@ class Clause:
 
     @property
     def kind(self) -> str:
-        """Claim type of the embedded world that the clause makes, ``"other"`` when it makes none or several."""
+        """Type of the claims that the clause makes, ``"other"`` when it makes none or those of several types."""
         kinds = {claim.type for claim in parse_claims(self.text)}
         return kinds.pop() if len(kinds) == 1 else OTHER
 

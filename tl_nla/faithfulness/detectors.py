@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError, unknown
+from tl_nla.faithfulness.grammar import Truth, check, made_claims
 from tl_nla.faithfulness.marginal import token_marginals
 from tl_nla.faithfulness.perturbations import Perturbation, paraphrase, shuffle_clauses
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer, by_document
 from tl_nla.faithfulness.wordings import canonical
-from tl_nla.storyworld.claims import Truth, check, made_claims
 
 STYLE_CLASSES = ("mark", "stopword", "after_quote", "newline")
 

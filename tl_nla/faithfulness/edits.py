@@ -13,11 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.faithfulness.clauses import join_clauses, split_clauses
+from tl_nla.faithfulness.grammar import Claim, Truth, Verdict, check, grammar, parse_claims
 from tl_nla.faithfulness.scoring import Scorer
-from tl_nla.storyworld.claims import Claim, Truth, Verdict, check, parse_claims
-from tl_nla.storyworld.lexicon import COLOURS, CONTAINERS, FEELINGS, NAMES, OBJECTS, PLACES
-
-_VALUES = {"who": NAMES, "where": PLACES, "what": OBJECTS, "feeling": FEELINGS, "inside": CONTAINERS, "colour": COLOURS}
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Edit:
     Attributes:
         row: which explanation.
         clause: which of its clauses.
-        kind: claim type of the clause, ``"other"`` when it is none of the embedded world's.
+        kind: claim type of the clause, ``"other"`` when it is none of the grammar's.
         verdict: of the clause's claims: ``"true"`` when all are, ``"false"`` when one is, else ``"untold"``;
             ``None`` without truth.
         text: the changed explanation.
@@ -56,7 +53,7 @@ def substitutions(texts: Sequence[str], truths: Sequence[Truth], seed: int = 0) 
     """Every explanation with the value of each of its facts in turn replaced by another, false one.
 
     Args:
-        texts: explanations of the embedded world.
+        texts: explanations whose claims the grammar in use knows.
         truths: what is known where each was written.
         seed: of the new values.
     """
@@ -66,7 +63,7 @@ def substitutions(texts: Sequence[str], truths: Sequence[Truth], seed: int = 0) 
         clauses = split_clauses(text)
         for place, clause in enumerate(clauses):
             claims = parse_claims(clause.text)
-            if len(claims) != 1 or claims[0].type not in _VALUES:
+            if len(claims) != 1 or claims[0].type not in grammar().values:
                 continue
             changed = replace_value(clause.text, claims[0], false_value(claims[0], truth, rng))
             whole = join_clauses([c.text for c in clauses[:place]] + [changed] + [c.text for c in clauses[place + 1 :]])
@@ -85,7 +82,7 @@ def clause_verdict(clause: str, truth: Truth) -> Verdict | None:
 def false_value(claim: Claim, truth: Truth, rng: random.Random) -> str:
     """A value of the claim's type that is neither what it says nor true."""
     options = [
-        value for value in _VALUES[claim.type]
+        value for value in grammar().values[claim.type]
         if value != claim.value and check(Claim(claim.type, claim.subject, value), truth) != "true"
     ]  # fmt: skip
     return rng.choice(options)

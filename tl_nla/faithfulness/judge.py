@@ -5,14 +5,11 @@ model behind a function is a judge; how far to believe it is measured by :func:`
 where that one can judge.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.clauses import quoted_spans, split_clauses
-from tl_nla.storyworld.claims import Truth, check, parse_claims
-from tl_nla.storyworld.parser import Parse, parse
 
 ClaimJudge = Callable[[str, str], bool | None]
 """``judge(claim, text) -> verdict``: whether the text up to the explained position bears the claim out."""
@@ -23,30 +20,6 @@ def judge_quotes(claim: str, text: str) -> bool | None:
     quotes = [claim[start:end].strip() for start, end in quoted_spans(claim)]
     quotes = [quote for quote in quotes if quote]
     return all(quote in text for quote in quotes) if quotes else None
-
-
-def judge_world(claim: str, text: str) -> bool | None:
-    """Whether a story of the embedded world makes the claim true; ``None`` for what the text alone cannot decide.
-
-    Claims about the next word depend on the model, so they are left undecided.
-    """
-    parsed = _parse(text)
-    if not parsed.facts:
-        return None
-    verdicts = []
-    for said in parse_claims(claim):
-        if said.type == "recent":
-            back = int(said.subject)
-            verdicts.append(back < len(parsed.words) and parsed.words[-1 - back] == said.value)
-        elif said.type != "next":
-            verdicts.append(check(said, Truth(parsed.facts[-1], "")) == "true")
-    return all(verdicts) if verdicts else None
-
-
-@functools.lru_cache(maxsize=64)
-def _parse(text: str) -> Parse:
-    """Every claim of an explanation is judged by the same text."""
-    return parse(text)
 
 
 @dataclass(frozen=True)

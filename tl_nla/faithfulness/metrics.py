@@ -9,17 +9,17 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from tl_nla.faithfulness.claims import CERTAINTIES, score_guesses
+from tl_nla.faithfulness.grammar import Truth, check, grammar, made_claims
 from tl_nla.faithfulness.wordings import canonical
 from tl_nla.metrics import squared_deviations, squared_errors
 from tl_nla.metrics.rates import ClasswiseRate
-from tl_nla.storyworld.claims import CLAIM_TYPES, Truth, check, made_claims
 
 
 class ClaimPrecision(ClasswiseRate):
     """Share of true claims by type, of explanations whose truth is known; an untold claim is not true."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(CLAIM_TYPES, "claim_precision/", **kwargs)
+        super().__init__(grammar().types, "claim_precision/", **kwargs)
 
     def update(self, texts: Sequence[str], truths: Sequence[Truth]) -> None:  # type: ignore[override]
         """Add explanations with what is known where each was written."""

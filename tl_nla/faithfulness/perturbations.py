@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from tl_nla.faithfulness.clauses import join_clauses, quoted_spans, split_clauses
-from tl_nla.faithfulness.wordings import FORMS, read_form, reword
+from tl_nla.faithfulness.grammar import grammar
+from tl_nla.faithfulness.wordings import read_form, reword
 
 Perturbation = Callable[[str], str]
 
@@ -28,7 +29,7 @@ _WORD = re.compile(r"[A-Za-z]+")
 def paraphrase(text: str, seed: int = 0, order: bool = True) -> str:
     """The text in other words and, by default, with its clauses in another order; quotes are left as they are.
 
-    Clauses of the embedded world take another of their four wordings; any other clause has common words replaced
+    Clauses that the grammar of claims knows take another of their wordings; any other clause has common words replaced
     by synonyms of a fixed table (a rough paraphrase: for real text plug in a callable).
 
     Args:
@@ -46,7 +47,7 @@ def _other_wording(clause: str, rng: random.Random) -> str:
     if known is None:
         return outside_quotes(clause, lambda part: _WORD.sub(lambda word: _synonym(word.group()), part))
     kind, number, _ = known
-    return reword(clause, rng.choice([other for other in range(len(FORMS[kind])) if other != number]))
+    return reword(clause, rng.choice([other for other in range(len(grammar().forms[kind])) if other != number]))
 
 
 def _synonym(word: str) -> str:

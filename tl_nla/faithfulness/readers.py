@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.clauses import split_clauses
+from tl_nla.faithfulness.grammar import parse_claims
 from tl_nla.faithfulness.wordings import canonical, read_form
 from tl_nla.metrics import normalise
-from tl_nla.storyworld.claims import parse_claims
 
 _CERTAINTY = re.compile(r"Next: (\w+)")
 

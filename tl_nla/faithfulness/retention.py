@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_nla.faithfulness.grammar import parse_claims
 from tl_nla.faithfulness.perturbations import PERTURBATIONS, Perturbation
 from tl_nla.faithfulness.scoring import Scorer
 from tl_nla.faithfulness.wordings import canonical
-from tl_nla.storyworld.claims import parse_claims
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tl_nla.data import ExplainedStates
+from tl_nla.faithfulness.grammar import check, made_claims, parse_claims
 from tl_nla.faithfulness.legibility import token_losses
 from tl_nla.faithfulness.perturbations import Perturbation, paraphrase
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer
 from tl_nla.faithfulness.wordings import canonical
 from tl_nla.metrics import squared_errors
 from tl_nla.nla import NLA
-from tl_nla.storyworld.claims import check, made_claims, parse_claims
 
 _GAP = "cross_reconstructor_gap"
 Terms = dict[str, tuple[Tensor, Tensor]]

@@ -14,8 +14,8 @@ from tl_nla.errors import InputError
 from tl_nla.model.facts import ModelFacts, facts_of
 from tl_nla.model.heads import out_projection
 from tl_nla.model.probe import probe_tokens
+from tl_nla.model.reading import read
 from tl_nla.model.rounding import Fit
-from tl_nla.reading import read
 
 EXACT, APPROXIMATE, REFUSED = "exact", "approximate", "refused"
 _SKIP_TOLERANCE = 8.0

@@ -32,7 +32,7 @@ class OutProjection:
     Attributes:
         layer: its block.
         kind: ``attn`` or ``mixer``.
-        point: name of the point at which its input is seen; see :func:`tl_nla.hooks.tap` for those of plain modules.
+        point: name of the point at which its input is seen; plain modules: :func:`tl_nla.model.hooks.tap`.
         module: the layer.
         heads: how many heads its input consists of.
         width: numbers that enter it.

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
-from tl_nla.hooks import tap
+from tl_nla.model.hooks import tap
 
 LENGTH = 8
 _locks: "weakref.WeakKeyDictionary[Any, threading.RLock]" = weakref.WeakKeyDictionary()

@@ -3,7 +3,6 @@
 from tl_nla._lazy import lazy
 from tl_nla.nla.contract import Meta, read_meta
 from tl_nla.nla.injection import Injection, InjectionConfig
-from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.nla.marker import choose_injection_char
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.prompts import (
@@ -16,7 +15,7 @@ from tl_nla.nla.prompts import (
     extract_explanation,
     refuse_injection_char,
 )
-from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
+from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.reference import FrozenReference, LoraSettings, add_lora
 from tl_nla.nla.rollouts import BuiltInBackend, RolloutBackend, RolloutConfig
 from tl_nla.nla.verbalizer import Generation, Verbalizer
@@ -42,10 +41,7 @@ __all__ = [
     "add_lora",
     "build_verbalizer_prompt",
     "choose_injection_char",
-    "cut_backbone",
     "extract_explanation",
-    "load_causal_lm",
-    "load_tokenizer",
     "read_meta",
     "refuse_injection_char",
 ]

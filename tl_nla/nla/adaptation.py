@@ -12,7 +12,7 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
 from tl_nla.metrics.functional import normalise
-from tl_nla.nla.files import read_safetensors
+from tl_nla.model.files import read_safetensors
 from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.verbalizer import Generation

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
-from tl_nla.nla.families import context_length
+from tl_nla.model.families import context_length
 
 
 @contextmanager

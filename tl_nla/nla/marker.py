@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tl_nla.errors import InputError
-from tl_nla.nla.families import without_adapter
+from tl_nla.model.families import without_adapter
 from tl_nla.nla.prompts import AV_TEMPLATE, CLOSE, OPEN, build_verbalizer_prompt, check_template
 
 ADDED_CHAR = "\u320e"
@@ -91,7 +91,7 @@ def make_room(model: Any, marker: Marker) -> None:
     """
     if not marker.added:
         return
-    from tl_nla.nla.loading import quiet
+    from tl_nla.model.loading import quiet
 
     inner = without_adapter(model)
     if max(marker.added) >= inner.get_input_embeddings().weight.shape[0]:

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
+from tl_nla.model.cut import cut_backbone
+from tl_nla.model.families import check_causal_lm, decoder_layers, trainable_copy
+from tl_nla.model.files import local_folder, read_safetensors
+from tl_nla.model.saving import replace_folder
 from tl_nla.nla import prompts
 from tl_nla.nla.contract import FILE_NAME, Meta, read_meta
-from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
-from tl_nla.nla.files import local_folder, read_safetensors
 from tl_nla.nla.injection import InjectionConfig
 from tl_nla.nla.inputs import check_texts
 from tl_nla.nla.marker import choose_marker, make_room
-from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
+from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.released import load_reconstructor, load_verbalizer, write_reconstructor, write_verbalizer
-from tl_nla.nla.saving import replace_folder
 from tl_nla.nla.verbalizer import Generation, Verbalizer
 from tl_nla.outputs import check_folder, check_replaceable
 

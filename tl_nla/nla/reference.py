@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
-from tl_nla.nla.families import is_adapted
-from tl_nla.nla.lora import merge_copy
+from tl_nla.model.families import is_adapted
+from tl_nla.model.lora import merge_copy
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.rollouts import token_logprobs
 

@@ -8,14 +8,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.model.cut import cut_backbone
+from tl_nla.model.families import decoder_layers, is_adapted
+from tl_nla.model.files import read_json, read_safetensors
+from tl_nla.model.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.saving import save_backbone, save_causal_lm
 from tl_nla.nla import prompts
 from tl_nla.nla.contract import FILE_NAME, Meta, meta_to_yaml
-from tl_nla.nla.families import decoder_layers, is_adapted
-from tl_nla.nla.files import read_json, read_safetensors
 from tl_nla.nla.injection import InjectionConfig
-from tl_nla.nla.loading import load_causal_lm, load_tokenizer
-from tl_nla.nla.reconstructor import Reconstructor, cut_backbone
-from tl_nla.nla.saving import save_backbone, save_causal_lm
+from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.verbalizer import Verbalizer
 
 HEAD, INJECTION = "value_head.safetensors", "injection.safetensors"
@@ -78,7 +79,7 @@ def load_reconstructor(folder: Path, meta: Meta, av_meta: Meta, dtype: torch.dty
             f"a reconstructor prompt does not end in the suffix {list(suffix)}; wrong tokenizer or template"
         )
     if (folder / "adapter_config.json").is_file():
-        from tl_nla.nla.lora import AR_HEAD
+        from tl_nla.model.lora import AR_HEAD
 
         backbone, head = _adapted_backbone(folder, meta, dtype), AR_HEAD
     else:
@@ -107,7 +108,7 @@ def write_reconstructor(reconstructor: Reconstructor, meta: Meta, folder: Path, 
     """Weights, tokenizer, head and sidecar of a reconstructor."""
     weight = reconstructor.head.weight.detach().float().cpu().contiguous()
     if is_adapted(reconstructor.backbone):
-        from tl_nla.nla.lora import merge_copy
+        from tl_nla.model.lora import merge_copy
 
         save_backbone(merge_copy(reconstructor.backbone), reconstructor.tokenizer, folder, dtype)
     else:
@@ -163,7 +164,7 @@ def _count_blocks(folder: Path, meta: Meta, model: Any) -> int:
 
 def _adapted_backbone(folder: Path, meta: Meta, dtype: torch.dtype | None) -> Any:
     """A reimplementation's reconstructor: an adapter on the first blocks of the base model."""
-    from tl_nla.nla.lora import AR_SETTINGS, adapter_base, adapter_blocks, merge_adapter
+    from tl_nla.model.lora import AR_SETTINGS, adapter_base, adapter_blocks, merge_adapter
 
     settings = read_json(folder / AR_SETTINGS) if (folder / AR_SETTINGS).is_file() else {}
     said = settings.get("ar_num_layers")  # files exist that mean K by it and that mean K + 1

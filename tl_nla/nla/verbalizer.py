@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.model.control import control_ids, refuse_control
+from tl_nla.model.families import context_length, decoder_layers
 from tl_nla.nla.batching import check_room, evaluating, pad_right, tracked
-from tl_nla.nla.families import context_length, decoder_layers
 from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
 from tl_nla.nla.injection import Injection, InjectionConfig, add_at_norm
 from tl_nla.nla.inputs import check_acts, check_generator, check_ids, check_texts

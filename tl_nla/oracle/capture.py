@@ -14,6 +14,8 @@ from tl_nla.attribution import skip_effects
 from tl_nla.data import Document
 from tl_nla.data.documents import check_documents
 from tl_nla.errors import InputError
+from tl_nla.model.reading import Reading, read
+from tl_nla.model.sites import Site
 from tl_nla.model.text import TextEncoder
 from tl_nla.oracle.labels import (
     HeadSources,
@@ -27,8 +29,6 @@ from tl_nla.oracle.labels import (
 )
 from tl_nla.oracle.questions import EXPLAIN, Answer, make_answer
 from tl_nla.oracle.texts import Label, component_words, label_text
-from tl_nla.reading import Reading, read
-from tl_nla.sites import Site
 
 SHARE_FLOOR = 0.04
 """Sources with a smaller share are not counted as read (science notes, section 4a)."""

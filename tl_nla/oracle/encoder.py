@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tl_nla.errors import InputError
 from tl_nla.metrics.norms import at_least_float32, scale_to_norm
-from tl_nla.nla.files import read_safetensors
+from tl_nla.model.files import read_safetensors
 from tl_nla.oracle.residual import ResidualBlock
 from tl_nla.paths import user_path
 

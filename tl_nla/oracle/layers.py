@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.reading import Reading
-from tl_nla.sites import Site
+from tl_nla.model.reading import Reading
+from tl_nla.model.sites import Site
 
 
 @dataclass(frozen=True)

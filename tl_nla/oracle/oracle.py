@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
+from tl_nla.model.cut import cut_backbone
+from tl_nla.model.families import check_causal_lm, decoder_layers, trainable_copy
+from tl_nla.model.files import local_folder, read_safetensors
+from tl_nla.model.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.saving import replace_folder, save_backbone, save_causal_lm
 from tl_nla.nla import prompts
-from tl_nla.nla.families import check_causal_lm, decoder_layers, trainable_copy
-from tl_nla.nla.files import local_folder, read_safetensors
 from tl_nla.nla.inputs import check_acts
-from tl_nla.nla.loading import load_causal_lm, load_tokenizer
 from tl_nla.nla.marker import make_room
-from tl_nla.nla.reconstructor import cut_backbone
-from tl_nla.nla.saving import replace_folder, save_backbone, save_causal_lm
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.labels.strength import StrengthReference
 from tl_nla.oracle.questions import EXPLAIN, Answer, check_question, parse_answer
@@ -86,7 +86,7 @@ class DiffOracle(nn.Module):
         Raises:
             InputError: when the model, a template or the character cannot be used.
         """
-        from tl_nla.targets import mean_embedding_norm
+        from tl_nla.nla.fresh import mean_embedding_norm
 
         check_causal_lm(model)
         chosen = template or reader_template(tokenizer)

@@ -12,8 +12,8 @@ from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.metrics.norms import at_least_float32
 from tl_nla.model.control import control_ids, refuse_control
+from tl_nla.model.families import context_length
 from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
-from tl_nla.nla.families import context_length
 from tl_nla.nla.generation import SamplingConfig, respond
 from tl_nla.nla.inputs import check_acts, check_generator, check_ids, check_texts
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
@@ -86,7 +86,7 @@ class Reader(nn.Module):
 
         Labels name what a write read among much that state and write do not tell. The encoder's words stand in the
         reader's own slots: it learns to say them in a few hundred steps, while it goes on mixing them with guesses of
-        its own for thousands when it is taught the labels (docs/results/questions.md).
+        its own for thousands when it is taught the labels (docs/studies/questions/README.md).
 
         Args:
             before: states that the writes are added to.

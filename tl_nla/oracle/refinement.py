@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.metrics.norms import at_least_float32
-from tl_nla.nla.files import read_safetensors
+from tl_nla.model.files import read_safetensors
 from tl_nla.oracle.residual import ResidualBlock
 from tl_nla.paths import user_path
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tl_nla.data import Document
 from tl_nla.errors import InputError
+from tl_nla.model.reading import Reading, read
+from tl_nla.model.sites import Site
 from tl_nla.oracle.capture import SHARE_FLOOR, CaptureConfig, drawn_rows
 from tl_nla.oracle.labels import HeadSources, Vocabulary, head_sources
-from tl_nla.reading import Reading, read
-from tl_nla.sites import Site
 
 
 @dataclass(frozen=True)

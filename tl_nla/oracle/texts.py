@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass, field, replace
 
 from tl_nla.errors import InputError, unknown
+from tl_nla.model.sites import Site
 from tl_nla.oracle.labels.strength import STEPS
-from tl_nla.sites import Site
 
 _PARTS = {"promotes": "promoted", "suppresses": "suppressed", "attended": "sources"}
 _NONE, _UNTOLD = "none", "It"

@@ -18,7 +18,7 @@ class WriteReconstructor(nn.Module):
     """A :class:`tl_nla.nla.Reconstructor` whose head has one more output: the standardised logarithm of the norm.
 
     Args:
-        backbone: a decoder without its head (:func:`tl_nla.nla.cut_backbone`).
+        backbone: a decoder without its head (:func:`tl_nla.model.cut.cut_backbone`).
         tokenizer: its tokenizer.
         template: raw prompt with ``{explanation}``.
         d_act: size of the writes; that of the backbone when ``None``.

@@ -2,15 +2,7 @@
 
 from tl_nla._lazy import lazy
 from tl_nla.steering.change import Change, change_states
-from tl_nla.steering.judges import (
-    Judge,
-    StoryJudgement,
-    judge_story,
-    match_probability,
-    perplexity,
-    repetition,
-    word_distance,
-)
+from tl_nla.steering.judges import Judge, match_probability, perplexity, repetition, word_distance
 from tl_nla.steering.leaks import Leak, leak, only, shuffled, words_told
 from tl_nla.steering.rewriters import (
     Rewriter,
@@ -33,14 +25,12 @@ __all__ = [
     "Leak",
     "Rewriter",
     "SteeringVector",
-    "StoryJudgement",
     "append",
     "change_states",
     "compose",
     "dry_run",
     "expect",
     "from_pipeline",
-    "judge_story",
     "leak",
     "match_probability",
     "mean_difference",

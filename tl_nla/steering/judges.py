@@ -2,57 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from tl_nla.data.words import split_words
 from tl_nla.errors import InputError
-from tl_nla.storyworld.parser import parse, split_words
 
 Judge = Callable[[str, str], float]
 """From prompt and continuation to a score; a language model or a classifier may stand behind it."""
-
-
-@dataclass(frozen=True)
-class StoryJudgement:
-    """What the world's parser says about a continuation.
-
-    Attributes:
-        first: whether the target is its first word.
-        appears: whether the target stands anywhere in it.
-        valid: whether no finished sentence is outside of the world's grammar.
-        recalls: sentences, behind the first, that recall facts.
-        kept: how many of those agree with the facts told.
-    """
-
-    first: bool
-    appears: bool
-    valid: bool
-    recalls: int
-    kept: int
-
-
-def judge_story(prompt: str, said: str, target: str) -> StoryJudgement:
-    """Judge a continuation of a story.
-
-    The first finished sentence holds the steered word, which contradicts the story on purpose, so ``recalls`` and
-    ``kept`` leave it out.
-    """
-    parsed = parse(prompt + said)
-    start = sum(right <= len(prompt) for _, right in parsed.spans)
-    new = [sentence for sentence in parsed.sentences if sentence.end > start]
-    recalls = [sentence for sentence in new[1:] if sentence.template is not None and sentence.template.kind == "recall"]
-    words = [word for word, _, _ in split_words(said)]
-    return StoryJudgement(
-        first=words[:1] == [target],
-        appears=target in words,
-        valid=all(sentence.verdict != "ungrammatical" for sentence in new),
-        recalls=len(recalls),
-        kept=sum(sentence.verdict == "valid" for sentence in recalls),
-    )
 
 
 def repetition(text: str, size: int = 3) -> float:

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_nla.data.words import split_words
 from tl_nla.errors import InputError
 from tl_nla.steering.rewriters import Rewriter
-from tl_nla.storyworld.parser import split_words
 
 
 @dataclass(frozen=True)

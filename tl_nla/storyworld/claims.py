@@ -3,14 +3,13 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from tl_nla.faithfulness.grammar import Claim, Verdict
 from tl_nla.storyworld.facts import Facts
 
 CLAIM_TYPES = ("recent", "next", "who", "where", "what", "colour", "feeling", "inside")
 WITHHELD = frozenset(("Who", "Where", "What", "Which", "How", "When"))
 """Question words stand for what an explanation abstains from; they claim nothing."""
-Verdict = Literal["true", "false", "untold"]
 
 _RECENT = re.compile(r'Recent words: "(.*?)"\.(?= Next:| This | The | [A-Z]\w+ (?:is|has|feels) |$)', re.DOTALL)
 _NEXT = re.compile(r'Next: (surely|likely|perhaps) ("[^"]*"(?: or "[^"]*")*)\.')  # linear: any text may come here
@@ -23,22 +22,6 @@ _FACTS = (
     ("inside", re.compile(r"The (\w+) is in the (\w+)\."), (1, 2)),
     ("colour", re.compile(r"The (\w+) is (\w+)\."), (1, 2)),
 )
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One atomic claim.
-
-    Attributes:
-        type: one of :data:`CLAIM_TYPES`.
-        subject: what it is about: a person, an object, for ``recent`` how many words back (``"0"`` is the last),
-            for ``next`` and ``who`` empty.
-        value: what it says.
-    """
-
-    type: str
-    subject: str
-    value: str
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,8 @@ reconstructor; :mod:`tl_nla.storyworld.claims` takes them apart again.
 
 from collections.abc import Container, Sequence
 
+from tl_nla.explainers.mechanical import recent_and_next
 from tl_nla.storyworld.facts import Facts
-
-SURE, LIKELY = 0.9, 0.5
-
-
-def certainty(probability: float) -> str:
-    """The word for how sure the model is of its best guess: surely (above .9), likely (above .5), perhaps."""
-    if probability > SURE:
-        return "surely"
-    return "likely" if probability > LIKELY else "perhaps"
 
 
 def fact_answers(facts: Facts) -> dict[str, str | None]:
@@ -80,8 +72,4 @@ def write_explanation(
     Returns:
         The explanation, 25 to 60 tokens of the embedded tokenizer.
     """
-    parts = [f'Recent words: "{recent}".']
-    if guesses:
-        words = " or ".join(f'"{word}"' for word, _ in guesses)
-        parts.append(f"Next: {certainty(guesses[0][1])} {words}.")
-    return " ".join(parts + fact_sentences(facts, held))
+    return " ".join(recent_and_next(recent, guesses) + fact_sentences(facts, held))

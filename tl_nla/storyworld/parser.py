@@ -4,15 +4,14 @@ The same parser serves the generator's stories, a user's sentences and a steered
 never looks ahead: the facts after word ``i`` depend on words ``0..i`` only.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
+from tl_nla.data.words import split_words
 from tl_nla.storyworld.facts import Facts
 from tl_nla.storyworld.lexicon import NAMES, OBJECTS
 from tl_nla.storyworld.templates import TEMPLATES, Template
 
-_WORD = re.compile(r"\w+|[^\w\s]")
 _ENDS = (".", "?", "!")
 _NAMES, _OBJECTS = frozenset(NAMES), frozenset(OBJECTS)
 
@@ -45,11 +44,6 @@ class Parse:
     spans: list[tuple[int, int]]
     facts: list[Facts]
     sentences: list[Sentence]
-
-
-def split_words(text: str) -> list[tuple[str, int, int]]:
-    """Words and punctuation marks of ``text`` with their character spans."""
-    return [(match.group(), match.start(), match.end()) for match in _WORD.finditer(text)]
 
 
 def parse(text: str) -> Parse:

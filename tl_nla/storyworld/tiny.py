@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from tl_nla.errors import InputError
+from tl_nla.model.targets import TINY, load_target
 from tl_nla.nla import NLA
-from tl_nla.targets import TINY, load_target
 
 WEIGHTS = Path(__file__).parent / "weights"
 GROUNDING_FILE = "grounding.safetensors"
+EMBEDDED_SITE = "blocks.2.hook_resid_post"
+"""Where the embedded pair reads."""
 _STORIES = 30
 
 
@@ -48,20 +50,20 @@ class Tiny:
 
 
 def embedded_grounding() -> Any:
-    """The probes that tell which facts the embedded target's states hold (:class:`tl_nla.data.Grounding`).
+    """The probes that tell which facts the embedded target's states hold.
 
     Raises:
         InputError: when they are not part of this installation.
     """
-    from tl_nla.data.grounding import Grounding
+    from tl_nla.storyworld.grounding import Grounding
 
     return Grounding.load(WEIGHTS / GROUNDING_FILE)
 
 
 def embedded_vocabulary(model: Any, tokenizer: Any) -> Any:
     """The words that the embedded target ever expects (:func:`tl_nla.oracle.labels.expected_vocabulary`)."""
-    from tl_nla.data import world_documents
     from tl_nla.oracle.labels import expected_vocabulary
+    from tl_nla.storyworld.documents import world_documents
 
     return expected_vocabulary(model, tokenizer, world_documents(_STORIES, 0))
 

@@ -35,8 +35,8 @@ def test_only_expected_tokens_may_be_named(llama):
 
 
 def test_the_embedded_default_names_its_own_words_only():
-    from tl_nla.data import world_documents
-    from tl_nla.targets import load_target
+    from tl_nla.model.targets import load_target
+    from tl_nla.storyworld.documents import world_documents
 
     target = load_target("tiny")
     named = expected_vocabulary(target.model, target.tokenizer, world_documents(20, 0))

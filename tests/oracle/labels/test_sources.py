@@ -3,9 +3,9 @@ import torch
 
 from tests import zoo
 from tl_nla.errors import InputError
-from tl_nla.hooks import tap
+from tl_nla.model.hooks import tap
+from tl_nla.model.reading import read
 from tl_nla.oracle.labels import LOCAL, head_sources
-from tl_nla.reading import read
 
 
 def reference(model, tokens, layer, head):

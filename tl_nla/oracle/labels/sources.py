@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.hooks import tap
 from tl_nla.model.facts import branches_of, check_deterministic
 from tl_nla.model.heads import HeadSum, out_projection
+from tl_nla.model.hooks import tap
+from tl_nla.model.positions import real_tokens
 from tl_nla.model.probe import lock_of
-from tl_nla.positions import real_tokens
-from tl_nla.reading import check_tokens, head_sum
+from tl_nla.model.reading import check_tokens, head_sum
 
 _AHEAD = 1e-3
 LOCAL = 15

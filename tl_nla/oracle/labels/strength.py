@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tl_nla.errors import InputError, unknown
-from tl_nla.nla.files import read_safetensors
-from tl_nla.sites import Site
+from tl_nla.model.files import read_safetensors
+from tl_nla.model.sites import Site
 
 STEPS = ("nothing", "faint", "one", "two", "three", "four", "five", "huge")
 """The strength words: "nothing" for a write too small against its state to matter, then seven steps of equal ratio."""

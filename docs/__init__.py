@@ -1,0 +1,1 @@
+"""Guides, and the studies behind the results pages."""

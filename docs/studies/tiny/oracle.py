@@ -1,0 +1,44 @@
+"""Remakes the embedded diff oracle, and the row scores of all seeds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from lightning_modules.data.oracle_data import OracleConfig
+from lightning_modules.training.rebuild_oracle import build_oracle, store_rows
+from tl_nla.data import Document
+from tl_nla.model.targets import Target
+from tl_nla.storyworld.corpus import HELD_OUT_SEED
+from tl_nla.storyworld.documents import world_documents
+
+STORED_ROWS = "oracle_rows.safetensors"
+
+
+def rebuild_oracle(
+    folder: Path, config: OracleConfig, seed: int, target: Target, keep: Path | None = None, rows: Path | None = None
+) -> None:
+    """Remake the embedded oracle: seed 0 is shipped, of every seed the row scores are kept.
+
+    Args:
+        folder: holds ``target``; receives ``oracle``.
+        config: sizes and steps.
+        seed: of the stream of stories, and of everything drawn.
+        target: the model in ``folder / "target"``.
+        keep: as for :func:`build_oracle`; each seed has a folder of its own in it.
+        rows: folder that receives the row scores; ``folder`` when ``None``.
+    """
+    train, held, more = stories(config, seed)
+    own = None if keep is None else keep / f"seed_{seed}"
+    oracle, scores = build_oracle(target, folder / "target", train, held, config, seed, own, more)
+    if seed == 0:
+        oracle.base = "tiny"
+        oracle.save_pretrained(folder / "oracle", torch.float16)
+    store_rows((rows or folder) / STORED_ROWS, scores)
+
+
+def stories(config: OracleConfig, seed: int) -> tuple[Sequence[Document], Sequence[Document], Sequence[Document]]:
+    """Training stories of a seed, the held-out ones of all seeds, and the stories of the seed for source slots."""
+    train = world_documents(config.documents, seed)
+    more = world_documents(config.encoder_documents + config.practice_documents, seed, config.documents)
+    return train, world_documents(config.held_documents, HELD_OUT_SEED), more

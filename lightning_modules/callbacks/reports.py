@@ -1,0 +1,117 @@
+"""Contribution reports while a model trains."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from tl_nla.errors import InputError
+from tl_nla.reports import ContributionReport, layer_contributions
+
+FROM_MODULE = "module"
+
+
+class ContributionReportCallback(L.Callback):
+    """Writes contribution reports of fixed prompts to TensorBoard every few steps, on rank zero only.
+
+    The model that is looked into is kept outside of the trained module, so no checkpoint and no strategy sees it.
+
+    Args:
+        prompts: texts, or texts by name; names are the tags.
+        every_n_steps: optimiser steps between two reports; one more is written at the end of the training.
+        model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
+        tokenizer: of a model given as an object that carries none.
+        oracle: who explains: a :class:`tl_nla.oracle.DiffOracle`, ``"module"`` for the ``oracle`` of the module in
+            training (labels when it has none), or ``None`` for labels.
+        target: the explained token; the model's likeliest when ``None``.
+        positions: as for :func:`tl_nla.reports.layer_contributions`.
+        images: whether heat maps are drawn; without matplotlib they are left out with a warning.
+        settings: for ``oracle.explain``, such as ``max_new_tokens``.
+        prepend_bos: whether prompts get a begin token, see :class:`tl_nla.model.text.TextEncoder`.
+
+    Attributes:
+        reports: the last report of each prompt, on rank zero.
+
+    Raises:
+        InputError: for no prompts or a bad ``every_n_steps``; when the training starts, for a trainer without a
+            TensorBoard logger.
+    """
+
+    def __init__(
+        self, prompts: Sequence[str] | Mapping[str, str], every_n_steps: int = 500, model: Any = "tiny",
+        tokenizer: Any = None, oracle: Any = FROM_MODULE, target: str | None = None, positions: Any = -1,
+        images: bool = True, settings: Mapping[str, Any] | None = None, prepend_bos: bool | None = None,
+    ) -> None:  # fmt: skip
+        if isinstance(prompts, str) or not prompts:
+            raise InputError("prompts must be a list of texts or a mapping of names to texts, with at least one text")
+        if isinstance(every_n_steps, bool) or every_n_steps < 1:
+            raise InputError(f"every_n_steps is {every_n_steps}; at least 1 step must lie between two reports")
+        named = prompts if isinstance(prompts, Mapping) else {f"prompt_{i}": text for i, text in enumerate(prompts)}
+        self.prompts, self.every_n_steps = dict(named), every_n_steps
+        self.model, self.tokenizer, self.oracle, self.target = model, tokenizer, oracle, target
+        self.positions, self.images, self.settings = positions, images, dict(settings or {})
+        self.prepend_bos = prepend_bos
+        self.reports: dict[str, ContributionReport] = {}
+        self._last_step = -1
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Load the model and describe the page of curves."""
+        if not trainer.is_global_zero:
+            return
+        from tl_nla.reports.tensorboard.log import log_layout
+
+        writer = _writer(trainer)
+        self._load()
+        if writer is not None:
+            log_layout(writer, list(self.prompts))
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Report when the step is due; under gradient accumulation once for each optimiser step."""
+        step = trainer.global_step
+        if trainer.is_global_zero and step % self.every_n_steps == 0 and step != self._last_step:
+            self._report(trainer, pl_module, step, step // self.every_n_steps - 1, False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The last report, with the writes for the projector."""
+        if trainer.is_global_zero:
+            step = trainer.global_step
+            self._report(trainer, pl_module, step, step // self.every_n_steps, True)
+
+    def _load(self) -> None:
+        if isinstance(self.model, str):
+            from tl_nla.model.targets import load_target
+
+            target = load_target(self.model)
+            self.model, self.tokenizer = target.model, self.tokenizer or target.tokenizer
+
+    def _report(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int, number: int, last: bool) -> None:
+        from tl_nla.reports.tensorboard.log import log_report, log_writes
+
+        oracle = getattr(pl_module, "oracle", None) if self.oracle == FROM_MODULE else self.oracle
+        for name, prompt in self.prompts.items():
+            report = layer_contributions(
+                self.model, prompt, oracle, self.target, self.positions, tokenizer=self.tokenizer,
+                prepend_bos=self.prepend_bos,
+                **({} if oracle is None else self.settings),
+            )  # fmt: skip
+            self.reports[name] = report
+            if trainer.fast_dev_run:
+                continue
+            if step != self._last_step:
+                log_report(_writer(trainer), report, step, name, number=number, images=self.images)
+            if last:
+                log_writes(_writer(trainer), report, step, name)
+        self._last_step = step
+
+
+def _writer(trainer: L.Trainer) -> Any:
+    """TensorBoard's writer; ``None`` in ``fast_dev_run``, where Lightning takes the loggers away."""
+    if trainer.fast_dev_run:
+        return None
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            return logger.experiment
+    raise InputError("contribution reports need a TensorBoard logger; give Trainer(logger=TensorBoardLogger(folder))")

@@ -1,0 +1,212 @@
+"""States and their explanations as a Lightning data module."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_modules.agreement import check_checkpoint
+from lightning_modules.data.resumable_loader import ResumableLoader
+from tl_nla.amounts import check_count
+from tl_nla.data import Document, ExplainedStates, check_source, load_documents, split_documents
+from tl_nla.data.explained import explain_states
+from tl_nla.errors import InputError
+from tl_nla.explainers import Explainer, explain_mechanically
+from tl_nla.metrics import normalise
+from tl_nla.model.sites import Site
+from tl_nla.plugins import embedded, world
+
+
+class StateExplanations(Dataset[tuple[Tensor, str]]):
+    """Rows ``(activation, explanation)`` of a capture."""
+
+    def __init__(self, states: ExplainedStates) -> None:
+        self.states = states
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        return self.states.acts[index], self.states.explanations[index]
+
+
+def collate(rows: list[tuple[Tensor, str]]) -> dict[str, Any]:
+    """A batch: the states under ``acts``, their texts under ``texts``."""
+    return {"acts": torch.stack([act for act, _ in rows]), "texts": [text for _, text in rows]}
+
+
+def explainer_of(model: Any, site: str, grounding: Any = None, source: Any = None) -> Explainer:
+    """What writes the explanations of a model's states.
+
+    Args:
+        model: name or object.
+        site: hook point of the states.
+        grounding: probes of an embedded model's world, which tell what its explanations may say.
+        source: where the documents come from.
+
+    Returns:
+        The explainer of an embedded model, or of the world that the documents come from; of any other model and
+        text the mechanical one.
+    """
+    plugin = embedded(model) or world(source) or (None if grounding is None else world("world"))
+    if plugin is None:
+        return explain_mechanically
+    found: Explainer = plugin.explainer(site, grounding, embedded(model) is not None)
+    return found
+
+
+class ActivationDataModule(L.LightningDataModule):
+    """Captures states at a site from documents, writes their explanations, and serves both.
+
+    Documents are split by the hash of their text. Nothing is captured before ``setup``.
+
+    Args:
+        model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
+        tokenizer: of a model given as an object; otherwise it comes with the model.
+        site: residual-stream hook point to read, such as ``"blocks.2.hook_resid_post"``.
+        source: see :func:`tl_nla.data.load_documents`, or the documents themselves.
+        documents: how many documents are read at most.
+        positions_per_document: positions drawn from each document.
+        batch_size: rows a batch.
+        heldout: share of documents held out.
+        seed: of the world's stories, the drawn positions and the order of rows.
+        grounding: probes of the site that tell which facts explanations may say; for ``"tiny"`` at the embedded NLA's
+            site the embedded ones unless others are given.
+        num_workers: processes that fetch rows; the rows are in memory, so that 0 is fastest.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+    """
+
+    serves = "states"
+
+    def __init__(
+        self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
+        source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
+        batch_size: int = 64, heldout: float = 0.1, seed: int = 0, grounding: Any = None,
+        num_workers: int = 0, prepend_bos: bool | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        for name, value in (
+            ("documents", documents), ("positions_per_document", positions_per_document), ("batch_size", batch_size),
+        ):  # fmt: skip
+            if value < 1:
+                raise InputError(f"{name} is {value}; at least 1 is needed")
+        if num_workers < 0:
+            raise InputError(f"num_workers is {num_workers}; allowed: 0 or more")
+        plugin = world(source)
+        if plugin is not None and seed == plugin.HELD_OUT_SEED:
+            raise InputError(f"seed is {seed}, the stream of held-out stories; choose any other seed")
+        if not isinstance(source, str) and not source:
+            raise InputError("source holds no documents; at least one is needed on each side of the split")
+        if isinstance(source, str):
+            check_source(source)
+        counts = {"documents": documents, "positions_per_document": positions_per_document, "batch_size": batch_size}
+        for name, value in counts.items():
+            check_count(name, value)
+        check_count("num_workers", num_workers, 0)
+        split_documents([], heldout)
+        self._target = (model, tokenizer)
+        self.site, self.source, self.documents = Site.parse(site), source, documents
+        self.positions_per_document, self.batch_size = positions_per_document, batch_size
+        self.heldout, self.seed, self.grounding, self.num_workers = heldout, seed, grounding, num_workers
+        self.prepend_bos = prepend_bos
+        self.train_states: ExplainedStates | None = None
+        self.heldout_states: ExplainedStates | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Capture both splits once."""
+        if self.train_states is not None:
+            return
+        model, tokenizer = self.load_target()
+        train, held = split_documents(self.load_documents(), self.heldout)
+        if not train or not held:
+            raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
+        explainer = explainer_of(self._target[0], str(self.site), self.grounding, self.source)
+        read: dict[str, Any] = {
+            "positions_per_document": self.positions_per_document, "seed": self.seed, "explainer": explainer,
+            "prepend_bos": self.prepend_bos,
+        }  # fmt: skip
+        self.train_states = explain_states(model, tokenizer, train, str(self.site), **read)
+        self.heldout_states = explain_states(model, tokenizer, held, str(self.site), **read)
+
+    @property
+    def width(self) -> int | None:
+        """Size of the vectors, once they are captured."""
+        return None if self.train_states is None else self.train_states.acts.shape[1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
+        return {"site": str(self.site)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Noted in checkpoints."""
+        return self.about()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare with a checkpoint.
+
+        Raises:
+            InputError: when it is of other data.
+        """
+        check_checkpoint("data", state_dict, self.about())
+
+    def load_target(self) -> tuple[Any, Any]:
+        """The TransformerLens model and its tokenizer."""
+        model, tokenizer = self._target
+        if isinstance(model, str):
+            from tl_nla.model.targets import load_target
+
+            target = load_target(model)
+            return target.model, target.tokenizer
+        return model, tokenizer or model.tokenizer
+
+    def load_documents(self) -> list[Document]:
+        """All documents of the source."""
+        if not isinstance(self.source, str):
+            return list(self.source)[: self.documents]
+        return load_documents(self.source, self.documents, self.seed)
+
+    def on_contexts(self) -> "ActivationDataModule":
+        """The same rows with raw context in the place of the explanations, for the ``cat`` control."""
+        if self.train_states is None or self.heldout_states is None:
+            raise InputError("no states were captured yet; call setup() first")
+        other = copy.copy(self)
+        other.train_states = dataclasses.replace(self.train_states, explanations=self.train_states.contexts)
+        other.heldout_states = dataclasses.replace(self.heldout_states, explanations=self.heldout_states.contexts)
+        return other
+
+    def heldout_rows(self, count: int) -> tuple[Float[Tensor, "n d_model"], list[str]]:
+        """The first held-out states and their texts."""
+        if self.heldout_states is None:
+            raise InputError("no states were captured yet; call setup() first")
+        return self.heldout_states.acts[:count], self.heldout_states.explanations[:count]
+
+    @property
+    def mean(self) -> Float[Tensor, " d_model"]:
+        """Mean of the normalised training states: the zero of every FVE."""
+        if self.train_states is None:
+            raise InputError("no states were captured yet; call setup() first")
+        return normalise(self.train_states.acts).double().mean(0).float()
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training rows in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
+        return self._loader(self.train_states, ResumableLoader, seed=self.seed, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Rows of the held-out documents."""
+        return self._loader(self.heldout_states)
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+    def _loader(
+        self, states: ExplainedStates | None, kind: type[DataLoader[Any]] = DataLoader, **settings: Any
+    ) -> DataLoader[Any]:
+        if states is None:
+            raise InputError("no states were captured yet; call setup() first")
+        settings |= {"num_workers": self.num_workers, "collate_fn": collate}
+        return kind(StateExplanations(states), batch_size=self.batch_size, **settings)

@@ -1,0 +1,271 @@
+"""Training the words of every write together, so that what they sum to gives the model's output back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_modules.base import TrainingModule, default_float32
+from lightning_modules.data.activations import ActivationDataModule
+from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.training.diff import create_oracle
+from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
+from tl_nla.benchmark.words_only import (
+    WrittenResiduals,
+    capture_residuals,
+    context_texts,
+    divergence,
+    output_logits,
+    rebuild,
+)
+from tl_nla.data import Document, split_documents
+from tl_nla.errors import InputError, unknown
+from tl_nla.metrics import normalise
+from tl_nla.metrics.norms import at_least_float32, log_norm
+from tl_nla.oracle import CaptureConfig, DiffOracle, WriteReconstructor
+from tl_nla.oracle.labels import expected_vocabulary
+from tl_nla.reports import layer_contributions
+
+TEXTS = ("gold", "cat")
+
+
+class ResidualTexts(Dataset[dict[str, Any]]):
+    """Positions with all their writes and a text for each write."""
+
+    def __init__(self, residuals: WrittenResiduals, texts: list[list[str]]) -> None:
+        self.residuals, self.texts = residuals, texts
+
+    def __len__(self) -> int:
+        return len(self.residuals)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        found = self.residuals
+        exact = found.embed[index] + found.rest[index]
+        return {"exact": exact, "writes": found.writes[index], "texts": self.texts[index]}
+
+
+def collate_residuals(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: vectors stacked, texts as lists."""
+    batch: dict[str, Any] = {name: torch.stack([item[name] for item in items]) for name in ("exact", "writes")}
+    return {**batch, "texts": [item["texts"] for item in items]}
+
+
+class ContributionDataModule(ActivationDataModule):
+    """Captures every write of drawn positions, with its label and with raw context of the same length.
+
+    Args:
+        model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
+        tokenizer: of a model given as an object.
+        source: as for :class:`ActivationDataModule`.
+        documents: how many documents are read at most.
+        positions_per_document: positions drawn from each.
+        batch_size: positions a batch; each has a text for every head and MLP.
+        heldout: share of documents held out.
+        texts: ``"gold"`` (labels) or ``"cat"`` (raw context), what is served.
+        seed: of stories, positions and order.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+    """
+
+    serves = "residuals"
+
+    def __init__(
+        self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
+        documents: int = 1000, positions_per_document: int = 4, batch_size: int = 8, heldout: float = 0.1,
+        texts: str = "gold", seed: int = 0, prepend_bos: bool | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
+                         batch_size, heldout, seed, prepend_bos=prepend_bos)  # fmt: skip
+        if texts not in TEXTS:
+            raise unknown("kind of texts", texts, TEXTS)
+        self.kind = texts
+        self.capture = CaptureConfig(positions_per_document, skips=False, seed=seed, prepend_bos=prepend_bos)
+        self.train_residuals: WrittenResiduals | None = None
+        self.heldout_residuals: WrittenResiduals | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Capture both splits once; strengths are told against the training writes."""
+        if self.train_residuals is not None:
+            return
+        model, tokenizer = self.load_target()
+        train, held = split_documents(self.load_documents(), self.heldout)
+        if not train or not held:
+            raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
+        named = expected_vocabulary(model, tokenizer, train)
+        self.train_residuals, self.reference = capture_residuals(model, tokenizer, train, self.capture, None, named)
+        self.heldout_residuals, _ = capture_residuals(model, tokenizer, held, self.capture, self.reference, named)
+        self.train_texts = self.texts_of(self.train_residuals, train, model, tokenizer)
+        self.heldout_texts = self.texts_of(self.heldout_residuals, held, model, tokenizer)
+        self.train_documents, self.heldout_documents = train, held
+
+    @property
+    def width(self) -> int | None:
+        """Size of the writes, once they are captured."""
+        return None if self.train_residuals is None else self.train_residuals.writes.shape[-1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
+        return {"texts": self.kind}
+
+    def texts_of(self, residuals: WrittenResiduals, documents: Any, model: Any, tokenizer: Any) -> list[list[str]]:
+        """The texts of the kind that is served."""
+        if self.kind == "gold":
+            return residuals.texts
+        return context_texts(tokenizer, documents, residuals, int(model.cfg.n_ctx), model, self.prepend_bos)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training positions in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
+        items = ResidualTexts(known(self.train_residuals), self.train_texts)
+        return ResumableLoader(items, self.batch_size, self.seed, drop_last=True, collate_fn=collate_residuals)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Held-out positions."""
+        items = ResidualTexts(known(self.heldout_residuals), self.heldout_texts)
+        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_residuals)
+
+    test_dataloader = val_dataloader
+
+
+class LayerContribution(TrainingModule):
+    """Contributions in words: ``fit`` trains the reconstructor, ``validate`` and ``test`` measure what words recover.
+
+    The loss has two parts: the error of every single write (direction and size), and, weighted by ``sum_weight``, the
+    KL between the model's prediction and the one from the sum of all rebuilt writes. ``predict`` makes contribution
+    reports of prompts.
+
+    Args:
+        model: what the oracle is made from when none is given, and whose output is rebuilt.
+        learning_rate: peak of the one-cycle schedule.
+        weight_decay: of AdamW.
+        sum_weight: weight of the KL of the sum.
+        oracle: the diff oracle whose reconstructor is trained.
+        target: the TransformerLens model, when ``model`` names none.
+        tokenizer: of ``target``, for ``predict``.
+        optimizer: ``"adamw"``, or ``"muon"`` (learning rate about 0.01), which trains small models in fewer steps.
+        prepend_bos: whether prompts of ``predict`` get a begin token, see :class:`tl_nla.model.text.TextEncoder`.
+    """
+
+    needs = "residuals"
+    oracle: DiffOracle
+
+    def __init__(
+        self, model: str = "tiny", learning_rate: float = 1.5e-3, weight_decay: float = 0.01, sum_weight: float = 0.1,
+        oracle: DiffOracle | None = None, target: Any = None, tokenizer: Any = None, optimizer: str = "adamw",
+        prepend_bos: bool | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if sum_weight < 0:
+            raise InputError(f"sum_weight is {sum_weight}; allowed: zero or more")
+        self.save_hyperparameters("model", "learning_rate", "weight_decay", "sum_weight", "optimizer")
+        self.optimizer, self.prepend_bos = known_optimizer(optimizer), prepend_bos
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
+        self.learning_rate, self.weight_decay, self.sum_weight = learning_rate, weight_decay, sum_weight
+        # Neither the oracle nor the model in question are submodules: checkpoints hold the reconstructor alone.
+        object.__setattr__(self, "oracle", oracle or create_oracle(model))
+        object.__setattr__(self, "_target", (target, tokenizer, model))
+        self.reconstructor: WriteReconstructor = self.oracle.reconstructor
+
+    def target(self) -> tuple[Any, Any]:
+        """The model whose output is rebuilt, with its tokenizer; loaded when first needed."""
+        stored: Any = self._target
+        target, tokenizer, name = stored
+        if target is None:
+            from tl_nla.model.targets import load_target
+
+            loaded = load_target(name)
+            target, tokenizer = loaded.model, loaded.tokenizer
+            object.__setattr__(self, "_target", (target, tokenizer, name))
+        return target, tokenizer
+
+    def data_width(self) -> int:
+        """Size of the writes."""
+        return self.oracle.d_model
+
+    def setup(self, stage: str) -> None:
+        """Usual magnitudes from the training writes, unless the oracle knows some already."""
+        super().setup(stage)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        found = getattr(data, "train_residuals", None)
+        if found is not None and self.oracle.strength is None:
+            self.oracle.fit(found.before.flatten(0, 1), found.writes.flatten(0, 1))
+            self.oracle.strength = data.reference
+        self.reconstructor.train(stage == "fit")
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Error of the writes, and KL of their sum."""
+        size = len(batch["texts"])
+        texts = [text for row in batch["texts"] for text in row]
+        exact, writes = _vectors(batch)
+        rebuilt, write_loss = self._rebuilt(texts, writes.flatten(0, 1))
+        kl = self._divergence(exact, writes, rebuilt.view(writes.shape)).mean()
+        loss = write_loss + self.sum_weight * kl
+        self.log_dict({"train/loss": loss, "train/write_loss": write_loss, "train/kl": kl}, batch_size=size)
+        return loss
+
+    def _rebuilt(self, texts: list[str], writes: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes in model units with gradients, and the error of their directions and sizes."""
+        reader = self.reconstructor
+        ids, mask = reader.encode(texts)
+        direction, size = reader(ids.to(self.device), mask.to(self.device))
+        wanted = ((log_norm(writes) - reader.log_norm_mean) / reader.log_norm_std).clamp(-4, 4)
+        loss = (normalise(direction) - normalise(writes)).square().mean() + (size - wanted).square().mean()
+        norm = (reader.log_norm_mean + reader.log_norm_std * size.clamp(-4, 4)).exp()
+        return normalise(direction) / direction.shape[-1] ** 0.5 * norm[:, None], loss
+
+    def _divergence(self, exact: Tensor, writes: Tensor, rebuilt: Tensor) -> Tensor:
+        model, _ = self.target()
+        with torch.no_grad():
+            clean = output_logits(model, exact + writes.sum(1))
+        return divergence(clean, output_logits(model, exact + rebuilt.sum(1)))
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Held-out KL that the words leave, and how often the likeliest token stays."""
+        self._measure(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """As in validation."""
+        self._measure(batch, "test")
+
+    def _measure(self, batch: dict[str, Any], stage: str) -> None:
+        size, model = len(batch["texts"]), self.target()[0]
+        exact, writes = _vectors(batch)
+        rebuilt = rebuild(self.reconstructor, batch["texts"]).to(writes)
+        clean = output_logits(model, exact + writes.sum(1))
+        told = output_logits(model, exact + rebuilt.sum(1))
+        same = (clean.argmax(-1) == told.argmax(-1)).float().mean()
+        self.log(f"{stage}/kl", divergence(clean, told).mean(), prog_bar=True, batch_size=size, sync_dist=True)
+        self.log(f"{stage}/top1", same, prog_bar=True, batch_size=size, sync_dist=True)
+
+    @default_float32()
+    def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
+        """Contribution reports of a list of prompts, told by the oracle when it has been trained to, else by labels.
+
+        They come as the dictionaries that ``ContributionReport.from_dict`` reads: Lightning moves what it collects to
+        the CPU piece by piece, which frozen objects refuse.
+        """
+        model, tokenizer = self.target()
+        oracle = self.oracle if self.oracle.strength is not None else None
+        settings: dict[str, Any] = {"tokenizer": tokenizer, "prepend_bos": self.prepend_bos}
+        return [layer_contributions(model, prompt, oracle, **settings).to_dict() for prompt in batch]
+
+    def configure_optimizers(self) -> Any:
+        """See :func:`lightning_modules.training.schedules.scheduled_optimizer`."""
+        rates = self.learning_rate, self.weight_decay
+        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, run_length(self.trainer))
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Keep single batches from throwing the weights far off."""
+        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+
+
+def _vectors(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Embeddings and the rest, and writes: their sums lose what they are compared for in half precision."""
+    return at_least_float32(batch["exact"]), at_least_float32(batch["writes"])
+
+
+def known(residuals: WrittenResiduals | None) -> WrittenResiduals:
+    """The residuals, once they were captured."""
+    if residuals is None:
+        raise InputError("no writes were captured yet; call setup() first")
+    return residuals

@@ -1,0 +1,403 @@
+"""Training of diff oracles: writes with their labels as data, the reader, and the reconstructor of writes."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_modules.base import TrainingModule
+from lightning_modules.data.activations import ActivationDataModule
+from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
+from tl_nla.data import Document, split_documents
+from tl_nla.errors import InputError, unknown
+from tl_nla.metrics import FractionOfVarianceExplained, normalise
+from tl_nla.model.sites import Site
+from tl_nla.oracle import (
+    NOTHING,
+    CaptureConfig,
+    DiffOracle,
+    LabelledWrites,
+    Reader,
+    WriteReconstructor,
+    capture_writes,
+    label_text,
+    make_answer,
+)
+from tl_nla.oracle.labels import expected_vocabulary
+from tl_nla.oracle.oracle import SIDECAR
+from tl_nla.oracle.policy import side_by_side
+from tl_nla.oracle.questions import EXPLAIN
+from tl_nla.oracle.reader_prompts import reader_marker
+
+GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
+"""Names for all writes of a kind."""
+_SURELY = 0.8
+"""Writes shrunk as an example of nothing stay clear of the limit by this factor."""
+_SWAPS = {"promotes": "suppresses", "suppresses": "promotes"}
+
+
+class WriteTexts(Dataset[dict[str, Any]]):
+    """Items of every write: its explanation, and answers to questions drawn for it.
+
+    Args:
+        writes: with strengths.
+        swap_share: share of items whose write has its sign turned, and its promoted and suppressed words swapped.
+        seed: of the questions drawn and the signs turned.
+        skip_share: how often the ``skip`` question is drawn where it has an answer (labels of skips are dear, so
+            captures may hold few); ``None`` draws all questions alike.
+        null_share: share of items whose write is shrunk below what counts as something, down to nothing at all; the
+            right words are then that it does nothing.
+        questions: how many questions are drawn for each write.
+        sources_share: how often ``sources`` is drawn where it has an answer; ``None`` draws all questions alike.
+    """
+
+    def __init__(
+        self, writes: LabelledWrites, swap_share: float = 0.0, seed: int = 0, skip_share: float | None = None,
+        null_share: float = 0.0, questions: int = 1, sources_share: float | None = None,
+    ) -> None:  # fmt: skip
+        self.writes, self.swap_share, self.seed, self.skip_share = writes, swap_share, seed, skip_share
+        self.null_share, self.each, self.sources_share = null_share, 1 + questions, sources_share
+
+    def __len__(self) -> int:
+        return self.each * len(self.writes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row, draw = index // self.each, random.Random(f"{self.seed}/{index}")
+        asked = bool(index % self.each)
+        question = draw.choice(sorted(self.writes.answers[row])) if asked else EXPLAIN
+        if asked and self.skip_share and "skip" in self.writes.answers[row] and draw.random() < self.skip_share:
+            question = "skip"
+        if (
+            asked
+            and self.sources_share
+            and "sources" in self.writes.answers[row]
+            and draw.random() < self.sources_share
+        ):
+            question = "sources"
+        if question in (EXPLAIN, *_SWAPS) and draw.random() < self.null_share:
+            return self._nothing(row, question, draw)
+        swap = question in (EXPLAIN, *_SWAPS) and draw.random() < self.swap_share
+        text = self._swapped(row, question) if swap else self.writes.text(row, question)
+        write = -self.writes.write[row] if swap else self.writes.write[row]
+        return {"before": self.writes.before[row], "write": write, "question": question, "text": text}
+
+    def _nothing(self, row: int, question: str, draw: random.Random) -> dict[str, Any]:
+        before, write = self.writes.before[row], self.writes.write[row]
+        share = draw.choice((0.0, 1e-6, 0.01 * draw.random() * _SURELY))
+        shrunk = share * write * (before.norm() / write.norm().clamp_min(1e-12))
+        text = NOTHING if question == EXPLAIN else make_answer(question, ()).text
+        return {"before": before, "write": shrunk, "question": question, "text": text}
+
+    def _swapped(self, row: int, question: str) -> str:
+        if question == EXPLAIN:
+            return label_text(self.writes.labels[row].swapped())
+        return make_answer(question, self.writes.answers[row][_SWAPS[question]].tokens).text
+
+
+def collate_writes(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: vectors stacked, questions and texts as lists."""
+    batch: dict[str, Any] = {name: torch.stack([item[name] for item in items]) for name in ("before", "write")}
+    return {**batch, "questions": [item["question"] for item in items], "texts": [item["text"] for item in items]}
+
+
+class DiffDataModule(ActivationDataModule):
+    """Captures writes with their labels from documents, and serves explanations and answers.
+
+    Args:
+        model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
+        tokenizer: of a model given as an object; otherwise it comes with the model.
+        sites: ``"heads"``, ``"attn"``, ``"mlp"``, ``"blocks"``, ``"spans"`` for all writes of a kind, or single sites.
+        source: as for :class:`ActivationDataModule`.
+        documents: how many documents are read at most.
+        positions_per_document: positions drawn from each document; each gives one row a site.
+        batch_size: items a batch.
+        heldout: share of documents held out.
+        heldout_heads: share of the heads that are never trained on (they stay in the held-out writes).
+        swap_share: share of training items shown with the opposite sign.
+        top_k: tokens named on each side.
+        skips: whether the ``skip`` question is asked.
+        seed: of stories, positions, held-out heads, questions and the order of items.
+        questions: how many questions are drawn for each write beside its explanation; 0 where explanations alone are
+            trained on.
+        sources_share: how often ``sources`` is drawn where it has an answer, for a reader that has to learn its
+            source slots; ``None`` draws all questions alike.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+    """
+
+    serves = "writes"
+
+    def __init__(
+        self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
+        source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
+        batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
+        top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1, sources_share: float | None = None,
+        prepend_bos: bool | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
+                         batch_size, heldout, seed, prepend_bos=prepend_bos)  # fmt: skip
+        for name, share in (("heldout_heads", heldout_heads), ("swap_share", swap_share)):
+            if not 0 <= share < 1:
+                raise InputError(f"{name} is {share}; allowed: a share of 0 or above, below 1")
+        if questions < 0:
+            raise InputError(f"questions is {questions}; allowed: 0 or more")
+        self.site_names, self.heldout_heads, self.swap_share = tuple(sites), heldout_heads, swap_share
+        if sources_share is not None and not 0 <= sources_share <= 1:
+            raise InputError(f"sources_share is {sources_share}; allowed: a share from 0 to 1, or none")
+        self.questions, self.sources_share = questions, sources_share
+        self.capture = CaptureConfig(positions_per_document, top_k, skips=skips, seed=seed, prepend_bos=prepend_bos)
+        self.train_writes: LabelledWrites | None = None
+        self.heldout_writes: LabelledWrites | None = None
+        self.untrained: tuple[str, ...] = ()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Capture both splits once; strengths of both are told against the training writes."""
+        if self.train_writes is not None:
+            return
+        model, tokenizer = self.load_target()
+        train, held = split_documents(self.load_documents(), self.heldout)
+        if not train or not held:
+            raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
+        sites = all_sites(model, self.site_names)
+        self.untrained = held_out_heads(sites, self.heldout_heads, self.seed)
+        kept = [site for site in sites if site not in self.untrained]
+        named = expected_vocabulary(model, tokenizer, train)
+        writes = capture_writes(model, tokenizer, train, kept, self.capture, named)
+        self.reference = writes.reference()
+        self.train_writes = writes.with_strength(self.reference)
+        held_writes = capture_writes(model, tokenizer, held, sites, self.capture, named)
+        self.heldout_writes = held_writes.with_strength(self.reference)
+
+    @property
+    def width(self) -> int | None:
+        """Size of the writes, once they are captured."""
+        return None if self.train_writes is None else self.train_writes.write.shape[1]
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
+        return {"sites": list(self.site_names if self.train_writes is None else self.train_writes.sites)}
+
+    def heldout_rows(self, count: int) -> tuple[Float[Tensor, "n both"], list[str]]:
+        """States and writes of some held-out rows side by side, evenly spread over documents and sites; their labels.
+
+        Args:
+            count: rows at most.
+        """
+        writes = _known(self.heldout_writes)
+        rows = torch.linspace(0, len(writes) - 1, min(count, len(writes))).long()
+        acts = side_by_side(writes.before[rows], writes.write[rows])
+        return acts, [writes.text(row) for row in rows.tolist()]
+
+    @property
+    def mean(self) -> Float[Tensor, " d_model"]:
+        """Mean of the normalised training writes of all sites: the zero of the logged FVE."""
+        return normalise(_known(self.train_writes).write).double().mean(0).float()
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training items in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
+        items = WriteTexts(
+            _known(self.train_writes), self.swap_share, self.seed, questions=self.questions,
+            sources_share=self.sources_share,
+        )  # fmt: skip
+        return ResumableLoader(items, self.batch_size, self.seed, drop_last=True, collate_fn=collate_writes)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Items of the held-out documents, untrained heads included."""
+        items = WriteTexts(_known(self.heldout_writes), questions=self.questions)
+        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_writes)
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+
+class _DiffTraining(TrainingModule):
+    """What both trainings share: the oracle, its magnitudes from the data, one optimiser with a one-cycle schedule."""
+
+    needs = "writes"
+    oracle: DiffOracle
+
+    def __init__(
+        self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float, optimizer: str,
+        injection_char: str | None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.optimizer = known_optimizer(optimizer)
+        object.__setattr__(self, "oracle", oracle or create_oracle(model, injection_char))
+
+    def data_width(self) -> int:
+        """Size of the writes."""
+        return self.oracle.d_model
+
+    def setup(self, stage: str) -> None:
+        """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
+        super().setup(stage)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        writes = getattr(data, "train_writes", None)
+        if writes is not None and self.oracle.strength is None:
+            self.oracle.fit(writes.before, writes.write)
+            self.oracle.strength = data.reference
+
+    def configure_optimizers(self) -> Any:
+        """See :func:`lightning_modules.training.schedules.scheduled_optimizer`."""
+        rates = self.learning_rate, self.weight_decay
+        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, run_length(self.trainer))
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Keep single batches from throwing the weights far off."""
+        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+
+
+class DiffOracleTraining(_DiffTraining):
+    """Supervised training of the reader on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
+
+    Args:
+        model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id; the
+            folder of an oracle (:class:`lightning_modules.SaveOracle`) goes on with that one.
+        learning_rate: peak of the schedule.
+        weight_decay: of the optimiser.
+        oracle: the oracle whose reader is trained.
+        optimizer: ``"adamw"``, or ``"muon"`` (learning rate about 0.01), which trains small models in fewer steps.
+        injection_char: marker of a fresh oracle, one token inside the prompts; chosen or added when ``None``.
+    """
+
+    def __init__(
+        self, model: str = "tiny", learning_rate: float = 1e-3, weight_decay: float = 0.01,
+        oracle: DiffOracle | None = None, optimizer: str = "adamw", injection_char: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(oracle, model, learning_rate, weight_decay, optimizer, injection_char)
+        self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer", "injection_char")
+        self.reader: Reader = self.oracle.reader.train()
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Loss of one batch of mixed questions."""
+        before, write, questions = batch["before"], batch["write"], batch["questions"]
+        loss = self.reader.loss(before, write, questions, self.reader.taught(before, write, questions, batch["texts"]))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Held-out loss, and the same with the writes of other rows: their gap is what the write tells."""
+        size, rest = len(batch["texts"]), (batch["questions"], batch["texts"])
+        self.log("val/loss", self.reader.loss(batch["before"], batch["write"], *rest), prog_bar=True, batch_size=size)
+        shuffled = self.reader.loss(batch["before"], batch["write"].roll(1, 0), *rest)
+        self.log("val/loss_shuffled", shuffled, batch_size=size)
+
+    test_step = validation_step
+
+
+class DiffNLATraining(_DiffTraining):
+    """Warm start of the diff NLA: its reconstructor learns to rebuild writes, size included, from label texts.
+
+    Args: as for :class:`DiffOracleTraining`.
+    """
+
+    def __init__(
+        self, model: str = "tiny", learning_rate: float = 1e-3, weight_decay: float = 0.01,
+        oracle: DiffOracle | None = None, optimizer: str = "adamw", injection_char: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(oracle, model, learning_rate, weight_decay, optimizer, injection_char)
+        self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer", "injection_char")
+        self.reconstructor: WriteReconstructor = self.oracle.reconstructor.train()
+        self.fve: FractionOfVarianceExplained | None = None
+
+    def setup(self, stage: str) -> None:
+        """Magnitudes and the mean that FVE is measured from."""
+        super().setup(stage)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        self.fve = FractionOfVarianceExplained(mean=None if data is None else data.mean)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
+        """Loss of the explanations of one batch; answers alone do not determine a write."""
+        texts, write = _explanations(batch)
+        if not texts:
+            return None
+        loss = self._loss(texts, write)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(texts))
+        return loss
+
+    def _loss(self, texts: list[str], write: Tensor) -> Tensor:
+        return self.reconstructor.loss(texts, write)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Held-out FVE of the right label texts, and the mean error of the log norm in standard deviations."""
+        texts, write = _explanations(batch)
+        if texts and self.fve is not None:
+            found = self.reconstructor.reconstruct(texts).to(write)
+            self.fve.update(found, write)
+            self.log("val/fve", self.fve, prog_bar=True, batch_size=len(texts))
+            ratio = (found.norm(dim=-1) / write.norm(dim=-1).clamp_min(1e-12)).log().abs().mean()
+            self.log("val/log_norm_error", ratio / self.reconstructor.log_norm_std, batch_size=len(texts))
+
+    test_step = validation_step
+
+
+def create_oracle(model: str, injection_char: str | None = None) -> DiffOracle:
+    """The oracle in a folder or hub repository of one; of a model (``"tiny"``, a folder, a hub id) a fresh one.
+
+    Args:
+        model: see above.
+        injection_char: marker of a fresh one; see :meth:`tl_nla.DiffOracle.create`.
+
+    Raises:
+        InputError: when the oracle that is there has another marker, or a fresh one cannot be made.
+    """
+    from tl_nla.model.loading import load_causal_lm, load_tokenizer
+    from tl_nla.model.targets import model_folder
+
+    folder = model_folder(model)
+    if (folder / SIDECAR).is_file():
+        found = DiffOracle.from_pretrained(folder)
+        if injection_char not in (None, found.reader.char):
+            own = found.reader.char
+            raise InputError(f"the oracle in {model!r} has the marker {own!r}; leave out injection_char")
+        return found
+    tokenizer = load_tokenizer(folder)
+    reader_marker(tokenizer, char=injection_char)  # before the model is loaded
+    lm = load_causal_lm(folder, torch.float32)
+    return DiffOracle.create(lm, tokenizer, injection_char=injection_char, base=model)
+
+
+def all_sites(model: Any, names: Sequence[str]) -> list[str]:
+    """Sites by their texts, the names of ``GROUPS`` spelled out.
+
+    Raises:
+        InputError: for a name that is neither a group nor a site of the model.
+    """
+    layers, heads = range(int(model.cfg.n_layers)), range(int(model.cfg.n_heads))
+    groups = {
+        "heads": [f"blocks.{i}.attn.head.{h}" for i in layers for h in heads],
+        "attn": [f"blocks.{i}.attn" for i in layers],
+        "mlp": [f"blocks.{i}.mlp" for i in layers],
+        "blocks": [f"blocks.{i}" for i in layers],
+        "spans": [f"blocks.{i}.hook_resid_pre -> blocks.{j}.hook_resid_post" for i in layers for j in layers if i < j],
+    }
+    sites: list[str] = []
+    for name in names:
+        if name not in groups and "." not in name:
+            raise unknown("group of writes", name, GROUPS)
+        sites += groups[name] if name in groups else [str(Site.parse(name).validate(model))]
+    return list(dict.fromkeys(sites))
+
+
+def held_out_heads(sites: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
+    """The heads that are left out of training: the rounded share of all heads among the sites, drawn by the seed."""
+    heads = [site for site in sites if Site.parse(site).kind == "head"]
+    drawn = random.Random(f"heads/{seed}").sample(heads, round(share * len(heads)))
+    return tuple(site for site in heads if site in drawn)
+
+
+def _known(writes: LabelledWrites | None) -> LabelledWrites:
+    if writes is None:
+        raise InputError("no writes were captured yet; call setup() first")
+    return writes
+
+
+def _explanations(batch: dict[str, Any]) -> tuple[list[str], Tensor]:
+    rows = [row for row, question in enumerate(batch["questions"]) if question == EXPLAIN]
+    return [batch["texts"][row] for row in rows], batch["write"][rows]

@@ -1,0 +1,259 @@
+"""A reader's source slots: their encoder is fitted on cheap labels, then the reader learns to read them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.data.oracle_data import Captured, OracleConfig
+from lightning_modules.training.diff import WriteTexts
+from lightning_modules.training.fit_oracle import Curve, FitConfig, fit_reader
+from lightning_modules.training.kept_parts import KeptParts
+from tl_nla.data import Document
+from tl_nla.errors import InputError
+from tl_nla.model.sites import Site
+from tl_nla.model.targets import Target
+from tl_nla.oracle import CaptureConfig, LabelledWrites, Reader, SourceEncoder, capture_writes
+from tl_nla.oracle.labels import Vocabulary
+from tl_nla.oracle.source_examples import SourceExamples, source_examples
+
+_RATE, _WARM_UP, _DOWN, _CLIP = 1e-3, 200, 0.6, 5.0
+_DECAY = 0.01
+_NOTHING_SHARE = 0.25
+_PRACTICE_POSITIONS = 8
+_PRACTICE_RATE = 0.4
+_REHEARSAL_RATE = 0.2
+"""Shares of the learning rate: at the whole of it, all that the reader answered before suffers."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How an encoder of sources is fitted: once through its examples.
+
+    Attributes:
+        hidden: width of its blocks.
+        batch_size: rows a step.
+        seed: of its weights and of the order of rows.
+    """
+
+    hidden: int = 768
+    batch_size: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+
+
+def add_source_slots(
+    reader: Reader, target: Target, data: Captured, documents: Sequence[Document], kept: KeptParts,
+    config: OracleConfig, seed: int,
+) -> None:  # fmt: skip
+    """Fit an encoder of sources, give it to a trained reader, let the reader practise with it, and rehearse the rest.
+
+    Nothing happens where the configuration asks for no encoder, or where no write read a distant word.
+
+    Args:
+        reader: trained with two slots; changed in place.
+        target: the model whose writes are read.
+        data: captured writes, for the practice.
+        documents: that the encoder is fitted on, then those that the reader practises on (the same ones where there
+            are no more): best others than those of ``data``, so that the reader does not learn to trust what the
+            encoder knows by heart.
+        kept: where these parts are kept.
+        config: sizes and steps.
+        seed: of everything drawn.
+    """
+    if not config.encoder_documents or not config.practice_steps:
+        return
+    sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
+    if not sites:
+        return
+    chosen, rest = documents[: config.encoder_documents], documents[config.encoder_documents :]
+    settings, model, tokenizer, vocabulary = EncoderConfig(seed=seed), target.model, target.tokenizer, data.vocabulary
+
+    @cache
+    def labelled() -> tuple[SourceExamples, list[str]]:
+        return encoder_examples(model, tokenizer, chosen, sites, vocabulary, config.encoder_positions, seed)
+
+    def trained() -> Curve:
+        others, capture = rest or documents, CaptureConfig(_PRACTICE_POSITIONS, skips=False, seed=seed)
+        asked = capture_writes(model, tokenizer, others[: config.practice_documents], sites, capture, vocabulary)
+        return practise(reader, data, asked, config, seed)
+
+    words = kept.listed("encoder_words", lambda: labelled()[1])
+    if words:
+        encoder = new_encoder(reader, words, settings)
+        kept.trained("encoder", encoder, lambda: fit_encoder(encoder, labelled()[0], settings))
+        reader.use_encoder(encoder)
+        kept.trained("practice", reader, trained)
+    if words and config.rehearsal_steps:
+        kept.trained("rehearsal", reader, lambda: rehearse(reader, data, config, seed))
+
+
+def encoder_examples(
+    model: Any, tokenizer: Any, documents: Sequence[Document], sites: Sequence[str], vocabulary: Vocabulary,
+    positions: int, seed: int, prepend_bos: bool | None = None,
+) -> tuple[SourceExamples, list[str]]:  # fmt: skip
+    """Examples for an encoder, and the words that occur in them: an example names words by their place there.
+
+    Of the writes that read no distant word a quarter is kept. Words are in lower case where the tokenizer has them so.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``.
+        tokenizer: its tokenizer.
+        documents: the texts.
+        sites: heads and attentions.
+        vocabulary: the tokens that may be named.
+        positions: drawn from each document.
+        seed: of positions, and of the writes that are kept.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+    """
+    settings = CaptureConfig(positions, seed=seed, batch_size=32, prepend_bos=prepend_bos)
+    found = source_examples(model, tokenizer, documents, sites, settings, vocabulary)
+    drawn = torch.rand(len(found), generator=torch.Generator().manual_seed(seed)) < _NOTHING_SHARE
+    kept = (found.words >= 0).any(1) | drawn
+    words, tokens = found.words[kept], found.words[found.words >= 0].unique()
+    places = torch.where(words >= 0, torch.searchsorted(tokens, words.clamp_min(0)), -1)
+    spelled = [vocabulary.texts[token] for token in tokens.tolist()]
+    named = [word.lower() if word.lower() in vocabulary.texts else word for word in spelled]
+    return SourceExamples(found.before[kept], found.write[kept], places), named
+
+
+def new_encoder(reader: Reader, words: Sequence[str], config: EncoderConfig) -> SourceEncoder:
+    """An encoder to be fitted.
+
+    Args:
+        reader: in whose embeddings it tells words: by a word's first token, with a space before it as in lists.
+        words: that it knows.
+        config: width and seed.
+    """
+    tokens = torch.tensor([_first_token(reader.tokenizer, word) for word in words], device=reader.device)
+    embeddings = reader.model.get_input_embeddings().weight[tokens]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return SourceEncoder(words, embeddings.detach().cpu(), reader.d_act, config.hidden)
+
+
+def _first_token(tokenizer: Any, word: str) -> int:
+    """The first token of a word in a list that is not just the space before it."""
+    ids = tokenizer.encode(f" {word}", add_special_tokens=False)
+    return int(next((token for token in ids if tokenizer.decode([token]).strip()), ids[0]))
+
+
+def fit_encoder(encoder: SourceEncoder, examples: SourceExamples, config: EncoderConfig) -> Curve:
+    """Fit an encoder with AdamW, each example once.
+
+    Args:
+        encoder: fitted in place, and fixed afterwards.
+        examples: with words numbered as the encoder's.
+        config: order of rows.
+
+    Returns:
+        Mean loss of each tenth of the examples, before they were trained on.
+    """
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(config.seed))
+    steps = max(1, len(order) // config.batch_size)
+    optimizer = torch.optim.AdamW(encoder.parameters(), _RATE, weight_decay=_DECAY)
+    curve, losses = Curve(), []
+    encoder.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP, (1 - step / steps) / _DOWN)
+        rows = order[step * config.batch_size : (step + 1) * config.batch_size]
+        loss = encoder.loss(examples.before[rows].float(), examples.write[rows].float(), examples.words[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), _CLIP)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if (step + 1) * 10 // steps > step * 10 // steps:
+            curve.steps.append(step + 1)
+            curve.scores.append([sum(losses) / len(losses)])
+            losses = []
+    encoder.eval()
+    return curve
+
+
+def practise(reader: Reader, data: Captured, asked: LabelledWrites, config: OracleConfig, seed: int) -> Curve:
+    """Teach a trained reader to say its source slots, on the usual items and many questions about sources beside them.
+
+    Args:
+        reader: trained in place.
+        data: with the writes of the usual items.
+        asked: writes of heads and attentions; two thirds of the questions are about such as read distant words.
+        config: steps and sizes.
+        seed: of the order of both.
+    """
+    beside = _questions(reader, [_Asked(asked, "sources", _source_rows(asked), config.practice_batch)], seed + 1)
+    fit = _fit_config(config, config.practice_steps, _PRACTICE_RATE, seed + 1)
+    return fit_reader(reader, _items(data, config, seed + 1), fit, beside=beside)
+
+
+def rehearse(reader: Reader, data: Captured, config: OracleConfig, seed: int) -> Curve:
+    """Bring back what practice made a reader forget: what it is seldom asked, such as what a skip would change.
+
+    Beside the usual items it is asked ``practice_batch`` questions about skips and half as many about sources, all of
+    training writes, at a rate that falls to nothing from the start.
+
+    Args:
+        reader: trained in place.
+        data: the training writes.
+        config: steps and sizes.
+        seed: of the order of all questions.
+    """
+    train = data.train
+    skips = torch.tensor([row for row, answers in enumerate(train.answers) if "skip" in answers], dtype=torch.long)
+    asked = [
+        _Asked(train, "sources", _source_rows(train), config.practice_batch // 2),
+        _Asked(train, "skip", skips, config.practice_batch),
+    ]
+    fit = replace(_fit_config(config, config.rehearsal_steps, _REHEARSAL_RATE, seed + 2), down=1.0)
+    return fit_reader(reader, _items(data, config, seed + 2), fit, beside=_questions(reader, asked, seed + 2))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question, and the rows of writes it is put about, so many a step."""
+
+    writes: LabelledWrites
+    question: str
+    rows: Tensor
+    count: int
+
+
+def _questions(reader: Reader, asked: Sequence[_Asked], seed: int) -> Callable[[], Tensor] | None:
+    """The loss of a fresh batch of questions; nothing where there is nothing to ask about."""
+    asked = [part for part in asked if len(part.rows) and part.count]
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss() -> Tensor:
+        drawn = [part.rows[torch.randint(len(part.rows), (part.count,), generator=generator)] for part in asked]
+        before = torch.cat([part.writes.before[rows] for part, rows in zip(asked, drawn, strict=True)])
+        write = torch.cat([part.writes.write[rows] for part, rows in zip(asked, drawn, strict=True)])
+        pairs = [(part, row) for part, rows in zip(asked, drawn, strict=True) for row in rows.tolist()]
+        questions = [part.question for part, _ in pairs]
+        texts = [part.writes.text(row, part.question) for part, row in pairs]
+        return reader.loss(before, write, questions, reader.taught(before, write, questions, texts))
+
+    return loss if asked else None
+
+
+def _source_rows(writes: LabelledWrites) -> Tensor:
+    """Rows that can be asked about sources: those that read distant words twice, and as many at most that did not."""
+    answers = [found.get("sources") for found in writes.answers]
+    told = torch.tensor([row for row, answer in enumerate(answers) if answer and answer.tokens], dtype=torch.long)
+    rest = torch.tensor([row for row, answer in enumerate(answers) if answer and not answer.tokens], dtype=torch.long)
+    return torch.cat([told, told, rest[: len(told)]])
+
+
+def _items(data: Captured, config: OracleConfig, seed: int) -> WriteTexts:
+    return WriteTexts(data.train, 0.15, seed, 0.6, 0.05, config.questions)
+
+
+def _fit_config(config: OracleConfig, steps: int, share: float, seed: int) -> FitConfig:
+    return FitConfig(steps, config.batch_size, share * config.learning_rate, seed, precision=config.precision)

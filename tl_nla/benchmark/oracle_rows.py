@@ -1,0 +1,163 @@
+"""Scores of a diff oracle, row by row: every arm's squared error, and every question's counts.
+
+Rows, not averages, are kept, so that seeds can be joined and intervals drawn over documents.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tl_nla.errors import InputError
+from tl_nla.model.sites import Site
+
+KINDS = ("head", "attn", "mlp", "block", "span")
+UNREFINED = "unrefined/"
+"""Before the name of an arm: its errors without the refinement of its reader."""
+
+_BASE, _MISSING = 15, 255
+
+
+@dataclass
+class OracleRows:
+    """Row scores of one trained oracle on held-out writes.
+
+    Attributes:
+        seed: of the training.
+        sites: texts of the sites.
+        untrained: the heads that no part was trained on.
+        means: mean of the normalised training writes, over all sites first, then of each site (zero for the
+            untrained).
+        site: index into ``sites``.
+        document: of each row.
+        position: of each row.
+        deviation: squared distance of each normalised write to the mean over all sites (the denominator of FVE).
+        errors: arm -> squared error of each row.
+        counts: name of a question's score -> two numbers a row; NaN where a row was not asked.
+        curves: arm -> FVE along the training, ``[points, 1 + kinds]``: the step count, then the FVE of each of
+            ``KINDS`` (trained components only).
+    """
+
+    seed: int
+    sites: tuple[str, ...]
+    untrained: tuple[str, ...]
+    means: Float[Tensor, "components d_model"]
+    site: Int[Tensor, " n"]
+    document: Int[Tensor, " n"]
+    position: Int[Tensor, " n"]
+    deviation: Float[Tensor, " n"]
+    errors: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    curves: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kind of each site."""
+        return [Site.parse(site).kind for site in self.sites]
+
+    def rows_of(self, kind: str, trained: bool | None = True) -> Tensor:
+        """Rows of one kind: of trained components, of untrained ones, or (``None``) of both."""
+        wanted = [
+            place for place, site in enumerate(self.sites)
+            if self.kinds[place] == kind and (trained is None or (site not in self.untrained) == trained)
+        ]  # fmt: skip
+        return torch.nonzero(torch.isin(self.site, torch.tensor(wanted, dtype=self.site.dtype))).flatten()
+
+    def fve_by_kind(self, errors: Float[Tensor, " n"]) -> list[float]:
+        """FVE of each of ``KINDS`` over trained components, NaN for kinds without any."""
+        parts = [self.rows_of(kind) for kind in KINDS]
+        return [
+            float(1 - errors[part].sum() / self.deviation[part].sum()) if len(part) else float("nan") for part in parts
+        ]
+
+    def unrefined(self) -> "OracleRows":
+        """These rows, or, where readers have refinements, the same with the errors of their linear heads instead."""
+        linear = {
+            arm.removeprefix(UNREFINED): errors for arm, errors in self.errors.items() if arm.startswith(UNREFINED)
+        }
+        others = {arm: errors for arm, errors in self.errors.items() if not arm.startswith(UNREFINED)}
+        return replace(self, errors=others | linear, curves={}) if linear else self
+
+    def only(self, kinds: Sequence[str], arms: Sequence[str] = ()) -> "OracleRows":
+        """The rows of trained components of some kinds, with the errors of ``mean`` and of some other arms alone."""
+        picked = torch.cat([self.rows_of(kind) for kind in kinds]).sort().values
+        errors = {arm: self.errors[arm][picked] for arm in arms if arm in self.errors}
+        deviation = self.deviation[picked]
+        return replace(
+            self, site=self.site[picked], document=self.document[picked], position=self.position[picked],
+            deviation=deviation, errors={"mean": deviation, **errors}, counts={}, curves={},
+        )  # fmt: skip
+
+
+def save_rows(parts: Sequence[OracleRows], path: Path) -> None:
+    """Store the row scores of several seeds in one safetensors file, in small types."""
+    named: dict[str, Tensor] = {}
+    texts: dict[str, str] = {}
+    for rows in parts:
+        texts[str(rows.seed)] = json.dumps([rows.sites, rows.untrained])
+        own = {"means": rows.means.half(), "site": rows.site.short(), "document": rows.document.short(),
+               "position": rows.position.short(), "deviation": rows.deviation.half()}  # fmt: skip
+        own |= {f"errors/{name}": value.half() for name, value in rows.errors.items()}
+        own |= {f"counts/{name}": _small(value) for name, value in rows.counts.items()}
+        own |= {f"curves/{name}": value.float() for name, value in rows.curves.items()}
+        named |= {f"{rows.seed}/{name}": value.contiguous() for name, value in own.items()}
+    save_file(named, path, metadata=texts)
+
+
+def rows_of_seed(path: Path, seed: int) -> OracleRows:
+    """Stored row scores of one seed.
+
+    Raises:
+        InputError: when the file is missing, or nothing is stored of this seed.
+    """
+    for rows in load_rows(path):
+        if rows.seed == seed:
+            return rows
+    raise InputError(f"no rows of seed {seed} in {path}; run 'python -m docs.studies tiny --parts oracle'")
+
+
+def _small(counts: Tensor) -> Tensor:
+    """Two numbers a row in one byte where both are small and whole, NaN as ``_MISSING``; else in half precision."""
+    known = counts.nan_to_num(nan=0.0)
+    if not bool(((known == known.round()) & (known >= 0) & (known < _BASE)).all()):
+        return counts.half()
+    packed = known[:, 0] * _BASE + known[:, 1]
+    return packed.masked_fill(counts.isnan().any(1), _MISSING).to(torch.uint8)
+
+
+def _plain(stored: Tensor) -> Tensor:
+    value = stored.float()
+    if stored.dtype != torch.uint8:
+        return value
+    pair = torch.stack([value.div(_BASE, rounding_mode="floor"), value % _BASE], 1)
+    return pair.masked_fill((value == _MISSING)[:, None], torch.nan)
+
+
+def load_rows(path: Path) -> list[OracleRows]:
+    """Row scores stored by :func:`save_rows`, by seed.
+
+    Raises:
+        InputError: when the file is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"no stored results at {path}; run 'python -m docs.studies tiny --parts oracle'")
+    parts = []
+    with safe_open(path, "pt") as file:
+        texts, names = file.metadata(), list(file.keys())
+        for seed in sorted(texts, key=int):
+            found = {name.split("/", 1)[1]: file.get_tensor(name) for name in names if name.startswith(f"{seed}/")}
+            sites, untrained = (tuple(listed) for listed in json.loads(texts[seed]))
+            site, document, position = (found[name].long() for name in ("site", "document", "position"))
+            means, deviation = found["means"].float(), found["deviation"].float()
+            rows = OracleRows(int(seed), sites, untrained, means, site, document, position, deviation)
+            for kind in ("errors", "counts", "curves"):
+                own = {name: _plain(value) for name, value in found.items() if name.startswith(f"{kind}/")}
+                getattr(rows, kind).update({name.removeprefix(f"{kind}/"): value for name, value in own.items()})
+            parts.append(rows)
+    return parts

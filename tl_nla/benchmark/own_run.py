@@ -1,0 +1,162 @@
+"""What a model itself writes when it reads only the end of a text.
+
+A reader of raw context has to learn what the model does with it; the model knows. Its own run on the context is the
+strongest reader to start from, and where heads look no further back than the context reaches, an exact one.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tl_nla.benchmark.oracle_rows import OracleRows
+from tl_nla.benchmark.oracle_texts import context_ids
+from tl_nla.data import Document
+from tl_nla.errors import InputError
+from tl_nla.metrics import squared_errors
+from tl_nla.model.reading import read
+from tl_nla.model.sites import Site
+from tl_nla.model.targets import Target
+from tl_nla.model.text import TextEncoder
+from tl_nla.oracle import LabelledWrites
+
+
+class Place(NamedTuple):
+    """Token ids, and the positions in them that are read."""
+
+    ids: list[int]
+    positions: list[int]
+
+
+class Writes(NamedTuple):
+    """States before the writes, and the writes."""
+
+    before: Float[Tensor, "*rows d_model"]
+    write: Float[Tensor, "*rows d_model"]
+
+
+def read_places(model: Any, places: Sequence[Place], sites: Sequence[Site | str], batch_size: int = 128) -> Writes:
+    """Read writes at chosen positions of many texts, those of like length together.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``.
+        places: texts with positions in rising order.
+        sites: writes.
+        batch_size: texts a forward pass.
+
+    Returns:
+        ``[n, sites, d_model]``, a row for each position, text by text; float32, on the CPU.
+
+    Raises:
+        InputError: when there is no place, or a place has no position or one that its text lacks.
+    """
+    for place in places:
+        if not place.positions or not 0 <= min(place.positions) <= max(place.positions) < len(place.ids):
+            raise InputError(f"positions are {place.positions} of {len(place.ids)} tokens; give some that are there")
+    if not places:
+        raise InputError("no places were given; give at least one text with a position")
+    chosen = [Site.parse(site) for site in sites]
+    order = sorted(range(len(places)), key=lambda index: len(places[index].ids))
+    before: list[Tensor] = [torch.empty(0)] * len(places)
+    write = list(before)
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        found = _read_batch(model, [places[index] for index in part], chosen)
+        sizes = [len(places[index].positions) for index in part]
+        for index, states, writes in zip(part, found.before.split(sizes), found.write.split(sizes), strict=True):
+            before[index], write[index] = states, writes
+    return Writes(torch.cat(before), torch.cat(write))
+
+
+def read_ends(
+    model: Any, texts: Sequence[Sequence[int]], sites: Sequence[Site | str], own: Sequence[int], batch_size: int = 128
+) -> Writes:
+    """Read one write at the end of each text; texts that are the same are run once.
+
+    Args:
+        model: as for :func:`read_places`.
+        texts: token ids.
+        sites: writes.
+        own: for each text the number of the site that is wanted.
+        batch_size: texts a forward pass.
+
+    Returns:
+        ``[n, d_model]``, a row for each text; float32, on the CPU.
+
+    Raises:
+        InputError: when there is no text, or one is empty.
+    """
+    if not texts or not all(texts):
+        raise InputError("a text has no tokens, or none was given; give at least one, each with a token")
+    chosen = [Site.parse(site) for site in sites]
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for row, ids in enumerate(texts):
+        rows.setdefault(tuple(ids), []).append(row)
+    different = sorted(rows, key=len)
+    parts, order = [], []
+    for start in range(0, len(different), batch_size):
+        part = different[start : start + batch_size]
+        found = _read_batch(model, [Place(list(ids), [len(ids) - 1]) for ids in part], chosen)
+        places = [(place, own[row]) for place, ids in enumerate(part) for row in rows[ids]]
+        which = torch.tensor(places).unbind(1)
+        parts.append(Writes(found.before[which], found.write[which]))
+        order += [row for ids in part for row in rows[ids]]
+    back = torch.tensor(order).argsort()
+    return Writes(*(torch.cat(listed)[back] for listed in zip(*parts, strict=True)))
+
+
+def cat_runs(
+    target: Target, writes: LabelledWrites, documents: Sequence[Document], said: Sequence[str]
+) -> tuple[Writes, Int[Tensor, " n"]]:
+    """The model's own run on what ``cat`` is given: as many tokens up to each position as some words about it have.
+
+    The position in the text is not told: the run starts anew behind the begin token.
+
+    Args:
+        target: the model.
+        writes: the rows.
+        documents: what their ``document`` counts in.
+        said: words about each.
+
+    Returns:
+        ``[n, d_model]``, and how many tokens of context were allowed (at the start of a text there are fewer).
+    """
+    encode = TextEncoder(target.tokenizer, target.model)
+    budgets = [max(1, len(target.tokenizer.encode(f" {text}", add_special_tokens=False))) for text in said]
+    seen = context_ids(writes, encode, documents, budgets)
+    texts = [encode.behind_begin(ids).ids for ids in seen]
+    own = read_ends(target.model, texts, writes.sites, writes.site.tolist())
+    return own, torch.tensor(budgets)
+
+
+def score_own_run(
+    rows: OracleRows, target: Target, held: LabelledWrites, documents: Sequence[Document], said: Sequence[str]
+) -> None:
+    """Add the arm ``own_run``: what the component writes in :func:`cat_runs`; nothing is trained.
+
+    Args:
+        rows: receives it.
+        target: the model.
+        held: the writes.
+        documents: held-out documents.
+        said: the oracle's words, for their lengths.
+    """
+    own, _ = cat_runs(target, held, documents, said)
+    rows.errors["own_run"] = squared_errors(own.write, held.write)
+
+
+def _read_batch(model: Any, places: Sequence[Place], sites: Sequence[Site]) -> Writes:
+    width = max(len(place.ids) for place in places)
+    # Right padding of a causal model needs no mask: nothing behind a position can reach it.
+    tokens = torch.tensor([place.ids + place.ids[-1:] * (width - len(place.ids)) for place in places])
+    mask = torch.zeros(tokens.shape, dtype=torch.bool)
+    for row, place in enumerate(places):
+        mask[row, place.positions] = True
+    device = next(model.parameters()).device
+    reading = read(model, tokens.to(device), sites, mask.to(device))
+    return Writes(
+        torch.stack([reading.before(site).float().cpu() for site in sites], 1),
+        torch.stack([reading[site].float().cpu() for site in sites], 1),
+    )

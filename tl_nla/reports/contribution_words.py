@@ -1,0 +1,185 @@
+"""The words of a contribution report: tokens read, promoted and suppressed, and explanations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tl_nla.errors import InputError
+from tl_nla.model.reading import Reading
+from tl_nla.model.sites import Site
+from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
+from tl_nla.oracle.labels.sources import HeadSources
+from tl_nla.oracle.texts import Label, label_text
+
+SHARE_FLOOR = 0.04
+"""Sources with a smaller share are not named, as in the labels that oracles are taught."""
+_SOURCES = 3
+_JOINED = 3
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of one write."""
+
+    promoted: list[str]
+    suppressed: list[str]
+    sources: list[tuple[str, float]]
+    source_positions: list[int]
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Text of every token, space and all, and the words that may be named."""
+
+    raw: tuple[str, ...]
+    named: Vocabulary
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said of each site's writes, row by row of the reading, and of the embeddings."""
+
+    vocabulary: Texts
+    sites: dict[str, list[Told]]
+    embed: list[tuple[str, list[str], list[str]]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+
+def words_of(
+    model: Any, tokens: Int[Tensor, "1 pos"], reading: Reading, tokenizer: Any, oracle: Any, top_k: int,
+    settings: Mapping[str, Any] | None = None, vocabulary: Vocabulary | None = None,
+) -> Words:  # fmt: skip
+    """Say what every write of a reading does.
+
+    Args:
+        model: the TransformerLens model.
+        tokens: the prompt.
+        reading: writes of heads, attentions, MLPs and blocks.
+        tokenizer: its tokenizer; ``None`` names tokens by their ids.
+        oracle: a diff oracle, or ``None`` for labels. A whole attention or block that the oracle was not trained on
+            is explained by those of its parts whose writes are largest.
+        top_k: tokens named on each side.
+        settings: for ``oracle.explain``.
+        vocabulary: the tokens that may be named; every printable one when ``None``.
+    """
+    lens = Lens.of(model)
+    named = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
+    # Some models read more tokens than they predict.
+    texts = Texts(_raw_texts(tokenizer, max(int(model.cfg.d_vocab), lens.weight.shape[1])), named)
+    readers, notes = _readers(model, tokens, reading)
+    said = {} if oracle is None else _asked(oracle, reading, settings or {})
+    told: dict[str, list[Told]] = {}
+    for site in reading.sites:
+        write, before = reading.precise(site).float(), reading.before(site).float()
+        effects = write_effects(lens, write, before, named, top_k)
+        up, down = named.words(effects.promoted), named.words(effects.suppressed)
+        reader = readers.get(site.kind) if site.kind == "attn" or site.part == "attn" else None
+        sources = [_sources(reader, site, column, tokens, texts) for column in reading.column.tolist()]
+        explained = said[str(site)] if oracle is not None else _labels(site, up, down, sources)
+        told[str(site)] = [
+            Told(up[row], down[row], sources[row][0], sources[row][1], explained[row]) for row in range(len(reading))
+        ]
+    if oracle is not None:
+        told |= {str(site): _composed(told, reading, site) for site in reading.sites if not _knows(oracle, site)}
+    return Words(texts, told, _embeddings(model, tokens, reading, lens, texts, top_k), notes)
+
+
+def _readers(model: Any, tokens: Tensor, reading: Reading) -> tuple[dict[str, HeadSources], tuple[str, ...]]:
+    """What heads and attentions read, in the layers that have heads; a note where it cannot be told."""
+    known = model.hook_dict
+    wanted = sorted({int(site.layer or 0) for site in reading.sites if site.kind == "head" and site.part == "attn"})
+    layers = [layer for layer in wanted if f"blocks.{layer}.attn.hook_v" in known]
+    if not layers:
+        return {}, ()
+    try:
+        single = head_sources(model, tokens, layers=layers, top_k=_SOURCES)
+        whole = head_sources(model, tokens, layers=layers, top_k=_SOURCES, together=True)
+    except InputError as error:
+        return {}, (f"what heads read is not told: {error}",)
+    return {"head": single, "attn": whole}, ()
+
+
+def _raw_texts(tokenizer: Any, size: int) -> tuple[str, ...]:
+    if tokenizer is None:
+        return tuple(f"#{i}" for i in range(size))
+    known = min(size, len(tokenizer))
+    return tuple(tokenizer.decode([i]) for i in range(known)) + tuple(f"#{i}" for i in range(known, size))
+
+
+def _sources(
+    found: HeadSources | None, site: Site, column: int, tokens: Tensor, texts: Texts
+) -> tuple[list[tuple[str, float]], list[int]]:
+    """Tokens read and their columns, strongest first; the position itself and the first token are no sources."""
+    if found is None or site.layer not in found.layers:
+        return [], []
+    place = found.layers.index(site.layer), int(site.head or 0) if site.kind == "head" else 0, 0, column
+    pairs = []
+    for columns, shares in ((found.distant, found.distant_weight), (found.local, found.local_weight)):
+        listed = zip(columns[place].tolist(), shares[place].tolist(), strict=True)
+        pairs += [(share, int(source)) for source, share in listed if share >= SHARE_FLOOR]
+    pairs = sorted(pairs, reverse=True)[:_SOURCES]
+    return [(texts.raw[int(tokens[0, source])], share) for share, source in pairs], [source for _, source in pairs]
+
+
+def _asked(oracle: Any, reading: Reading, settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The oracle's explanations of all writes it knows, in one batch; blank for the others."""
+    known = [site for site in reading.sites if _knows(oracle, site)]
+    writes = torch.cat([reading.precise(site).float() for site in known])
+    states = torch.cat([reading.before(site).float() for site in known])
+    texts = oracle.explain(writes, states, **settings)
+    rows = len(reading)
+    said = {str(site): texts[place * rows : (place + 1) * rows] for place, site in enumerate(known)}
+    return {str(site): said.get(str(site), [""] * rows) for site in reading.sites}
+
+
+def _labels(
+    site: Site, up: Sequence[list[str]], down: Sequence[list[str]],
+    sources: Sequence[tuple[list[tuple[str, float]], list[int]]],
+) -> list[str]:  # fmt: skip
+    texts = []
+    for row in range(len(up)):
+        read = tuple(dict.fromkeys(word.strip() for word, _ in sources[row][0] if word.strip()))
+        known = read if site.kind in ("head", "attn") else None
+        texts.append(label_text(Label(tuple(up[row]), tuple(down[row]), known)))
+    return texts
+
+
+def _knows(oracle: Any, site: Site) -> bool:
+    """Whether an oracle was trained on a site: on single heads and MLPs always assumed."""
+    if site.kind in ("head", "mlp", "mixer", "ple") or oracle.strength is None:
+        return True
+    return any(Site.parse(known).kind == site.kind for known in oracle.strength.quantiles)
+
+
+def _composed(told: dict[str, list[Told]], reading: Reading, site: Site) -> list[Told]:
+    kinds = ("head", "mlp") if site.kind == "block" else ("head",)
+    parts = [part for part in reading.sites if part.layer == site.layer and part.kind in kinds]
+    if not parts:
+        return told[str(site)]
+    sizes = torch.stack([reading.precise(part).float().norm(dim=-1) for part in parts])
+    rows = []
+    for row, whole in enumerate(told[str(site)]):
+        strongest = sizes[:, row].argsort(descending=True)[:_JOINED].tolist()
+        said = [f"{_short(parts[i])}: {told[str(parts[i])][row].explanation}" for i in strongest]
+        rows.append(Told(whole.promoted, whole.suppressed, whole.sources, whole.source_positions, " · ".join(said)))
+    return rows
+
+
+def _short(site: Site) -> str:
+    return "MLP" if site.kind == "mlp" else f"head {site.head}"
+
+
+def _embeddings(
+    model: Any, tokens: Tensor, reading: Reading, lens: Lens, texts: Texts, top_k: int
+) -> list[tuple[str, list[str], list[str]]]:
+    first = reading.before(next(site for site in reading.sites if str(site) == "blocks.0")).float()
+    effects = write_effects(lens, first, first, texts.named, top_k)
+    up, down = texts.named.words(effects.promoted), texts.named.words(effects.suppressed)
+    words = [texts.raw[int(tokens[0, column])] for column in reading.column.tolist()]
+    told = zip(words, up, down, strict=True)
+    return [(f"the token {word!r} itself", raised, lowered) for word, raised, lowered in told]

@@ -1,0 +1,156 @@
+"""The contribution report as Markdown that no model text can break."""
+
+import re
+import unicodedata
+from typing import Any
+
+from tl_nla.reports.report import Cell, ContributionReport, summed
+
+CELL_LIMIT, TEXT_LIMIT = 400, 200_000
+"""Longest text of one table cell, and of a whole document, in characters."""
+_PLAIN = re.compile(r"[\\`*_{}\[\]#+!~$]")
+_ENTITIES = {"|": "&#124;", "<": "&lt;", ">": "&gt;", "&": "&amp;"}
+_VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
+
+
+def escape(text: str, limit: int = CELL_LIMIT) -> str:
+    """Any text as the content of one Markdown table cell.
+
+    Line breaks, tabs and other control characters become visible signs, half surrogates the replacement character,
+    marks that turn the direction of writing are dropped, and everything that Markdown or HTML would read is escaped.
+
+    Args:
+        text: any string, also one that is no valid Unicode.
+        limit: characters kept before escaping; the rest is told by its number.
+    """
+    kept = "".join(_sign(char) for char in text[:limit])
+    safe = "".join(_ENTITIES.get(char, char) for char in _PLAIN.sub(r"\\\g<0>", kept))
+    return safe if len(text) <= limit else f"{safe}… ({len(text) - limit} more)"
+
+
+def show(token: str, limit: int = 40) -> str:
+    """A token for human eyes, unescaped: a leading space shown as such, control characters visible, length capped."""
+    shown = "".join(_sign(char) for char in token[:limit]) + ("…" if len(token) > limit else "")
+    return "␣" + shown[1:] if shown[:1] == " " else shown or "∅"
+
+
+def _sign(char: str) -> str:
+    if char in _VISIBLE:
+        return _VISIBLE[char]
+    category = unicodedata.category(char)
+    if category == "Cs":
+        return "\ufffd"
+    if category in ("Zl", "Zp"):
+        return "⏎"
+    if category == "Cc":
+        return "\ufffd"
+    return "" if category == "Cf" else char
+
+
+def markdown(
+    report: ContributionReport, positions: list[int] | None = None, max_rows: int = 200, narrow: bool = False
+) -> str:
+    """Tables of the report, one for each position.
+
+    Args:
+        report: the report.
+        positions: which of its positions; all when ``None``.
+        max_rows: most rows over all tables; how many were left out is told.
+        narrow: all numbers of a row in one cell. TensorBoard's text page breaks short words to give long columns room,
+            and a number broken in two reads as another number.
+
+    Returns:
+        Markdown with a blank line before every table, at most ``TEXT_LIMIT`` characters.
+    """
+    warned = [f"**{escape(report.warning)}**"] if report.warning else []
+    parts = [*warned, f"**Model** {escape(report.model)}, {report.n_layers} layers with {report.n_heads} heads. "
+             f"Direct: what a part adds to the {_QUANTITY[report.target_kind]}. Skip: what changes when the part is "
+             "left out at this position only.",
+             f"**Prompt** {escape(report.prompt, 2000)}",
+             *(f"**Note** {escape(note)}" for note in report.notes)]  # fmt: skip
+    rows, left = 0, 0
+    for position in positions or report.positions:
+        constant = ("bias", "rounding")
+        ordered = _order(report, position)
+        cells = [cell for cell in ordered if cell.component not in constant or abs(cell.direct) >= 5e-3]
+        shown = cells[: max(0, max_rows - rows)]
+        rows, left = rows + len(shown), left + len(cells) - len(shown)
+        if shown:
+            head = _NARROW_HEAD if narrow else _HEAD
+            parts.append("\n".join([_heading(report, position), "", *head, *(_row(cell, narrow) for cell in shown)]))
+    if left:
+        parts.append(f"{left} more rows are in the report's JSON.")
+    return _cut("\n\n".join(parts))
+
+
+_QUANTITY = {"logit": "logit", "difference": "logit difference", "log_prob": "log-probability"}
+_HEAD = (
+    "| part | direct | skip KL | Δ log p | flips | read | explanation |",
+    "| :-- | --: | --: | --: | :-: | :-- | :-- |",
+)
+_NARROW_HEAD = ("| part | effect | read | explanation |", "| :-- | :-- | :-- | :-- |")
+_WIDEN = "\u00a0" * 14
+"""Room for the column of names, which the page would otherwise break in the middle of a word."""
+
+
+def _order(report: ContributionReport, position: int) -> list[Cell]:
+    """Embedding, then every layer's block with its parts, the strongest head first, then the biases."""
+    cells = report.at(position)
+    kinds = ("embed", "block", "attn", "mixer", "head", "mlp", "ple", "rounding", "bias")
+    return sorted(cells, key=lambda cell: (cell.layer, kinds.index(cell.component), -(cell.skip_kl or 0.0)))
+
+
+def _heading(report: ContributionReport, position: int) -> str:
+    index = report.positions.index(position)
+    likely = ", ".join(f"{escape(show(word))} {p:.0%}" for word, p in report.predictions[index])
+    against = f" against {escape(show(report.against[index]))}" if report.against else ""
+    return (
+        f"**Position {position}** {escape(show(report.tokens[position]))}: target {escape(show(report.targets[index]))}"
+        f"{against}, {_QUANTITY[report.target_kind]} {report.totals[index]:.3f} "
+        f"(sum of parts {report.sum_of_parts(position):.3f}{_unaccounted(report, index)}); predicted {likely}"
+    )
+
+
+def _unaccounted(report: ContributionReport, index: int) -> str:
+    if index >= len(report.unaccounted):
+        return ""
+    return f", unaccounted {report.unaccounted[index]:+.2g}, {report.unaccounted_share[index]:.2%} of the logits' range"
+
+
+def _row(cell: Cell, narrow: bool = False) -> str:
+    name = f"**{cell.name}**" if cell.component == "block" else cell.name
+    read = ", ".join(f"{escape(show(word))} {share:.0%}" for word, share in cell.sources)
+    numbers = (f"{cell.direct:+.2f}", number(cell.skip_kl, "{:.3f}"), number(cell.skip_target_change, "{:+.3f}"))
+    columns: tuple[str, ...]
+    if narrow:
+        direct, divergence, change = numbers
+        skipped = f", skip KL {divergence}, Δ log p {change}" if cell.skip_kl is not None else ""
+        effect = f"direct {direct}{skipped}{', flips' if cell.skip_flip else ''}"
+        columns = (name + _WIDEN, effect, read, escape(cell.explanation))
+    else:
+        columns = (name, *numbers, "yes" if cell.skip_flip else "", read, escape(cell.explanation))
+    return "| " + " | ".join(columns) + " |"
+
+
+def number(value: float | None, form: str) -> str:
+    """A number, or a dash where nothing was measured."""
+    return "–" if value is None else form.format(value)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_LIMIT:
+        return text
+    return text[:TEXT_LIMIT].rsplit("\n", 1)[0] + "\n\n(cut here: the report's JSON holds the rest)"
+
+
+def summary_rows(report: ContributionReport, position: int) -> list[dict[str, Any]]:
+    """Each layer with its block, and the head or MLP in it that the output needs most."""
+    rows = []
+    for layer in range(report.n_layers):
+        cells = [cell for cell in report.at(position) if cell.layer == layer]
+        block = next(cell for cell in cells if cell.component == "block")
+        finest = ("head", "mlp", "ple", "mixer", "attn")
+        parts = [cell for cell in summed(cells) if cell.component in finest] or [block]
+        strongest = min(parts, key=lambda cell: (cell.skip_target_change or 0.0, -abs(cell.direct)))
+        rows.append({"layer": layer, "block": block, "strongest": strongest})
+    return rows
