@@ -18,7 +18,7 @@ _HOMES = {
     "SteeringAdapter": "tl_nla.adapters",
     "VerbalizerAdapter": "tl_nla.adapters",
     "attach": "tl_nla.adapters",
-    "check": "tl_nla.model.check",
+    "check": "tl_nla.reports.check",
     "layer_contributions": "tl_nla.reports.contributions",
     "load_tiny": "tl_nla.storyworld.tiny",
     "read": "tl_nla.model.reading",

@@ -30,7 +30,7 @@ _MOVED = (  # where, where now, which modules
     ),
     ("tl_nla.attribution", "tl_nla.benchmark", "words_only"),
     ("tl_nla.data", "tl_nla.storyworld", "grounding"),
-    ("tl_nla", "tl_nla.model", "decomposition hooks positions reading sites targets"),
+    ("tl_nla", "tl_nla.model", "hooks positions reading sites targets"),
     ("tl_nla.evaluation", "tl_nla.metrics", "probe"),
     ("tl_nla.nla", "tl_nla.model", "families files loading lora saving"),
 )

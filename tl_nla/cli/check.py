@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from tl_nla.model.check import check
     from tl_nla.model.targets import load_target
+    from tl_nla.reports.check import check
 
     console = Console()
     with console.status("loading the model"):

@@ -1,6 +1,7 @@
 """``tl-nla fit|validate|test|predict -c FILE.yaml``: Lightning's own command line on our modules."""
 
 import argparse
+import importlib
 import importlib.util
 import warnings
 from pathlib import Path
@@ -98,47 +99,14 @@ def run_cli(arguments: list[str]) -> Any:
             warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
             # Runs of documents carry their numbers themselves.
             warnings.filterwarnings("ignore", message="Couldn't infer the batch indices")
-            return _checking_cli()(
+            # Commands train with lightning_modules, which is found by name: tl_nla imports nothing of it.
+            return importlib.import_module("lightning_modules.cli").CheckingCLI(
                 L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
                 seed_everything_default=0, args=arguments, save_config_kwargs={"overwrite": True},
                 parser_kwargs={**settings, **dict.fromkeys(_COMMANDS, settings)},
             )  # fmt: skip
     except Exception as error:
         raise _plain(error) from None
-
-
-def _checking_cli() -> type:
-    """LightningCLI that asks, before it runs anything, whether what is written at the end can be written."""
-    from lightning.pytorch.cli import LightningCLI
-
-    from lightning_modules.callbacks.checkpoint_io import damage
-    from lightning_modules.outputs import check_outputs
-
-    class CheckingCLI(LightningCLI):
-        def _parse_ckpt_path(self) -> None:
-            # Lightning's own puts the arguments of the checkpoint's module over those of the command line, and cannot
-            # when modules are given by class. Ours are what they say; a checkpoint of another run is refused.
-            path = str(self.config[self.config.subcommand].get("ckpt_path") or "")
-            reason = damage(path) if Path(path).is_file() else None
-            if reason is not None:
-                raise InputError(f"checkpoint {path!r} cannot be read ({reason}); give another one")
-
-        def _ask(self, stage: str) -> None:
-            check_outputs(self.trainer, stage, config_saved=not self.trainer.fast_dev_run)
-
-        def before_fit(self) -> None:
-            self._ask("fit")
-
-        def before_validate(self) -> None:
-            self._ask("validate")
-
-        def before_test(self) -> None:
-            self._ask("test")
-
-        def before_predict(self) -> None:
-            self._ask("predict")
-
-    return CheckingCLI
 
 
 _MISUSES = ("ArgumentError", "MisconfigurationException", "PathError", "ParserError", "YAMLError")

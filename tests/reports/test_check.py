@@ -5,8 +5,8 @@ import torch
 
 from tests import families, zoo
 from tl_nla.errors import InputError
-from tl_nla.model import check as module
-from tl_nla.model.check import check
+from tl_nla.reports import check as module
+from tl_nla.reports.check import check
 
 
 def verdicts(found):

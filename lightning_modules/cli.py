@@ -1,0 +1,44 @@
+"""LightningCLI that asks, before it runs anything, whether what is written at the end can be written."""
+
+from pathlib import Path
+
+from lightning.pytorch.cli import LightningCLI
+
+from lightning_modules.callbacks.checkpoint_io import damage
+from lightning_modules.outputs import check_outputs
+from tl_nla.errors import InputError
+
+
+class CheckingCLI(LightningCLI):
+    """Lightning's command line, which refuses damaged checkpoints and folders that cannot be written first.
+
+    Raises:
+        InputError: naming the checkpoint or folder at fault.
+    """
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning's own puts the arguments of the checkpoint's module over those of the command line, and cannot
+        # when modules are given by class. Ours are what they say; a checkpoint of another run is refused.
+        path = str(self.config[self.config.subcommand].get("ckpt_path") or "")
+        reason = damage(path) if Path(path).is_file() else None
+        if reason is not None:
+            raise InputError(f"checkpoint {path!r} cannot be read ({reason}); give another one")
+
+    def _ask(self, stage: str) -> None:
+        check_outputs(self.trainer, stage, config_saved=not self.trainer.fast_dev_run)
+
+    def before_fit(self) -> None:
+        """Ask before training."""
+        self._ask("fit")
+
+    def before_validate(self) -> None:
+        """Ask before validation."""
+        self._ask("validate")
+
+    def before_test(self) -> None:
+        """Ask before testing."""
+        self._ask("test")
+
+    def before_predict(self) -> None:
+        """Ask before prediction."""
+        self._ask("predict")
