@@ -114,5 +114,5 @@ def test_the_report_of_a_folder_with_spaces_can_be_pasted(home, capsys):
     assert main(["contributions", "Tom was", "--labels", "--logdir", "~/my runs [1]"]) == 0
     assert list((home / "my runs [1]").iterdir())
     line = next(line for line in capsys.readouterr().out.split("\n") if "tensorboard --logdir" in line)
-    words = shlex.split(line.partition("report:")[2])
+    words = shlex.split(line[line.index("tensorboard --logdir") :])
     assert words == ["tensorboard", "--logdir", os.fspath(home / "my runs [1]")]

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,29 +14,32 @@ from tl_nla.cli.terminal import make_console
 STORY = "Tom found a kite painted red. The kite was"
 
 
-@pytest.fixture
-def gone(capfd, monkeypatch):  # after capfd, which puts a standard output of its own
-    """Standard output is a pipe that nobody reads any more."""
+@contextmanager
+def nobody_reads(monkeypatch):
+    """Standard output is a pipe that nobody reads any more. (In a fixture, pytest would put its own back.)"""
     there, here = os.pipe()
     os.close(there)
     with os.fdopen(here, "w", encoding="utf-8") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         yield stream
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize(
     "arguments", [["verbalize", STORY, "--last", "1"], ["demo", STORY, "--last", "1"], ["--version"]]
 )
-def test_a_closed_pipe_is_quiet(gone, arguments, capfd):
-    assert main(arguments) == 0
+def test_a_closed_pipe_is_quiet(arguments, monkeypatch, capfd):
+    with nobody_reads(monkeypatch) as gone:
+        assert main(arguments) == 0
+        gone.write("more")  # what is flushed when Python ends goes nowhere
+        gone.flush()
     assert capfd.readouterr().err == ""
-    gone.write("more")  # what is flushed when Python ends goes nowhere
-    gone.flush()
 
 
-def test_files_are_written_although_nobody_reads_the_table(gone, tmp_path):
+def test_files_are_written_although_nobody_reads_the_table(monkeypatch, tmp_path):
     json, svg = tmp_path / "out.json", tmp_path / "out.svg"
-    assert main(["demo", STORY, "--last", "1", "--json", str(json), "--svg", str(svg)]) == 0
+    with nobody_reads(monkeypatch):
+        assert main(["demo", STORY, "--last", "1", "--json", str(json), "--svg", str(svg)]) == 0
     assert '"explanation"' in json.read_text()
     assert "</svg>" in svg.read_text()
 

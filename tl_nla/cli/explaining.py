@@ -47,10 +47,6 @@ def encode_text(target: Any, text: str) -> "TextTokens":
     """
     from tl_nla.model.text import TextEncoder
 
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"the text {text[:40]!r} holds bytes that are not UTF-8; give whole characters") from error
     tokens = TextEncoder(target.tokenizer, target.model)(text)
     if len(tokens) == tokens.added:
         raise InputError("the text is empty; give at least one word")

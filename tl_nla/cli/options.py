@@ -72,11 +72,12 @@ def words(text: str) -> str:
     Raises:
         argparse.ArgumentTypeError: when it holds bytes that are not UTF-8.
     """
+    from tl_nla.model.text import checked
+
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} holds bytes that are not UTF-8; give whole characters") from error
-    return text
+        return checked(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def any_path(text: str) -> Path:

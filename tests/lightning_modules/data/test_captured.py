@@ -105,7 +105,7 @@ def test_a_state_of_another_order_is_refused(folder):
     state["processes"] = 2
     with pytest.raises(InputError, match="processes 2, this run has 1"):
         CapturedDataModule(str(folder), 4, window=2).train_dataloader().load_state_dict(state)
-    assert isinstance(CapturedDataModule(str(folder)).train_dataloader(), ResumableLoader)
+    assert isinstance(CapturedDataModule(str(folder), 4).train_dataloader(), ResumableLoader)
 
 
 def modules():
