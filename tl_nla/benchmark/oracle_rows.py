@@ -64,8 +64,8 @@ class OracleRows:
     def rows_of(self, kind: str, trained: bool | None = True) -> Tensor:
         """Rows of one kind: of trained components, of untrained ones, or (``None``) of both."""
         wanted = [
-            place for place, site in enumerate(self.sites)
-            if self.kinds[place] == kind and (trained is None or (site not in self.untrained) == trained)
+            place for place, (site, its_kind) in enumerate(zip(self.sites, self.kinds, strict=True))
+            if its_kind == kind and (trained is None or (site not in self.untrained) == trained)
         ]  # fmt: skip
         return torch.nonzero(torch.isin(self.site, torch.tensor(wanted, dtype=self.site.dtype))).flatten()
 

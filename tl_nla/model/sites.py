@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from tl_nla.errors import InputError, unknown
@@ -61,7 +62,13 @@ class Site:
         """
         if isinstance(text, Site):
             return text
-        name = text.strip()
+        if not isinstance(text, str):
+            raise InputError(f"a site is {type(text).__name__} ({text!r}); give its text, such as {_FORMS[0]!r}")
+        return cls._parse(text.strip())
+
+    @classmethod
+    @lru_cache(maxsize=4096)
+    def _parse(cls, name: str) -> "Site":
         if "->" in name:
             return cls._parse_span(name)
         if match := _HEAD.match(name):
