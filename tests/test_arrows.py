@@ -1,6 +1,7 @@
 """Imports point one way: from the command line down to the model. The story world is a plug-in, studies are on top."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,11 @@ def at_load(path: Path) -> set[str]:
 def test_no_circles():
     assert circles({module_of(path): at_load(path) for path in FILES}) == []
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == [["a", "b", "c", "a"]]
+
+
+@pytest.mark.parametrize(
+    "name", ["tl_nla", *(f"tl_nla.{part}" for part in sorted({*ORDER} - {"cli", "model"})), "lightning_modules"]
+)
+def test_few_names_are_public(name):
+    public = importlib.import_module(name).__all__
+    assert len(set(public)) == len(public) <= (25 if name == "lightning_modules" else 20)

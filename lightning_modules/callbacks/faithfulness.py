@@ -23,7 +23,7 @@ class FaithfulnessCallback(L.Callback):
     Works with any module that has the pair as ``nla``. Logged (when the Trainer has a logger) and kept in ``history``:
     ``faithfulness/fve``, ``/retention`` (FVE of paraphrased words over FVE), ``/claim_precision`` where the truth is
     known, ``/cross_reconstructor_gap/KIND`` where references are given, ``/legibility`` where a clean model is given
-    (nats a token), and the same for the written words: :func:`tl_nla.faithfulness.pair_terms` names them all.
+    (nats a token), and the same for the written words: :func:`tl_nla.faithfulness.trust.pair_terms` names them all.
 
     Args:
         states: held-out states with their truths; a hundred are enough for a curve.
@@ -81,7 +81,7 @@ class FaithfulnessCallback(L.Callback):
 
     @torch.no_grad()
     def terms(self, nla: NLA) -> Terms:
-        """The same row by row, for intervals; see :func:`tl_nla.faithfulness.pair_terms`."""
+        """The same row by row, for intervals; see :func:`tl_nla.faithfulness.trust.pair_terms`."""
         mean = self.mean if self.mean is not None else nla.mean
         if mean is None:
             raise InputError("the training-set mean is not known: give FaithfulnessCallback(mean=...)")

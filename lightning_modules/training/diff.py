@@ -18,7 +18,6 @@ from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.model.sites import Site
 from tl_nla.oracle import (
-    NOTHING,
     CaptureConfig,
     DiffOracle,
     LabelledWrites,
@@ -26,13 +25,13 @@ from tl_nla.oracle import (
     WriteReconstructor,
     capture_writes,
     label_text,
-    make_answer,
 )
 from tl_nla.oracle.labels import expected_vocabulary
 from tl_nla.oracle.oracle import SIDECAR
 from tl_nla.oracle.policy import side_by_side
-from tl_nla.oracle.questions import EXPLAIN
+from tl_nla.oracle.questions import EXPLAIN, make_answer
 from tl_nla.oracle.reader_prompts import reader_marker
+from tl_nla.oracle.texts import NOTHING
 
 GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
 """Names for all writes of a kind."""

@@ -6,7 +6,8 @@ from tests.nla import checkpoints
 from tests.nla.checkpoints import CHAR
 from tl_nla.errors import InputError
 from tl_nla.model.families import decoder_layers
-from tl_nla.nla import NLA, InjectionConfig, Verbalizer, build_verbalizer_prompt
+from tl_nla.nla import NLA, InjectionConfig, Verbalizer
+from tl_nla.nla.prompts import build_verbalizer_prompt
 
 KINDS = [InjectionConfig("constant", 5.0), InjectionConfig("affine", 5.0), InjectionConfig("additive")]
 

@@ -18,8 +18,9 @@ from tl_nla.model.families import context_length
 from tl_nla.model.sites import Site
 from tl_nla.model.text import TextEncoder, TextTokens
 from tl_nla.nla.prompts import reconstructor_ids
-from tl_nla.oracle import Label, LabelledWrites, WriteReconstructor, component_words, label_text
+from tl_nla.oracle import Label, LabelledWrites, WriteReconstructor, label_text
 from tl_nla.oracle.labels import Lens, Vocabulary, write_effects
+from tl_nla.oracle.texts import component_words
 
 TEXT_ARMS = ("gold", "cat", "cat_and_explanation", "cat_and_shuffled", "state")
 """Arms whose text has a reader of its own, trained alike."""

@@ -13,7 +13,7 @@ from tl_nla.benchmark.oracle_rows import OracleRows
 from tl_nla.benchmark.oracle_suite import ATTENTION_ARMS, ScoredOracles, all_arms, fve_rows, generator, joined
 from tl_nla.benchmark.results import Results, Row
 from tl_nla.model.sites import Site
-from tl_nla.oracle import component_words
+from tl_nla.oracle.texts import component_words
 
 _GAP = "fve/gap/"
 

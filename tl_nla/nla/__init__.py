@@ -8,12 +8,7 @@ from tl_nla.nla.pair import NLA
 from tl_nla.nla.prompts import (
     AR_TEMPLATE,
     AV_TEMPLATE,
-    TINY_AR_TEMPLATE,
-    TINY_AV_TEMPLATE,
-    VerbalizerPrompt,
-    build_verbalizer_prompt,
     extract_explanation,
-    refuse_injection_char,
 )
 from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.reference import FrozenReference, LoraSettings, add_lora
@@ -24,8 +19,6 @@ __all__ = [
     "AR_TEMPLATE",
     "AV_TEMPLATE",
     "NLA",
-    "TINY_AR_TEMPLATE",
-    "TINY_AV_TEMPLATE",
     "BuiltInBackend",
     "FrozenReference",
     "Generation",
@@ -37,13 +30,10 @@ __all__ = [
     "RolloutBackend",
     "RolloutConfig",
     "Verbalizer",
-    "VerbalizerPrompt",
     "add_lora",
-    "build_verbalizer_prompt",
     "choose_injection_char",
     "extract_explanation",
     "read_meta",
-    "refuse_injection_char",
 ]
 
 __getattr__ = lazy(__name__)

@@ -5,15 +5,14 @@ from tl_nla.oracle.capture import CaptureConfig, LabelledWrites, capture_writes
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.layers import LayerWords, head_sites, sum_of_heads
 from tl_nla.oracle.oracle import DiffOracle
-from tl_nla.oracle.questions import QUESTIONS, Answer, answer_text, make_answer, parse_answer
+from tl_nla.oracle.questions import QUESTIONS, Answer, answer_text, parse_answer
 from tl_nla.oracle.reader import Reader
 from tl_nla.oracle.slots import Slots
-from tl_nla.oracle.texts import NOTHING, Label, component_words, label_text, parse_label
-from tl_nla.oracle.two_explanations import TwoExplanations, explain_twice, word_differ
+from tl_nla.oracle.texts import Label, label_text, parse_label
+from tl_nla.oracle.two_explanations import TwoExplanations, explain_twice
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
 
 __all__ = [
-    "NOTHING",
     "QUESTIONS",
     "Answer",
     "CaptureConfig",
@@ -28,15 +27,12 @@ __all__ = [
     "WriteReconstructor",
     "answer_text",
     "capture_writes",
-    "component_words",
     "explain_twice",
     "head_sites",
     "label_text",
-    "make_answer",
     "parse_answer",
     "parse_label",
     "sum_of_heads",
-    "word_differ",
 ]
 
 __getattr__ = lazy(__name__)

@@ -16,15 +16,13 @@ from tl_nla.steering import (
     change_states,
     compose,
     expect,
-    leak,
-    only,
     outside_quotes,
     random_direction,
-    repetition,
     substitute,
     without_quotes,
-    word_distance,
 )
+from tl_nla.steering.judges import repetition, word_distance
+from tl_nla.steering.leaks import leak, only
 from tl_nla.storyworld.judges import judge_story
 
 NEW_TOKENS = 16

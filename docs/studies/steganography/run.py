@@ -94,7 +94,7 @@ def evaluate(
         model: must be ``"tiny"``: steganographers are planted in the embedded world.
         documents: held-out stories to score, :data:`POSITIONS` positions each.
         training: stories to fit each reader on, 6 positions each.
-        detectors: names of :data:`tl_nla.faithfulness.DETECTORS`; :data:`DEFAULT` when ``None``.
+        detectors: names of :data:`tl_nla.faithfulness.detectors.DETECTORS`; :data:`DEFAULT` when ``None``.
         seeds: steganographers to plant, each fitted to stories of its own.
         stream: of the stories to score.
 

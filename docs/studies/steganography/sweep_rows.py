@@ -19,7 +19,7 @@ MEASURES = (
     *("legibility_excess", *(f"fve_{reader}{of}" for of in ("", "_written") for reader in _REFITTED)),
     *(f"cross_reconstructor_gap{of}/{kind}" for of in ("", "_written", "_excess") for kind in ("claims", "trained")),
 )
-"""What a point may hold, see :func:`tl_nla.faithfulness.pair_terms` and ``refitted_errors``."""
+"""What a point may hold, see :func:`tl_nla.faithfulness.trust.pair_terms` and ``refitted_errors``."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from tl_nla.benchmark.arms import MAX_NEW_TOKENS
 from tl_nla.benchmark.bootstrap import ratio_interval
 from tl_nla.data import ExplainedStates
 from tl_nla.errors import InputError
-from tl_nla.faithfulness import RidgeReader, refitted_errors
+from tl_nla.faithfulness import RidgeReader
+from tl_nla.faithfulness.codes import refitted_errors
 from tl_nla.faithfulness.perturbations import paraphrase
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer
 from tl_nla.faithfulness.trust import Terms

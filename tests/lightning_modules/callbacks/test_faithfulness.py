@@ -10,7 +10,8 @@ from tests.faithfulness.helpers import explained
 from tl_nla.data import ExplainedStates
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.scoring import training_mean
-from tl_nla.nla import NLA, TINY_AR_TEMPLATE, TINY_AV_TEMPLATE, InjectionConfig
+from tl_nla.nla import NLA, InjectionConfig
+from tl_nla.nla.prompts import TINY_AR_TEMPLATE, TINY_AV_TEMPLATE
 from tl_nla.storyworld.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer()

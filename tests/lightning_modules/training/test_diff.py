@@ -15,9 +15,9 @@ from tests import zoo
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
 from tl_nla.errors import InputError
-from tl_nla.oracle import NOTHING, DiffOracle
+from tl_nla.oracle import DiffOracle
 from tl_nla.oracle.questions import parse_answer
-from tl_nla.oracle.texts import parse_label
+from tl_nla.oracle.texts import NOTHING, parse_label
 
 SITES = ("heads", "blocks.1.mlp")
 

@@ -11,7 +11,8 @@ from docs.studies.steering.score import STORED_ROWS, SteeringRows, load_rows, sa
 from tl_nla.adapters import VectorAdapter, attach
 from tl_nla.errors import InputError
 from tl_nla.model.reading import read
-from tl_nla.steering import SteeringVector, perplexity
+from tl_nla.steering import SteeringVector
+from tl_nla.steering.judges import perplexity
 from tl_nla.storyworld.recalls import held_out_stories
 from tl_nla.storyworld.tiny import load_tiny
 
