@@ -11,6 +11,7 @@ from torch import Tensor
 from tl_nla.benchmark.oracle_rows import UNREFINED, OracleRows
 from tl_nla.benchmark.oracle_texts import readable, shuffled_rows
 from tl_nla.metrics import normalise, squared_deviations, squared_errors
+from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.model.sites import Site
 from tl_nla.oracle import DiffOracle, LabelledWrites, parse_label
 from tl_nla.oracle.labels import LOCAL, relative_norm
@@ -89,12 +90,8 @@ def score_state_probe(rows: OracleRows, train: LabelledWrites, held: LabelledWri
         if site not in train.sites or not rows_held.any():
             continue
         rows_train = train.site == train.sites.index(site)
-        inputs, targets = normalise(train.before[rows_train]).double(), normalise(train.write[rows_train]).double()
-        shift, goal = inputs.mean(0), targets.mean(0)
-        gram = (inputs - shift).T @ (inputs - shift)
-        ridge = _PROBE_DECAY * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-        weight = torch.linalg.solve(gram + ridge, (inputs - shift).T @ (targets - goal))
-        preds[rows_held] = ((normalise(held.before[rows_held]).double() - shift) @ weight + goal).float()
+        fitted = fit_ridge(normalise(train.before[rows_train]), normalise(train.write[rows_train]), _PROBE_DECAY)
+        preds[rows_held] = fitted.predict(normalise(held.before[rows_held])).float()
     rows.errors["probe"] = (normalise(held.write.double()) - preds.double()).square().sum(-1)
 
 

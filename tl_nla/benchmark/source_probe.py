@@ -9,6 +9,7 @@ from torch import Tensor
 from tl_nla.benchmark.oracle_rows import OracleRows
 from tl_nla.benchmark.oracle_score import source_recalls
 from tl_nla.metrics import normalise
+from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.oracle import LabelledWrites
 
 _DECAY = 1e-2
@@ -47,8 +48,7 @@ def probe_distant_sources(train: LabelledWrites, held: LabelledWrites) -> dict[i
         vocabulary = sorted({word for row in words for word in row})
         if not vocabulary:
             continue
-        weight, shift, goal = _ridge(_inputs(train, known), _indicators(words, vocabulary))
-        outputs = (_inputs(held, rows) - shift) @ weight + goal
+        outputs = fit_ridge(_inputs(train, known), _indicators(words, vocabulary), _DECAY).predict(_inputs(held, rows))
         best = outputs.topk(min(_NAMED, len(vocabulary)), dim=1).indices.tolist()
         named |= {row: [vocabulary[i] for i in found] for row, found in zip(rows.tolist(), best, strict=True)}
     return named
@@ -65,10 +65,3 @@ def _indicators(words: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> Fl
         for word in listed:
             table[row, places[word]] = 1.0
     return table
-
-
-def _ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    shift, goal = inputs.mean(0), targets.mean(0)
-    gram = (inputs - shift).T @ (inputs - shift)
-    penalty = _DECAY * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram + penalty, (inputs - shift).T @ (targets - goal)), shift, goal

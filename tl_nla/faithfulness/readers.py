@@ -18,6 +18,7 @@ from tl_nla.faithfulness.clauses import split_clauses
 from tl_nla.faithfulness.grammar import parse_claims
 from tl_nla.faithfulness.wordings import canonical, read_form
 from tl_nla.metrics import normalise
+from tl_nla.metrics.ridge import fit_ridge
 
 _CERTAINTY = re.compile(r"Next: (\w+)")
 
@@ -85,12 +86,8 @@ class RidgeReader:
         known = {name: place for place, name in enumerate(name for name, count in counts.items() if count >= least)}
         if not known:
             raise InputError(f"no claim in the embedded world's form stands in {least} of the texts: nothing to read")
-        states = normalise(acts).double()
-        mean = states.mean(0)
-        inputs = _indicators(rows, known)
-        gram = inputs.T @ inputs + decay * torch.eye(len(known), dtype=torch.float64)
-        weights = torch.linalg.solve(gram, inputs.T @ (states - mean))
-        return cls(known, weights.float(), mean.float(), style)
+        fitted = fit_ridge(_indicators(rows, known), normalise(acts), decay, relative=False, centre=False)
+        return cls(known, fitted.weight.float(), fitted.target_mean.float(), style)
 
     def reconstruct(self, texts: list[str]) -> Float[Tensor, "n d_model"]:
         """Vectors of texts, normalised in length up to the fit."""

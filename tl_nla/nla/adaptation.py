@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
 from tl_nla.metrics.functional import normalise
+from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.model.files import read_safetensors
 from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.pair import NLA
@@ -49,13 +49,8 @@ def fit_map(source: Float[Tensor, "n d_in"], target: Float[Tensor, "rows d_out"]
     """
     if len(source) != len(target) or len(source) < 2:
         raise InputError(f"a map needs the same tokens on both sides, two or more; got {len(source)} and {len(target)}")
-    left, right = normalise(source.double()), normalise(target.double())
-    left_mean, right_mean = left.mean(0), right.mean(0)
-    centred = left - left_mean
-    gram = centred.T @ centred
-    ridge = decay * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weight = torch.linalg.solve(gram + ridge, centred.T @ (right - right_mean))
-    return StateMap(weight.float(), (right_mean - left_mean @ weight).float())
+    fitted = fit_ridge(normalise(source.double()), normalise(target.double()), decay)
+    return StateMap(fitted.weight.float(), (fitted.target_mean - fitted.input_mean @ fitted.weight).float())
 
 
 @dataclass(frozen=True)
