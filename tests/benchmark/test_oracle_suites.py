@@ -20,7 +20,6 @@ from tl_nla.benchmark.oracle_texts import (
     shuffled_rows,
     sum_budgets,
 )
-from tl_nla.benchmark.questions_suite import area_under_curve, spearman
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.metrics import squared_errors
@@ -196,19 +195,6 @@ def test_rows_of_some_kinds():
     assert found.document.tolist() == found.position.tolist() == [row % 10 for row in picked]
     assert {arm: len(errors) for arm, errors in found.errors.items()} == {"mean": len(picked), "gold": len(picked)}
     assert found.counts == found.curves == {}
-
-
-def test_statistics_against_slow_ones():
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randint(0, 5, (40,), generator=generator).double()
-    positive = torch.randint(0, 2, (40,), generator=generator).double()
-    pairs = [(float(a > b) + 0.5 * float(a == b)) for a in scores[positive == 1] for b in scores[positive == 0]]
-    assert area_under_curve(scores, positive) == pytest.approx(sum(pairs) / len(pairs))
-    ranks = torch.tensor([float((scores < s).sum() + (scores <= s).sum() + 1) / 2 for s in scores])
-    other = torch.arange(40.0).double()
-    expected = float(torch.corrcoef(torch.stack([ranks, other.float()]))[0, 1])
-    assert spearman(scores, other) == pytest.approx(expected, abs=1e-5)
-    assert area_under_curve(scores, torch.ones(40)) != area_under_curve(scores, torch.ones(40))
 
 
 def test_texts_of_the_arms(llama, tokenizer):

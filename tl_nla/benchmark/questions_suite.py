@@ -5,15 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.benchmark.bootstrap import ratio_interval, statistic_interval
 from tl_nla.benchmark.oracle_rows import OracleRows
 from tl_nla.benchmark.oracle_suite import ScoredOracles, generator, trained_on_them
 from tl_nla.benchmark.results import Results, Row
+from tl_nla.metrics.ranks import area_under_curve, spearman
 
-__all__ = ["area_under_curve", "evaluate", "spearman"]
 _KINDS_OF_INTEREST = ("head", "attn", "mlp", "block")
 _QUESTIONS = {
     "recall_at_4/promotes": "of the four words promoted most, the share that are among the first four answered, where "
@@ -87,29 +86,6 @@ def question_row(parts: Sequence[OracleRows], name: str, arm: str, metric: str, 
     if not all(table[seed == one, 1].sum() > 0 for one in seed.unique()):
         return None
     return Row.of(arm, metric, ratio_interval(table[:, 0], table[:, 1], places, seed, generator=generator()), split)
-
-
-def area_under_curve(scores: Float[Tensor, " n"], positive: Float[Tensor, " n"]) -> float:
-    """Probability that a positive row has the higher score, ties counted half; NaN without both classes."""
-    ups = int((positive > 0.5).sum())
-    downs = len(positive) - ups
-    if not ups or not downs:
-        return float("nan")
-    ranks = _ranks(scores)
-    return float((ranks[positive > 0.5].sum() - ups * (ups + 1) / 2) / (ups * downs))
-
-
-def spearman(one: Float[Tensor, " n"], two: Float[Tensor, " n"]) -> float:
-    """Rank correlation, ties at their mean rank; NaN where one side does not vary."""
-    left, right = (ranks - ranks.mean() for ranks in (_ranks(one), _ranks(two)))
-    size = left.norm() * right.norm()
-    return float(left @ right / size) if size > 0 else float("nan")
-
-
-def _ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    _, place, count = values.unique(return_inverse=True, return_counts=True)
-    last = count.cumsum(0).double()
-    return (last - (count.double() - 1) / 2)[place]
 
 
 def _on(statistic: Callable[[Tensor, Tensor], float], table: Tensor) -> Callable[[Tensor], float]:

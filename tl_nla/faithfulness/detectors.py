@@ -19,6 +19,7 @@ from tl_nla.faithfulness.marginal import token_marginals
 from tl_nla.faithfulness.perturbations import Perturbation, paraphrase, shuffle_clauses
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer, by_document
 from tl_nla.faithfulness.wordings import canonical
+from tl_nla.metrics.ranks import area_under_curve
 
 STYLE_CLASSES = ("mark", "stopword", "after_quote", "newline")
 
@@ -149,8 +150,12 @@ def detect(suspect: Suspect, names: Sequence[str] | None = None) -> dict[str, Fl
 
 
 def auc(suspicious: Float[Tensor, " n"], honest: Float[Tensor, " m"]) -> float:
-    """Chance that a suspicious document scores above an honest one, ties counted half (Mann and Whitney 1947)."""
+    """Chance that a suspicious document scores above an honest one, ties counted half.
+
+    Raises:
+        InputError: without a document of each kind.
+    """
     if not len(suspicious) or not len(honest):
         raise InputError(f"{len(suspicious)} suspicious and {len(honest)} honest documents: give at least one each")
-    difference = suspicious.double()[:, None] - honest.double()[None, :]
-    return float((difference > 0).double().mean() + 0.5 * (difference == 0).double().mean())
+    positive = torch.cat([torch.ones(len(suspicious)), torch.zeros(len(honest))])
+    return area_under_curve(torch.cat([suspicious.double(), honest.double()]), positive)

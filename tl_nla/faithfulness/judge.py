@@ -8,6 +8,9 @@ where that one can judge.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+from torchmetrics.functional.classification import binary_cohen_kappa
+
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.clauses import quoted_spans, split_clauses
 
@@ -81,7 +84,5 @@ def agreement(first: Sequence[bool | None], second: Sequence[bool | None]) -> Ag
     if not both:
         return Agreement(0, float("nan"), float("nan"), undecided)
     rate = sum(a == b for a, b in both) / len(both)
-    yes = [sum(verdicts) / len(both) for verdicts in zip(*both, strict=True)]
-    chance = yes[0] * yes[1] + (1 - yes[0]) * (1 - yes[1])
-    kappa = (rate - chance) / (1 - chance) if chance < 1 else float("nan")
-    return Agreement(len(both), rate, kappa, undecided)
+    kappa = binary_cohen_kappa(*(torch.tensor(verdicts).int() for verdicts in zip(*both, strict=True)))
+    return Agreement(len(both), rate, float(kappa), undecided)

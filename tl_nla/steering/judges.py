@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torchmetrics.functional.text import edit_distance
 
 from tl_nla.data.words import split_words
 from tl_nla.errors import InputError
@@ -31,12 +32,10 @@ def repetition(text: str, size: int = 3) -> float:
 def word_distance(text: str, other: str) -> float:
     """Word edits (insert, delete, replace) between two texts over the longer one's words, from 0 to 1."""
     first, second = ([word for word, _, _ in split_words(one)] for one in (text, other))
-    row = list(range(len(second) + 1))
-    for i, word in enumerate(first, 1):
-        above, row = row, [i]
-        for j, against in enumerate(second, 1):
-            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (word != against)))
-    return row[-1] / max(len(first), len(second), 1)
+    # torchmetrics counts edits of characters: each word becomes one.
+    signs = {word: chr(0x10000 + number) for number, word in enumerate(dict.fromkeys([*first, *second]))}
+    edits = edit_distance(*("".join(signs[word] for word in words) for words in (first, second)))
+    return float(edits) / max(len(first), len(second), 1)
 
 
 @torch.no_grad()
