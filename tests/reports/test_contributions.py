@@ -6,11 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import zoo
+from tests import tokenizers, zoo
 from tests.attribution.reference import leave_out
 from tests.oracle.tiny import make_oracle
 from tl_nla.attribution import Component
 from tl_nla.errors import InputError
+from tl_nla.model.control import control_ids
 from tl_nla.model.reading import read
 from tl_nla.oracle.labels import StrengthReference
 from tl_nla.oracle.texts import parse_label
@@ -206,3 +207,15 @@ def test_only_words_of_the_vocabulary_are_named(llama):
     assert said
     assert said <= words
     assert not {word.strip() for cell in everything.cells for word in cell.promoted if cell.layer >= 0} <= words
+
+
+@pytest.mark.parametrize(("family", "shape"), [("qwen2", "qwen"), ("llama", "smollm"), ("llama", "adds_begin")])
+def test_labels_name_no_control_token_that_a_head_read(family, shape):
+    model, tokenizer = tokenizers.bridge(family, shape)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "<think>so</think>"}], tokenize=False)
+    report = layer_contributions(model, text, positions=[3, 8, -1], skips=False)
+    special = {tokenizer.decode([token]).strip() for token in control_ids(tokenizer)}
+    assert special & {word for cell in report.cells for word, _ in cell.sources}, "the tables show what was read"
+    told = [cell.explanation for cell in report.cells if cell.site]
+    assert any(parse_label(text).sources for text in told)
+    assert not [text for text in told if any(name in text for name in special)]

@@ -39,6 +39,10 @@ class Texts:
     raw: tuple[str, ...]
     named: Vocabulary
 
+    def name_of(self, token: int) -> str:
+        """What a label calls a token; blank for control tokens, and for those that the model reads but never says."""
+        return self.named.texts[token] if token < len(self.named.texts) else ""
+
 
 @dataclass(frozen=True)
 class Words:
@@ -80,7 +84,8 @@ def words_of(
         up, down = named.words(effects.promoted), named.words(effects.suppressed)
         reader = readers.get(site.kind) if site.kind == "attn" or site.part == "attn" else None
         sources = [_sources(reader, site, column, tokens, texts) for column in reading.column.tolist()]
-        explained = said[str(site)] if oracle is not None else _labels(site, up, down, sources)
+        known = [[texts.name_of(int(tokens[0, place])) for place in places] for _, places in sources]
+        explained = said[str(site)] if oracle is not None else _labels(site, up, down, known)
         told[str(site)] = [
             Told(up[row], down[row], sources[row][0], sources[row][1], explained[row]) for row in range(len(reading))
         ]
@@ -137,13 +142,11 @@ def _asked(oracle: Any, reading: Reading, settings: Mapping[str, Any]) -> dict[s
     return {str(site): said.get(str(site), [""] * rows) for site in reading.sites}
 
 
-def _labels(
-    site: Site, up: Sequence[list[str]], down: Sequence[list[str]],
-    sources: Sequence[tuple[list[tuple[str, float]], list[int]]],
-) -> list[str]:  # fmt: skip
+def _labels(site: Site, up: Sequence[list[str]], down: Sequence[list[str]], sources: Sequence[list[str]]) -> list[str]:
+    """One label a row; a source without a text that may be named, such as a control token, is left out of it."""
     texts = []
     for row in range(len(up)):
-        read = tuple(dict.fromkeys(word.strip() for word, _ in sources[row][0] if word.strip()))
+        read = tuple(dict.fromkeys(word for word in sources[row] if word))
         known = read if site.kind in ("head", "attn") else None
         texts.append(label_text(Label(tuple(up[row]), tuple(down[row]), known)))
     return texts
