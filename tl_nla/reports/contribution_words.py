@@ -53,6 +53,10 @@ class Words:
     embed: list[tuple[str, list[str], list[str]]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
+    def texts_of(self, ids: Int[Tensor, " n"]) -> tuple[str, ...]:
+        """Tokens as they stand, space and all."""
+        return tuple(self.vocabulary.raw[i] for i in ids.tolist())
+
 
 def words_of(
     model: Any, tokens: Int[Tensor, "1 pos"], reading: Reading, tokenizer: Any, oracle: Any, top_k: int,
