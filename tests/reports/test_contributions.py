@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import tokenizers, zoo
+from tests import families, tokenizers, zoo
 from tests.attribution.reference import leave_out
 from tests.oracle.tiny import make_oracle
 from tl_nla.attribution import Component
@@ -233,3 +233,13 @@ def test_labels_name_no_control_token_that_a_head_read(family, shape):
     told = [cell.explanation for cell in report.cells if cell.site]
     assert any(parse_label(text).sources for text in told)
     assert not [text for text in told if any(name in text for name in special)]
+
+
+def test_where_nothing_tells_what_heads_read_no_label_says_that_they_read_nothing():
+    report = layer_contributions(families.bridge("gemma4", tokenizer=True), zoo.tokens(1, 9), skips=False)
+    assert [note for note in report.notes if "num_kv_shared_layers is 2" in note] == [
+        note for note in report.notes if "what heads read" in note
+    ]
+    for cell in report.cells:
+        if cell.component in ("head", "attn"):
+            assert (parse_label(cell.explanation).sources is None) == (cell.layer in (2, 3))
