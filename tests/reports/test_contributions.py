@@ -166,6 +166,7 @@ def test_difference_log_prob_and_no_skips(llama):
         ({"target": "xyzzy"}, "'xyzzy' is no token of the vocabulary"),
         ({"target": 5, "against": 99}, "against is 99; allowed: token ids from 0 to 63"),
         ({"target": 5, "against": 1.5}, "against is 1.5; allowed"),
+        ({"posititions": 3}, "unknown argument posititions; further settings are for oracle.explain"),
         ({"positions": 9}, "outside row 0"),
         ({"tokens": zoo.tokens(2, 6)}, "of one prompt"),
         ({"tokens": ""}, "the prompt is empty"),

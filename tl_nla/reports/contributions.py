@@ -1,5 +1,6 @@
 """From a model and a prompt to the contribution report."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def layer_contributions(
         max_unaccounted: share of the range of a position's logits that the parts may leave unexplained. More than one
             hundredth is told as a warning on every view of the report.
         prepend_bos: whether a begin token stands before a text, see :class:`tl_nla.model.text.TextEncoder`.
-        settings: for ``oracle.explain``; greedy by default.
+        settings: for ``oracle.explain``, greedy by default; none without an oracle.
 
     Returns:
         The report. Skips are exact and position-local; direct contributions sum to the model's own number less what is
@@ -60,6 +61,7 @@ def layer_contributions(
     Raises:
         InputError: the prompt or target cannot be used, or more is unaccounted for than ``max_unaccounted``.
     """
+    _check_settings(oracle, settings)
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     ids = prompt_ids(model, tokens, tokenizer, prepend_bos)
     columns = torch.nonzero(select_positions(ids, positions, None, tokenizer)[0]).flatten()
@@ -82,6 +84,14 @@ def layer_contributions(
         cells=tuple(cells), explained_by="labels" if oracle is None else "oracle",
         notes=(*direct.notes, *notes, *words.notes), writes=writes,
     )  # fmt: skip
+
+
+def _check_settings(oracle: Any, settings: Mapping[str, Any]) -> None:
+    """A misspelt argument would else be taken for a setting that nobody reads."""
+    if oracle is None and settings:
+        raise InputError(
+            f"unknown argument {', '.join(settings)}; further settings are for oracle.explain, and no oracle was given"
+        )
 
 
 def _logits(model: Any, ids: Tensor) -> Tensor:
