@@ -92,7 +92,7 @@ class ContributionDataModule(ActivationDataModule):
         train, held = split_documents(self.load_documents(), self.heldout)
         if not train or not held:
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
-        named = expected_vocabulary(model, tokenizer, train)
+        named = expected_vocabulary(model, tokenizer, train, prepend_bos=self.capture.prepend_bos)
         self.train_residuals, self.reference = capture_residuals(model, tokenizer, train, self.capture, None, named)
         self.heldout_residuals, _ = capture_residuals(model, tokenizer, held, self.capture, self.reference, named)
         self.train_texts = self.texts_of(self.train_residuals, train, model, tokenizer)

@@ -164,7 +164,7 @@ class DiffDataModule(ActivationDataModule):
         sites = all_sites(model, self.site_names)
         self.untrained = held_out_heads(sites, self.heldout_heads, self.seed)
         kept = [site for site in sites if site not in self.untrained]
-        named = expected_vocabulary(model, tokenizer, train)
+        named = expected_vocabulary(model, tokenizer, train, prepend_bos=self.capture.prepend_bos)
         writes = capture_writes(model, tokenizer, train, kept, self.capture, named)
         self.reference = writes.reference()
         self.train_writes = writes.with_strength(self.reference)

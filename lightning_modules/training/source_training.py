@@ -80,7 +80,8 @@ class SourceDataModule(ActivationDataModule):
         train, held = split_documents(self.load_documents(), self.heldout)
         if not train or not held:
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
-        sites, vocabulary = all_sites(model, ("heads", "attn")), expected_vocabulary(model, tokenizer, train)
+        sites = all_sites(model, ("heads", "attn"))
+        vocabulary = expected_vocabulary(model, tokenizer, train, prepend_bos=self.prepend_bos)
         settings = vocabulary, self.positions_per_document, self.seed, self.prepend_bos
         self.train_examples, self.words = encoder_examples(model, tokenizer, train, sites, *settings)
         if not self.words:

@@ -85,7 +85,9 @@ def test_bad_requests_are_refused(llama):
         ({"unit": "neuron"}, "unknown unit"),
         ({"quantity": "rank"}, "unknown quantity"),
         ({"quantity": "difference"}, "against"),
-        ({"target": zoo.VOCAB}, "0 to 63"),
+        ({"target": zoo.VOCAB}, "target is 64; allowed: token ids from 0 to 63"),
+        ({"target": True}, "target is True"),
+        ({"against": -1}, "against is -1"),
         ({"target": torch.zeros(9, dtype=torch.long)}, "broadcast"),
     ]:
         arguments = {"target": 5, **settings}

@@ -249,6 +249,8 @@ def test_effects_refuse_bad_settings(llama):
         skip_effects(llama, tokens, top_k=0)
     with pytest.raises(InputError, match="chunk"):
         skip_effects(llama, tokens, chunk=0)
+    with pytest.raises(InputError, match="targets is 64; allowed: token ids from 0 to 63"):
+        skip_effects(llama, tokens, targets=torch.full_like(tokens, zoo.VOCAB))
     with pytest.raises(InputError, match="not among"):
         skip_effects(llama, tokens, ["blocks.0"], replacements={"blocks.1": torch.zeros(32)})
     with pytest.raises(InputError, match="no effect"):

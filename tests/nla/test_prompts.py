@@ -2,9 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import tokenizers, zoo
 from tests.nla.checkpoints import AR_TEMPLATE, AV_TEMPLATE, CHAR, byte_tokenizer
 from tl_nla.errors import InputError
-from tl_nla.nla import choose_injection_char, prompts
+from tl_nla.model.control import control_ids
+from tl_nla.nla import NLA, InjectionConfig, choose_injection_char, prompts
 
 TOKENIZER = byte_tokenizer()
 WITH_BEGIN = byte_tokenizer(begin=True)
@@ -33,6 +35,47 @@ def test_begin_token_is_not_doubled():
 def test_without_chat_template_the_prompt_is_raw():
     prompt = prompts.build_verbalizer_prompt(WITHOUT_CHAT, AV_TEMPLATE, CHAR)
     assert WITHOUT_CHAT.decode(prompt.ids) == "<bos>" + AV_TEMPLATE.replace("{injection_char}", CHAR)
+
+
+def ends_texts(begin):
+    """A tokenizer that puts an end token behind every text, with or without a begin token in front."""
+    from tokenizers import processors
+
+    tokenizer = tokenizers.adds_begin() if begin else tokenizers.adds_end()
+    core = tokenizer.backend_tokenizer
+    names = ("<|endoftext|>", "<|im_end|>") if begin else ("<|im_end|>",)
+    special = [(name, core.token_to_id(name)) for name in names]
+    single = "<|endoftext|> $A <|im_end|> <|im_end|>" if begin else "$A <|im_end|>"
+    core.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+    assert tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
+    return tokenizers.reloaded(tokenizer)
+
+
+@pytest.mark.parametrize("begin", [False, True])
+@pytest.mark.parametrize("chat", [False, True])
+def test_no_end_token_stands_behind_prompts_and_targets(begin, chat):
+    tokenizer = ends_texts(begin)
+    if not chat:
+        tokenizer.chat_template = None
+    front = [tokenizer.bos_token_id] if begin else []
+    prompt = prompts.build_verbalizer_prompt(tokenizer, AV_TEMPLATE, tokenizers.CHAR)
+    assert prompt.ids[-1] not in control_ids(tokenizer)
+    assert prompt.ids[: len(front)] == front
+    texts = ["Hello", "", "so (and) on."]
+    for row, text in zip(prompts.reconstructor_ids(tokenizer, AR_TEMPLATE, texts), texts, strict=True):
+        plain = tokenizer.encode(AR_TEMPLATE.replace("{explanation}", text), add_special_tokens=False)
+        assert row == [*front, *plain]
+    assert (
+        prompts.suffix_ids(tokenizer, AR_TEMPLATE)
+        == tokenizer.encode(AR_TEMPLATE.split("{explanation}")[1], add_special_tokens=False)[1:]
+    )
+    source = zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=1024)
+    nla = NLA.create(source, tokenizer, 1, InjectionConfig("constant", 1.0), injection_char=tokenizers.CHAR)
+    assert nla.verbalizer.prompt.ids[-1] not in control_ids(tokenizer)
+    ids, mask = nla.verbalizer.encode_responses(["Hello there."])
+    assert ids[mask].tolist().count(nla.verbalizer.end_id) == 1, "the one that a response ends with"
+    ids, mask = nla.reconstructor.encode(["Hello there."])
+    assert not control_ids(tokenizer) & set(ids[mask].tolist()[len(front) :])
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import zoo
+from tests import families, tokenizers, zoo
 from tests.attribution.reference import leave_out
 from tests.oracle.tiny import make_oracle
 from tl_nla.attribution import Component
 from tl_nla.errors import InputError
+from tl_nla.model.control import control_ids
 from tl_nla.model.reading import read
 from tl_nla.oracle.labels import StrengthReference
 from tl_nla.oracle.texts import parse_label
@@ -151,6 +152,21 @@ def test_difference_log_prob_and_no_skips(llama):
     [
         ({"target": "w5 w6"}, "must be one token"),
         ({"target": torch.tensor([1, 2])}, "one for each of the 6 columns"),
+        ({"target": 64}, "target is 64; allowed: token ids from 0 to 63"),
+        ({"target": -1}, "target is -1; allowed: token ids from 0 to 63"),
+        ({"target": True}, "target is True; allowed"),
+        ({"target": 5.0}, "target is 5.0; allowed"),
+        ({"target": 2**70}, "target is 1180591620717411303424; allowed"),
+        ({"target": [1, 2, 3, 4, 5, True]}, r"target is \[1, 2, 3, 4, 5, True\]; allowed"),
+        ({"target": torch.ones(6, dtype=torch.bool)}, "target is a tensor of torch.bool; allowed"),
+        ({"target": torch.tensor([1, 2, 3, 4, 5, 64])}, "target is 64; allowed"),
+        ({"target": {"id": 3}}, "target is {'id': 3}; allowed"),
+        ({"target": "\ud83d"}, "target holds half a character"),
+        ({"target": ""}, "must be one token, but is"),
+        ({"target": "xyzzy"}, "'xyzzy' is no token of the vocabulary"),
+        ({"target": 5, "against": 99}, "against is 99; allowed: token ids from 0 to 63"),
+        ({"target": 5, "against": 1.5}, "against is 1.5; allowed"),
+        ({"posititions": 3}, "unknown argument posititions; further settings are for oracle.explain"),
         ({"positions": 9}, "outside row 0"),
         ({"tokens": zoo.tokens(2, 6)}, "of one prompt"),
         ({"tokens": ""}, "the prompt is empty"),
@@ -206,3 +222,25 @@ def test_only_words_of_the_vocabulary_are_named(llama):
     assert said
     assert said <= words
     assert not {word.strip() for cell in everything.cells for word in cell.promoted if cell.layer >= 0} <= words
+
+
+@pytest.mark.parametrize(("family", "shape"), [("qwen2", "qwen"), ("llama", "smollm"), ("llama", "adds_begin")])
+def test_labels_name_no_control_token_that_a_head_read(family, shape):
+    model, tokenizer = tokenizers.bridge(family, shape)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "<think>so</think>"}], tokenize=False)
+    report = layer_contributions(model, text, positions=[3, 8, -1], skips=False)
+    special = {tokenizer.decode([token]).strip() for token in control_ids(tokenizer)}
+    assert special & {word for cell in report.cells for word, _ in cell.sources}, "the tables show what was read"
+    told = [cell.explanation for cell in report.cells if cell.site]
+    assert any(parse_label(text).sources for text in told)
+    assert not [text for text in told if any(name in text for name in special)]
+
+
+def test_where_nothing_tells_what_heads_read_no_label_says_that_they_read_nothing():
+    report = layer_contributions(families.bridge("gemma4", tokenizer=True), zoo.tokens(1, 9), skips=False)
+    assert [note for note in report.notes if "num_kv_shared_layers is 2" in note] == [
+        note for note in report.notes if "what heads read" in note
+    ]
+    for cell in report.cells:
+        if cell.component in ("head", "attn"):
+            assert (parse_label(cell.explanation).sources is None) == (cell.layer in (2, 3))

@@ -59,6 +59,8 @@ def as_component(site: Any, model: Any) -> Component:
         found = Component(match[2] or "block", int(match[1]), None, int(match[1]))
     elif "->" in text:
         found = _span(text)
+    elif ".mlp.expert." in text:
+        raise InputError(f"{text!r} can be read, but not left out alone; leave out {text.partition('.expert.')[0]!r}")
     else:
         forms = ("blocks.0", "blocks.0.attn", "blocks.0.mlp", "blocks.0.attn.head.0")
         raise unknown("component to leave out", text, forms)

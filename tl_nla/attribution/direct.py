@@ -21,6 +21,7 @@ from tl_nla.attribution.capture import CleanRun, capture
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.facts import ModelFacts, facts_of
 from tl_nla.model.norms import parameter
+from tl_nla.model.predicted import predicted_ids
 from tl_nla.model.reading import check_tokens, head_sum
 from tl_nla.model.readout import ReadOut, final_norm, solve_readout
 from tl_nla.model.rounding import compare, step_of
@@ -112,7 +113,8 @@ def direct_attribution(
     facts = facts_of(model)
     check_tokens(model, tokens)
     _check_request(model, facts, target, against, quantity, unit)
-    wanted, other = _ids(target, tokens), None if against is None else _ids(against, tokens)
+    wanted = _ids(model, target, tokens, "target")
+    other = None if against is None else _ids(model, against, tokens, "against")
     clean = capture(model, tokens, attention_mask, solve=False, heads=unit == "head")
     with torch.no_grad():
         found = _attributed(model, facts, clean, wanted, other, (quantity, unit))
@@ -180,19 +182,15 @@ def _check_request(model: Any, facts: ModelFacts, target: Any, against: Any, qua
             "this model caps its logits softly, so log-probabilities are no sum of writes; ask for quantity='logit', "
             "the logit before the cap"
         )
-    vocab = int(model.W_U.shape[1])
-    for ids in (target, against):
-        values = torch.as_tensor(0 if ids is None else ids)
-        if values.is_floating_point() or not bool(((values >= 0) & (values < vocab)).all()):
-            raise InputError(f"token ids must lie in 0 to {vocab - 1}; found {values.min()} to {values.max()}")
 
 
-def _ids(ids: Any, tokens: Tensor) -> Int[Tensor, "batch pos"]:
+def _ids(model: Any, ids: Any, tokens: Tensor, role: str) -> Int[Tensor, "batch pos"]:
+    values = predicted_ids(model, ids, role).to(tokens.device)
     try:
-        return torch.as_tensor(ids, device=tokens.device).expand_as(tokens)
+        return values.expand_as(tokens)
     except RuntimeError:
         raise InputError(
-            f"target of shape {tuple(ids.shape)} does not broadcast to [batch, pos] = {tuple(tokens.shape)}"
+            f"{role} of shape {tuple(values.shape)} does not broadcast to [batch, pos] = {tuple(tokens.shape)}"
         ) from None
 
 

@@ -19,6 +19,7 @@ from tl_nla.attribution.exactness import all_positions_at_once, check_causal, ch
 from tl_nla.attribution.readout import read_out_of
 from tl_nla.attribution.replay import chunks, replay, start_of
 from tl_nla.errors import InputError
+from tl_nla.model.predicted import predicted_ids
 from tl_nla.model.probe import lock_of
 from tl_nla.model.readout import ReadOut
 
@@ -146,10 +147,10 @@ def skip_effects(
         raise InputError(f"replacements name {', '.join(strangers)}, which are not among the components left out")
     if not 1 <= top_k <= model.cfg.d_vocab:
         raise InputError(f"top_k must be between 1 and the vocabulary size {model.cfg.d_vocab}; found {top_k}")
-    if targets is not None and targets.shape != tokens.shape:
-        raise InputError(f"targets must have the tokens' shape {tuple(tokens.shape)}; found {tuple(targets.shape)}")
-    columns = _columns(positions, tokens.shape[1])
-    followed = torch.zeros_like(tokens) if targets is None else targets.to(tokens.device)
+    followed = torch.zeros_like(tokens) if targets is None else predicted_ids(model, targets, "targets")
+    if followed.shape != tokens.shape:
+        raise InputError(f"targets must have the tokens' shape {tuple(tokens.shape)}; found {tuple(followed.shape)}")
+    columns, followed = _columns(positions, tokens.shape[1]), followed.to(tokens.device)
     way = _Way(everywhere, columns, chunk)
     with lock_of(model):
         clean = _prepared(model, tokens, attention_mask, everywhere, parts)

@@ -151,7 +151,7 @@ def solve_heads(
     best: HeadSum | None = None
     for weight, bias in _weights(projection, heads):
         total = torch.einsum("nhd,hdm->nm", heads, weight) + bias
-        for form, inner in _behind(model, projection.layer, total, write):
+        for form, inner in behind(model, projection.layer, total, write):
             found = _summed(heads, weight, bias, total, write, form, inner, factor)
             if best is None or found.fit.error < best.fit.error:
                 best = found
@@ -230,8 +230,8 @@ def _applied(layer: nn.Module, width: int, heads: Tensor) -> Float[Tensor, "more
     return layer(eye.to(like.dtype) if like.is_floating_point() else eye)[0].float()
 
 
-def _behind(model: Any, layer: int, total: Tensor, write: Tensor) -> Iterator[tuple[NormForm | None, float]]:
-    """What may stand between the sum of heads and the write: nothing, a multiplier, or one of the block's norms."""
+def behind(model: Any, layer: int, total: Tensor, write: Tensor) -> Iterator[tuple[NormForm | None, float]]:
+    """What may stand between a sum of writes and the block's write: nothing, a multiplier, or one of its norms."""
     yield None, 1.0
     square = total.double().square().sum()
     fitted = ((total.double() * write.double()).sum() / square).item() if square > 0 else 1.0

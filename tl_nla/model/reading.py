@@ -1,4 +1,4 @@
-"""One forward pass, many sites: states, writes and per-head writes at the chosen positions only."""
+"""One forward pass, many sites: states, writes, and writes of heads and experts at the chosen positions only."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError, unknown
+from tl_nla.model.experts import ExpertSum, solve_experts, watch_mixtures
 from tl_nla.model.facts import block_form, branches_of, check_deterministic, facts_of
 from tl_nla.model.heads import HeadSum, out_projection, solve_heads
 from tl_nla.model.hooks import HookPair, tap
@@ -29,6 +30,8 @@ class Reading:
         column: column of ``tokens`` (differs from ``position`` under left padding only).
         values: activations at the hook points that were needed, ``[n, ...]``.
         sums: the writes as sums of their heads, by layer and part, as far as they were asked for.
+        routed: what entered the experts of mixtures, by layer.
+        mixed: the writes of mixtures as sums of their experts, by layer, as far as they were asked for.
     """
 
     model: Any = field(repr=False)
@@ -39,6 +42,8 @@ class Reading:
     column: Int[Tensor, " n"]
     values: dict[str, Tensor] = field(repr=False)
     sums: dict[tuple[int, str], HeadSum] = field(default_factory=dict, repr=False)
+    routed: dict[int, dict[str, Tensor]] = field(default_factory=dict, repr=False)
+    mixed: dict[int, ExpertSum] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -47,12 +52,12 @@ class Reading:
         """The state or write at ``site``: detached, in the model's precision.
 
         Raises:
-            InputError: when the site was not read, or (heads) the heads' writes do not add up.
+            InputError: when the site was not read, or the writes of heads or experts do not add up.
         """
         return self.precise(site).to(next(iter(self.values.values())).dtype)
 
     def precise(self, site: Site | str) -> Float[Tensor, "n d_model"]:
-        """The same without a last rounding: what is computed (heads, differences, multiples) stays in float32.
+        """The same without a last rounding: what is computed (heads, experts, multiples) stays in float32.
 
         Raises:
             InputError: as for ``reading[site]``.
@@ -62,6 +67,8 @@ class Reading:
             raise unknown("site of this reading", wanted, [str(known) for known in self.sites])
         if wanted.kind == "head":
             return self.sum_of_heads(int(wanted.layer or 0), wanted.part).writes([int(wanted.head or 0)])[:, 0]
+        if wanted.kind == "expert":
+            return self.experts(int(wanted.layer or 0)).writes([int(wanted.expert or 0)])[:, 0]
         return site_values(self.model, wanted, self.values)
 
     def before(self, site: Site | str) -> Float[Tensor, "n d_model"]:
@@ -99,6 +106,21 @@ class Reading:
             self.sums[layer, part] = head_sum(self.model, layer, part, self.values)
         return self.sums[layer, part]
 
+    def experts(self, layer: int) -> ExpertSum:
+        """A mixture's write as the sum of its experts: which the router chose, what each wrote, and the rest.
+
+        Args:
+            layer: a block of which any expert was read.
+
+        Raises:
+            InputError: when no expert of the layer was read, or the experts' writes do not add up.
+        """
+        if layer not in self.routed:
+            raise unknown("layer of this reading's experts", layer, [str(number) for number in self.routed])
+        if layer not in self.mixed:
+            self.mixed[layer] = solve_experts(self.model, layer, self.routed[layer], self.values)
+        return self.mixed[layer]
+
 
 @torch.no_grad()
 def read(
@@ -133,7 +155,9 @@ def read(
     check_tokens(model, tokens)
     mask = select_positions(tokens, positions, attention_mask, getattr(model, "tokenizer", None))
     values: dict[str, Tensor] = {}
-    names = dict.fromkeys(name for site in chosen_sites for name in points_of(model, site, known))
+    names = dict.fromkeys(name for site in chosen_sites for name in _points(model, site, known))
+    mixtures = sorted({int(site.layer or 0) for site in chosen_sites if site.kind == "expert"})
+    routed: dict[int, dict[str, Tensor]] = {}
     arguments: dict[str, Any] = {}
     if attention_mask is not None:
         arguments["attention_mask"] = attention_mask
@@ -141,14 +165,19 @@ def read(
     if stop is not None:
         arguments["stop_at_layer"] = stop
     pairs = [(name, _keeper(values, name, mask)) for name in names]
-    with lock_of(model), tap(model, pairs, known):  # hooks are the model's, not the thread's
+    # Hooks are the model's, not the thread's.
+    with lock_of(model), tap(model, pairs, known), watch_mixtures(model, mixtures, mask, routed):
         model(tokens, **arguments)
     if missing := [name for name in names if name not in values]:
-        site = next(site for site in chosen_sites if missing[0] in points_of(model, site, known))
+        site = next(site for site in chosen_sites if missing[0] in _points(model, site, known))
         raise InputError(f"{missing[0]} never fires on this model as it is run here, so {site} cannot be read")
     batch, column = torch.nonzero(mask, as_tuple=True)
     position = row_positions(real_tokens(tokens, attention_mask))[batch, column]
-    return Reading(model, chosen_sites, tokens, batch, position, column, values)
+    return Reading(model, chosen_sites, tokens, batch, position, column, values, routed=routed)
+
+
+def _points(model: Any, site: Site, known: Collection[str]) -> list[str]:
+    return points_of(model, Site("mlp", site.layer) if site.kind == "expert" else site, known)
 
 
 def points_of(model: Any, site: Site, known: Collection[str] | None = None) -> list[str]:
@@ -158,8 +187,13 @@ def points_of(model: Any, site: Site, known: Collection[str] | None = None) -> l
         model: the TransformerLens model.
         site: what is to be read.
         known: ``model.hook_dict``, where it is at hand: bridges take milliseconds to build it.
+
+    Raises:
+        InputError: for an expert, whose write takes more than hook points.
     """
     known = model.hook_dict if known is None else known
+    if site.kind == "expert":
+        raise InputError(f"{site} is read by tl_nla.read alone; here, take the whole write 'blocks.{site.layer}.mlp'")
     if site.kind == "state":
         return [str(site.point)]
     if site.kind == "span":
@@ -178,7 +212,7 @@ def state_before(model: Any, site: Site, known: Collection[str] | None = None) -
     if site.kind == "span":
         return str(site.start)
     middle = f"blocks.{site.layer}.hook_resid_mid"
-    if site.kind == "mlp" and middle in (model.hook_dict if known is None else known):
+    if site.kind in ("mlp", "expert") and middle in (model.hook_dict if known is None else known):
         return middle
     return f"blocks.{site.layer}.hook_resid_pre"
 

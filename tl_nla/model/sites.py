@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from tl_nla.errors import InputError, unknown
 
-Kind = Literal["state", "block", "attn", "mixer", "mlp", "ple", "head", "span"]
+Kind = Literal["state", "block", "attn", "mixer", "mlp", "ple", "head", "expert", "span"]
 _HEAD = re.compile(r"^blocks\.(\d+)\.(attn|mixer)\.head\.(\d+)$")
+_EXPERT = re.compile(r"^blocks\.(\d+)\.mlp\.expert\.(\d+)$")
 _PART = re.compile(r"^blocks\.(\d+)(?:\.(attn|mixer|mlp|ple))?$")
 _STATE = re.compile(r"^blocks\.(\d+)\.(hook_resid_pre|hook_resid_mid|hook_resid_post)$")
 _PARTS: dict[str, Kind] = {"block": "block", "attn": "attn", "mixer": "mixer", "mlp": "mlp", "ple": "ple"}
@@ -17,7 +18,7 @@ _WHOLE_STATES = ("hook_embed", "ln_final.hook_normalized")
 _FORMS = (
     "blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid", "blocks.0.hook_resid_post", "hook_embed",
     "ln_final.hook_normalized", "blocks.0", "blocks.0.attn", "blocks.0.mlp", "blocks.0.attn.head.0", "blocks.0.mixer",
-    "blocks.0.mixer.head.0", "blocks.0.ple",
+    "blocks.0.mixer.head.0", "blocks.0.ple", "blocks.0.mlp.expert.0",
 )  # fmt: skip
 
 
@@ -26,17 +27,18 @@ class Site:
     """Where a state or a write is read.
 
     A state is the residual stream at a point. A write is what a block, its attention, another mixer of positions
-    (DeltaNet, convolution, Mamba), its MLP, its per-layer embedding or one head adds to it. A span is the difference of
-    two states.
+    (DeltaNet, convolution, Mamba), its MLP, its per-layer embedding, one head or one expert adds to it. A span is the
+    difference of two states.
 
     Attributes:
-        kind: ``state``, ``block``, ``attn``, ``mixer``, ``mlp``, ``ple``, ``head`` or ``span``.
+        kind: ``state``, ``block``, ``attn``, ``mixer``, ``mlp``, ``ple``, ``head``, ``expert`` or ``span``.
         layer: the block; ``None`` for the embedding, the final norm and spans.
         head: the head, for ``head``.
         point: the hook point, for ``state``.
         start: earlier state of a span.
         end: later state of a span.
         part: whose head it is, ``attn`` or ``mixer``.
+        expert: the expert of a mixture, for ``expert``.
     """
 
     kind: Kind
@@ -46,6 +48,7 @@ class Site:
     start: "Site | None" = None
     end: "Site | None" = None
     part: str = "attn"
+    expert: int | None = None
 
     @classmethod
     def parse(cls, text: "str | Site") -> "Site":
@@ -54,8 +57,8 @@ class Site:
         Args:
             text: ``blocks.2.hook_resid_post`` (or ``_pre``, ``_mid``), ``hook_embed``, ``ln_final.hook_normalized``;
                 ``blocks.2``, ``blocks.2.attn``, ``blocks.2.mixer``, ``blocks.2.mlp``, ``blocks.2.ple``,
-                ``blocks.2.attn.head.3``, ``blocks.2.mixer.head.3``; or a span of two states,
-                ``blocks.1.hook_resid_pre -> blocks.3.hook_resid_post``.
+                ``blocks.2.attn.head.3``, ``blocks.2.mixer.head.3``, ``blocks.2.mlp.expert.5``; or a span of two
+                states, ``blocks.1.hook_resid_pre -> blocks.3.hook_resid_post``.
 
         Raises:
             InputError: for any other text; lists the nearest forms.
@@ -73,6 +76,8 @@ class Site:
             return cls._parse_span(name)
         if match := _HEAD.match(name):
             return cls("head", int(match[1]), int(match[3]), part=match[2])
+        if match := _EXPERT.match(name):
+            return cls("expert", int(match[1]), expert=int(match[2]))
         if match := _PART.match(name):
             return cls(_PARTS[match[2] or "block"], int(match[1]))
         if match := _STATE.match(name):
@@ -95,7 +100,8 @@ class Site:
             return f"{self.start} -> {self.end}"
         if self.kind == "state":
             return str(self.point)
-        tail = {"block": "", "head": f".{self.part}.head.{self.head}"}.get(self.kind, f".{self.kind}")
+        tails = {"block": "", "head": f".{self.part}.head.{self.head}", "expert": f".mlp.expert.{self.expert}"}
+        tail = tails.get(self.kind, f".{self.kind}")
         return f"blocks.{self.layer}{tail}"
 
     @property
@@ -133,7 +139,7 @@ class Site:
             The site itself.
 
         Raises:
-            InputError: when the layer or the head is out of range, or the model lacks the point.
+            InputError: when the layer, the head or the expert is out of range, or the model lacks the point.
         """
         if self.kind == "span":
             for end in (self.start, self.end):
@@ -159,7 +165,13 @@ class Site:
         from tl_nla.model.facts import branches_of
         from tl_nla.model.heads import out_projection
 
-        branches_of(model, self.layer, self.part if self.kind == "head" else self.kind)
+        branches_of(model, self.layer, {"head": self.part, "expert": "mlp"}.get(self.kind, self.kind))
+        if self.expert is not None:
+            from tl_nla.model.experts import mixture_of
+
+            count = mixture_of(model, self.layer).count
+            if self.expert >= count:
+                raise InputError(f"expert of {str(self)!r} is out of range; the layer has experts 0 to {count - 1}")
         if self.head is not None:
             heads = out_projection(model, self.layer, self.part).heads
             if self.head >= heads:

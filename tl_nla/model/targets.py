@@ -9,6 +9,7 @@ import torch
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.files import local_folder
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.no_installs import nothing_installed
 from tl_nla.model.text import TextEncoder
 from tl_nla.plugins import embedded, part
 
@@ -64,7 +65,7 @@ def load_target(name: str | Path = TINY, prepend_bos: bool | None = None, dtype:
 
 
 def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
-    """Wrap a Hugging Face model (which the bridge rewrites in place) for TransformerLens.
+    """Wrap a Hugging Face model (which the bridge rewrites in place) for TransformerLens; nothing is ever installed.
 
     Raises:
         InputError: when TransformerLens does not know its architecture.
@@ -72,10 +73,13 @@ def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
     from transformer_lens.model_bridge import TransformerBridge
 
     dtype = next(model.parameters()).dtype
+    if not model.config.architectures:  # the text part of a model that sees images does not say
+        model.config.architectures = [type(model).__name__]
     try:
-        bridge = TransformerBridge.boot_transformers(
-            str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
-        )
+        with nothing_installed():
+            bridge = TransformerBridge.boot_transformers(
+                str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
+            )
     except Exception as error:  # unknown architectures end in errors of many kinds
         reason = " ".join(str(error).split()).partition(" Available architectures")[0][:200]  # they are a hundred
         raise InputError(f"TransformerLens cannot wrap the {type(model).__name__} in {folder}: {reason}") from error

@@ -87,6 +87,16 @@ class TextEncoder:
         return TextTokens([*front, *ids], len(front))
 
 
+def own_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of texts by the tokenizer's own rule, without what it puts behind a text by itself, such as an end token.
+
+    A text that something shall follow, or whose last token is read, may not end there.
+    """
+    rows = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
+    behind = _behind(tokenizer)
+    return [list(row[: len(row) - behind]) for row in rows]
+
+
 def checked(text: Any, what: str = "the text") -> str:
     """The text itself.
 
@@ -133,6 +143,16 @@ def _begin_of_tokenizer(tokenizer: Any, prepend_bos: bool | None) -> list[int]:
     if bos is None or (prepend_bos is None and bos == tokenizer.eos_token_id):
         return own
     return [int(bos), *own]
+
+
+def _behind(tokenizer: Any) -> int:
+    """How many ids the tokenizer puts behind a text."""
+    found, plain = tokenizer(_PROBE)["input_ids"], tokenizer.encode(_PROBE, add_special_tokens=False)
+    for behind in range(len(found) - len(plain) + 1):
+        if found[len(found) - behind - len(plain) : len(found) - behind] == plain:
+            return behind
+    ends = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {None}
+    return next(place for place, token in enumerate([*reversed(found), None]) if token not in ends)
 
 
 def _in_front(ids: list[int], tokenizer: Any) -> list[int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tl_nla.errors import InputError
+from tl_nla.model.text import own_ids
 
 OPEN, CLOSE = "<explanation>", "</explanation>"
 TINY_AV_TEMPLATE = "<concept>{injection_char}</concept>"
@@ -109,11 +110,13 @@ def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int
 def render_prompt(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a user message, by the chat template where there is one, else by the tokenizer's own rule.
 
+    No end token stands behind it: the answer follows.
+
     Raises:
         InputError: when the chat template cannot render a single user message.
     """
     if not getattr(tokenizer, "chat_template", None):
-        return list(tokenizer.encode(text))
+        return own_ids(tokenizer, [text])[0]
     message = [{"role": "user", "content": text}]
     settings = {"tokenize": True, "add_generation_prompt": True, "return_dict": False}
     return list(_by_chat_template(tokenizer, message, **settings))
@@ -134,10 +137,10 @@ def _by_chat_template(tokenizer: Any, messages: list[dict[str, str]], **settings
 def reconstructor_ids(tokenizer: Any, template: str, explanations: list[str]) -> list[list[int]]:
     """Token ids of the reconstructor's prompts: raw text (no chat) with the tokenizer's own special tokens.
 
-    Without the begin token that Gemma and Llama tokenizers add, released reconstructors lose half their FVE.
+    Without the begin token that Gemma and Llama tokenizers add, released reconstructors lose half their FVE. No end
+    token stands behind them: the vector is read at the template's last token.
     """
-    texts = [template.replace("{explanation}", explanation) for explanation in explanations]
-    return tokenizer(texts, add_special_tokens=True)["input_ids"]
+    return own_ids(tokenizer, [template.replace("{explanation}", explanation) for explanation in explanations])
 
 
 def refuse_tags(texts: Iterable[str]) -> None:

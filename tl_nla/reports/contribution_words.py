@@ -12,7 +12,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.reading import Reading
 from tl_nla.model.sites import Site
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
-from tl_nla.oracle.labels.sources import HeadSources
+from tl_nla.oracle.labels.sources import HeadSources, without_values
 from tl_nla.oracle.texts import Label, label_text
 
 SHARE_FLOOR = 0.04
@@ -39,6 +39,10 @@ class Texts:
     raw: tuple[str, ...]
     named: Vocabulary
 
+    def name_of(self, token: int) -> str:
+        """What a label calls a token; blank for control tokens, and for those that the model reads but never says."""
+        return self.named.texts[token] if token < len(self.named.texts) else ""
+
 
 @dataclass(frozen=True)
 class Words:
@@ -48,6 +52,10 @@ class Words:
     sites: dict[str, list[Told]]
     embed: list[tuple[str, list[str], list[str]]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+
+    def texts_of(self, ids: Int[Tensor, " n"]) -> tuple[str, ...]:
+        """Tokens as they stand, space and all."""
+        return tuple(self.vocabulary.raw[i] for i in ids.tolist())
 
 
 def words_of(
@@ -80,7 +88,9 @@ def words_of(
         up, down = named.words(effects.promoted), named.words(effects.suppressed)
         reader = readers.get(site.kind) if site.kind == "attn" or site.part == "attn" else None
         sources = [_sources(reader, site, column, tokens, texts) for column in reading.column.tolist()]
-        explained = said[str(site)] if oracle is not None else _labels(site, up, down, sources)
+        told_of = reader is not None and site.layer in reader.layers
+        known = [[texts.name_of(int(tokens[0, place])) for place in places] for _, places in sources]
+        explained = said[str(site)] if oracle is not None else _labels(up, down, known if told_of else None)
         told[str(site)] = [
             Told(up[row], down[row], sources[row][0], sources[row][1], explained[row]) for row in range(len(reading))
         ]
@@ -91,17 +101,19 @@ def words_of(
 
 def _readers(model: Any, tokens: Tensor, reading: Reading) -> tuple[dict[str, HeadSources], tuple[str, ...]]:
     """What heads and attentions read, in the layers that have heads; a note where it cannot be told."""
-    known = model.hook_dict
     wanted = sorted({int(site.layer or 0) for site in reading.sites if site.kind == "head" and site.part == "attn"})
-    layers = [layer for layer in wanted if f"blocks.{layer}.attn.hook_v" in known]
+    known = model.hook_dict
+    reasons = {layer: why for layer in wanted if (why := without_values(model, layer, known))}
+    notes = tuple(f"what heads read is not told: {why}" for why in reasons.values())
+    layers = [layer for layer in wanted if layer not in reasons]
     if not layers:
-        return {}, ()
+        return {}, notes
     try:
         single = head_sources(model, tokens, layers=layers, top_k=_SOURCES)
         whole = head_sources(model, tokens, layers=layers, top_k=_SOURCES, together=True)
     except InputError as error:
-        return {}, (f"what heads read is not told: {error}",)
-    return {"head": single, "attn": whole}, ()
+        return {}, (*notes, f"what heads read is not told: {error}")
+    return {"head": single, "attn": whole}, notes
 
 
 def _raw_texts(tokenizer: Any, size: int) -> tuple[str, ...]:
@@ -137,15 +149,15 @@ def _asked(oracle: Any, reading: Reading, settings: Mapping[str, Any]) -> dict[s
     return {str(site): said.get(str(site), [""] * rows) for site in reading.sites}
 
 
-def _labels(
-    site: Site, up: Sequence[list[str]], down: Sequence[list[str]],
-    sources: Sequence[tuple[list[tuple[str, float]], list[int]]],
-) -> list[str]:  # fmt: skip
+def _labels(up: Sequence[list[str]], down: Sequence[list[str]], sources: Sequence[list[str]] | None) -> list[str]:
+    """One label a row, without sources where none are known.
+
+    A source without a text that may be named, such as a control token, is left out of it.
+    """
     texts = []
     for row in range(len(up)):
-        read = tuple(dict.fromkeys(word.strip() for word, _ in sources[row][0] if word.strip()))
-        known = read if site.kind in ("head", "attn") else None
-        texts.append(label_text(Label(tuple(up[row]), tuple(down[row]), known)))
+        read = None if sources is None else tuple(dict.fromkeys(word for word in sources[row] if word))
+        texts.append(label_text(Label(tuple(up[row]), tuple(down[row]), read)))
     return texts
 
 

@@ -1,5 +1,6 @@
 """From a model and a prompt to the contribution report."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
 from tl_nla.model.positions import Positions, select_positions
 from tl_nla.model.probe import lock_of
-from tl_nla.model.reading import Reading, check_tokens, read
-from tl_nla.model.text import TextEncoder
+from tl_nla.model.reading import Reading, read
 from tl_nla.oracle.labels import Vocabulary, relative_norm
+from tl_nla.reports.contribution_inputs import prompt_ids, target_ids
 from tl_nla.reports.contribution_words import Words, words_of
 from tl_nla.reports.report import Cell, ContributionReport
 
@@ -37,8 +38,7 @@ def layer_contributions(
         tokens: token ids of one prompt, ``[pos]`` or ``[1, pos]``, or its text.
         oracle: a :class:`tl_nla.oracle.DiffOracle` that explains the writes; without one the explanations are labels
             computed from the model.
-        target: the explained token, by id or text, one for all positions, or ids ``[pos]`` over all columns;
-            the model's likeliest next token at each position when ``None``.
+        target: the explained token by id or text, or ids ``[pos]``, one a column; the likeliest next one by default.
         positions: see :func:`tl_nla.model.positions.select_positions`; the last one by default.
         against: the other token of a logit difference, as ``target``.
         quantity: ``logit``, ``difference`` or ``log_prob`` (see :func:`tl_nla.attribution.direct_attribution`).
@@ -52,7 +52,7 @@ def layer_contributions(
         max_unaccounted: share of the range of a position's logits that the parts may leave unexplained. More than one
             hundredth is told as a warning on every view of the report.
         prepend_bos: whether a begin token stands before a text, see :class:`tl_nla.model.text.TextEncoder`.
-        settings: for ``oracle.explain``; greedy by default.
+        settings: for ``oracle.explain``, greedy by default; none without an oracle.
 
     Returns:
         The report. Skips are exact and position-local; direct contributions sum to the model's own number less what is
@@ -61,15 +61,13 @@ def layer_contributions(
     Raises:
         InputError: the prompt or target cannot be used, or more is unaccounted for than ``max_unaccounted``.
     """
+    _check_settings(oracle, settings)
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
-    ids = _prompt(model, tokens, tokenizer, prepend_bos)
+    ids = prompt_ids(model, tokens, tokenizer, prepend_bos)
     columns = torch.nonzero(select_positions(ids, positions, None, tokenizer)[0]).flatten()
-    facts_of(model)  # whether the model can be run at all, before anything else
-    with torch.no_grad(), lock_of(model):
-        output = model(ids)
-        logits = (output if isinstance(output, Tensor) else output.logits).float()
-    chosen = logits.argmax(-1) if target is None else _token(target, ids, tokenizer, "target")
-    other = None if against is None else _token(against, ids, tokenizer, "against")
+    logits = _logits(model, ids)
+    chosen = logits.argmax(-1) if target is None else target_ids(model, target, ids, tokenizer, "target")
+    other = None if against is None else target_ids(model, against, ids, tokenizer, "against")
     direct = direct_attribution(
         model, ids, chosen, against=other, quantity=quantity, unit="head", max_unaccounted=float("inf")
     )
@@ -79,21 +77,50 @@ def layer_contributions(
     reading = read(model, ids, [str(part) for part in parts], columns.tolist())
     words = words_of(model, ids, reading, tokenizer, oracle, top_k, settings, vocabulary)
     cells, writes = _cells(parts, direct, effects, reading, words)
-    texts = words.vocabulary.raw
-    likely = logits[0, columns].softmax(-1).topk(min(_PREDICTIONS, logits.shape[-1]), dim=-1)
     return ContributionReport(
+        **_heading(model, ids, logits, columns, tokenizer, words), **_sums(direct, columns),
         model=name or Path(str(getattr(model.cfg, "model_name", None) or type(model).__name__)).name,
-        prompt="".join(texts[i] for i in ids[0].tolist()) if tokenizer is None else tokenizer.decode(ids[0].tolist()),
-        tokens=tuple(texts[i] for i in ids[0].tolist()), positions=tuple(columns.tolist()),
-        target_kind=direct.quantity, targets=tuple(texts[i] for i in chosen[0, columns].tolist()),
-        against=() if other is None else tuple(texts[i] for i in other[0, columns].tolist()),
-        predictions=tuple(tuple((texts[i], p) for i, p in zip(row_ids, row, strict=True)) for row_ids, row in
-                          zip(likely.indices.tolist(), likely.values.tolist(), strict=True)),
-        n_layers=int(model.cfg.n_layers), n_heads=int(model.cfg.n_heads), cells=tuple(cells),
-        totals=tuple(direct.total[0, columns].tolist()), explained_by="labels" if oracle is None else "oracle",
-        unaccounted=_column(direct.unaccounted, columns), notes=(*direct.notes, *notes, *words.notes),
-        unaccounted_share=_column(direct.unaccounted_share, columns), writes=writes,
+        targets=words.texts_of(chosen[0, columns]), against=() if other is None else words.texts_of(other[0, columns]),
+        cells=tuple(cells), explained_by="labels" if oracle is None else "oracle",
+        notes=(*direct.notes, *notes, *words.notes), writes=writes,
     )  # fmt: skip
+
+
+def _check_settings(oracle: Any, settings: Mapping[str, Any]) -> None:
+    """A misspelt argument would else be taken for a setting that nobody reads."""
+    if oracle is None and settings:
+        raise InputError(
+            f"unknown argument {', '.join(settings)}; further settings are for oracle.explain, and no oracle was given"
+        )
+
+
+def _logits(model: Any, ids: Tensor) -> Tensor:
+    facts_of(model)  # whether the model can be run at all, before anything else
+    with torch.no_grad(), lock_of(model):
+        output = model(ids)
+        return (output if isinstance(output, Tensor) else output.logits).float()
+
+
+def _heading(model: Any, ids: Tensor, logits: Tensor, columns: Tensor, tokenizer: Any, words: Words) -> dict[str, Any]:
+    """What a report says of the prompt, and of what the model makes of it."""
+    tokens = words.texts_of(ids[0])
+    likely = logits[0, columns].softmax(-1).topk(min(_PREDICTIONS, logits.shape[-1]), dim=-1)
+    return {
+        "prompt": "".join(tokens) if tokenizer is None else tokenizer.decode(ids[0].tolist()),
+        "tokens": tokens, "positions": tuple(columns.tolist()),
+        "predictions": tuple(tuple(zip(words.texts_of(row_ids), row.tolist(), strict=True)) for row_ids, row in
+                             zip(likely.indices, likely.values, strict=True)),
+        "n_layers": int(model.cfg.n_layers), "n_heads": int(model.cfg.n_heads),
+    }  # fmt: skip
+
+
+def _sums(direct: DirectAttribution, columns: Tensor) -> dict[str, Any]:
+    """What is explained, and how much of it the parts leave over."""
+    return {
+        "target_kind": direct.quantity, "totals": tuple(direct.total[0, columns].tolist()),
+        "unaccounted": _column(direct.unaccounted, columns),
+        "unaccounted_share": _column(direct.unaccounted_share, columns),
+    }  # fmt: skip
 
 
 def _column(values: Tensor, columns: Tensor) -> tuple[float, ...]:
@@ -117,40 +144,6 @@ def _effects(
         return skip_effects(model, ids, parts, top_k=1, targets=targets, positions=columns), []
     except InputError as error:
         return None, [f"skips were left out: {error}"]
-
-
-def _prompt(model: Any, tokens: Any, tokenizer: Any, prepend_bos: bool | None = None) -> Int[Tensor, "1 pos"]:
-    if isinstance(tokens, str):
-        if tokenizer is None:
-            raise InputError("a prompt given as text needs a tokenizer, which this model does not carry")
-        found = TextEncoder(tokenizer, model, prepend_bos)(tokens)
-        if len(found) == found.added:
-            raise InputError("the prompt is empty; give at least one word")
-        ids = torch.tensor([found.ids], device=model.W_U.device)
-    else:
-        ids = tokens[None] if isinstance(tokens, Tensor) and tokens.ndim == 1 else tokens
-    if not isinstance(ids, Tensor) or ids.ndim != 2 or len(ids) != 1 or ids.is_floating_point() or not ids.numel():
-        shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
-        raise InputError(f"a report is of one prompt: give text or integer ids [pos] or [1, pos]; found {shape}")
-    check_tokens(model, ids)
-    return ids
-
-
-def _token(target: Any, ids: Tensor, tokenizer: Any, role: str) -> Int[Tensor, "1 pos"]:
-    """The target of every column."""
-    if isinstance(target, str):
-        if tokenizer is None:
-            raise InputError(f"{role} {target!r} is text, which needs a tokenizer; give its id")
-        found = tokenizer.encode(target, add_special_tokens=False)
-        if len(found) != 1:
-            shown = [tokenizer.decode([i]) for i in found]
-            raise InputError(f"{role} {target!r} must be one token, but is {shown}; words mostly need a leading space")
-        target = found[0]
-    value = torch.as_tensor(target, device=ids.device).long()
-    if value.ndim > 1 or (value.ndim == 1 and len(value) != ids.shape[1]):
-        raise InputError(f"{role} must be one token or one for each of the {ids.shape[1]} columns; found shape "
-                         f"{tuple(value.shape)}")  # fmt: skip
-    return value.expand_as(ids)
 
 
 def _cells(

@@ -54,6 +54,7 @@ def explain_states(
     seed: int = 0,
     batch_size: int = 64,
     grounding: Grounding | None = None,
+    prepend_bos: bool | None = None,
 ) -> ExplainedStates:
     """:func:`tl_nla.data.explained.explain_states` with the world's explanations and truths.
 
@@ -67,8 +68,9 @@ def explain_states(
         seed: of the draw.
         batch_size: documents a forward pass.
         grounding: see :class:`WorldExplainer`.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
     return explain_with(
         model, tokenizer, documents, point, positions_per_document, min_position, seed, batch_size,
-        WorldExplainer(grounding),
+        WorldExplainer(grounding), prepend_bos,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests import zoo
+from tests import families, zoo
 from tl_nla.errors import InputError
 from tl_nla.model.hooks import tap
 from tl_nla.model.reading import read
@@ -122,3 +122,22 @@ def test_chosen_layers_and_refusals(llama):
         head_sources(llama, tokens, layers=[3])
     with pytest.raises(InputError, match="top_k is 0"):
         head_sources(llama, tokens, top_k=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "layers", "reason"),
+    [
+        ("gemma4", [2, 3], "keys and values of an earlier layer .num_kv_shared_layers is 2"),
+        ("gemma4_moe", [1, 3], "takes its keys for values .attention_k_eq_v is on"),
+    ],
+)
+def test_a_layer_without_values_is_refused_by_its_reason(family, layers, reason):
+    model, tokens = families.bridge(family), zoo.tokens(1, 8)
+    for layer in range(4):
+        if layer not in layers:
+            assert head_sources(model, tokens, layers=[layer]).layers == (layer,)
+            continue
+        with pytest.raises(InputError, match=f"layer {layer} has no values of its own: .*{reason}.*can still be read"):
+            head_sources(model, tokens, layers=[layer])
+        head = f"blocks.{layer}.attn.head.0"
+        assert read(model, tokens, [head], [-1])[head].norm() > 0

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tl_nla.data import Document
 from tl_nla.errors import InputError
+from tl_nla.model.text import TextEncoder
 from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 SHARE = 0.01
@@ -24,8 +25,9 @@ DOCUMENTS = 100
 
 
 def expected_vocabulary(
-    model: Any, tokenizer: Any, documents: Sequence[Document], share: float = SHARE, limit: int = DOCUMENTS
-) -> Vocabulary:
+    model: Any, tokenizer: Any, documents: Sequence[Document], share: float = SHARE, limit: int = DOCUMENTS,
+    prepend_bos: bool | None = None,
+) -> Vocabulary:  # fmt: skip
     """The vocabulary without the tokens that the model hardly ever expects in these documents.
 
     Args:
@@ -35,34 +37,44 @@ def expected_vocabulary(
         share: a token may be named when its mean next-token probability is at least this share of ``1 / vocabulary``;
             0 leaves all.
         limit: how many of the documents are read.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
 
     Raises:
-        InputError: for a share below 0 or documents without text.
+        InputError: for a share below 0, documents without text, or a begin token that the tokenizer does not have.
     """
     if share < 0:
         raise InputError(f"share is {share}; allowed: zero (all tokens) or more")
     vocabulary = Vocabulary.of(tokenizer, int(model.W_U.shape[1]))
     if share == 0:
         return vocabulary
-    mean = mean_prediction(model, tokenizer, documents[:limit])
+    mean = mean_prediction(model, tokenizer, documents[:limit], prepend_bos)
     allowed = vocabulary.allowed & (mean >= share / len(mean)).cpu()
     return replace(vocabulary, allowed=allowed)
 
 
 @torch.no_grad()
-def mean_prediction(model: Any, tokenizer: Any, documents: Sequence[Document]) -> Float[Tensor, " vocab"]:
+def mean_prediction(
+    model: Any, tokenizer: Any, documents: Sequence[Document], prepend_bos: bool | None = None
+) -> Float[Tensor, " vocab"]:
     """Mean next-token distribution over all positions of the documents, each cut to the model's context.
+
+    Args:
+        model: a TransformerLens model.
+        tokenizer: its tokenizer.
+        documents: texts; empty ones are left out.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
 
     Raises:
         InputError: when no document has a token.
     """
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    encode, context = TextEncoder(tokenizer, model, prepend_bos), int(model.cfg.n_ctx)
     total: Tensor | None = None
     count = 0
     for document in documents:
-        ids = (begin + tokenizer.encode(document.text, add_special_tokens=False))[: int(model.cfg.n_ctx)]
-        if not ids:
+        found = encode(document.text)
+        if len(found) == found.added:
             continue
+        ids = found.cut(context).ids
         logits = model(torch.tensor([ids], device=model.W_U.device))[0]
         summed = logits.float().softmax(-1).double().sum(0)
         total = summed if total is None else total + summed

@@ -6,7 +6,7 @@ the head's Gram matrix, ``||v W_O||^2 = v (W_O W_O^T) v^T``, so that no ``[batch
 each layer is reduced to its strongest sources before the next one runs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from tl_nla.model.hooks import tap
 from tl_nla.model.positions import real_tokens
 from tl_nla.model.probe import lock_of
 from tl_nla.model.reading import check_tokens, head_sum
+from tl_nla.model.readout import config_value
 
 _AHEAD = 1e-3
 LOCAL = 15
@@ -83,7 +84,8 @@ def head_sources(
         The sources; nothing behind a position enters its row.
 
     Raises:
-        InputError: for layers out of range, a ``top_k`` below 1, or heads whose writes do not add up.
+        InputError: for layers out of range or without values of their own, a ``top_k`` below 1, or heads whose writes
+            do not add up.
     """
     count = int(model.cfg.n_layers)
     chosen = tuple(range(count)) if layers is None else tuple(layers)
@@ -97,13 +99,20 @@ def head_sources(
     reduced: dict[int, tuple[Tensor, ...]] = {}
     kept: dict[str, Tensor] = {}
     pairs: list[tuple[str, Callable[..., None]]] = []
+    known = model.hook_dict
     for layer in chosen:
-        pairs += [(name, _keeper(kept, name)) for name in _points(model, layer)]
+        points = _points(model, layer)
+        if why := without_values(model, layer, known):
+            raise InputError(
+                f"{why}. So what its heads read cannot be told; what they write can still be read "
+                f"('blocks.{layer}.attn', 'blocks.{layer}.attn.head.0') and left out"
+            )
+        pairs += [(name, _keeper(kept, name)) for name in points]
         pairs.append((f"blocks.{layer}.hook_resid_post", _reducer(model, layer, kept, reduced, real, top_k, together)))
     arguments: dict[str, Any] = {} if attention_mask is None else {"attention_mask": attention_mask}
     if max(chosen) + 1 < count:
         arguments["stop_at_layer"] = max(chosen) + 1
-    with lock_of(model), tap(model, pairs):
+    with lock_of(model), tap(model, pairs, known):
         model(tokens, **arguments)
     return HeadSources(chosen, *(torch.stack(parts) for parts in zip(*(reduced[i] for i in chosen), strict=True)))
 
@@ -129,6 +138,26 @@ def raw_source_weights(
     left = torch.einsum("grde,bpge->bgrpd", grouped, value)
     square = torch.einsum("bgrpd,bpgd->bgrp", left, value)
     return pattern * square.clamp_min(0).sqrt().flatten(1, 2)[:, :, None, :]
+
+
+def without_values(model: Any, layer: int, known: Collection[str]) -> str | None:
+    """Why a layer shows no values of its own, so that nothing tells what its heads read; ``None`` where it does.
+
+    Args:
+        model: the TransformerLens model.
+        layer: the block.
+        known: names of ``model.hook_dict``.
+    """
+    if f"blocks.{layer}.attn.hook_v" in known:
+        return None
+    shared, same = config_value(model, "num_kv_shared_layers"), config_value(model, "attention_k_eq_v")
+    if shared and layer >= int(model.cfg.n_layers) - int(shared):
+        why = f"its attention takes keys and values of an earlier layer (num_kv_shared_layers is {shared})"
+    elif same and f"blocks.{layer}.attn.hook_k" in known:
+        why = "its attention takes its keys for values (attention_k_eq_v is on)"
+    else:
+        why = f"no hook point blocks.{layer}.attn.hook_v shows them"
+    return f"layer {layer} has no values of its own: {why}"
 
 
 def _points(model: Any, layer: int) -> list[str]:
