@@ -20,6 +20,7 @@ _HOMES = {
     "attach": "tl_nla.adapters",
     "check": "tl_nla.reports.check",
     "layer_contributions": "tl_nla.reports.contributions",
+    "load": "tl_nla.model.targets",
     "load_tiny": "tl_nla.storyworld.tiny",
     "read": "tl_nla.model.reading",
 }

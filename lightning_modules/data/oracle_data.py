@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lightning_modules.training.diff import all_sites, held_out_heads
-from lightning_modules.training.precision import known_device, known_precision
+from lightning_modules.training.precision import known_precision
 from lightning_modules.training.refinement import RefineConfig
 from tl_nla.data import Document
+from tl_nla.model.placement import known_device
 from tl_nla.model.sites import Site
 from tl_nla.model.targets import Target
 from tl_nla.oracle import CaptureConfig, LabelledWrites, capture_writes

@@ -8,13 +8,11 @@ _STYLES = {"exact": "green", "approximate": "yellow", "refused": "red"}
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common
+    from tl_nla.cli.options import add_common, add_target
 
     parser = subparsers.add_parser("check", help="what can be trusted on a model: states, heads, attribution, skips")
-    parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="precision (default float32)"
-    )
     add_common(parser)
+    add_target(parser)
     parser.set_defaults(run=run)
 
 
@@ -26,12 +24,12 @@ def run(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from tl_nla.model.targets import load_target
+    from tl_nla.cli.options import target_of
     from tl_nla.reports.check import check
 
     console = Console()
     with console.status("loading the model"):
-        target = load_target(args.model, dtype=args.dtype)
+        target = target_of(args)
     with console.status("running a few tokens"):
         found = check(target.model)
     console.print(_table(found))

@@ -14,7 +14,7 @@ _BAR, _WIDE, _MIDDLE = 10, 120, 100
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos, output_file, output_folder, whole_number, words
+    from tl_nla.cli.options import add_common, add_target, output_file, output_folder, whole_number, words
 
     parser = subparsers.add_parser("contributions", help="what each layer and head contributed to the next token")
     parser.add_argument("text", nargs="?", default=_TEXT, help="any text; the last token's prediction is explained")
@@ -39,16 +39,16 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--heads", type=whole_number(0), default=2, metavar="N", help="show N heads of each layer (default 2)"
     )
     add_common(parser)
-    add_prepend_bos(parser)
+    add_target(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the report, print its table, write the files."""
     from tl_nla.cli.explaining import encode_text
+    from tl_nla.cli.options import target_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
-    from tl_nla.model.targets import load_target
     from tl_nla.plugins import embedded
     from tl_nla.reports import layer_contributions
     from tl_nla.reports.tensorboard.log import NO_FIGURES, can_draw
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--figures draws heat maps: {NO_FIGURES}")
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target = load_target(args.model, args.prepend_bos)
+        target = target_of(args)
         encode_text(target, args.text)
         oracle = None if args.labels else find_oracle(args.model, args.oracle)
         plugin = embedded(args.model)

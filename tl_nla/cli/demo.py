@@ -12,7 +12,7 @@ _MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos, output_file, whole_number
+    from tl_nla.cli.options import add_common, add_target, output_file, whole_number
 
     parser = subparsers.add_parser("demo", help="explain the state at every token of a sentence")
     parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
@@ -22,7 +22,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument("--svg", type=output_file, metavar="FILE", help="also save the table as a picture")
     add_common(parser)
-    add_prepend_bos(parser)
+    add_target(parser)
     parser.set_defaults(run=run)
 
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target, nla = load_pair(args.model, args.nla, args.prepend_bos)
+        target, nla = load_pair(args)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
     console.print(_table(explained, target.name, nla.layer))
     console.print(_legend(explained))

@@ -14,7 +14,7 @@ _NAMED = 3
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos, whole_number
+    from tl_nla.cli.options import add_common, add_target, whole_number
 
     parser = subparsers.add_parser("diff", help="what a head, a layer or a span of layers writes, in words")
     parser.add_argument("text", nargs="?", default=_TEXT, help="any text")
@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument("--position", type=int, default=-1, metavar="P", help="which token (default -1, the last)")
     parser.add_argument("--oracle", default=None, metavar="DIR", help="diff oracle (tiny: the embedded one)")
     add_common(parser)
-    add_prepend_bos(parser)
+    add_target(parser)
     parser.set_defaults(run=run)
 
 
@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from tl_nla.cli.explaining import encode_text
+    from tl_nla.cli.options import target_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.json_file import write_json
-    from tl_nla.model.targets import load_target
 
     asked = chosen_sites(args.layer, args.part, args.head, args.span)
-    target = load_target(args.model, args.prepend_bos)
+    target = target_of(args)
     oracle = load_oracle(args.model, args.oracle)
     ids = encode_text(target, args.text).ids
     if not -len(ids) <= args.position < len(ids):

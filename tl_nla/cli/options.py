@@ -4,11 +4,14 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tl_nla.errors import InputError
 from tl_nla.outputs import check_file, check_folder
 from tl_nla.paths import user_path
+
+if TYPE_CHECKING:
+    from tl_nla.model.targets import Target
 
 _MOST = 2**31
 
@@ -33,6 +36,28 @@ def add_prepend_bos(parser: argparse.ArgumentParser) -> None:
         "--prepend-bos", action=argparse.BooleanOptionalAction, default=None,
         help="put a begin token before each text, or none (default: what TransformerLens does with the model)",
     )  # fmt: skip
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add what says how the model is loaded: ``--dtype``, ``--device``, ``--prepend-bos``; see :func:`target_of`."""
+    parser.add_argument(
+        "--dtype", default="float32", choices=("float32", "bfloat16", "float16", "auto"),
+        help="precision of the model; auto: what its configuration says (default float32)",
+    )  # fmt: skip
+    parser.add_argument("--device", default=None, metavar="NAME", help="of the model, such as cuda (default cpu)")
+    add_prepend_bos(parser)
+
+
+def target_of(args: argparse.Namespace) -> "Target":
+    """The model that the options ask for, loaded.
+
+    Raises:
+        InputError: when it cannot be loaded, or for a device that this machine lacks.
+    """
+    from tl_nla.model.placement import Placement
+    from tl_nla.model.targets import load_target
+
+    return load_target(args.model, args.prepend_bos, Placement(args.dtype, args.device))
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

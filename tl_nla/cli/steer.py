@@ -6,7 +6,7 @@ from typing import Any
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos, number, whole_number, words
+    from tl_nla.cli.options import add_common, add_target, number, whole_number, words
 
     parser = subparsers.add_parser("steer", help="edit the explanation of a state and let the model go on from there")
     parser.add_argument("prompt", help="any text")
@@ -32,7 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
     add_common(parser)
-    add_prepend_bos(parser)
+    add_target(parser)
     parser.set_defaults(run=run)
 
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     rewrite = _rewriter(args)
     console = make_console()
     with console.status("loading the model"):
-        target, nla = load_pair(args.model, args.nla, args.prepend_bos)
+        target, nla = load_pair(args)
     ids = encode_text(target, args.prompt).ids
     context = int(target.model.cfg.n_ctx)
     if len(ids) + args.tokens > context:

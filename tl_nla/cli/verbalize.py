@@ -11,7 +11,7 @@ _NAMED = 3
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos, whole_number
+    from tl_nla.cli.options import add_common, add_target, whole_number
 
     parser = subparsers.add_parser("verbalize", help="explain states of texts, as JSON lines")
     parser.add_argument("text", nargs="*", help="texts; standard input, one text a line, when none is given")
@@ -20,7 +20,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens of each text only"
     )
     add_common(parser)
-    add_prepend_bos(parser)
+    add_target(parser)
     parser.set_defaults(run=run)
 
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     texts = [(f"text {number}", text) for number, text in enumerate(args.text)] if args.text else list(_piped())
     if not texts:
         raise InputError("no text was given; pass texts as arguments or one a line on standard input")
-    target, nla = load_pair(args.model, args.nla, args.prepend_bos)
+    target, nla = load_pair(args)
     kept, failed = [], []
     for number, (name, text) in enumerate(texts):
         try:

@@ -12,6 +12,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.families import final_norm_name, text_backbone, text_causal_lm
 from tl_nla.model.files import check_weights, first_line, local_folder, read_json
 from tl_nla.model.lora import SETTINGS, adapter_base, merge_adapter
+from tl_nla.model.placement import Placement
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
@@ -35,20 +36,25 @@ def load_tokenizer(folder: str | Path) -> Any:
         ) from error
 
 
-def load_causal_lm(name: str | Path, dtype: torch.dtype | None = None, headless: bool = False) -> Any:
+def load_causal_lm(
+    name: str | Path, dtype: torch.dtype | None = None, headless: bool = False, placement: Placement | None = None
+) -> Any:
     """A Hugging Face causal language model from safetensors, PEFT adapters merged in.
 
     Args:
         name: local folder or hub id; a folder with ``adapter_config.json`` is an adapter on its base model.
         dtype: of the weights; as stored when ``None``.
         headless: the folder is a reconstructor's, which has neither final norm nor language-model head.
+        placement: devices of the weights, the CPU when ``None``; its precision counts where ``dtype`` is ``None``.
 
     Raises:
         InputError: when config or weights are missing, damaged, incomplete, no numbers or pickles.
     """
     folder = local_folder(name)
+    placement = placement or Placement("auto")
+    dtype = dtype or placement.torch_dtype
     if (folder / SETTINGS).is_file():
-        return merge_adapter(load_causal_lm(adapter_base(folder), dtype), folder)
+        return merge_adapter(load_causal_lm(adapter_base(folder), dtype, placement=placement), folder)
     from transformers import AutoModelForCausalLM
 
     check_weights(folder)
@@ -56,7 +62,7 @@ def load_causal_lm(name: str | Path, dtype: torch.dtype | None = None, headless:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder), dtype=dtype or "auto", use_safetensors=True, trust_remote_code=False,
-                output_loading_info=True,
+                output_loading_info=True, **placement.settings(),
             )  # fmt: skip
     except Exception as error:  # whatever transformers meets in a damaged or unknown configuration
         raise InputError(f"{folder} holds no usable language model: {_reason(folder, error)}") from error
@@ -82,7 +88,11 @@ def _check_complete(folder: Path, model: Any, missing: set[str], headless: bool)
 def _check_finite(folder: Path, model: Any) -> None:
     """A sum shows one bad weight among millions, and costs no copy of them."""
     for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not torch.isfinite(parameter.sum(dtype=torch.float32)):
+        if (
+            parameter.is_floating_point()
+            and not parameter.is_meta
+            and not torch.isfinite(parameter.sum(dtype=torch.float32))
+        ):
             raise InputError(f"the weights in {folder} hold NaN or infinite values ({name}); the export was damaged")
 
 

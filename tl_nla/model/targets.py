@@ -4,17 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tl_nla.errors import InputError, unknown
+from tl_nla.errors import InputError
 from tl_nla.model.files import local_folder
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
 from tl_nla.model.no_installs import nothing_installed
+from tl_nla.model.placement import Placement
 from tl_nla.model.text import TextEncoder
 from tl_nla.plugins import embedded, part
 
 TINY = "tiny"
-PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -41,23 +39,49 @@ def model_folder(name: str | Path) -> Path:
     return part(name, "target") if embedded(name) is not None else local_folder(name)
 
 
-def load_target(name: str | Path = TINY, prepend_bos: bool | None = None, dtype: str = "float32") -> Target:
-    """Load a model for reading.
+def load(
+    name: str | Path, dtype: str = "auto", device: str | None = None, device_map: Any = None,
+    prepend_bos: bool | None = None,
+) -> Any:  # fmt: skip
+    """Load a model for everything in this package.
 
     Args:
-        name: ``"tiny"``, a local folder with a Hugging Face model, or a hub id.
-        dtype: precision of the weights, one of ``PRECISIONS``.
+        name: an embedded model's name (``"tiny"``), a local folder with a Hugging Face model, or a hub id.
+        dtype: precision of the weights; by default what the model's configuration says, which is ``"bfloat16"`` for
+            most models of today.
+        device: such as ``"cuda"``; the CPU when ``None``.
+        device_map: layers on several devices; see :class:`tl_nla.model.placement.Placement`.
+        prepend_bos: whether a begin token stands before every text; what TransformerLens does when ``None``.
+
+    Returns:
+        A ``TransformerBridge`` in evaluation mode, gradients off, with its tokenizer as ``.tokenizer``.
+
+    Raises:
+        InputError: when it cannot be loaded; the message says what to give instead.
+
+    Example:
+        >>> model = tl_nla.load("tiny", dtype="float32")
+        >>> print(tl_nla.check(model))
+    """
+    return load_target(name, prepend_bos, Placement(dtype, device, device_map)).model
+
+
+def load_target(name: str | Path = TINY, prepend_bos: bool | None = None, placement: Placement | None = None) -> Target:
+    """Load a model with its name and tokenizer.
+
+    Args:
+        name: as of :func:`load`.
         prepend_bos: whether a begin token stands before every text that this model is given
             (``cfg.default_prepend_bos``); what TransformerLens does with its family when ``None``.
+        placement: precision and devices; float32 on the CPU when ``None``.
 
     Raises:
         InputError: when it cannot be loaded; the message names the file at fault. Also for a begin token that the
             tokenizer does not have.
     """
-    if dtype not in PRECISIONS:
-        raise unknown("precision", dtype, PRECISIONS)
     folder = model_folder(name)
-    target = boot_target(str(name), folder, load_causal_lm(folder, getattr(torch, dtype)), load_tokenizer(folder))
+    model = load_causal_lm(folder, placement=placement or Placement())
+    target = boot_target(str(name), folder, model, load_tokenizer(folder))
     if prepend_bos is not None:
         TextEncoder(target.tokenizer, target.model, prepend_bos)
         target.model.cfg.default_prepend_bos = prepend_bos
@@ -72,13 +96,14 @@ def boot_target(name: str, folder: Path, model: Any, tokenizer: Any) -> Target:
     """
     from transformer_lens.model_bridge import TransformerBridge
 
-    dtype = next(model.parameters()).dtype
+    weight = next(model.parameters())
+    dtype, placed = weight.dtype, {} if getattr(model, "hf_device_map", None) else {"device": str(weight.device)}
     if not model.config.architectures:  # the text part of a model that sees images does not say
         model.config.architectures = [type(model).__name__]
     try:
         with nothing_installed():
             bridge = TransformerBridge.boot_transformers(
-                str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype
+                str(folder), hf_model=model, tokenizer=tokenizer, dtype=dtype, **placed
             )
     except Exception as error:  # unknown architectures end in errors of many kinds
         reason = " ".join(str(error).split()).partition(" Available architectures")[0][:200]  # they are a hundred

@@ -5,9 +5,10 @@ import torch
 
 from lightning_modules.data.oracle_data import OracleConfig
 from lightning_modules.training.fit_oracle import FitConfig, fit_reconstructor
-from lightning_modules.training.precision import known_device, known_precision, matmul_precision
+from lightning_modules.training.precision import known_precision, matmul_precision
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
+from tl_nla.model.placement import known_device
 
 
 def test_precision_and_attention_are_set_inside_and_back_afterwards():
