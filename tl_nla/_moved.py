@@ -19,8 +19,8 @@ _MOVED = (  # where, where now, which modules
     (
         "lightning_modules",
         "lightning_modules.training",
-        "capture contribution diff diff_rewards fit_oracle kept_parts muon nla_training precision rebuild_oracle "
-        "refinement schedules source_encoder source_training steering trained_only warm_start write_refinement",
+        "capture contribution diff diff_rewards muon nla_training precision refinement schedules source_encoder "
+        "source_training steering trained_only warm_start write_refinement",
     ),
     ("lightning_modules", "lightning_modules.callbacks", "checkpoint_io faithfulness reports resume samples saving"),
     (

@@ -33,7 +33,6 @@ class OracleConfig:
         learning_rate: of Muon in all trainings; the step on the oracle's own words has half of it.
         precision: of the matrix products of all trainings (:mod:`lightning_modules.training.precision`).
         device: that readers and reconstructors are trained on; not part of what a kept part was trained with.
-        halved: whether learning curves hold whole trainings of halved lengths (:class:`FitConfig`).
         kinds: of writes that are trained on, such as ``head``; all where it is empty.
         heldout_heads: share of heads that nothing is trained on.
         own_words: training writes that the reader explains, for the reconstructor to learn its words.
@@ -66,7 +65,6 @@ class OracleConfig:
     learning_rate: float = 0.01
     precision: str = "highest"
     device: str = field(default="cpu", repr=False)
-    halved: bool = False
     kinds: tuple[str, ...] = ()
     heldout_heads: float = 0.0
     own_words: int = 20_000

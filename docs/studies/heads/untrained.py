@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from lightning_modules.data.oracle_data import OracleConfig
-from lightning_modules.training.rebuild_oracle import build_oracle, store_rows
+from lightning_modules.training.oracle_arms import build_oracle, store_rows
+from lightning_modules.training.oracle_recipe import OracleRecipe
 from lightning_modules.training.refinement import RefineConfig
 from tl_nla.benchmark.oracle_rows import OracleRows
 from tl_nla.model.targets import Target
@@ -36,11 +37,11 @@ def train_without_heads(
         config: sizes, steps and the share of heads left out, such as ``WITHOUT_HEADS``.
         seed: of everything drawn, the heads left out among it.
         target: the model in ``folder / "target"``.
-        keep: as for :func:`lightning_modules.training.rebuild_oracle.build_oracle`.
+        keep: folder of kept stages; each seed has one of its own in it.
         rows: folder that receives ``oracle_heldout_rows.safetensors``; ``folder`` when ``None``.
     """
     train, held = world_documents(config.documents, seed), world_documents(config.held_documents, HELD_OUT_SEED)
     own = keep and keep / f"without_heads_{seed}"
-    _, scores = build_oracle(target, folder / "target", train, held, config, seed, own)
+    _, scores = build_oracle(OracleRecipe(target, folder / "target", train, held, config, seed, own))
     store_rows((rows or folder) / UNTRAINED_ROWS, scores)
     return scores
