@@ -61,7 +61,8 @@ _NAMES = (  # which package, where now, which names
     ("tl_nla.nla", "tl_nla.model.loading", "load_causal_lm load_tokenizer"),
     ("tl_nla.steering", "tl_nla.storyworld.judges", "StoryJudgement judge_story"),
 )
-MODULES = {f"{old}.{name}": f"{new}.{name}" for old, new, names in _MOVED for name in names.split()}
+_RENAMED = {"lightning_modules.rebuild_oracle": "lightning_modules.training.oracle_arms"}
+MODULES = {f"{old}.{name}": f"{new}.{name}" for old, new, names in _MOVED for name in names.split()} | _RENAMED
 STUDIES = {f"{old}.{name}": study for old, study, names in _STUDIES for name in names.split()}
 NAMES = {(package, name): new for package, new, names in _NAMES for name in names.split()}
 

@@ -75,7 +75,7 @@ def train_arm(arm: str, reader: WriteReconstructor, data: Captured, recipe: Orac
     rows = config.refine.drawn(len(data.train), seed)
 
     def texts() -> list[str]:
-        own = texts_of(arm, data, "train", recipe.target, seed, config.top_k)
+        own = texts_of(arm, data, "train", recipe.target, seed, config.sizes.top_k)
         return [own[row] for row in rows.tolist()]
 
     refine(reader, texts, data.train.write[rows], config.refine, seed, stages, f"{arm}_refinement")
@@ -94,7 +94,7 @@ def train_long_context(data: Captured, recipe: OracleRecipe, stages: Stages) -> 
         ``None`` where the configuration asks for none, or there are no attentions with all their heads.
     """
     config, seed = recipe.config, recipe.seed
-    if not config.long_steps:
+    if not config.lengths.long_context:
         return None
     said = [data.train.text(row) for row in range(len(data.train))]
     encode = TextEncoder(recipe.target.tokenizer, recipe.target.model)
@@ -105,7 +105,7 @@ def train_long_context(data: Captured, recipe: OracleRecipe, stages: Stages) -> 
 
     def spec() -> StageSpec:
         read = readable(reader, list(texts.values()))
-        return reconstructor_spec(reader, read, write, recipe.stage(config.long_steps))
+        return reconstructor_spec(reader, read, write, recipe.stage(config.lengths.long_context))
 
     stages.run("cat_long", reader, spec)
     refine(reader, lambda: list(texts.values()), write, config.refine, seed, stages, "cat_long_refinement")
@@ -130,7 +130,7 @@ def score_oracle(
     rows = start_rows(held, component_means(data.train, held.sites), data.untrained, seed)
     explanations = score_words(rows, oracle, held)
     score_sum_of_heads(rows, oracle, held, explanations)
-    settings = target, seed, recipe.config.top_k
+    settings = target, seed, recipe.config.sizes.top_k
     given = {arm: explanations if arm.startswith("cat_and") else None for arm in readers}
     texts = {arm: texts_of(arm, data, "heldout", *settings, explanations=given[arm]) for arm in readers}
     if "cat" in readers:

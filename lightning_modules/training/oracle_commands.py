@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lightning_modules.data.oracle_data import SMALL
+from lightning_modules.data.oracle_config import SMALL
 from lightning_modules.training.oracle_arms import build_oracle
 from lightning_modules.training.oracle_recipe import OracleRecipe, TrainedOracle, train_oracle
 from lightning_modules.training.stages import Tell
@@ -81,8 +81,8 @@ def train_and_score(model: str, oracle: Path | None = None, options: OracleOptio
     built, rows = build_oracle(recipe)
     if oracle is not None:
         built.save_pretrained(oracle)
-    config = recipe.config
-    source = f"an oracle trained now: {config.reader_steps} reader steps, {config.steps} steps of each reconstructor"
+    steps = recipe.config.lengths
+    source = f"an oracle trained now: {steps.reader} reader steps, {steps.reconstructor} steps of each reconstructor"
     return ScoredOracles(model, [rows], source)
 
 
@@ -96,11 +96,15 @@ def recipe_of(model: str, options: OracleOptions) -> OracleRecipe:
     Raises:
         InputError: for texts too few, or a model that cannot be loaded.
     """
-    settings = {"precision": options.precision, "device": options.device, "injection_char": options.injection_char,
-                "steps": options.steps, "reader_steps": options.steps}  # fmt: skip
-    config = replace(SMALL, **{name: value for name, value in settings.items() if value is not None})
-    train, held = _documents(options.texts, options.documents or config.documents, config.held_documents)
-    config = replace(config, skip_documents=max(1, min(config.skip_documents, len(train) // 3)))
+    sizes, lengths = SMALL.sizes, SMALL.lengths
+    train, held = _documents(options.texts, options.documents or sizes.documents, sizes.held_documents)
+    sizes = replace(sizes, skip_documents=max(1, min(sizes.skip_documents, len(train) // 3)))
+    if options.steps is not None:
+        lengths = replace(lengths, reader=options.steps, reconstructor=options.steps)
+    config = replace(
+        SMALL, sizes=sizes, lengths=lengths, precision=options.precision or SMALL.precision,
+        device=options.device or SMALL.device, injection_char=options.injection_char,
+    )  # fmt: skip
     target = load_target(model, options.prepend_bos)
     return OracleRecipe(target, model_folder(model), train, held, config, 0, options.keep, tell=options.tell)
 

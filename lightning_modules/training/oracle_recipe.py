@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from lightning_modules.callbacks.learning_curve import Curve
-from lightning_modules.data.oracle_data import Captured, OracleConfig, capture
+from lightning_modules.data.oracle_config import OracleConfig
+from lightning_modules.data.oracle_data import Captured, capture
 from lightning_modules.data.write_texts import WriteTexts
 from lightning_modules.training.oracle_stages import curve_scorer, reader_spec, reconstructor_spec, texts_of
 from lightning_modules.training.refinement import refine
@@ -118,14 +119,14 @@ def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
     config, seed = recipe.config, recipe.seed
     if recipe.tell is not None:
         recipe.tell("capture", 0, 0)
-    data = capture(recipe.target, recipe.train, recipe.held, config, seed)
+    data = capture(recipe.target, recipe.train, recipe.held, config.sizes, seed)
     stages = Stages(recipe.keep, recipe.settings(len(data.train)), recipe.tell)
     oracle = fresh_oracle(recipe, data, recipe.target.name)
     stages.run("reader", oracle.reader, lambda: words_spec(oracle, data, recipe))
     reconstructor = oracle.reconstructor
     curve = stages.run("reconstructor", reconstructor, lambda: arm_spec("gold", reconstructor, data, recipe))
     add_source_slots(oracle.reader, recipe.target, data, recipe.more or recipe.train, stages, config, seed)
-    if config.own_words and config.own_steps:
+    if config.lengths.own_words and config.lengths.own_writes:
         stages.run("own_words", reconstructor, lambda: own_words_spec(oracle, data, recipe))
     rows = config.refine.drawn(len(data.train), seed)
     own_texts = partial(half_own_words, oracle, data.train.select(rows), config)
@@ -174,7 +175,7 @@ def fresh_oracle(recipe: OracleRecipe, data: Captured, base: str = "") -> DiffOr
 def words_spec(oracle: DiffOracle, data: Captured, recipe: OracleRecipe) -> StageSpec:
     """The reader's stage: explanations of training writes, and answers to questions about them."""
     items = WriteTexts(data.train, 0.15, recipe.seed, 0.6, 0.05, recipe.config.questions)
-    return reader_spec(oracle.reader, items, recipe.stage(recipe.config.reader_steps))
+    return reader_spec(oracle.reader, items, recipe.stage(recipe.config.lengths.reader))
 
 
 def arm_spec(arm: str, reader: WriteReconstructor, data: Captured, recipe: OracleRecipe) -> StageSpec:
@@ -188,20 +189,22 @@ def arm_spec(arm: str, reader: WriteReconstructor, data: Captured, recipe: Oracl
     """
     config = recipe.config
     texts, held = (
-        readable(reader, texts_of(arm, data, split, recipe.target, recipe.seed, config.top_k))
+        readable(reader, texts_of(arm, data, split, recipe.target, recipe.seed, config.sizes.top_k))
         for split in ("train", "heldout")
     )
-    how = recipe.stage(config.steps if arm == "gold" else config.steps + config.own_steps)
+    lengths = config.lengths
+    how = recipe.stage(lengths.reconstructor + (0 if arm == "gold" else lengths.own_words))
     return reconstructor_spec(reader, texts, data.train.write, how, curve_scorer(reader, held, data))
 
 
 def own_words_spec(oracle: DiffOracle, data: Captured, recipe: OracleRecipe) -> StageSpec:
     """The reconstructor's second stage: half the reader's own greedy words about training writes, half labels."""
-    config = recipe.config
+    config, lengths = recipe.config, recipe.config.lengths
     drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(recipe.seed))
-    writes = data.train.select(drawn[: 2 * config.own_words])
+    writes = data.train.select(drawn[: 2 * lengths.own_writes])
     texts = readable(oracle.reconstructor, half_own_words(oracle, writes, config))
-    return reconstructor_spec(oracle.reconstructor, texts, writes.write, recipe.stage(config.own_steps, 1, _OWN_RATE))
+    how = recipe.stage(lengths.own_words, 1, _OWN_RATE)
+    return reconstructor_spec(oracle.reconstructor, texts, writes.write, how)
 
 
 def half_own_words(oracle: DiffOracle, writes: LabelledWrites, config: OracleConfig) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.data.oracle_data import Captured, OracleConfig
+from lightning_modules.data.oracle_config import OracleConfig, SourceSlotConfig
+from lightning_modules.data.oracle_data import Captured
 from lightning_modules.data.write_texts import WriteTexts
 from lightning_modules.training.diff import taught_loss
 from lightning_modules.training.oracle_stages import reader_spec
@@ -68,21 +69,22 @@ def add_source_slots(
         config: sizes and steps.
         seed: of everything drawn.
     """
-    if not config.encoder_documents or not config.practice_steps:
+    slots = config.sources
+    if slots is None:
         return
     sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
     if not sites:
         return
-    chosen, rest = documents[: config.encoder_documents], documents[config.encoder_documents :]
+    chosen, rest = documents[: slots.documents], documents[slots.documents :]
     settings, model, tokenizer, vocabulary = EncoderConfig(seed=seed), target.model, target.tokenizer, data.vocabulary
 
     @cache
     def labelled() -> tuple[SourceExamples, list[str]]:
-        return encoder_examples(model, tokenizer, chosen, sites, vocabulary, config.encoder_positions, seed)
+        return encoder_examples(model, tokenizer, chosen, sites, vocabulary, slots.positions, seed)
 
     def practice() -> StageSpec:
         others, capture = rest or documents, CaptureConfig(_PRACTICE_POSITIONS, skips=False, seed=seed)
-        asked = capture_writes(model, tokenizer, others[: config.practice_documents], sites, capture, vocabulary)
+        asked = capture_writes(model, tokenizer, others[: slots.practice_documents], sites, capture, vocabulary)
         return practice_spec(reader, data, asked, config, seed)
 
     words = stages.listed("encoder_words", lambda: labelled()[1])
@@ -91,7 +93,7 @@ def add_source_slots(
         stages.run("encoder", encoder, lambda: encoder_spec(encoder, labelled()[0], settings))
         reader.use_encoder(encoder)
         stages.run("practice", reader, practice)
-    if words and config.rehearsal_steps:
+    if words and slots.rehearsal_steps:
         stages.run("rehearsal", reader, lambda: rehearsal_spec(reader, data, config, seed))
 
 
@@ -174,8 +176,8 @@ def practice_spec(reader: Reader, data: Captured, asked: LabelledWrites, config:
         config: steps and sizes.
         seed: of the order of both.
     """
-    beside = _questions(reader, [_Asked(asked, "sources", _source_rows(asked), config.practice_batch)])
-    how = _stage_config(config, config.practice_steps, _PRACTICE_RATE, seed + 1)
+    beside = _questions(reader, [_Asked(asked, "sources", _source_rows(asked), _slots(config).practice_batch)])
+    how = _stage_config(config, _slots(config).practice_steps, _PRACTICE_RATE, seed + 1)
     return reader_spec(reader, _items(data, config, seed + 1), how, beside)
 
 
@@ -194,10 +196,10 @@ def rehearsal_spec(reader: Reader, data: Captured, config: OracleConfig, seed: i
     train = data.train
     skips = torch.tensor([row for row, answers in enumerate(train.answers) if "skip" in answers], dtype=torch.long)
     asked = [
-        _Asked(train, "sources", _source_rows(train), config.practice_batch // 2),
-        _Asked(train, "skip", skips, config.practice_batch),
+        _Asked(train, "sources", _source_rows(train), _slots(config).practice_batch // 2),
+        _Asked(train, "skip", skips, _slots(config).practice_batch),
     ]
-    how = replace(_stage_config(config, config.rehearsal_steps, _REHEARSAL_RATE, seed + 2), down=1.0)
+    how = replace(_stage_config(config, _slots(config).rehearsal_steps, _REHEARSAL_RATE, seed + 2), down=1.0)
     return reader_spec(reader, _items(data, config, seed + 2), how, _questions(reader, asked))
 
 
@@ -236,6 +238,12 @@ def _source_rows(writes: LabelledWrites) -> Tensor:
     told = torch.tensor([row for row, answer in enumerate(answers) if answer and answer.tokens], dtype=torch.long)
     rest = torch.tensor([row for row, answer in enumerate(answers) if answer and not answer.tokens], dtype=torch.long)
     return torch.cat([told, told, rest[: len(told)]])
+
+
+def _slots(config: OracleConfig) -> SourceSlotConfig:
+    if config.sources is None:
+        raise InputError("sources is None; give a SourceSlotConfig for a reader that is to learn its source slots")
+    return config.sources
 
 
 def _items(data: Captured, config: OracleConfig, seed: int) -> WriteTexts:

@@ -67,7 +67,7 @@ def _score(module: Any, suite: str, model: str, options: dict[str, Any], show: C
         check_figure(shown["figure"])
     from tl_nla.plugins import embedded
 
-    if embedded(model) is not None and all(value is None for value in options.values()):
+    if embedded(model) is not None and options["documents"] is None and options["steps"] is None:
         raise InputError(
             f"the oracle of {model!r} is trained and scored: python -m docs.studies {suite}; to train another one on "
             "it, give --documents or --steps"

@@ -16,7 +16,8 @@ from torch import Tensor
 from docs.studies.heads.plateau_data import PlateauRows, context_rows, spoken_rows
 from docs.studies.heads.write_network import Evidence, WriteNetwork
 from docs.studies.tiny.oracle import STORED_ROWS, recipe
-from lightning_modules.data.oracle_data import Captured, OracleConfig
+from lightning_modules.data.oracle_config import OracleConfig
+from lightning_modules.data.oracle_data import Captured
 from lightning_modules.training.oracle_arms import store_rows
 from lightning_modules.training.oracle_recipe import train_oracle
 from lightning_modules.training.stage import StageConfig, StageSpec
@@ -105,7 +106,7 @@ def train_plateau(
     torch.manual_seed(seed)
     network = WriteNetwork(writes.write.shape[1], len(writes.sites), plateau.hidden)
     stages = Stages(how.keep and how.keep / "plateau", f"seed {seed}, {len(data.train)} writes, {config}, {plateau}")
-    contexts = world_documents(plateau.documents, seed, config.documents)
+    contexts = world_documents(plateau.documents, seed, config.sizes.documents)
 
     def score() -> dict[str, list[float]]:
         return {

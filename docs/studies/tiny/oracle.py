@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from lightning_modules.data.oracle_data import OracleConfig
+from lightning_modules.data.oracle_config import OracleConfig
 from lightning_modules.training.oracle_arms import build_oracle, store_rows
 from lightning_modules.training.oracle_recipe import OracleRecipe
 from tl_nla.model.targets import Target
@@ -36,7 +36,8 @@ def rebuild_oracle(
 
 def recipe(folder: Path, config: OracleConfig, seed: int, target: Target, keep: Path | None = None) -> OracleRecipe:
     """What a seed's oracle is trained from: stories of the seed, and the held-out ones of all seeds."""
-    train, held = world_documents(config.documents, seed), world_documents(config.held_documents, HELD_OUT_SEED)
-    more = world_documents(config.encoder_documents + config.practice_documents, seed, config.documents)
+    sizes, slots = config.sizes, config.sources
+    train, held = world_documents(sizes.documents, seed), world_documents(sizes.held_documents, HELD_OUT_SEED)
+    more = world_documents(slots.documents + slots.practice_documents, seed, sizes.documents) if slots else ()
     own = None if keep is None else keep / f"seed_{seed}"
     return OracleRecipe(target, folder / "target", train, held, config, seed, own, more)

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from lightning_modules.data.oracle_data import QUICK
-from lightning_modules.training import oracle_arms, oracle_recipe
+from lightning_modules.training import oracle_arms, oracle_commands, oracle_recipe
 from lightning_modules.training.oracle_arms import build_oracle
 from lightning_modules.training.oracle_recipe import OracleRecipe, train_oracle
 from lightning_modules.training.refinement import RefineConfig
 from tests import zoo
+from tests.lightning_modules.quick import quick
 from tl_nla.benchmark.oracle_texts import arm_texts
 from tl_nla.benchmark.results import read_results
 from tl_nla.model.targets import load_target
@@ -27,9 +27,10 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_the_command_trains_on_any_folder(folder, tmp_path):
+def test_the_command_trains_on_any_folder(folder, tmp_path, monkeypatch):
     from tl_nla.cli.main import main
 
+    monkeypatch.setattr(oracle_commands, "SMALL", quick(sources=None))
     saved, path = tmp_path / "oracle", tmp_path / "heads.json"
     common = ["--model", str(folder), "--documents", "6", "--steps", "2"]
     assert main(["evaluate", "heads", *common, "--json", str(path), "--oracle", str(saved)]) == 0
@@ -43,24 +44,34 @@ def test_the_command_trains_on_any_folder(folder, tmp_path):
     assert "blocks.0.attn.head.0" in path.read_text()
 
 
-def test_the_embedded_oracle_has_its_marker(capsys):
+def test_another_marker_alone_trains_nothing_on_an_embedded_model(capsys):
     from tl_nla.cli.main import main
 
     assert main(["evaluate", "heads", "--injection-char", "㈎"]) == 2
-    assert "--injection-char is for models whose oracle is trained now" in capsys.readouterr().err
+    assert "give --documents or --steps" in capsys.readouterr().err
 
 
 def recipe(folder, seed=0, keep=None, tell=None, **settings):
     """Five stories to train on, three held out."""
-    stories = world_documents(8, 0)
-    few = dataclasses.replace(QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1, **settings)
-    return OracleRecipe(load_target(str(folder)), folder, stories[:5], stories[5:], few, seed, keep, tell=tell)
+    target, stories = load_target(str(folder)), world_documents(8, 0)
+    return OracleRecipe(target, folder, stories[:5], stories[5:], quick(**settings), seed, keep, tell=tell)
 
 
 def test_the_marker_of_the_settings_is_the_oracles(folder):
-    bare = {"encoder_documents": 0, "own_words": 0, "refine": RefineConfig(passes=0)}
+    bare = {"sources": None, "lengths": {"own_words": 0}, "refine": RefineConfig(passes=0)}
     trained = train_oracle(recipe(folder, injection_char="㈎", **bare))
     assert trained.oracle.reader.char == "㈎"
+
+
+def test_kept_stages_are_those_of_the_same_model_texts_and_settings(folder):
+    usual = recipe(folder)
+    other = dataclasses.replace(usual, train=[*usual.train[1:], usual.train[0]])
+    name = dataclasses.replace(usual, target=dataclasses.replace(usual.target, name="other"))
+    told = [
+        how.settings(50) for how in (usual, recipe(folder), other, name, recipe(folder, 1), recipe(folder, blocks=2))
+    ]
+    assert told[0] == told[1] != usual.settings(51)
+    assert len(set(told)) == 5
 
 
 def test_an_interrupted_run_goes_on_with_the_stages_that_are_kept(folder, tmp_path):
@@ -116,7 +127,7 @@ def test_every_refinement_reads_texts_of_the_writes_it_is_taught(folder, monkeyp
             "refine",
             lambda reader, texts, write, config, seed, stages, name: seen.update({name: (texts(), write)}),
         )
-    how = recipe(folder, 3, encoder_documents=0, arms=("cat",))
+    how = recipe(folder, 3, sources=None, arms=("cat",))
     oracle, _ = build_oracle(how)
     train, target = data[0].train, how.target
     rows = how.config.refine.drawn(len(train), 3)
@@ -136,7 +147,7 @@ def test_every_refinement_reads_texts_of_the_writes_it_is_taught(folder, monkeyp
 
 
 def test_scores_stand_with_refinement_and_without(folder):
-    bare = {"encoder_documents": 0, "arms": ("cat",), "long_steps": 0}
+    bare = {"sources": None, "arms": ("cat",), "lengths": {"long_context": 0}}
     built, rows = build_oracle(recipe(folder, refine=RefineConfig(8, 1, 9, 4, 8, 0.05), **bare))
     _, linear = build_oracle(recipe(folder, refine=RefineConfig(passes=0), **bare))
     assert built.reconstructor.refinement is not None

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.data.oracle_data import OracleConfig
+from lightning_modules.data.oracle_config import OracleConfig
 from lightning_modules.training.oracle_stages import reconstructor_spec
 from lightning_modules.training.precision import known_device, known_precision, matmul_precision
 from lightning_modules.training.stage import StageConfig, run_stage

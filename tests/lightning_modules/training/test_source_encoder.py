@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from lightning_modules.data.oracle_data import QUICK, capture
+from lightning_modules.data.oracle_data import capture
 from lightning_modules.data.write_texts import WriteTexts
 from lightning_modules.training import source_encoder
 from lightning_modules.training.source_encoder import (
@@ -19,6 +19,7 @@ from lightning_modules.training.source_encoder import (
 )
 from lightning_modules.training.stage import run_stage
 from lightning_modules.training.stages import Stages
+from tests.lightning_modules.quick import quick
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 from tl_nla.model.loading import load_causal_lm
@@ -30,7 +31,7 @@ from tl_nla.oracle.questions import make_answer
 from tl_nla.oracle.source_examples import SourceExamples, source_examples
 from tl_nla.storyworld.documents import world_documents
 
-FEW = dataclasses.replace(QUICK, documents=6, skip_documents=2, held_documents=2, held_positions=1)
+FEW = quick({"documents": 6, "held_documents": 2})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def target():
 
 @pytest.fixture(scope="module")
 def data(target):
-    return capture(target, world_documents(6, 0), world_documents(2, 1), FEW, 0)
+    return capture(target, world_documents(6, 0), world_documents(2, 1), FEW.sizes, 0)
 
 
 def test_it_learns_which_words_were_read():
@@ -131,7 +132,7 @@ def test_in_practice_the_reader_learns_to_say_its_slots(target, data):
         return sum(len(set(one) & set(other.tokens)) for one, other in zip(named, answers, strict=True)) / 3 / len(rows)
 
     first = share_said()
-    config = dataclasses.replace(FEW, practice_steps=60, practice_batch=32)
+    config = quick(sources={"practice_steps": 60, "practice_batch": 32})
     run_stage(oracle.reader, practice_spec(oracle.reader, data, asked, config, 0))
     last = share_said()
     assert first < 0.3
@@ -146,7 +147,7 @@ def asked_beside(reader, prepare, size, monkeypatch):
         seen.append((before, write, questions, texts))
         return torch.zeros(())
 
-    spec = prepare(dataclasses.replace(FEW, practice_steps=40, rehearsal_steps=40, practice_batch=size))
+    spec = prepare(quick(sources={"practice_steps": 40, "rehearsal_steps": 40, "practice_batch": size}))
     monkeypatch.setattr(reader, "loss", loss)
     torch.manual_seed(0)
     for _ in range(spec.config.steps):
@@ -204,9 +205,12 @@ def test_only_a_share_of_the_writes_that_read_nothing_is_kept(target, data):
 
 def test_without_documents_for_it_nothing_happens(target, data):
     reader = make_oracle().reader
-    for config in (dataclasses.replace(FEW, encoder_documents=0), dataclasses.replace(FEW, practice_steps=0)):
-        add_source_slots(reader, target, data, data.train_documents, Stages(None, ""), config, 0)
-        assert reader.slots.count == 2
+    add_source_slots(reader, target, data, data.train_documents, Stages(None, ""), quick(sources=None), 0)
+    assert reader.slots.count == 2
+    with pytest.raises(InputError, match="sources is None"):
+        rehearsal_spec(reader, data, quick(sources=None), 0)
+    with pytest.raises(InputError, match="practice_steps is 0"):
+        quick(sources={"practice_steps": 0})
 
 
 def test_sources_are_asked_for_as_often_as_told(data):
