@@ -178,8 +178,8 @@ class _DiffTraining(TrainingModule):
 
 
 def taught_loss(
-    reader: Reader, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: Sequence[str],
-    texts: Sequence[str],
+    reader: Reader, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: list[str],
+    texts: list[str],
 ) -> Float[Tensor, ""]:  # fmt: skip
     """A reader's loss on what it is taught: the given texts, or what stands in its source slots.
 

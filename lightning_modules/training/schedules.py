@@ -86,7 +86,7 @@ def scheduled_optimizer(
 
 
 def new_optimizer(
-    named: Iterable[tuple[str, nn.Parameter]], kind: str, learning_rate: float, **settings: float
+    named: Iterable[tuple[str, nn.Parameter]], kind: str, learning_rate: float, **settings: Any
 ) -> torch.optim.Optimizer:
     """One of ``OPTIMIZERS``.
 
