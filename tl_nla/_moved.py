@@ -19,8 +19,8 @@ _MOVED = (  # where, where now, which modules
     (
         "lightning_modules",
         "lightning_modules.training",
-        "capture contribution diff diff_rewards fit_oracle kept_parts muon nla_training precision rebuild_oracle "
-        "refinement schedules source_encoder source_training steering trained_only warm_start write_refinement",
+        "capture contribution diff diff_rewards muon nla_training precision refinement schedules source_encoder "
+        "source_training steering trained_only warm_start write_refinement",
     ),
     ("lightning_modules", "lightning_modules.callbacks", "checkpoint_io faithfulness reports resume samples saving"),
     (
@@ -90,7 +90,8 @@ _NAMES = (  # which package, where now, which names
     ("tl_nla.steering", "tl_nla.steering.leaks", "Leak leak only shuffled words_told"),
     ("tl_nla.steering", "tl_nla.steering.judges", "Judge match_probability word_distance repetition perplexity"),
 )
-MODULES = {f"{old}.{name}": f"{new}.{name}" for old, new, names in _MOVED for name in names.split()}
+_RENAMED = {"lightning_modules.rebuild_oracle": "lightning_modules.training.oracle_arms"}
+MODULES = {f"{old}.{name}": f"{new}.{name}" for old, new, names in _MOVED for name in names.split()} | _RENAMED
 STUDIES = {f"{old}.{name}": study for old, study, names in _STUDIES for name in names.split()}
 NAMES = {(package, name): new for package, new, names in _NAMES for name in names.split()}
 

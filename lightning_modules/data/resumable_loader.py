@@ -38,6 +38,32 @@ class EpochSampler(DistributedSampler[int]):
         return {"seed": self.seed, "processes": self.num_replicas}
 
 
+class PassesSampler(EpochSampler):
+    """So many rows in a single epoch: one pass over all of them after another, each in an order of its own.
+
+    Batches go across the ends of passes, so that all are whole.
+
+    Args:
+        dataset: what is sampled, in one process.
+        count: how many rows are served.
+        seed: of all orders.
+    """
+
+    def __init__(self, dataset: Any, count: int, seed: int = 0) -> None:
+        super().__init__(dataset, seed)
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        rows, generator = len(self.dataset), torch.Generator().manual_seed(self.seed)  # type: ignore[arg-type]
+        passes = [torch.randperm(rows, generator=generator) for _ in range(-(-self.count // rows))]
+        order = torch.cat(passes)[self.skip : self.count]
+        self.skip = 0
+        return iter(order.tolist())
+
+
 class ResumableLoader(DataLoader[Any]):
     """A shuffled loader with a state: how many batches of the epoch were handed out.
 

@@ -7,101 +7,26 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lightning_modules.base import TrainingModule
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.write_texts import WriteTexts, collate_writes
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.model.sites import Site
-from tl_nla.oracle import (
-    CaptureConfig,
-    DiffOracle,
-    LabelledWrites,
-    Reader,
-    WriteReconstructor,
-    capture_writes,
-    label_text,
-)
+from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, Reader, WriteReconstructor, capture_writes
 from tl_nla.oracle.labels import expected_vocabulary
 from tl_nla.oracle.oracle import SIDECAR
 from tl_nla.oracle.policy import side_by_side
-from tl_nla.oracle.questions import EXPLAIN, make_answer
+from tl_nla.oracle.questions import EXPLAIN
 from tl_nla.oracle.reader_prompts import reader_marker
-from tl_nla.oracle.texts import NOTHING
 
 GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
 """Names for all writes of a kind."""
-_SURELY = 0.8
-"""Writes shrunk as an example of nothing stay clear of the limit by this factor."""
-_SWAPS = {"promotes": "suppresses", "suppresses": "promotes"}
-
-
-class WriteTexts(Dataset[dict[str, Any]]):
-    """Items of every write: its explanation, and answers to questions drawn for it.
-
-    Args:
-        writes: with strengths.
-        swap_share: share of items whose write has its sign turned, and its promoted and suppressed words swapped.
-        seed: of the questions drawn and the signs turned.
-        skip_share: how often the ``skip`` question is drawn where it has an answer (labels of skips are dear, so
-            captures may hold few); ``None`` draws all questions alike.
-        null_share: share of items whose write is shrunk below what counts as something, down to nothing at all; the
-            right words are then that it does nothing.
-        questions: how many questions are drawn for each write.
-        sources_share: how often ``sources`` is drawn where it has an answer; ``None`` draws all questions alike.
-    """
-
-    def __init__(
-        self, writes: LabelledWrites, swap_share: float = 0.0, seed: int = 0, skip_share: float | None = None,
-        null_share: float = 0.0, questions: int = 1, sources_share: float | None = None,
-    ) -> None:  # fmt: skip
-        self.writes, self.swap_share, self.seed, self.skip_share = writes, swap_share, seed, skip_share
-        self.null_share, self.each, self.sources_share = null_share, 1 + questions, sources_share
-
-    def __len__(self) -> int:
-        return self.each * len(self.writes)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row, draw = index // self.each, random.Random(f"{self.seed}/{index}")
-        asked = bool(index % self.each)
-        question = draw.choice(sorted(self.writes.answers[row])) if asked else EXPLAIN
-        if asked and self.skip_share and "skip" in self.writes.answers[row] and draw.random() < self.skip_share:
-            question = "skip"
-        if (
-            asked
-            and self.sources_share
-            and "sources" in self.writes.answers[row]
-            and draw.random() < self.sources_share
-        ):
-            question = "sources"
-        if question in (EXPLAIN, *_SWAPS) and draw.random() < self.null_share:
-            return self._nothing(row, question, draw)
-        swap = question in (EXPLAIN, *_SWAPS) and draw.random() < self.swap_share
-        text = self._swapped(row, question) if swap else self.writes.text(row, question)
-        write = -self.writes.write[row] if swap else self.writes.write[row]
-        return {"before": self.writes.before[row], "write": write, "question": question, "text": text}
-
-    def _nothing(self, row: int, question: str, draw: random.Random) -> dict[str, Any]:
-        before, write = self.writes.before[row], self.writes.write[row]
-        share = draw.choice((0.0, 1e-6, 0.01 * draw.random() * _SURELY))
-        shrunk = share * write * (before.norm() / write.norm().clamp_min(1e-12))
-        text = NOTHING if question == EXPLAIN else make_answer(question, ()).text
-        return {"before": before, "write": shrunk, "question": question, "text": text}
-
-    def _swapped(self, row: int, question: str) -> str:
-        if question == EXPLAIN:
-            return label_text(self.writes.labels[row].swapped())
-        return make_answer(question, self.writes.answers[row][_SWAPS[question]].tokens).text
-
-
-def collate_writes(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: vectors stacked, questions and texts as lists."""
-    batch: dict[str, Any] = {name: torch.stack([item[name] for item in items]) for name in ("before", "write")}
-    return {**batch, "questions": [item["question"] for item in items], "texts": [item["text"] for item in items]}
 
 
 class DiffDataModule(ActivationDataModule):
@@ -252,6 +177,22 @@ class _DiffTraining(TrainingModule):
         torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
 
 
+def taught_loss(
+    reader: Reader, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: list[str],
+    texts: list[str],
+) -> Float[Tensor, ""]:  # fmt: skip
+    """A reader's loss on what it is taught: the given texts, or what stands in its source slots.
+
+    Args:
+        reader: that is trained.
+        before: states before the writes.
+        write: the writes.
+        questions: one a write.
+        texts: the right words, one a write.
+    """
+    return reader.loss(before, write, questions, reader.taught(before, write, questions, texts))
+
+
 class DiffOracleTraining(_DiffTraining):
     """Supervised training of the reader on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
 
@@ -275,8 +216,7 @@ class DiffOracleTraining(_DiffTraining):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch of mixed questions."""
-        before, write, questions = batch["before"], batch["write"], batch["questions"]
-        loss = self.reader.loss(before, write, questions, self.reader.taught(before, write, questions, batch["texts"]))
+        loss = taught_loss(self.reader, batch["before"], batch["write"], batch["questions"], batch["texts"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]))
         return loss
 

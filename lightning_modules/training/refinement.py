@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_modules.training.fit_oracle import Curve, FitConfig, fit
-from lightning_modules.training.kept_parts import KeptParts
+from lightning_modules.training.stage import StageConfig, StageSpec
+from lightning_modules.training.stages import Stages
 from tl_nla.benchmark.oracle_texts import readable
 from tl_nla.errors import InputError
 from tl_nla.oracle import WriteReconstructor
@@ -52,7 +52,7 @@ class RefineConfig:
 
 def refine(
     reconstructor: WriteReconstructor, texts: Callable[[], Sequence[str]], write: Float[Tensor, "n d_act"],
-    config: RefineConfig, seed: int, kept: KeptParts, name: str,
+    config: RefineConfig, seed: int, stages: Stages, name: str,
 ) -> None:  # fmt: skip
     """Put a trained network behind the head of a reader, or the one that an earlier run kept.
 
@@ -62,24 +62,25 @@ def refine(
         write: the right writes, in model units.
         config: sizes and steps.
         seed: of the network and of the order of rows.
-        kept: of the reader.
-        name: of the refinement among the kept parts.
+        stages: of the reader.
+        name: of the refinement's stage.
     """
     if not config.passes:
         return
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = reconstructor.add_refinement(config.hidden)
-    part = KeptParts(kept.folder, f"{kept.settings}, {config}")
-    part.trained(name, network, lambda: fit_refinement(reconstructor, texts(), write, config, seed))
+    stages.with_settings(str(config)).run(
+        name, network, lambda: refinement_spec(reconstructor, texts(), write, config, seed)
+    )
     reconstructor.eval()
 
 
-def fit_refinement(
+def refinement_spec(
     reconstructor: WriteReconstructor, texts: Sequence[str], write: Float[Tensor, "n d_act"], config: RefineConfig,
     seed: int,
-) -> Curve:  # fmt: skip
-    """Train a reader's refinement on texts whose states are computed once.
+) -> StageSpec:  # fmt: skip
+    """A stage in which a reader's refinement learns to read texts, whose states are computed once.
 
     Args:
         reconstructor: with a refinement.
@@ -87,9 +88,11 @@ def fit_refinement(
         write: the right writes, in model units.
         config: sizes and steps.
         seed: of the order of rows.
+
+    Raises:
+        InputError: when it has no refinement.
     """
-    network = reconstructor.refinement
-    if network is None:
+    if reconstructor.refinement is None:
         raise InputError("the reconstructor has no refinement; call add_refinement() first")
     inner = reconstructor.reconstructor
     ends = inner.in_batches(readable(reconstructor, texts), reconstructor.ends)
@@ -97,7 +100,7 @@ def fit_refinement(
     def loss(rows: Tensor) -> Tensor:
         return reconstructor.read_loss(reconstructor.read(ends[rows].to(inner.device)), write[rows])
 
-    how = FitConfig(
+    how = StageConfig(
         config.steps(len(texts)), config.batch_size, config.learning_rate, seed, down=0.4, optimizer="adamw"
     )
-    return fit(network, loss, len(texts), how)
+    return StageSpec(loss, len(texts), how)

@@ -79,26 +79,39 @@ def scheduled_optimizer(
         weight_decay: of both.
         steps: of the run (:func:`run_length`). Without a limit, the rate rises within 50 steps and stays there.
     """
-    optimizer: Any
-    trained = [(name, value) for name, value in named if value.requires_grad]
-    if known_optimizer(kind) == "muon":
-        optimizer = MuonWithAdamW(trained, learning_rate, weight_decay)
-    else:
-        optimizer = torch.optim.AdamW([value for _, value in trained], lr=learning_rate, weight_decay=weight_decay)
+    optimizer = new_optimizer(named, kind, learning_rate, weight_decay=weight_decay)
     flat = kind == "muon" or steps is None
     schedule = FlatThenDown(optimizer, steps) if flat else one_cycle(optimizer, learning_rate, int(steps or 0))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def flat_then_down(step: int, steps: int | None, down: float = 0.625) -> float:
-    """Share of the learning rate at a step: up within 50 steps, level, then down to nothing over the last steps.
+def new_optimizer(
+    named: Iterable[tuple[str, nn.Parameter]], kind: str, learning_rate: float, **settings: Any
+) -> torch.optim.Optimizer:
+    """One of ``OPTIMIZERS``.
+
+    Args:
+        named: named parameters; those that need no gradient are left out.
+        kind: its name.
+        learning_rate: of AdamW, or of Muon.
+        settings: others, such as ``weight_decay``; the optimiser's own where they are left out.
+    """
+    trained = [(name, value) for name, value in named if value.requires_grad]
+    if known_optimizer(kind) == "muon":
+        return MuonWithAdamW(trained, learning_rate, **settings)
+    return torch.optim.AdamW([value for _, value in trained], lr=learning_rate, **settings)
+
+
+def flat_then_down(step: int, steps: int | None, down: float = 0.625, rise: int = _RISE) -> float:
+    """Share of the learning rate at a step: up over the first steps, level, then down to nothing over the last ones.
 
     Args:
         step: from 0.
         steps: of the run; ``None`` never comes down.
         down: share of the run over which the rate falls.
+        rise: steps over which the rate rises.
     """
-    risen = min(1.0, (step + 1) / _RISE)
+    risen = min(1.0, (step + 1) / rise)
     return risen if steps is None else risen * min(1.0, max(0, steps - step) / (down * steps))
 
 
@@ -126,8 +139,10 @@ class _GoesOn(LRScheduler):
 class FlatThenDown(_GoesOn, LambdaLR):
     """:func:`flat_then_down` as a schedule."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, steps: int | None) -> None:
-        super().__init__(optimizer, lambda step: flat_then_down(step, steps))
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, steps: int | None, down: float = 0.625, rise: int = _RISE
+    ) -> None:
+        super().__init__(optimizer, lambda step: flat_then_down(step, steps, down, rise))
 
 
 class OneCycle(_GoesOn, OneCycleLR):

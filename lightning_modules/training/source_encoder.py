@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.data.oracle_data import Captured, OracleConfig
-from lightning_modules.training.diff import WriteTexts
-from lightning_modules.training.fit_oracle import Curve, FitConfig, fit_reader
-from lightning_modules.training.kept_parts import KeptParts
+from lightning_modules.data.oracle_config import OracleConfig, SourceSlotConfig
+from lightning_modules.data.oracle_data import Captured
+from lightning_modules.data.write_texts import WriteTexts
+from lightning_modules.training.diff import taught_loss
+from lightning_modules.training.oracle_stages import reader_spec
+from lightning_modules.training.stage import StageConfig, StageSpec
+from lightning_modules.training.stages import Stages
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.model.sites import Site
@@ -20,8 +23,6 @@ from tl_nla.oracle import CaptureConfig, LabelledWrites, Reader, SourceEncoder, 
 from tl_nla.oracle.labels import Vocabulary
 from tl_nla.oracle.source_examples import SourceExamples, source_examples
 
-_RATE, _WARM_UP, _DOWN, _CLIP = 1e-3, 200, 0.6, 5.0
-_DECAY = 0.01
 _NOTHING_SHARE = 0.25
 _PRACTICE_POSITIONS = 8
 _PRACTICE_RATE = 0.4
@@ -50,7 +51,7 @@ class EncoderConfig:
 
 
 def add_source_slots(
-    reader: Reader, target: Target, data: Captured, documents: Sequence[Document], kept: KeptParts,
+    reader: Reader, target: Target, data: Captured, documents: Sequence[Document], stages: Stages,
     config: OracleConfig, seed: int,
 ) -> None:  # fmt: skip
     """Fit an encoder of sources, give it to a trained reader, let the reader practise with it, and rehearse the rest.
@@ -64,35 +65,36 @@ def add_source_slots(
         documents: that the encoder is fitted on, then those that the reader practises on (the same ones where there
             are no more): best others than those of ``data``, so that the reader does not learn to trust what the
             encoder knows by heart.
-        kept: where these parts are kept.
+        stages: where these are kept.
         config: sizes and steps.
         seed: of everything drawn.
     """
-    if not config.encoder_documents or not config.practice_steps:
+    slots = config.sources
+    if slots is None:
         return
     sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
     if not sites:
         return
-    chosen, rest = documents[: config.encoder_documents], documents[config.encoder_documents :]
+    chosen, rest = documents[: slots.documents], documents[slots.documents :]
     settings, model, tokenizer, vocabulary = EncoderConfig(seed=seed), target.model, target.tokenizer, data.vocabulary
 
     @cache
     def labelled() -> tuple[SourceExamples, list[str]]:
-        return encoder_examples(model, tokenizer, chosen, sites, vocabulary, config.encoder_positions, seed)
+        return encoder_examples(model, tokenizer, chosen, sites, vocabulary, slots.positions, seed)
 
-    def trained() -> Curve:
+    def practice() -> StageSpec:
         others, capture = rest or documents, CaptureConfig(_PRACTICE_POSITIONS, skips=False, seed=seed)
-        asked = capture_writes(model, tokenizer, others[: config.practice_documents], sites, capture, vocabulary)
-        return practise(reader, data, asked, config, seed)
+        asked = capture_writes(model, tokenizer, others[: slots.practice_documents], sites, capture, vocabulary)
+        return practice_spec(reader, data, asked, config, seed)
 
-    words = kept.listed("encoder_words", lambda: labelled()[1])
+    words = stages.listed("encoder_words", lambda: labelled()[1])
     if words:
         encoder = new_encoder(reader, words, settings)
-        kept.trained("encoder", encoder, lambda: fit_encoder(encoder, labelled()[0], settings))
+        stages.run("encoder", encoder, lambda: encoder_spec(encoder, labelled()[0], settings))
         reader.use_encoder(encoder)
-        kept.trained("practice", reader, trained)
-    if words and config.rehearsal_steps:
-        kept.trained("rehearsal", reader, lambda: rehearse(reader, data, config, seed))
+        stages.run("practice", reader, practice)
+    if words and slots.rehearsal_steps:
+        stages.run("rehearsal", reader, lambda: rehearsal_spec(reader, data, config, seed))
 
 
 def encoder_examples(
@@ -145,63 +147,48 @@ def _first_token(tokenizer: Any, word: str) -> int:
     return int(next((token for token in ids if tokenizer.decode([token]).strip()), ids[0]))
 
 
-def fit_encoder(encoder: SourceEncoder, examples: SourceExamples, config: EncoderConfig) -> Curve:
-    """Fit an encoder with AdamW, each example once.
+def encoder_spec(encoder: SourceEncoder, examples: SourceExamples, config: EncoderConfig) -> StageSpec:
+    """A stage in which an encoder sees each example once.
 
     Args:
-        encoder: fitted in place, and fixed afterwards.
+        encoder: that is fitted.
         examples: with words numbered as the encoder's.
         config: order of rows.
-
-    Returns:
-        Mean loss of each tenth of the examples, before they were trained on.
     """
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(config.seed))
-    steps = max(1, len(order) // config.batch_size)
-    optimizer = torch.optim.AdamW(encoder.parameters(), _RATE, weight_decay=_DECAY)
-    curve, losses = Curve(), []
-    encoder.train()
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP, (1 - step / steps) / _DOWN)
-        rows = order[step * config.batch_size : (step + 1) * config.batch_size]
-        loss = encoder.loss(examples.before[rows].float(), examples.write[rows].float(), examples.words[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), _CLIP)
-        optimizer.step()
-        losses.append(float(loss.detach()))
-        if (step + 1) * 10 // steps > step * 10 // steps:
-            curve.steps.append(step + 1)
-            curve.scores.append([sum(losses) / len(losses)])
-            losses = []
-    encoder.eval()
-    return curve
+    batch = min(config.batch_size, len(examples))
+    how = StageConfig(
+        len(examples) // batch, batch, 1e-3, config.seed, down=0.6, rise=200, clip=5.0, curve=10, optimizer="adamw"
+    )
+
+    def loss(rows: Tensor) -> Tensor:
+        return encoder.loss(examples.before[rows].float(), examples.write[rows].float(), examples.words[rows])
+
+    return StageSpec(loss, len(examples), how)
 
 
-def practise(reader: Reader, data: Captured, asked: LabelledWrites, config: OracleConfig, seed: int) -> Curve:
-    """Teach a trained reader to say its source slots, on the usual items and many questions about sources beside them.
+def practice_spec(reader: Reader, data: Captured, asked: LabelledWrites, config: OracleConfig, seed: int) -> StageSpec:
+    """A stage in which a trained reader learns to say its source slots: the usual items, and many questions beside.
 
     Args:
-        reader: trained in place.
+        reader: that is trained.
         data: with the writes of the usual items.
         asked: writes of heads and attentions; two thirds of the questions are about such as read distant words.
         config: steps and sizes.
         seed: of the order of both.
     """
-    beside = _questions(reader, [_Asked(asked, "sources", _source_rows(asked), config.practice_batch)], seed + 1)
-    fit = _fit_config(config, config.practice_steps, _PRACTICE_RATE, seed + 1)
-    return fit_reader(reader, _items(data, config, seed + 1), fit, beside=beside)
+    beside = _questions(reader, [_Asked(asked, "sources", _source_rows(asked), _slots(config).practice_batch)])
+    how = _stage_config(config, _slots(config).practice_steps, _PRACTICE_RATE, seed + 1)
+    return reader_spec(reader, _items(data, config, seed + 1), how, beside)
 
 
-def rehearse(reader: Reader, data: Captured, config: OracleConfig, seed: int) -> Curve:
-    """Bring back what practice made a reader forget: what it is seldom asked, such as what a skip would change.
+def rehearsal_spec(reader: Reader, data: Captured, config: OracleConfig, seed: int) -> StageSpec:
+    """A stage that brings back what practice made a reader forget: what it is seldom asked, such as about skips.
 
     Beside the usual items it is asked ``practice_batch`` questions about skips and half as many about sources, all of
     training writes, at a rate that falls to nothing from the start.
 
     Args:
-        reader: trained in place.
+        reader: that is trained.
         data: the training writes.
         config: steps and sizes.
         seed: of the order of all questions.
@@ -209,11 +196,11 @@ def rehearse(reader: Reader, data: Captured, config: OracleConfig, seed: int) ->
     train = data.train
     skips = torch.tensor([row for row, answers in enumerate(train.answers) if "skip" in answers], dtype=torch.long)
     asked = [
-        _Asked(train, "sources", _source_rows(train), config.practice_batch // 2),
-        _Asked(train, "skip", skips, config.practice_batch),
+        _Asked(train, "sources", _source_rows(train), _slots(config).practice_batch // 2),
+        _Asked(train, "skip", skips, _slots(config).practice_batch),
     ]
-    fit = replace(_fit_config(config, config.rehearsal_steps, _REHEARSAL_RATE, seed + 2), down=1.0)
-    return fit_reader(reader, _items(data, config, seed + 2), fit, beside=_questions(reader, asked, seed + 2))
+    how = replace(_stage_config(config, _slots(config).rehearsal_steps, _REHEARSAL_RATE, seed + 2), down=1.0)
+    return reader_spec(reader, _items(data, config, seed + 2), how, _questions(reader, asked))
 
 
 @dataclass(frozen=True)
@@ -226,19 +213,21 @@ class _Asked:
     count: int
 
 
-def _questions(reader: Reader, asked: Sequence[_Asked], seed: int) -> Callable[[], Tensor] | None:
-    """The loss of a fresh batch of questions; nothing where there is nothing to ask about."""
+def _questions(reader: Reader, asked: Sequence[_Asked]) -> Callable[[], Tensor] | None:
+    """The loss of a fresh batch of questions; nothing where there is nothing to ask about.
+
+    They are drawn from torch's global generator, which a stage sets for each step.
+    """
     asked = [part for part in asked if len(part.rows) and part.count]
-    generator = torch.Generator().manual_seed(seed)
 
     def loss() -> Tensor:
-        drawn = [part.rows[torch.randint(len(part.rows), (part.count,), generator=generator)] for part in asked]
+        drawn = [part.rows[torch.randint(len(part.rows), (part.count,))] for part in asked]
         before = torch.cat([part.writes.before[rows] for part, rows in zip(asked, drawn, strict=True)])
         write = torch.cat([part.writes.write[rows] for part, rows in zip(asked, drawn, strict=True)])
         pairs = [(part, row) for part, rows in zip(asked, drawn, strict=True) for row in rows.tolist()]
         questions = [part.question for part, _ in pairs]
         texts = [part.writes.text(row, part.question) for part, row in pairs]
-        return reader.loss(before, write, questions, reader.taught(before, write, questions, texts))
+        return taught_loss(reader, before, write, questions, texts)
 
     return loss if asked else None
 
@@ -251,9 +240,15 @@ def _source_rows(writes: LabelledWrites) -> Tensor:
     return torch.cat([told, told, rest[: len(told)]])
 
 
+def _slots(config: OracleConfig) -> SourceSlotConfig:
+    if config.sources is None:
+        raise InputError("sources is None; give a SourceSlotConfig for a reader that is to learn its source slots")
+    return config.sources
+
+
 def _items(data: Captured, config: OracleConfig, seed: int) -> WriteTexts:
     return WriteTexts(data.train, 0.15, seed, 0.6, 0.05, config.questions)
 
 
-def _fit_config(config: OracleConfig, steps: int, share: float, seed: int) -> FitConfig:
-    return FitConfig(steps, config.batch_size, share * config.learning_rate, seed, precision=config.precision)
+def _stage_config(config: OracleConfig, steps: int, share: float, seed: int) -> StageConfig:
+    return StageConfig(steps, config.batch_size, share * config.learning_rate, seed, precision=config.precision)

@@ -115,7 +115,7 @@ def load_oracle(model: str, folder: str | None) -> Any:
     if folder is None and embedded(model) is None:
         raise InputError(
             f"--model {model!r} needs its oracle: add --oracle DIR, which this trains: "
-            f"tl-nla evaluate heads --model {shlex.quote(model)} --oracle DIR"
+            f"tl-nla fit-oracle --model {shlex.quote(model)} --out DIR"
         )
     return DiffOracle.from_pretrained(part(model, "oracle") if folder is None else folder)
 

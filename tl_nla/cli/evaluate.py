@@ -5,8 +5,10 @@ The numbers of the results pages are remade by ``python -m docs.studies NAME`` i
 
 import argparse
 import importlib
+from collections.abc import Callable
 from typing import Any
 
+from tl_nla.cli.fit_oracle import told
 from tl_nla.cli.options import OneLineParser
 from tl_nla.errors import InputError, unknown
 
@@ -43,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.terminal import make_console
 
     console = make_console()
-    with console.status("evaluating"):
-        results = _score(module, args.suite, args.model, options)
+    with console.status("evaluating") as status:
+        results = _score(module, args.suite, args.model, options, status.update)
     if args.markdown:
         console.out(to_markdown(results), highlight=False)
     else:
@@ -54,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _score(module: Any, suite: str, model: str, options: dict[str, Any]) -> Any:
-    """The suite's results; those of an oracle are of one that is trained first."""
+def _score(module: Any, suite: str, model: str, options: dict[str, Any], show: Callable[[str], Any]) -> Any:
+    """The suite's results; those of an oracle are of one that is trained first, and ``show`` says how far that is."""
     if suite not in ORACLE_SUITES:
         return module.evaluate(model, **options)
     shown = {"figure": options.pop("figure")} if "figure" in options else {}
@@ -65,14 +67,16 @@ def _score(module: Any, suite: str, model: str, options: dict[str, Any]) -> Any:
         check_figure(shown["figure"])
     from tl_nla.plugins import embedded
 
-    if embedded(model) is not None and all(value is None for value in options.values()):
+    if embedded(model) is not None and options["documents"] is None and options["steps"] is None:
         raise InputError(
             f"the oracle of {model!r} is trained and scored: python -m docs.studies {suite}; to train another one on "
             "it, give --documents or --steps"
         )
     # Commands train with lightning_modules, which is found by name: tl_nla imports nothing of it.
-    training = importlib.import_module("lightning_modules.training.scored_oracle")
-    return module.evaluate(training.train_and_score(model, **options), **shown)
+    training = importlib.import_module("lightning_modules.training.oracle_commands")
+    oracle = options.pop("oracle", None)
+    how = training.OracleOptions(**options, tell=told(show))
+    return module.evaluate(training.train_and_score(model, oracle, how), **shown)
 
 
 def _own_options(suite: str, extra: list[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ COMMANDS = {
     "diff": "diff",
     "steer": "steer",
     "contributions": "contributions",
+    "fit-oracle": "fit_oracle",
     "fit": "training",
     "validate": "training",
     "test": "training",

@@ -34,11 +34,24 @@ def add_suite_options(parser: argparse.ArgumentParser, suite: str, trains_an_ora
 
 
 def _add_oracle_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--oracle", type=output_folder, default=None, metavar="DIR", help="save the trained oracle here"
+    )
+    add_training_options(parser)
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the training of an oracle is told: texts, sizes, steps, precision, marker."""
     add = parser.add_argument
-    add("--oracle", type=output_folder, default=None, metavar="DIR", help="save the trained oracle here")
     add("--texts", default=None, metavar="FILE", help="text or JSON-lines file (default: stories)")
     add("--documents", type=whole_number(1), default=None, metavar="N", help="training documents")
-    add("--steps", type=whole_number(1), default=None, metavar="N", help="steps of every part")
+    add(
+        "--steps",
+        type=whole_number(1),
+        default=None,
+        metavar="N",
+        help="steps of the reader, and of each reconstructor",
+    )
     add("--precision", default=None, metavar="P", help="matrix products: highest (default), high, medium")
     add("--injection-char", default=None, metavar="C", help="the oracle's marker (default: one is chosen, or added)")
 

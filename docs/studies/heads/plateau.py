@@ -15,11 +15,13 @@ from torch import Tensor
 
 from docs.studies.heads.plateau_data import PlateauRows, context_rows, spoken_rows
 from docs.studies.heads.write_network import Evidence, WriteNetwork
-from docs.studies.tiny.oracle import STORED_ROWS, stories
-from lightning_modules.data.oracle_data import Captured, OracleConfig
-from lightning_modules.training.fit_oracle import Curve, FitConfig, fit
-from lightning_modules.training.kept_parts import KeptParts
-from lightning_modules.training.rebuild_oracle import store_rows, train_parts
+from docs.studies.tiny.oracle import STORED_ROWS, recipe
+from lightning_modules.data.oracle_config import OracleConfig
+from lightning_modules.data.oracle_data import Captured
+from lightning_modules.training.oracle_arms import store_rows
+from lightning_modules.training.oracle_recipe import train_oracle
+from lightning_modules.training.stage import StageConfig, StageSpec
+from lightning_modules.training.stages import Stages
 from tl_nla.benchmark.oracle_rows import KINDS, OracleRows, rows_of_seed
 from tl_nla.benchmark.oracle_score import MAX_NEW_TOKENS
 from tl_nla.benchmark.oracle_texts import readable, shuffled_rows
@@ -95,27 +97,26 @@ def train_plateau(
     plateau = plateau or PlateauConfig()
     place = stored_in or folder
     stored = rows_of_seed(place / STORED_ROWS, seed)
-    train, held, more = stories(config, seed)
-    own = keep and keep / f"seed_{seed}"
-    oracle, data, _, _ = train_parts(target, folder / "target", train, held, config, seed, own, more)
+    how = recipe(folder, config, seed, target, keep)
+    trained = train_oracle(how)
+    oracle, data = trained.oracle, trained.data
     rows = stored.only(plateau.kinds, _UNTRAINED_ARMS)
     writes = _same_rows(rows, data.held)
-    arms = arm_evidence(target, oracle, writes, held, seed)
+    arms = arm_evidence(target, oracle, writes, how.held, seed)
     torch.manual_seed(seed)
     network = WriteNetwork(writes.write.shape[1], len(writes.sites), plateau.hidden)
-    kept = KeptParts(own and own / "plateau", f"seed {seed}, {len(data.train)} writes, {config}, {plateau}")
-    contexts = world_documents(plateau.documents, seed, config.documents)
+    stages = Stages(how.keep and how.keep / "plateau", f"seed {seed}, {len(data.train)} writes, {config}, {plateau}")
+    contexts = world_documents(plateau.documents, seed, config.sizes.documents)
 
     def score() -> dict[str, list[float]]:
         return {
             arm: rows.fve_by_kind(squared_errors(predict(network, known), writes.write)) for arm, known in arms.items()
         }
 
-    def train_it() -> Curve:
-        table = plateau_rows(target, oracle, data, contexts, plateau, seed)
-        return fit_network(network, table, plateau, seed, score)
+    def spec() -> StageSpec:
+        return network_spec(network, plateau_rows(target, oracle, data, contexts, plateau, seed), plateau, seed, score)
 
-    curve = kept.trained("network", network, train_it)
+    curve = stages.run("network", network, spec)
     rows.errors |= {arm: squared_errors(predict(network, known), writes.write) for arm, known in arms.items()}
     rows.errors["own_run"] = squared_errors(arms["cat"].write, writes.write)
     for arm in arms:
@@ -167,12 +168,10 @@ def plateau_rows(
     return PlateauRows(contexts, spoken, written)
 
 
-def fit_network(network: WriteNetwork, table: PlateauRows, config: PlateauConfig, seed: int, score: Any) -> Curve:
-    """Train the network on all three kinds of evidence at once; each point of the curve is a training of its own."""
-    how = FitConfig(
-        config.steps, config.batch_size, config.learning_rate, seed, down=0.3, curve=4, halved=True, optimizer="adamw"
-    )
-    return fit(network, lambda rows: network.loss(*table.batch(rows)), len(table), how, score)
+def network_spec(network: WriteNetwork, table: PlateauRows, config: PlateauConfig, seed: int, score: Any) -> StageSpec:
+    """The stage of the network, on all three kinds of evidence at once."""
+    how = StageConfig(config.steps, config.batch_size, config.learning_rate, seed, down=0.3, curve=4, optimizer="adamw")
+    return StageSpec(lambda rows: network.loss(*table.batch(rows)), len(table), how, score)
 
 
 @torch.no_grad()

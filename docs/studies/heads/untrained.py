@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from lightning_modules.data.oracle_data import OracleConfig
-from lightning_modules.training.rebuild_oracle import build_oracle, store_rows
+from lightning_modules.data.oracle_config import CaptureSizes, OracleConfig, StageLengths
+from lightning_modules.training.oracle_arms import build_oracle, store_rows
+from lightning_modules.training.oracle_recipe import OracleRecipe
 from lightning_modules.training.refinement import RefineConfig
 from tl_nla.benchmark.oracle_rows import OracleRows
 from tl_nla.model.targets import Target
@@ -12,15 +13,11 @@ from tl_nla.storyworld.documents import world_documents
 
 UNTRAINED_ROWS = "oracle_heldout_rows.safetensors"
 WITHOUT_HEADS = OracleConfig(
-    reader_steps=4000,
-    steps=2500,
-    own_words=8000,
-    own_steps=500,
-    heldout_heads=0.25,
-    arms=("cat",),
-    long_steps=0,
-    encoder_documents=0,
+    CaptureSizes(heldout_heads=0.25),
+    StageLengths(reader=4000, reconstructor=2500, own_words=500, own_writes=8000, long_context=0),
+    sources=None,
     refine=RefineConfig(passes=0),
+    arms=("cat",),
 )
 """About half of the embedded oracle's steps; a quarter of all (layer, head) pairs that nothing is trained on; a
 reader with two slots and linear heads."""
@@ -36,11 +33,12 @@ def train_without_heads(
         config: sizes, steps and the share of heads left out, such as ``WITHOUT_HEADS``.
         seed: of everything drawn, the heads left out among it.
         target: the model in ``folder / "target"``.
-        keep: as for :func:`lightning_modules.training.rebuild_oracle.build_oracle`.
+        keep: folder of kept stages; each seed has one of its own in it.
         rows: folder that receives ``oracle_heldout_rows.safetensors``; ``folder`` when ``None``.
     """
-    train, held = world_documents(config.documents, seed), world_documents(config.held_documents, HELD_OUT_SEED)
+    sizes = config.sizes
+    train, held = world_documents(sizes.documents, seed), world_documents(sizes.held_documents, HELD_OUT_SEED)
     own = keep and keep / f"without_heads_{seed}"
-    _, scores = build_oracle(target, folder / "target", train, held, config, seed, own)
+    _, scores = build_oracle(OracleRecipe(target, folder / "target", train, held, config, seed, own))
     store_rows((rows or folder) / UNTRAINED_ROWS, scores)
     return scores

@@ -1,13 +1,12 @@
 """Remakes the embedded diff oracle, and the row scores of all seeds."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from lightning_modules.data.oracle_data import OracleConfig
-from lightning_modules.training.rebuild_oracle import build_oracle, store_rows
-from tl_nla.data import Document
+from lightning_modules.data.oracle_config import OracleConfig
+from lightning_modules.training.oracle_arms import build_oracle, store_rows
+from lightning_modules.training.oracle_recipe import OracleRecipe
 from tl_nla.model.targets import Target
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.storyworld.documents import world_documents
@@ -25,20 +24,20 @@ def rebuild_oracle(
         config: sizes and steps.
         seed: of the stream of stories, and of everything drawn.
         target: the model in ``folder / "target"``.
-        keep: as for :func:`build_oracle`; each seed has a folder of its own in it.
+        keep: folder of kept stages; each seed has one of its own in it.
         rows: folder that receives the row scores; ``folder`` when ``None``.
     """
-    train, held, more = stories(config, seed)
-    own = None if keep is None else keep / f"seed_{seed}"
-    oracle, scores = build_oracle(target, folder / "target", train, held, config, seed, own, more)
+    oracle, scores = build_oracle(recipe(folder, config, seed, target, keep))
     if seed == 0:
         oracle.base = "tiny"
         oracle.save_pretrained(folder / "oracle", torch.float16)
     store_rows((rows or folder) / STORED_ROWS, scores)
 
 
-def stories(config: OracleConfig, seed: int) -> tuple[Sequence[Document], Sequence[Document], Sequence[Document]]:
-    """Training stories of a seed, the held-out ones of all seeds, and the stories of the seed for source slots."""
-    train = world_documents(config.documents, seed)
-    more = world_documents(config.encoder_documents + config.practice_documents, seed, config.documents)
-    return train, world_documents(config.held_documents, HELD_OUT_SEED), more
+def recipe(folder: Path, config: OracleConfig, seed: int, target: Target, keep: Path | None = None) -> OracleRecipe:
+    """What a seed's oracle is trained from: stories of the seed, and the held-out ones of all seeds."""
+    sizes, slots = config.sizes, config.sources
+    train, held = world_documents(sizes.documents, seed), world_documents(sizes.held_documents, HELD_OUT_SEED)
+    more = world_documents(slots.documents + slots.practice_documents, seed, sizes.documents) if slots else ()
+    own = None if keep is None else keep / f"seed_{seed}"
+    return OracleRecipe(target, folder / "target", train, held, config, seed, own, more)

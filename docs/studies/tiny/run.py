@@ -17,7 +17,7 @@ from docs.studies.heads.untrained import WITHOUT_HEADS, train_without_heads
 from docs.studies.nla.run import STORED_ROWS
 from docs.studies.tiny.oracle import rebuild_oracle
 from docs.studies.tiny.rebuild import RebuildConfig, load_rebuilt, rebuild_nla, rebuild_target
-from lightning_modules.data.oracle_data import QUICK, OracleConfig
+from lightning_modules.data.oracle_config import QUICK, OracleConfig
 from tl_nla.cli.options import OneLineParser, output_folder
 from tl_nla.errors import unknown
 from tl_nla.storyworld.tiny import WEIGHTS

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from docs.studies.training.train import Recorder
-from lightning_modules.data.oracle_data import Captured, OracleConfig, capture
+from lightning_modules.data.oracle_config import CaptureSizes
+from lightning_modules.data.oracle_data import Captured, capture
 from lightning_modules.training.diff import DiffDataModule
 from lightning_modules.training.diff_rewards import DiffNLAReinforcement, load_oracle
 from tl_nla.benchmark.bootstrap import Interval, fve_interval, ratio_interval
@@ -68,7 +69,7 @@ class WriteRewardsConfig:
 def study_writes(model: str, config: WriteRewardsConfig, seed: int) -> Captured:
     """Writes of heads and MLPs of a stream of stories of its own, and of the held-out stories."""
     target = load_target(model)
-    sizes = OracleConfig(
+    sizes = CaptureSizes(
         documents=config.documents, skip_documents=0, held_documents=config.held_documents, kinds=("head", "mlp")
     )
     train = world_documents(config.documents, _STREAM + seed)

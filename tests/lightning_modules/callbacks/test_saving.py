@@ -18,8 +18,7 @@ from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.outputs import check_outputs
 from lightning_modules.training.capture import ActivationCapture
 from lightning_modules.training.diff import DiffDataModule, DiffNLATraining, DiffOracleTraining, create_oracle
-from lightning_modules.training.fit_oracle import Curve
-from lightning_modules.training.kept_parts import KeptParts
+from lightning_modules.training.stages import Stages
 from lightning_modules.training.steering import SteeringPrompt, SteeringPrompts, SteeringSweep, SteeringWriter
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
@@ -132,7 +131,7 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_training(trial, rea
         SaveNLA(str(folder)).setup(trainer, Untrained(nla=make("llama", "affine")), "validate")
 
 
-def test_so_is_one_of_checkpoints_captures_sweeps_and_kept_parts(read_only_folder, get_model):  # noqa: F811
+def test_so_is_one_of_checkpoints_captures_sweeps_and_stages(read_only_folder, get_model):  # noqa: F811
     saving = [ExactResume(), ModelCheckpoint(read_only_folder / "checkpoints")]
     trainer = L.Trainer(**{**QUIET, "enable_checkpointing": True}, max_epochs=1, callbacks=saving)
     with pytest.raises(InputError, match="cannot write to"):
@@ -148,10 +147,9 @@ def test_so_is_one_of_checkpoints_captures_sweeps_and_kept_parts(read_only_folde
         raise AssertionError("the folder should have been looked at before")
 
     with pytest.raises(InputError, match="cannot write to"):
-        KeptParts(read_only_folder, "").trained("part", torch.nn.Linear(1, 1), train)
+        Stages(read_only_folder, "").run("part", torch.nn.Linear(1, 1), train)
     with pytest.raises(InputError, match="cannot write to"):
-        KeptParts(read_only_folder, "").listed("words", train)
-    assert isinstance(KeptParts(None, "").trained("part", torch.nn.Linear(1, 1), Curve), Curve)
+        Stages(read_only_folder, "").listed("words", train)
 
 
 @pytest.mark.parametrize("kind", [VerbalizerWarmStart, ReconstructorWarmStart])

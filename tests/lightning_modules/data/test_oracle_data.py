@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from lightning_modules.data.oracle_data import QUICK, capture
+from lightning_modules.data.oracle_config import QUICK
+from lightning_modules.data.oracle_data import capture
 from tests import zoo
 from tl_nla.benchmark.oracle_score import frequent_sources
 from tl_nla.model.sites import Site
@@ -18,7 +19,7 @@ def target(tmp_path_factory):
 
 
 def test_the_most_frequent_sources_of_an_unseen_head_are_those_of_all_heads(target):
-    data = capture(target, world_documents(6, 0), world_documents(2, 7), replace(QUICK, skip_documents=0), 0)
+    data = capture(target, world_documents(6, 0), world_documents(2, 7), replace(QUICK.sizes, skip_documents=0), 0)
     told = zip(data.train.site.tolist(), data.train.answers, strict=True)
     listed = [(data.train.sites[site], word) for site, answer in told if "sources" in answer
               for word in answer["sources"].tokens]  # fmt: skip
@@ -33,7 +34,7 @@ def test_the_most_frequent_sources_of_an_unseen_head_are_those_of_all_heads(targ
 
 def test_trainings_of_one_kind_see_no_other(target):
     train, held = world_documents(3, 0), world_documents(2, 7)
-    config = replace(QUICK, skip_documents=0, kinds=("head",), heldout_heads=0.25)
+    config = replace(QUICK.sizes, skip_documents=0, kinds=("head",), heldout_heads=0.25)
     data = capture(target, train, held, config, 0)
     heads = {site for site in data.held.sites if Site.parse(site).kind == "head"}
     assert set(data.train.sites) < heads

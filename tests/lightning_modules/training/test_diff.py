@@ -2,11 +2,11 @@ import lightning as L
 import pytest
 import torch
 
+from lightning_modules.data.write_texts import WriteTexts
 from lightning_modules.training.diff import (
     DiffDataModule,
     DiffNLATraining,
     DiffOracleTraining,
-    WriteTexts,
     all_sites,
     held_out_heads,
 )

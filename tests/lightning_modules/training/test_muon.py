@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_modules.training.muon import Float32Muon, orthogonalised
+from lightning_modules.training.muon import Float32Muon, MuonWithAdamW, orthogonalised
+from tl_nla.errors import InputError
 
 
 @given(rows=st.integers(2, 12), columns=st.integers(2, 12), seed=st.integers(0, 1000))
@@ -51,3 +52,21 @@ def test_a_matrix_without_gradient_stays():
     still = torch.nn.Parameter(torch.ones(2, 2))
     Float32Muon([still]).step()
     assert torch.equal(still, torch.ones(2, 2))
+
+
+def test_muon_and_adamw_share_all_parameters():
+    model = torch.nn.Sequential()
+    model.add_module("embed", torch.nn.Embedding(5, 4))
+    model.add_module("inner", torch.nn.Linear(4, 4))
+    optimizer = MuonWithAdamW(model.named_parameters(), 0.1)
+    owned = [value for group in optimizer.param_groups for value in group["params"]]
+    assert {id(value) for value in owned} == {id(value) for value in model.parameters()}
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 2]
+    before = [value.detach().clone() for value in model.parameters()]
+    model(torch.tensor([1, 2])).square().sum().backward()
+    state = optimizer.state_dict()
+    optimizer.step()
+    assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    optimizer.load_state_dict(state)
+    with pytest.raises(InputError, match="no weight matrix"):
+        MuonWithAdamW(torch.nn.LayerNorm(2).named_parameters())

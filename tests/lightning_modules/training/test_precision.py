@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from lightning_modules.data.oracle_data import OracleConfig
-from lightning_modules.training.fit_oracle import FitConfig, fit_reconstructor
+from lightning_modules.data.oracle_config import OracleConfig
+from lightning_modules.training.oracle_stages import reconstructor_spec
 from lightning_modules.training.precision import known_precision, matmul_precision
+from lightning_modules.training.stage import StageConfig, run_stage
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 from tl_nla.model.placement import known_device
@@ -54,7 +55,8 @@ def test_training_scores_in_full_precision():
     def score():
         seen.append((torch.get_float32_matmul_precision(), reconstructor.training))
 
-    curve = fit_reconstructor(reconstructor, texts, write, FitConfig(2, 4, curve=2, precision="medium"), score)
+    config = StageConfig(2, 4, curve=2, precision="medium")
+    curve = run_stage(reconstructor, reconstructor_spec(reconstructor, texts, write, config, score))
     assert curve.steps == [1, 2]
     assert seen == [("highest", False)] * 2
     assert torch.get_float32_matmul_precision() == "highest"

@@ -5,15 +5,15 @@ import copy
 import pytest
 import torch
 
-from lightning_modules.training.kept_parts import KeptParts
-from lightning_modules.training.refinement import RefineConfig, fit_refinement, refine
+from lightning_modules.training.refinement import RefineConfig, refine, refinement_spec
+from lightning_modules.training.stages import Stages
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 
 WORDS = ("red", "blue", "green", "a", "tall", "small")
 TEXTS = [f"It promotes {one} {two}" for one in WORDS for two in WORDS]
 FEW = RefineConfig(rows=20, passes=60, least_steps=1, batch_size=12, hidden=16, learning_rate=3e-3)
-NOWHERE = KeptParts(None, "")
+NOWHERE = Stages(None, "")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_network_and_leaves_other_draws_alone(recon
 
 
 def test_kept_ones_need_no_texts(reconstructor, tmp_path):
-    kept, again = KeptParts(tmp_path, "seed 0"), copy.deepcopy(reconstructor)
+    kept, again = Stages(tmp_path, "seed 0"), copy.deepcopy(reconstructor)
     refine(reconstructor, lambda: TEXTS, told(), FEW, 0, kept, "cat")
 
     def none():
@@ -69,7 +69,7 @@ def test_no_passes_no_refinement(reconstructor):
     refine(reconstructor, lambda: TEXTS, told(), RefineConfig(passes=0), 0, NOWHERE, "cat")
     assert reconstructor.refinement is None
     with pytest.raises(InputError, match="call add_refinement"):
-        fit_refinement(reconstructor, TEXTS, told(), FEW, 0)
+        refinement_spec(reconstructor, TEXTS, told(), FEW, 0)
 
 
 def test_rows_and_steps():

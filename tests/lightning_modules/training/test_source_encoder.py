@@ -5,20 +5,21 @@ import dataclasses
 import pytest
 import torch
 
-from lightning_modules.data.oracle_data import QUICK, capture
+from lightning_modules.data.oracle_data import capture
+from lightning_modules.data.write_texts import WriteTexts
 from lightning_modules.training import source_encoder
-from lightning_modules.training.diff import WriteTexts
-from lightning_modules.training.fit_oracle import Curve
-from lightning_modules.training.kept_parts import KeptParts
 from lightning_modules.training.source_encoder import (
     EncoderConfig,
     add_source_slots,
     encoder_examples,
-    fit_encoder,
+    encoder_spec,
     new_encoder,
-    practise,
-    rehearse,
+    practice_spec,
+    rehearsal_spec,
 )
+from lightning_modules.training.stage import run_stage
+from lightning_modules.training.stages import Stages
+from tests.lightning_modules.quick import quick
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 from tl_nla.model.loading import load_causal_lm
@@ -30,7 +31,7 @@ from tl_nla.oracle.questions import make_answer
 from tl_nla.oracle.source_examples import SourceExamples, source_examples
 from tl_nla.storyworld.documents import world_documents
 
-FEW = dataclasses.replace(QUICK, documents=6, skip_documents=2, held_documents=2, held_positions=1)
+FEW = quick({"documents": 6, "held_documents": 2})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def target():
 
 @pytest.fixture(scope="module")
 def data(target):
-    return capture(target, world_documents(6, 0), world_documents(2, 1), FEW, 0)
+    return capture(target, world_documents(6, 0), world_documents(2, 1), FEW.sizes, 0)
 
 
 def test_it_learns_which_words_were_read():
@@ -54,7 +55,7 @@ def test_it_learns_which_words_were_read():
     examples = SourceExamples(before[:16_000].half(), write[:16_000].half(), read[:16_000])
     config = EncoderConfig(hidden=64, batch_size=64)
     encoder = new_encoder(reader, words, config)
-    curve = fit_encoder(encoder, examples, config)
+    curve = run_stage(encoder, encoder_spec(encoder, examples, config))
     assert curve.steps == [25 * tenth for tenth in range(1, 11)]
     assert curve.scores[-1][0] < 0.5 * curve.scores[0][0]
     best = encoder(before[16_000:], write[16_000:]).topk(2, 1).indices
@@ -88,7 +89,7 @@ def test_the_reader_gets_slots_and_a_run_that_goes_on_labels_nothing_again(targe
     for labels in (source_encoder.encoder_examples, None):
         monkeypatch.setattr(source_encoder, "encoder_examples", labels)
         reader = fresh()
-        kept = KeptParts(tmp_path, "same")
+        kept = Stages(tmp_path, "same")
         add_source_slots(reader, target, data, world_documents(12, 0, 6), kept, FEW, 0)
         assert reader.slots.count == 6
         found.append(reader.prompt_embeddings(before, write, "sources").detach())
@@ -131,30 +132,27 @@ def test_in_practice_the_reader_learns_to_say_its_slots(target, data):
         return sum(len(set(one) & set(other.tokens)) for one, other in zip(named, answers, strict=True)) / 3 / len(rows)
 
     first = share_said()
-    practise(oracle.reader, data, asked, dataclasses.replace(FEW, practice_steps=60, practice_batch=32), 0)
+    config = quick(sources={"practice_steps": 60, "practice_batch": 32})
+    run_stage(oracle.reader, practice_spec(oracle.reader, data, asked, config, 0))
     last = share_said()
     assert first < 0.3
     assert last > 0.6, last
 
 
-def asked_beside(reader, train, size, monkeypatch):
-    """How a training is set, and what it asks beside its usual items, step by step."""
-    seen, fits = [], []
-
-    def fit_reader(reader, items, fit, beside):
-        fits.append(fit)
-        for _ in range(fit.steps):
-            beside()
-        return Curve()
+def asked_beside(reader, prepare, size, monkeypatch):
+    """How a stage is set, and what it asks beside its usual items, step by step."""
+    seen = []
 
     def loss(before, write, questions, texts):
         seen.append((before, write, questions, texts))
         return torch.zeros(())
 
-    monkeypatch.setattr(source_encoder, "fit_reader", fit_reader)
+    spec = prepare(quick(sources={"practice_steps": 40, "rehearsal_steps": 40, "practice_batch": size}))
     monkeypatch.setattr(reader, "loss", loss)
-    train(dataclasses.replace(FEW, practice_steps=40, rehearsal_steps=40, practice_batch=size))
-    return fits[0], seen
+    torch.manual_seed(0)
+    for _ in range(spec.config.steps):
+        spec.loss(torch.tensor([0]))
+    return spec.config, seen[1::2]
 
 
 def test_two_thirds_of_the_questions_of_a_practice_are_about_writes_that_read_something(data, monkeypatch):
@@ -162,7 +160,7 @@ def test_two_thirds_of_the_questions_of_a_practice_are_about_writes_that_read_so
     none, some = make_answer("sources", ()), make_answer("sources", ("red",))
     answers = [{"sources": some if row % 4 == 0 else none} for row in range(len(data.train))]
     writes = dataclasses.replace(data.train, answers=answers)
-    fit, seen = asked_beside(reader, lambda config: practise(reader, data, writes, config, 0), 32, monkeypatch)
+    fit, seen = asked_beside(reader, lambda config: practice_spec(reader, data, writes, config, 0), 32, monkeypatch)
     assert fit.learning_rate == pytest.approx(0.4 * FEW.learning_rate)
     assert len(seen) == 40
     assert all(questions == ["sources"] * 32 for _, _, questions, _ in seen)
@@ -177,7 +175,7 @@ def test_two_thirds_of_the_questions_of_a_practice_are_about_writes_that_read_so
 
 def test_rehearsal_asks_about_skips_and_sources_of_training_writes(data, monkeypatch):
     reader = make_oracle(d_act=data.train.write.shape[1]).reader
-    fit, seen = asked_beside(reader, lambda config: rehearse(reader, data, config, 0), 4, monkeypatch)
+    fit, seen = asked_beside(reader, lambda config: rehearsal_spec(reader, data, config, 0), 4, monkeypatch)
     assert fit.down == 1.0
     assert all(questions == ["sources"] * 2 + ["skip"] * 4 for _, _, questions, _ in seen)
     right = {(tuple(data.train.write[row].tolist()), data.train.text(row, "skip"))
@@ -190,7 +188,7 @@ def test_a_rehearsal_without_skips_asks_about_sources_alone(data, monkeypatch):
     reader = make_oracle(d_act=data.train.write.shape[1]).reader
     bare = [{name: answer for name, answer in answers.items() if name != "skip"} for answers in data.train.answers]
     without = dataclasses.replace(data, train=dataclasses.replace(data.train, answers=bare))
-    _, seen = asked_beside(reader, lambda config: rehearse(reader, without, config, 0), 4, monkeypatch)
+    _, seen = asked_beside(reader, lambda config: rehearsal_spec(reader, without, config, 0), 4, monkeypatch)
     assert all(questions == ["sources"] * 2 for _, _, questions, _ in seen)
 
 
@@ -207,9 +205,12 @@ def test_only_a_share_of_the_writes_that_read_nothing_is_kept(target, data):
 
 def test_without_documents_for_it_nothing_happens(target, data):
     reader = make_oracle().reader
-    for config in (dataclasses.replace(FEW, encoder_documents=0), dataclasses.replace(FEW, practice_steps=0)):
-        add_source_slots(reader, target, data, data.train_documents, KeptParts(None, ""), config, 0)
-        assert reader.slots.count == 2
+    add_source_slots(reader, target, data, data.train_documents, Stages(None, ""), quick(sources=None), 0)
+    assert reader.slots.count == 2
+    with pytest.raises(InputError, match="sources is None"):
+        rehearsal_spec(reader, data, quick(sources=None), 0)
+    with pytest.raises(InputError, match="practice_steps is 0"):
+        quick(sources={"practice_steps": 0})
 
 
 def test_sources_are_asked_for_as_often_as_told(data):

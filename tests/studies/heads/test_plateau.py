@@ -1,7 +1,5 @@
 """A network on the model's own run on raw context: what it is given, and the command that trains it."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -9,9 +7,10 @@ from docs.studies.heads.plateau import PLATEAU_ROWS, QUICK_PLATEAU, PlateauConfi
 from docs.studies.heads.plateau_data import ContextRows, PlateauRows, context_rows
 from docs.studies.heads.write_network import Evidence
 from docs.studies.tiny.oracle import STORED_ROWS, rebuild_oracle
-from lightning_modules.data.oracle_data import QUICK, capture
-from lightning_modules.training.rebuild_oracle import fresh_oracle
+from lightning_modules.data.oracle_data import capture
+from lightning_modules.training.oracle_recipe import OracleRecipe, fresh_oracle
 from tests import zoo
+from tests.lightning_modules.quick import quick
 from tl_nla.benchmark.oracle_rows import KINDS, load_rows
 from tl_nla.benchmark.own_run import Writes
 from tl_nla.errors import InputError
@@ -22,9 +21,7 @@ from tl_nla.oracle import CaptureConfig
 from tl_nla.oracle.capture import drawn_rows
 from tl_nla.storyworld.documents import world_documents
 
-FEW = dataclasses.replace(
-    QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1, arms=(), long_steps=0
-)
+FEW = quick(lengths={"long_context": 0}, arms=())
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +49,7 @@ def test_the_network_is_scored_on_the_stored_rows(folder, tmp_path):
     assert not torch.equal(rows.errors["cat_and_shuffled"], rows.errors["cat_and_explanation"])
     assert set(rows.curves) == trained
     for arm, curve in rows.curves.items():
-        assert curve[:, 0].tolist() == [1, 2, 4]
+        assert curve[:, 0].tolist() == [1, 2, 3, 4]
         fve = 1 - rows.errors[arm].sum() / rows.deviation.sum()
         assert curve[-1, 1 + KINDS.index("head")] == pytest.approx(float(fve), abs=1e-4)
     again = train_plateau(folder, FEW, 1, target, tmp_path, QUICK_PLATEAU)
@@ -65,14 +62,17 @@ def test_rows_of_other_writes_are_refused(folder):
     target = load_target(str(folder / "target"))
     rebuild_oracle(folder, FEW, 2, target)
     with pytest.raises(InputError, match="other writes"):
-        train_plateau(folder, dataclasses.replace(FEW, held_documents=4), 2, target, plateau=QUICK_PLATEAU)
+        train_plateau(
+            folder, quick({"held_documents": 4}, {"long_context": 0}, arms=()), 2, target, plateau=QUICK_PLATEAU
+        )
 
 
 def test_rows_keep_their_components_where_heads_are_left_out(folder):
     target, stories = load_target(str(folder / "target")), world_documents(8, 0)
-    data = capture(target, stories[:5], stories[5:], FEW, 0)
+    data = capture(target, stories[:5], stories[5:], FEW.sizes, 0)
     assert data.train.sites != data.held.sites
-    oracle = fresh_oracle(folder / "target", data, FEW).eval()
+    recipe = OracleRecipe(target, folder / "target", stories[:5], stories[5:], FEW)
+    oracle = fresh_oracle(recipe, data).eval()
     table = plateau_rows(target, oracle, data, stories, QUICK_PLATEAU, 0)
     with torch.no_grad():
         oracle.reconstructor.add_refinement(4).out.bias += 1.0

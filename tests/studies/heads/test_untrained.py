@@ -1,17 +1,12 @@
 """Heads that were left out stay left out."""
 
-import dataclasses
-
 import pytest
 
 from docs.studies.heads.untrained import UNTRAINED_ROWS, WITHOUT_HEADS, train_without_heads
-from lightning_modules.data.oracle_data import QUICK
 from tests import zoo
+from tests.lightning_modules.quick import quick
 from tl_nla.benchmark.oracle_rows import load_rows
 from tl_nla.model.targets import load_target
-
-FEW = dataclasses.replace(QUICK, documents=5, skip_documents=2, held_documents=3, held_positions=1, heldout_heads=0.0)
-BARE = dataclasses.replace(FEW, arms=(), long_steps=0)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +18,8 @@ def folder(tmp_path_factory):
 
 def test_heads_left_out_are_scored_and_never_trained_on(folder):
     target = load_target(str(folder / "target"))
-    config = dataclasses.replace(FEW, heldout_heads=WITHOUT_HEADS.heldout_heads, arms=("cat",), long_steps=0)
+    sizes = {"heldout_heads": WITHOUT_HEADS.sizes.heldout_heads}
+    config = quick(sizes, {"long_context": 0}, None, arms=("cat",))
     trained = train_without_heads(folder, config, 1, target)
     (rows,) = load_rows(folder / UNTRAINED_ROWS)
     heads = [site for site, kind in zip(rows.sites, rows.kinds, strict=True) if kind == "head"]

@@ -1,55 +1,64 @@
-"""Parts of a long training that are kept on the disk, so that an interrupted run goes on with the next part."""
+"""Stages one after the other, kept in a folder, so that an interrupted training goes on where it was."""
 
 import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeAlias
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from lightning_modules.training.fit_oracle import Curve
+from lightning_modules.callbacks.learning_curve import Curve
+from lightning_modules.training.stage import StageSpec, run_stage
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
 from tl_nla.model.files import read_safetensors
 from tl_nla.outputs import check_folder
 
+Tell: TypeAlias = Callable[[str, int, int], None]
+"""Takes the name of a stage, the steps done, and all steps."""
 
-class KeptParts:
-    """A folder with one safetensors file for each trained part, and lists of words that parts are made with.
+
+class Stages:
+    """A folder with one safetensors file for each finished stage, and the checkpoint of the one that is under way.
 
     Args:
-        folder: where parts are kept; ``None`` keeps nothing.
-        settings: what the parts were trained with; parts of other settings are refused.
+        folder: where stages are kept; ``None`` keeps nothing.
+        settings: what the stages are trained with, in words; stages of other settings are refused.
+        tell: hears how far each stage is.
     """
 
-    def __init__(self, folder: Path | None, settings: str) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: Path | None, settings: str, tell: Tell | None = None) -> None:
+        self.folder, self.settings, self.tell = folder, settings, tell
 
-    def trained(self, name: str, module: nn.Module, train: Callable[[], Curve]) -> Curve:
-        """Train a module, or load what an earlier run kept of it.
+    def with_settings(self, more: str) -> "Stages":
+        """The same folder for a stage that has settings beyond those of the others."""
+        return Stages(self.folder, f"{self.settings}, {more}", self.tell)
+
+    def run(self, name: str, module: nn.Module, prepare: Callable[[], StageSpec]) -> Curve:
+        """Train a module, go on training it, or load what an earlier run made of it.
 
         Args:
-            name: of the part.
+            name: of the stage.
             module: trained in place; in evaluation mode afterwards.
-            train: trains it.
+            prepare: gives what it is trained on; only called where something is left to train.
 
         Returns:
             Its learning curve.
 
         Raises:
-            InputError: when the kept part is damaged or was trained with other settings.
+            InputError: when the kept stage or its checkpoint is damaged, or was trained with other settings.
         """
         path = None if self.folder is None else self.folder / f"{name}.safetensors"
         if path is not None and path.is_file():
             curve = self._load(path, module)
+            self._tell(name, *curve.steps[-1:] * 2)
         else:
             self.check_outputs()
-            curve = train()
-            if path is not None:
-                self._save(path, module, curve)
+            curve = self._train(name, module, prepare, path)
         module.eval()
         return curve
 
@@ -85,6 +94,19 @@ class KeptParts:
         if self.folder is not None:
             check_folder(self.folder)
 
+    def _train(self, name: str, module: nn.Module, prepare: Callable[[], StageSpec], path: Path | None) -> Curve:
+        self._tell(name)
+        checkpoint = None if path is None else path.with_suffix(".ckpt")
+        curve = run_stage(module, prepare(), checkpoint, self.settings, lambda *steps: self._tell(name, *steps))
+        if path is not None and checkpoint is not None:
+            self._save(path, module, curve)
+            checkpoint.unlink(missing_ok=True)
+        return curve
+
+    def _tell(self, name: str, done: int = 0, steps: int = 0) -> None:
+        if self.tell is not None:
+            self.tell(name, done, steps)
+
     def _read(self, path: Path) -> list[str]:
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
@@ -112,7 +134,7 @@ class KeptParts:
     def _save(self, path: Path, module: nn.Module, curve: Curve) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {key: value.detach().cpu().clone().contiguous() for key, value in module.state_dict().items()}
-        check_finite(state, f"trained part {path.stem!r}")
+        check_finite(state, f"trained stage {path.stem!r}")
         beside = path.with_suffix(".unfinished")
         save_file(state, beside, metadata={"settings": self.settings, "curve": json.dumps(asdict(curve))})
         os.replace(beside, path)

@@ -1,0 +1,120 @@
+"""What the command line does with diff oracles: ``fit-oracle`` trains one, ``evaluate`` its controls, too."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lightning_modules.data.oracle_config import SMALL
+from lightning_modules.training.oracle_arms import build_oracle
+from lightning_modules.training.oracle_recipe import OracleRecipe, TrainedOracle, train_oracle
+from lightning_modules.training.stages import Tell
+from tl_nla.benchmark.oracle_suite import ScoredOracles
+from tl_nla.data import Document, jsonl_documents, load_documents, split_documents, text_file_documents
+from tl_nla.data.lines import JSON_SUFFIXES
+from tl_nla.errors import InputError
+from tl_nla.model.targets import load_target, model_folder
+from tl_nla.oracle import DiffOracle
+
+
+@dataclass(frozen=True)
+class OracleOptions:
+    """What a command's user may say about the training of an oracle.
+
+    Attributes:
+        texts: text or JSON-lines file; stories when ``None``.
+        documents: how many are trained on.
+        steps: of the reader's stage and of the reconstructor's.
+        precision: of matrix products: ``"highest"`` (default), ``"high"`` or ``"medium"``.
+        device: that parts are trained on; ``"cpu"`` when ``None``.
+        prepend_bos: see :func:`tl_nla.model.targets.load_target`.
+        injection_char: the oracle's marker; one is chosen, or added, when ``None``.
+        keep: folder in which stages are kept, and gone on with.
+        tell: hears which stage is running, and how far it is.
+    """
+
+    texts: str | None = None
+    documents: int | None = None
+    steps: int | None = None
+    precision: str | None = None
+    device: str | None = None
+    prepend_bos: bool | None = None
+    injection_char: str | None = None
+    keep: Path | None = None
+    tell: Tell | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("--documents", self.documents), ("--steps", self.steps)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; at least 1 is needed")
+
+
+def fit_oracle(model: str, out: Path, options: OracleOptions | None = None) -> TrainedOracle:
+    """Train a diff oracle on a model and save it; the same call goes on with what was interrupted.
+
+    Args:
+        model: an embedded model's name, a local folder or a hub id.
+        out: folder in which the oracle is saved.
+        options: texts, sizes, steps, and where stages are kept.
+
+    Raises:
+        InputError: for texts too few, a model that no oracle can be made for, or a folder that cannot be replaced.
+    """
+    DiffOracle.check_saving(out)
+    trained = train_oracle(recipe_of(model, options or OracleOptions()))
+    trained.oracle.save_pretrained(out)
+    return trained
+
+
+def train_and_score(model: str, oracle: Path | None = None, options: OracleOptions | None = None) -> ScoredOracles:
+    """Train an oracle and the readers of its controls, and score them all.
+
+    Args:
+        model: an embedded model's name, a local folder or a hub id.
+        oracle: folder in which the oracle is saved.
+        options: texts, sizes, steps.
+
+    Raises:
+        InputError: as of :func:`fit_oracle`.
+    """
+    if oracle is not None:
+        DiffOracle.check_saving(oracle)
+    recipe = recipe_of(model, options or OracleOptions())
+    built, rows = build_oracle(recipe)
+    if oracle is not None:
+        built.save_pretrained(oracle)
+    steps = recipe.config.lengths
+    source = f"an oracle trained now: {steps.reader} reader steps, {steps.reconstructor} steps of each reconstructor"
+    return ScoredOracles(model, [rows], source)
+
+
+def recipe_of(model: str, options: OracleOptions) -> OracleRecipe:
+    """The recipe of a command: the small budget ``SMALL``, but for what its user says.
+
+    Args:
+        model: an embedded model's name, a local folder or a hub id.
+        options: texts, sizes, steps.
+
+    Raises:
+        InputError: for texts too few, or a model that cannot be loaded.
+    """
+    sizes, lengths = SMALL.sizes, SMALL.lengths
+    train, held = _documents(options.texts, options.documents or sizes.documents, sizes.held_documents)
+    sizes = replace(sizes, skip_documents=max(1, min(sizes.skip_documents, len(train) // 3)))
+    if options.steps is not None:
+        lengths = replace(lengths, reader=options.steps, reconstructor=options.steps)
+    config = replace(
+        SMALL, sizes=sizes, lengths=lengths, precision=options.precision or SMALL.precision,
+        device=options.device or SMALL.device, injection_char=options.injection_char,
+    )  # fmt: skip
+    target = load_target(model, options.prepend_bos)
+    return OracleRecipe(target, model_folder(model), train, held, config, 0, options.keep, tell=options.tell)
+
+
+def _documents(texts: str | None, count: int, most: int) -> tuple[list[Document], list[Document]]:
+    """Training and held-out documents."""
+    if texts is None:
+        return load_documents("world", count, 0), load_documents("world", max(4, min(most, count // 4)), 1)
+    read = jsonl_documents if texts.endswith(JSON_SUFFIXES) else text_file_documents
+    train, held = split_documents(read(texts, limit=count), 0.15)
+    if len(held[:most]) < 2 or not train:
+        raise InputError(f"{texts} gives {len(train)} documents to train on and {len(held)} held out; give more")
+    return train, held[:most]

@@ -1,0 +1,115 @@
+"""``tl-nla fit-oracle``: an oracle trained on any folder, stage by stage; what was interrupted goes on."""
+
+import json
+
+import pytest
+
+from lightning_modules.training import oracle_commands, oracle_recipe
+from tests import vocabularies, zoo
+from tests.lightning_modules.quick import quick
+from tests.read_only import read_only_folder  # noqa: F401 (a fixture)
+from tl_nla.cli.fit_oracle import told
+from tl_nla.cli.main import INTERRUPTED, main
+from tl_nla.oracle import DiffOracle
+from tl_nla.storyworld.tokenizer import save_tokenizer
+
+STAGES = ["capture", "reader", "reconstructor", "own_words", "refinement"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    tokenizer = save_tokenizer(path)
+    zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch):
+    """The command's own budget takes minutes."""
+    monkeypatch.setattr(oracle_commands, "SMALL", quick(sources=None))
+
+
+def test_an_interrupted_command_goes_on_and_saves_the_oracle(folder, tmp_path, monkeypatch, capsys):
+    out, path = tmp_path / "oracle", tmp_path / "fit.json"
+    command = ["fit-oracle", "--model", str(folder), "--documents", "6", "--steps", "2", "--out", str(out)]
+    spec = oracle_recipe.own_words_spec
+
+    def cut(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(oracle_recipe, "own_words_spec", cut)
+    assert main(command) == INTERRUPTED
+    assert not out.exists()
+    assert [line for line in capsys.readouterr().out.splitlines() if line] == [f"stage {name}" for name in STAGES[:4]]
+    monkeypatch.setattr(oracle_recipe, "own_words_spec", spec)
+    assert main([*command, "--json", str(path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:5] == ["stage capture", "stage reader: found", "stage reconstructor: found", "stage own_words",
+                        "stage refinement"]  # fmt: skip
+    kept = {file.name for file in (tmp_path / "oracle.stages").iterdir()}
+    assert kept == {f"{name}.safetensors" for name in STAGES[1:]}
+    found = json.loads(path.read_text())
+    assert set(found["fve"]) == {"head", "attn", "mlp", "block", "span"}
+    assert found["stages"] == str(tmp_path / "oracle.stages")
+    assert DiffOracle.from_pretrained(out).reconstructor.refinement is not None
+    assert main(["diff", "Tom was happy", "--model", str(folder), "--oracle", str(out)]) == 0
+
+
+def test_stages_of_other_settings_are_refused(folder, tmp_path, capsys):
+    command = ["fit-oracle", "--model", str(folder), "--documents", "6", "--out", str(tmp_path / "oracle"), "--keep",
+               str(tmp_path / "kept")]  # fmt: skip
+    assert main([*command, "--steps", "1"]) == 0
+    assert main([*command, "--steps", "2"]) == 2
+    assert "was trained with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("make", "context", "options", "message"),
+    [
+        ("llama2", 512, ["--injection-char", "ab"], "no token of its own in the prompt"),
+        ("byte_bpe", 512, ["--injection-char", "e"], "labels may name"),
+        ("metaspace_bpe", 256, [], "has a context of 256 tokens; its oracle's prompts have up to"),
+    ],
+)
+def test_a_reader_that_cannot_be_made_is_refused_before_the_capture(
+    make, context, options, message, tmp_path, monkeypatch, capsys
+):
+    tokenizer = vocabularies.tokenizer(make)
+    tokenizer.save_pretrained(tmp_path / "model")
+    model = zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=context)
+    model.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(oracle_recipe, "capture", lambda *given: pytest.fail("captured"))
+    for command in (["evaluate", "heads"], ["fit-oracle", "--out", str(tmp_path / "oracle")]):
+        assert main([*command, "--model", str(tmp_path / "model"), "--documents", "6", *options]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--out", "--keep"])
+def test_folders_that_cannot_be_written_are_refused_at_once(option, read_only_folder, tmp_path, capsys):  # noqa: F811
+    folders = {"--out": str(tmp_path / "oracle"), option: str(read_only_folder / "new")}
+    assert main(["fit-oracle", *(part for pair in folders.items() for part in pair)]) == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(oracle_recipe, "capture", lambda *given: pytest.fail("captured"))
+    assert main(["fit-oracle", "--out", str(tmp_path / "mine")]) == 2
+    assert "mine" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+def test_numbers_below_one_are_refused(tmp_path, capsys):
+    assert main(["fit-oracle", "--out", str(tmp_path / "oracle"), "--steps", "0"]) == 2
+    assert "--steps" in capsys.readouterr().err
+
+
+def test_each_stage_has_one_line():
+    shown, lines = [], []
+    tell = told(shown.append, lines.append)
+    for said in (("capture", 0, 0), ("reader", 0, 0), ("reader", 1, 4), ("reader", 4, 4), ("cat", 4, 4)):
+        tell(*said)
+    assert lines == ["stage capture", "stage reader", "stage cat: found"]
+    assert shown == ["capture", "reader", "reader: step 1 of 4", "reader: step 4 of 4", "cat: step 4 of 4"]

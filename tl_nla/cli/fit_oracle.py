@@ -1,0 +1,82 @@
+"""``tl-nla fit-oracle --model M --out DIR``: a diff oracle trained stage by stage on a model of the user's own."""
+
+import argparse
+import importlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_OPTIONS = ("texts", "documents", "steps", "precision", "device", "injection_char", "prepend_bos", "keep")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction") -> None:
+    """Add the command."""
+    from tl_nla.cli.options import add_common, add_prepend_bos, output_folder
+    from tl_nla.cli.suite_options import add_training_options
+
+    parser = subparsers.add_parser("fit-oracle", help="train a diff oracle on a model of your own, stage by stage")
+    add_common(parser)
+    parser.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="save the oracle here")
+    add_training_options(parser)
+    parser.add_argument("--device", default=None, metavar="NAME", help="what is trained on: cpu (default) or cuda")
+    parser.add_argument(
+        "--keep", type=output_folder, default=None, metavar="DIR",
+        help="keep stages here; the same command goes on from them when interrupted (default: OUT.stages)",
+    )  # fmt: skip
+    add_prepend_bos(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the stages, save the oracle, and tell how well label texts rebuild held-out writes."""
+    from tl_nla.cli.terminal import make_console
+    from tl_nla.json_file import write_json
+
+    # Commands train with lightning_modules, which is found by name: tl_nla imports nothing of it.
+    training = importlib.import_module("lightning_modules.training.oracle_commands")
+    args.keep = args.keep or default_keep(args.out)
+    console = make_console()
+    with console.status("loading") as status:
+        options = training.OracleOptions(
+            **{name: getattr(args, name) for name in _OPTIONS}, tell=told(status.update, console.print)
+        )
+        trained = training.fit_oracle(args.model, args.out, options)
+    fve = rebuilt(trained.curve)
+    shown = " · ".join(f"{kind} {value:.2f}" for kind, value in fve.items() if value is not None)
+    console.print(f"oracle saved in {args.out}; its stages are kept in {args.keep}", highlight=False, markup=False)
+    console.print(f"FVE of held-out writes from label texts, linear head: {shown}", highlight=False)
+    if args.json:
+        found = {"model": args.model, "oracle": str(args.out), "stages": str(args.keep), "fve": fve}
+        write_json(found, args.json)
+    return 0
+
+
+def default_keep(out: Path) -> Path:
+    """The folder of kept stages beside that of the oracle."""
+    return out.with_name(f"{out.name}.stages")
+
+
+def told(update: Callable[[str], Any], line: Callable[[str], Any] | None = None) -> Callable[[str, int, int], None]:
+    """What hears of stages: it shows the running one and its step, and gives each stage a line.
+
+    Args:
+        update: shows a text in place of the one before.
+        line: shows a text for good.
+    """
+    known: set[str] = set()
+
+    def tell(name: str, done: int, steps: int) -> None:
+        if line is not None and name not in known:
+            line(f"stage {name}" + (": found" if steps and done == steps else ""))
+        known.add(name)
+        update(f"{name}: step {done} of {steps}" if steps else name)
+
+    return tell
+
+
+def rebuilt(curve: Any) -> dict[str, float | None]:
+    """The last point of a reconstructor's learning curve, by kind of write; ``None`` for kinds without any."""
+    from tl_nla.benchmark.oracle_rows import KINDS
+
+    return {kind: value if math.isfinite(value) else None for kind, value in zip(KINDS, curve.scores[-1], strict=True)}
