@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning.pytorch.cli import LightningCLI
 
 from lightning_modules.callbacks.checkpoint_io import damage
-from lightning_modules.outputs import check_outputs
+from lightning_modules.outputs import check_outputs, fast_dev_run
 from tl_nla.errors import InputError
 
 
@@ -25,7 +25,7 @@ class CheckingCLI(LightningCLI):
             raise InputError(f"checkpoint {path!r} cannot be read ({reason}); give another one")
 
     def _ask(self, stage: str) -> None:
-        check_outputs(self.trainer, stage, config_saved=not self.trainer.fast_dev_run)
+        check_outputs(self.trainer, stage, config_saved=not fast_dev_run(self.trainer))
 
     def before_fit(self) -> None:
         """Ask before training."""

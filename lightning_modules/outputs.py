@@ -5,6 +5,11 @@ from typing import Any
 from tl_nla.outputs import check_folder
 
 
+def fast_dev_run(trainer: Any) -> bool:
+    """Whether a Trainer only tries its path, and writes nothing."""
+    return bool(trainer.fast_dev_run)
+
+
 def check_outputs(trainer: Any, stage: str, config_saved: bool = False) -> None:
     """Ask every callback and logger of a Trainer whether it will be able to write.
 

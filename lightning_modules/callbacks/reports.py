@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lightning_modules.outputs import fast_dev_run
 from tl_nla.errors import InputError
 from tl_nla.reports import ContributionReport, layer_contributions
 
@@ -98,7 +99,7 @@ class ContributionReportCallback(L.Callback):
                 **({} if oracle is None else self.settings),
             )  # fmt: skip
             self.reports[name] = report
-            if trainer.fast_dev_run:
+            if fast_dev_run(trainer):
                 continue
             if step != self._last_step:
                 log_report(_writer(trainer), report, step, name, number=number, images=self.images)
@@ -109,7 +110,7 @@ class ContributionReportCallback(L.Callback):
 
 def _writer(trainer: L.Trainer) -> Any:
     """TensorBoard's writer; ``None`` in ``fast_dev_run``, where Lightning takes the loggers away."""
-    if trainer.fast_dev_run:
+    if fast_dev_run(trainer):
         return None
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):

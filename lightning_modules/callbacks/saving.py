@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 
+from lightning_modules.outputs import fast_dev_run
 from tl_nla.errors import InputError
 from tl_nla.nla import NLA
 from tl_nla.oracle import DiffOracle
@@ -50,7 +51,7 @@ class _SaveAfterFit(L.Callback):
         Raises:
             InputError: when nothing was trained.
         """
-        if trainer.fast_dev_run:
+        if fast_dev_run(trainer):
             return
         if not trainer.global_step:
             raise InputError(
@@ -95,4 +96,5 @@ class SaveOracle(_SaveAfterFit):
             read it.
     """
 
-    part, what, kind = "oracle", "oracle", DiffOracle
+    part, what = "oracle", "oracle"
+    kind: Any = DiffOracle

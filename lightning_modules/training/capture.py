@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning_modules.base import default_float32
 from lightning_modules.data.activations import explainer_of
 from lightning_modules.data.documents import DocumentDataModule, Run
+from lightning_modules.outputs import fast_dev_run
 from tl_nla.amounts import check_count
 from tl_nla.data import Document, ExplainedStates, split_documents
 from tl_nla.data.explained import explain_states
@@ -143,7 +144,7 @@ class CaptureWriter(BasePredictionWriter):
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(data, DocumentDataModule):
             raise InputError("ActivationCapture reads the documents of a DocumentDataModule")
-        if trainer.is_global_zero and not trainer.fast_dev_run:
+        if trainer.is_global_zero and not fast_dev_run(trainer):
             begin_capture(module.folder, {**module.settings(), **data.settings()})
         trainer.strategy.barrier()
 
@@ -153,7 +154,7 @@ class CaptureWriter(BasePredictionWriter):
     ) -> None:  # fmt: skip
         """Write one shard."""
         module: Any = pl_module
-        if prediction is not None and not trainer.fast_dev_run:
+        if prediction is not None and not fast_dev_run(trainer):
             write_shard(module.folder, batch.number, prediction)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -161,5 +162,5 @@ class CaptureWriter(BasePredictionWriter):
         module: Any = pl_module
         data: Any = getattr(trainer, "datamodule", None)
         trainer.strategy.barrier()
-        if trainer.is_global_zero and not trainer.fast_dev_run and data.runs.total is not None:
+        if trainer.is_global_zero and not fast_dev_run(trainer) and data.runs.total is not None:
             finish_capture(module.folder, data.runs.total)

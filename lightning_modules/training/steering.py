@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
 from lightning_modules.base import default_float32
+from lightning_modules.outputs import fast_dev_run
 from tl_nla.adapters import SteeringAdapter, attach
 from tl_nla.amounts import check_count, check_number
 from tl_nla.data.lines import json_rows
@@ -178,7 +179,7 @@ class SteeringWriter(BasePredictionWriter):
             InputError: when it cannot be written.
         """
         self.check_outputs("predict")
-        if not trainer.fast_dev_run:
+        if not fast_dev_run(trainer):
             self.path.write_text("", encoding="utf-8")
 
     def write_on_batch_end(
@@ -186,7 +187,7 @@ class SteeringWriter(BasePredictionWriter):
         batch_idx: int, dataloader_idx: int,
     ) -> None:  # fmt: skip
         """Append the runs of a batch."""
-        if trainer.fast_dev_run:
+        if fast_dev_run(trainer):
             return
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(run, ensure_ascii=False) + "\n" for run in prediction)

@@ -65,7 +65,7 @@ class PassStarts:
 
     def _begins(self, layer: int, states: Tensor) -> bool:
         given, again = self.given_states(), layer <= self._last or tuple(states.shape[:2]) != self._shape
-        self._last, self._shape = layer, tuple(states.shape[:2])
+        self._last, self._shape = layer, (states.shape[0], states.shape[1])
         return again if given is None else layer == given
 
 

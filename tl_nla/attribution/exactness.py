@@ -14,7 +14,7 @@ from tl_nla.attribution.replay import Start, replay, start_of
 from tl_nla.attribution.rerun import rerun
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
-from tl_nla.model.rounding import compare, step_of
+from tl_nla.model.rounding import compare, same_state, step_of
 
 _proven: "weakref.WeakKeyDictionary[Any, dict[Any, bool]]" = weakref.WeakKeyDictionary()
 
@@ -48,7 +48,7 @@ def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
     for position in {length // 2, length - 1}:
         slow = replay(clean, [Start(layer, changed).only_at(clean, position)], everywhere=True)[0]
         keep = clean.valid[:, position]
-        if bool(keep.any()) and not _same(fast[keep, position], slow[keep, position]):
+        if bool(keep.any()) and not same_state(fast[keep, position], slow[keep, position]):
             known[key] = False
     return known[key]
 
@@ -69,7 +69,7 @@ def blocks_alone(model: Any, clean: CleanRun) -> bool:
                 replay(clean, starts, everywhere=True) for starts in ([changed, first, middle], [last], [last] * 4)
             ]
             ends = [*found[0][1:], *found[1], *found[2]]
-            known[key] = all(_same(end[clean.valid], clean.inputs[-1][clean.valid]) for end in ends)
+            known[key] = all(same_state(end[clean.valid], clean.inputs[-1][clean.valid]) for end in ends)
         except (InputError, RuntimeError, TypeError, ValueError, AttributeError, KeyError):
             known[key] = False
     return known[key]
@@ -116,7 +116,7 @@ def check_causal(model: Any, clean: CleanRun) -> None:
     late = [Start(1, entering + _noise(entering))]
     found = leave_out(model, clean, late, length - 1)[0]
     keep = clean.valid[:, :-1]
-    if not _same(found[:, :-1][keep], clean.inputs[-1][:, :-1][keep]):
+    if not same_state(found[:, :-1][keep], clean.inputs[-1][:, :-1][keep]):
         raise InputError(
             f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out "
             "at one position alone; leave it out at all positions instead"
@@ -183,10 +183,3 @@ def _edited(edit: Any) -> Any:
 def _noise(like: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(like.shape, generator=generator).to(like) * like.float().std().to(like)
-
-
-def _same(fast: Tensor, slow: Tensor) -> bool:
-    """Whether two computations of the same state differ by no more than a few roundings of its size."""
-    error = (fast.float() - slow.float()).norm()
-    step = max(torch.finfo(slow.dtype).eps, 256 * torch.finfo(torch.float32).eps)
-    return bool(error <= 4 * step * slow.float().norm())

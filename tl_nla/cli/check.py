@@ -48,7 +48,7 @@ def _table(found: Any) -> Any:
         ("what", {"no_wrap": True}), ("verdict", {"no_wrap": True}), ("error", {"justify": "right", "no_wrap": True}),
         ("where it holds, or why not", {"overflow": "fold"}),
     ):  # fmt: skip
-        table.add_column(name, **settings)  # type: ignore[arg-type]
+        table.add_column(name, **settings)
     for row in found.rows:
         error = "–" if row.error is None else f"{row.error:.1e}"
         table.add_row(row.capability, Text(row.verdict, style=_STYLES[row.verdict]), error, Text(row.detail))

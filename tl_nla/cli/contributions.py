@@ -96,11 +96,12 @@ def find_oracle(model: str, folder: str | None) -> Any:
 
     plugin = embedded(model)
     own = None if plugin is None else plugin.WEIGHTS / "oracle"
-    if folder is None and (own is None or not own.is_dir()):
+    found = folder if folder is not None else own if own is not None and own.is_dir() else None
+    if found is None:
         return None
     from tl_nla.oracle import DiffOracle
 
-    return DiffOracle.from_pretrained(own if folder is None else folder)
+    return DiffOracle.from_pretrained(found)
 
 
 def _print(console: Any, report: Any, heads: int) -> None:

@@ -1,37 +1,40 @@
 """What ``demo`` and ``verbalize`` share: load a model with its NLA, explain a text token by token."""
 
-import argparse
 from typing import TYPE_CHECKING, Any
 
 from tl_nla.errors import InputError
 
 if TYPE_CHECKING:
+    from tl_nla.model.placement import Placement
     from tl_nla.model.text import TextTokens
 
 
-def load_pair(args: argparse.Namespace) -> tuple[Any, Any]:
+def load_pair(
+    model: str, folders: list[str] | None, prepend_bos: bool | None = None, placement: "Placement | None" = None
+) -> tuple[Any, Any]:
     """The target and the NLA that belongs to it.
 
     Args:
-        args: with ``nla``, the folders of verbalizer and reconstructor, which an embedded model may leave out, and
-            what :func:`tl_nla.cli.options.target_of` reads.
+        model: ``tiny``, a local folder or a hub id.
+        folders: verbalizer and reconstructor; may be left out for embedded models only.
+        prepend_bos: see :func:`tl_nla.model.targets.load_target`.
+        placement: precision and device of the target.
 
     Raises:
         InputError: when another model comes without an NLA, or with one of another size.
     """
     import torch
 
-    from tl_nla.cli.options import target_of
+    from tl_nla.model.targets import load_target
     from tl_nla.nla import NLA
     from tl_nla.plugins import embedded, part
 
-    model = args.model
-    if args.nla is None and embedded(model) is None:
+    if folders is None and embedded(model) is None:
         raise InputError(
             f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)"
         )
-    target = target_of(args)
-    av, ar = [str(part(model, "av")), str(part(model, "ar"))] if args.nla is None else args.nla
+    target = load_target(model, prepend_bos, placement)
+    av, ar = [str(part(model, "av")), str(part(model, "ar"))] if folders is None else folders
     nla = NLA.from_pretrained(av, ar, dtype=torch.float32)
     if nla.d_model != int(target.model.cfg.d_model):
         raise InputError(

@@ -11,6 +11,7 @@ from tl_nla.outputs import check_file, check_folder
 from tl_nla.paths import user_path
 
 if TYPE_CHECKING:
+    from tl_nla.model.placement import Placement
     from tl_nla.model.targets import Target
 
 _MOST = 2**31
@@ -54,10 +55,20 @@ def target_of(args: argparse.Namespace) -> "Target":
     Raises:
         InputError: when it cannot be loaded, or for a device that this machine lacks.
     """
-    from tl_nla.model.placement import Placement
     from tl_nla.model.targets import load_target
 
-    return load_target(args.model, args.prepend_bos, Placement(args.dtype, args.device))
+    return load_target(args.model, args.prepend_bos, placement_of(args))
+
+
+def placement_of(args: argparse.Namespace) -> "Placement":
+    """Precision and device that the options ask for.
+
+    Raises:
+        InputError: for a device that this machine lacks.
+    """
+    from tl_nla.model.placement import Placement
+
+    return Placement(args.dtype, args.device)
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

@@ -101,9 +101,9 @@ def explain_states(
             texts = _with_context(words, encoded[row], chosen[row], explainer(documents[row].text, moments))
             rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], acts, texts, strict=True)]
     flat = [(row, *entry) for row in sorted(rows) for entry in rows[row]]
-    document, position, acts, explanations, truths, contexts = map(list, zip(*flat, strict=True))
+    document, position, read, explanations, truths, contexts = map(list, zip(*flat, strict=True))
     places = torch.tensor(document), torch.tensor(position)
-    return ExplainedStates(torch.stack(acts), explanations, truths, contexts, *places)
+    return ExplainedStates(torch.stack(read), explanations, truths, contexts, *places)
 
 
 def _check(documents: Sequence[Document], positions: int | None, min_position: int, batch_size: int) -> None:

@@ -84,5 +84,6 @@ def agreement(first: Sequence[bool | None], second: Sequence[bool | None]) -> Ag
     if not both:
         return Agreement(0, float("nan"), float("nan"), undecided)
     rate = sum(a == b for a, b in both) / len(both)
-    kappa = binary_cohen_kappa(*(torch.tensor(verdicts).int() for verdicts in zip(*both, strict=True)))
+    one, other = (torch.tensor(verdicts).int() for verdicts in zip(*both, strict=True))
+    kappa = binary_cohen_kappa(one, other)
     return Agreement(len(both), rate, float(kappa), undecided)

@@ -83,3 +83,16 @@ def compare(given: Tensor, terms: Sequence[Tensor], step: float) -> Fit:
     error = difference.square().mean().sqrt() / scale.clamp_min(torch.finfo(torch.float32).tiny)
     found = Fit(error.item(), excess.item())
     return found if found.excess == found.excess and found.error == found.error else NO_FIT
+
+
+def same_state(fast: Tensor, slow: Tensor, times: float = 1.0) -> bool:
+    """Whether two computations of the same states differ by no more than a few roundings of their size.
+
+    Args:
+        fast: one of them.
+        slow: the other, in the model's precision.
+        times: how many times as much is permitted.
+    """
+    error = (fast.float() - slow.float()).norm()
+    step = max(torch.finfo(slow.dtype).eps, SUMMATION)
+    return bool(error <= 4 * times * step * slow.float().norm())

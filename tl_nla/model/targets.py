@@ -36,7 +36,7 @@ def model_folder(name: str | Path) -> Path:
     Raises:
         InputError: when there is no such folder and the hub has none either.
     """
-    return part(name, "target") if embedded(name) is not None else local_folder(name)
+    return part(str(name), "target") if embedded(name) is not None else local_folder(name)
 
 
 def load(

@@ -34,7 +34,8 @@ def word_distance(text: str, other: str) -> float:
     first, second = ([word for word, _, _ in split_words(one)] for one in (text, other))
     # torchmetrics counts edits of characters: each word becomes one.
     signs = {word: chr(0x10000 + number) for number, word in enumerate(dict.fromkeys([*first, *second]))}
-    edits = edit_distance(*("".join(signs[word] for word in words) for words in (first, second)))
+    one, two = ("".join(signs[word] for word in words) for words in (first, second))
+    edits = edit_distance(one, two)
     return float(edits) / max(len(first), len(second), 1)
 
 
