@@ -50,7 +50,7 @@ def pair(tmp_path):
         (["evaluate", "haeds"], "heads"),
         (["evaluate", "nla"], "python -m docs.studies nla"),
         (["evaluate", "heads"], "python -m docs.studies heads"),
-        (["evaluate", "heads", "--steps", "0"], "--steps is 0"),
+        (["evaluate", "heads", "--steps", "0"], "'0' is no whole number of 1 or more"),
         (["bench", "--runs", "0"], "--runs"),
         (["fit", "-c", "none.yaml"], "none.yaml"),
     ],

@@ -58,7 +58,7 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
 @pytest.mark.parametrize(
     "arguments",
     [["demo", STORY, "--last", "2"], ["diff", STORY], ["contributions", STORY, "--labels", "--no-skips"],
-     ["steer", STORY, "--append", "It is red.", "--tokens", "2"], ["evaluate", "heads"]],
+     ["steer", STORY, "--append", "It is red.", "--tokens", "2"]],
     ids=lambda arguments: arguments[0],
 )  # fmt: skip
 def test_narrow_terminals(width, arguments, monkeypatch, capsys):

@@ -108,8 +108,8 @@ def test_the_switch_is_a_begin_token_more_or_less(command, tmp_path, capsys):
         assert [[row["position"] for row in found["rows"]] for found in lengths] == [[1, 2], [0, 1]]
 
 
-def test_suites_of_stories_refuse_the_switch(capsys):
+def test_studies_are_no_suites(capsys):
     assert main(["evaluate", "nla", "--no-prepend-bos"]) == 2
-    assert "--prepend-bos has no meaning for nla" in capsys.readouterr().err
-    assert main(["evaluate", "heads", "--no-prepend-bos"]) == 2
-    assert "--prepend-bos is for models whose oracle is trained now" in capsys.readouterr().err
+    assert "python -m docs.studies nla" in capsys.readouterr().err
+    assert main(["evaluate", "heads"]) == 2
+    assert "python -m docs.studies heads" in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """Reports: the numbers of attribution with their words, as tables, Markdown, JSON, figures and TensorBoard."""
 
-import importlib
-from typing import Any
+from tl_nla._lazy import lazy
 
 _HOMES = {
     "Cell": "tl_nla.reports.report",
@@ -11,9 +10,5 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: TensorBoard's server loads this package and needs no torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tl_nla.reports' has no attribute {name!r}; public names: {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+# TensorBoard's server loads this package and needs no torch: every name is imported when it is first asked for.
+__getattr__ = lazy(__name__, _HOMES)

@@ -123,7 +123,7 @@ import sys
 sys.path.insert(0, {root!r})
 import warnings
 warnings.simplefilter("ignore")
-from tests.lightning_modules import test_reports as tests
+from tests.lightning_modules.callbacks import test_reports as tests
 if __name__ == "__main__":
     callback = tests.make_callback()
     trainer, _ = tests.train({folder!r}, None, callbacks=[callback], devices=2, strategy="ddp")
