@@ -36,16 +36,21 @@ class Copy:
     """One copy of a position.
 
     Attributes:
-        start: where its change begins, and what is changed; it must hold for any one position (no replacements).
+        layer: the first block that it runs through.
+        state: the residual stream that enters this block.
+        edits: what is changed inside of it; they must hold for any one position (no replacements).
         position: the column that it is a copy of.
     """
 
-    start: Start
+    layer: int
+    state: Float[Tensor, "batch d_model"]
+    edits: tuple[Edit, ...]
     position: int
 
-    def state(self) -> Float[Tensor, "batch d_model"]:
-        """The residual stream with which it starts."""
-        return self.start.residual[:, self.position]
+    @classmethod
+    def of(cls, start: Start, position: int) -> "Copy":
+        """The copy of one column of a start."""
+        return cls(start.layer, start.residual[:, position].clone(), start.edits, position)
 
 
 def copies_at_once(clean: CleanRun, heads: int) -> int:
@@ -68,16 +73,16 @@ def run_beside(clean: CleanRun, copies: Sequence[Copy]) -> Float[Tensor, "copy b
         NotBesideError: when clean tokens or unchanged copies do not come out as they did.
     """
     positions = sorted({copy.position for copy in copies})
-    unchanged = [Copy(Start(0, clean.inputs[0]), position) for position in positions]
+    unchanged = [Copy.of(Start(0, clean.inputs[0]), position) for position in positions]
     everyone, length = [*copies, *unchanged], positions[-1] + 1
-    states = [copy.state() for copy in everyone]
+    states = [copy.state for copy in everyone]
     with torch.no_grad():
         for layer, call in enumerate(clean.calls):
             entering, after = clean.inputs[layer], clean.inputs[layer + 1]
-            active = [number for number, copy in enumerate(everyone) if copy.start.layer <= layer]
+            active = [number for number, copy in enumerate(everyone) if copy.layer <= layer]
             own = torch.stack([states[number].to(entering) for number in active], 1)
-            edits = {row: everyone[number].start.edits for row, number in enumerate(active)
-                     if everyone[number].start.layer == layer}  # fmt: skip
+            edits = {row: everyone[number].edits for row, number in enumerate(active)
+                     if everyone[number].layer == layer}  # fmt: skip
             beside = _Beside(clean.logits.shape[1], length, tuple(everyone[number].position for number in active))
             out = beside.run(clean, call, torch.cat([entering[:, :length], own], 1), edits)
             valid = clean.valid[:, :length]

@@ -19,6 +19,11 @@ from tl_nla.model.rounding import compare, same_state, step_of
 _proven: "weakref.WeakKeyDictionary[Any, dict[Any, bool]]" = weakref.WeakKeyDictionary()
 
 
+def known_of(model: Any) -> dict[Any, bool]:
+    """What was proved of a model, or refuted."""
+    return _proven.setdefault(model, {})
+
+
 def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
     """Whether every position can be shown the clean past in one pass, each with its own change.
 
@@ -31,7 +36,7 @@ def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
         return False
     if any(name.split(".")[2:3] == ["attn"] and point.fwd_hooks for name, point in clean.points.items()):
         return False  # the user's hooks inside the attention come before ours, and would not see what ours change
-    known = _proven.setdefault(model, {})
+    known = known_of(model)
     key = _key("all", clean)
     length = clean.logits.shape[1]
     if key in known or length < 2:
@@ -58,7 +63,7 @@ def blocks_alone(model: Any, clean: CleanRun) -> bool:
 
     It fails where blocks share what the call does not show, such as the keys and values of earlier layers.
     """
-    known = _proven.setdefault(model, {})
+    known = known_of(model)
     key = _key("alone", clean)
     if key not in known:
         first, middle, last = (Start(layer, clean.inputs[layer]) for layer in _some_layers(clean))
@@ -107,7 +112,7 @@ def check_causal(model: Any, clean: CleanRun) -> None:
     Raises:
         InputError: the model looks ahead, so that nothing is local to a position.
     """
-    known = _proven.setdefault(model, {})
+    known = known_of(model)
     length = clean.logits.shape[1]
     key = _key("causal", clean)
     if known.get(key) or length < 2 or not bool(clean.valid[:, :-1].any()):
@@ -133,7 +138,7 @@ def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
     if not start_of(model, clean, component).edits:
         _check_handed_on(model, clean, component)
     form = facts_of(model).blocks[component.layer]
-    known, key = _proven.setdefault(model, {}), (component.kind, component.part, form.kinds, clean.state)
+    known, key = known_of(model), (component.kind, component.part, form.kinds, clean.state)
     if component.kind in ("block", "span") or known.get(key):
         return
     start = start_of(model, clean, component)

@@ -5,7 +5,7 @@ writes nothing (or a given vector instead), all earlier positions are as in the 
 read. The computation differs, not the result: see ``tl_nla.attribution.replay``.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tl_nla.attribution.capture import CleanRun, capture
 from tl_nla.attribution.components import Component, all_components, as_component
-from tl_nla.attribution.exactness import all_positions_at_once, check_causal, check_writable, leave_out
+from tl_nla.attribution.exactness import check_causal, check_writable
+from tl_nla.attribution.left_out import Group, Way, last_states
 from tl_nla.attribution.readout import read_out_of
-from tl_nla.attribution.replay import chunks, replay, start_of
 from tl_nla.errors import InputError
 from tl_nla.model.predicted import predicted_ids
 from tl_nla.model.probe import lock_of
@@ -99,8 +99,8 @@ def skip_logits(
         _check_replacement(replacement, part, clean)
         columns = list(range(tokens.shape[1]))
         written = {} if replacement is None else {part: replacement}
-        last = next(_last_states(model, clean, [part], written, _Way(everywhere, columns)))
-        return read_out_of(model, clean).logits(last)
+        _, last = next(last_states(model, clean, [part], written, Way(everywhere, columns)))
+        return read_out_of(model, clean).logits(last[0])
 
 
 def skip_effects(
@@ -151,17 +151,14 @@ def skip_effects(
     if followed.shape != tokens.shape:
         raise InputError(f"targets must have the tokens' shape {tuple(tokens.shape)}; found {tuple(followed.shape)}")
     columns, followed = _columns(positions, tokens.shape[1]), followed.to(tokens.device)
-    way = _Way(everywhere, columns, chunk)
     with lock_of(model):
         clean = _prepared(model, tokens, attention_mask, everywhere, parts)
         for part, value in written.items():
             _check_replacement(value, part, clean)
-        readout = read_out_of(model, clean)
-        rows = [
-            _compare(readout, clean, last, top_k, followed, columns)
-            for last in _last_states(model, clean, parts, written, way)
-        ]
-    kl, top, ids, weights, change = (torch.stack(column) for column in zip(*rows, strict=True))
+        groups = last_states(model, clean, parts, written, Way(everywhere, columns, chunk))
+        wanted_of = _Followed(len(parts), columns, followed)
+        found = _measure(read_out_of(model, clean), clean, groups, top_k, wanted_of)
+    kl, top, ids, weights, change = (found[name] for name in ("kl", "top", "ids", "weights", "change"))
     wanted = torch.zeros_like(clean.valid)
     wanted[:, columns] = clean.valid[:, columns]
     moved = None if targets is None else change.masked_fill(~wanted, float("nan"))
@@ -178,6 +175,15 @@ def _columns(positions: Sequence[int] | None, length: int) -> list[int]:
     if not columns or columns[-1] >= length:
         raise InputError(f"positions must be columns of the {length} tokens; found {list(positions)}")
     return columns
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """How many components there are, the columns at which their effect is wanted, and the target of each column."""
+
+    components: int
+    columns: Sequence[int]
+    targets: Int[Tensor, "batch pos"]
 
 
 def _prepared(
@@ -209,63 +215,47 @@ def _check_replacement(replacement: Tensor | None, part: Component, clean: Clean
         raise InputError(f"the replacement for {part} contains NaN or infinite values")
 
 
-@dataclass(frozen=True)
-class _Way:
-    """How components are left out: at all positions at once, or locally at some columns; so many side by side."""
-
-    everywhere: bool
-    columns: Sequence[int]
-    chunk: int | None = None
-
-
-def _last_states(
-    model: Any, clean: CleanRun, parts: list[Component], written: Mapping[Component, Tensor], way: _Way
-) -> Iterator[Float[Tensor, "batch pos d_model"]]:
-    # Parts that start late share their blocks with all that started before them, so the order is by layer.
-    order = sorted(range(len(parts)), key=lambda i: parts[i].last)
-    together = not way.everywhere and len(way.columns) > 1 and all_positions_at_once(model, clean)
-    finished: dict[int, Tensor] = {}
-    for group in chunks(model, clean, len(parts), way.chunk):
-        members = order[group]
-        starts = [start_of(model, clean, parts[i], written.get(parts[i])) for i in members]
-        if way.everywhere:
-            found = leave_out(model, clean, starts)
-        elif together:
-            found = replay(clean, starts)
-        else:
-            found = clean.inputs[-1].expand(len(starts), *clean.inputs[-1].shape).clone()
-            for position in way.columns:
-                found[:, :, position] = leave_out(model, clean, starts, position)[:, :, position]
-        finished |= dict(zip(members, found, strict=True))
-    for i in range(len(parts)):
-        yield finished.pop(i)
+def _measure(
+    readout: ReadOut, clean: CleanRun, groups: Iterable[Group], top_k: int, followed: _Followed
+) -> dict[str, Tensor]:
+    """KL, top token, most changed tokens with their signed weights, and the targets' change, of every component."""
+    count, shape, device = followed.components, clean.valid.shape, clean.logits.device
+    found = {
+        "kl": torch.zeros(count, *shape, device=device), "change": torch.zeros(count, *shape, device=device),
+        "top": torch.zeros(count, *shape, dtype=torch.long, device=device),
+        "ids": torch.zeros(count, *shape, top_k, dtype=torch.long, device=device),
+        "weights": torch.zeros(count, *shape, top_k, device=device),
+    }  # fmt: skip
+    batch, vocab = clean.logits.shape[0], clean.logits.shape[-1]
+    rows = max(1, VOCAB_BUDGET // (batch * vocab))
+    for members, states in groups:
+        for first in range(0, len(followed.columns), rows):
+            own = list(followed.columns[first : first + rows])
+            old = torch.log_softmax(clean.logits[:, own].float(), -1)
+            targets = followed.targets[:, own]
+            step = max(1, rows // len(own))
+            for begin in range(0, len(members), step):
+                some = torch.tensor(members[begin : begin + step], device=device)
+                logits = readout.logits(states[begin : begin + step, :, first : first + rows]).float()
+                for name, value in _compare(old, logits.to(device), targets, top_k).items():
+                    found[name][some[:, None, None], torch.arange(batch, device=device)[:, None], own] = value
+    return found
 
 
 def _compare(
-    readout: ReadOut, clean: CleanRun, last: Tensor, top_k: int, targets: Tensor, columns: Sequence[int]
-) -> tuple[Tensor, ...]:
-    """KL, top token, most changed tokens with their signed weights, and the targets' change, of one component."""
-    batch, length, vocab = clean.logits.shape
-    step = max(1, VOCAB_BUDGET // (batch * vocab))
-    shape = (batch, length)
-    kl, followed = torch.zeros(shape, device=last.device), torch.zeros(shape, device=last.device)
-    top = torch.zeros(shape, dtype=torch.long, device=last.device)
-    kept_ids = torch.zeros(*shape, top_k, dtype=torch.long, device=last.device)
-    kept_weights = torch.zeros(*shape, top_k, device=last.device)
-    for first in range(0, len(columns), step):
-        own = list(columns[first : first + step])
-        old = torch.log_softmax(clean.logits[:, own].float(), -1)
-        logits = readout.logits(last[:, own]).float()
-        new = torch.log_softmax(logits, -1)
-        change = new - old
-        # sqrt(p * p') through the logarithms: products of small probabilities underflow.
-        weight = change.abs() * ((old + new) / 2).exp()
-        ids = weight.topk(top_k, dim=-1).indices
-        kl[:, own] = -(old.exp() * change).sum(-1).clamp(max=0)
-        top[:, own], kept_ids[:, own] = logits.argmax(-1), ids
-        kept_weights[:, own] = weight.gather(-1, ids) * change.gather(-1, ids).sign()
-        followed[:, own] = change.gather(-1, targets[:, own, None])[..., 0]
-    return kl, top, kept_ids, kept_weights, followed
+    old: Float[Tensor, "batch column vocab"], logits: Float[Tensor, "component batch column vocab"],
+    targets: Int[Tensor, "batch column"], top_k: int,
+) -> dict[str, Tensor]:  # fmt: skip
+    new = torch.log_softmax(logits, -1)
+    change = new - old
+    # sqrt(p * p') through the logarithms: products of small probabilities underflow.
+    weight = change.abs() * ((old + new) / 2).exp()
+    ids = weight.topk(top_k, dim=-1).indices
+    told = targets[None, ..., None].expand(*change.shape[:-1], 1)
+    return {
+        "kl": -(old.exp() * change).sum(-1).clamp(max=0), "top": logits.argmax(-1), "ids": ids,
+        "weights": weight.gather(-1, ids) * change.gather(-1, ids).sign(), "change": change.gather(-1, told)[..., 0],
+    }  # fmt: skip
 
 
 def _percentiles(parts: list[Component], kl: Float[Tensor, "component batch pos"]) -> Tensor:

@@ -13,6 +13,7 @@ from tl_nla.model.reading import Reading
 from tl_nla.model.sites import Site
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
 from tl_nla.oracle.labels.sources import HeadSources, without_values
+from tl_nla.oracle.labels.vocabulary import decoded_tokens
 from tl_nla.oracle.texts import Label, label_text
 
 SHARE_FLOOR = 0.04
@@ -82,10 +83,8 @@ def words_of(
     readers, notes = _readers(model, tokens, reading)
     said = {} if oracle is None else _asked(oracle, reading, settings or {})
     told: dict[str, list[Told]] = {}
-    for site in reading.sites:
-        write, before = reading.precise(site).float(), reading.before(site).float()
-        effects = write_effects(lens, write, before, named, top_k)
-        up, down = named.words(effects.promoted), named.words(effects.suppressed)
+    effects = _effects(lens, reading, named, top_k)
+    for site, (up, down) in zip(reading.sites, effects, strict=True):
         reader = readers.get(site.kind) if site.kind == "attn" or site.part == "attn" else None
         sources = [_sources(reader, site, column, tokens, texts) for column in reading.column.tolist()]
         told_of = reader is not None and site.layer in reader.layers
@@ -97,6 +96,18 @@ def words_of(
     if oracle is not None:
         told |= {str(site): _composed(told, reading, site) for site in reading.sites if not _knows(oracle, site)}
     return Words(texts, told, _embeddings(model, tokens, reading, lens, texts, top_k), notes)
+
+
+def _effects(
+    lens: Lens, reading: Reading, named: Vocabulary, top_k: int
+) -> list[tuple[list[list[str]], list[list[str]]]]:
+    """Words promoted and suppressed, of each site's rows; the unembedding is read once for all of them."""
+    writes = torch.cat([reading.precise(site).float() for site in reading.sites])
+    states = torch.cat([reading.before(site).float() for site in reading.sites])
+    found = write_effects(lens, writes, states, named, top_k)
+    up, down, rows = named.words(found.promoted), named.words(found.suppressed), len(reading)
+    places = [slice(first, first + rows) for first in range(0, len(up), rows)]
+    return [(up[place], down[place]) for place in places]
 
 
 def _readers(model: Any, tokens: Tensor, reading: Reading) -> tuple[dict[str, HeadSources], tuple[str, ...]]:
@@ -119,8 +130,8 @@ def _readers(model: Any, tokens: Tensor, reading: Reading) -> tuple[dict[str, He
 def _raw_texts(tokenizer: Any, size: int) -> tuple[str, ...]:
     if tokenizer is None:
         return tuple(f"#{i}" for i in range(size))
-    known = min(size, len(tokenizer))
-    return tuple(tokenizer.decode([i]) for i in range(known)) + tuple(f"#{i}" for i in range(known, size))
+    decoded = decoded_tokens(tokenizer, size)
+    return decoded + tuple(f"#{i}" for i in range(len(decoded), size))
 
 
 def _sources(

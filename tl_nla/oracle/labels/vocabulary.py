@@ -1,5 +1,6 @@
 """Which tokens of a vocabulary may be named, and which are the same word."""
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.model.control import TAG, control_ids, without_control
 
+_known: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = weakref.WeakKeyDictionary()
 _MARKERS = range(0x3200, 0x3400)
 """Characters that mark the slots of readers; no text that a reader is taught may hold one."""
 
@@ -40,8 +42,17 @@ class Vocabulary:
         if tokenizer is None:
             numbers = torch.arange(size)
             return cls(tuple(f"#{i}" for i in range(size)), numbers, torch.ones(size, dtype=torch.bool))
-        known = min(size, len(tokenizer))
-        decoded = [tokenizer.decode([i]) for i in range(known)] + [""] * (size - known)
+        known = _known.setdefault(tokenizer, {})
+        key = "vocabulary", size, len(tokenizer)
+        if key not in known:
+            known[key] = cls._of(tokenizer, size)
+        found: Vocabulary = known[key]
+        return found
+
+    @classmethod
+    def _of(cls, tokenizer: Any, size: int) -> "Vocabulary":
+        decoded = decoded_tokens(tokenizer, size)
+        decoded += ("",) * (size - len(decoded))
         control = control_ids(tokenizer)
         texts = tuple("" if i in control or _unsayable(text) else text.strip() for i, text in enumerate(decoded))
         allowed = [
@@ -56,6 +67,17 @@ class Vocabulary:
     def words(self, ids: Int[Tensor, "n k"]) -> list[list[str]]:
         """Texts of rows of ids, -1 left out."""
         return [[self.texts[i] for i in row if i >= 0] for row in ids.tolist()]
+
+
+def decoded_tokens(tokenizer: Any, size: int) -> tuple[str, ...]:
+    """Texts of a tokenizer's first tokens, at most ``size``; decoded once as long as it has so many tokens."""
+    known = _known.setdefault(tokenizer, {})
+    count = min(size, len(tokenizer))
+    key = "texts", count, len(tokenizer)
+    if key not in known:
+        known[key] = tuple(tokenizer.decode([number]) for number in range(count))
+    texts: tuple[str, ...] = known[key]
+    return texts
 
 
 def _unsayable(text: str) -> bool:

@@ -1,0 +1,122 @@
+"""Copies of a position beside the clean tokens, against one run for each component and position."""
+
+import pytest
+import torch
+
+from tests import families
+from tests.zoo import TL_MAJOR
+from tl_nla.attribution import beside
+from tl_nla.attribution.beside import Copy, NotBesideError, run_beside
+from tl_nla.attribution.capture import capture
+from tl_nla.attribution.components import all_components
+from tl_nla.attribution.exactness import leave_out
+from tl_nla.attribution.replay import Start, start_of
+from tl_nla.attribution.skips import skip_effects
+from tl_nla.model.rounding import same_state
+
+KINDS = ("block", "attn", "mlp", "head")
+WORKS = ["gpt2", "llama", "gemma2", "gemma3", "qwen2", "qwen3", "mistral", "falcon", "bloom", "opt", "phi", "neox",
+         "gpt_oss", "granite"]  # fmt: skip
+TOKENS = torch.tensor([[3, 14, 15, 9, 2, 6, 5, 35, 8, 9, 7, 9]])
+
+
+def copies_of(model, clean, positions):
+    starts = [start_of(model, clean, part) for part in all_components(model, KINDS)]
+    return starts, [Copy.of(start, position) for position in positions for start in starts]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", WORKS)
+def test_copies_are_the_runs_of_each_alone(family, dtype):
+    model = families.bridge(family, dtype)
+    clean = capture(model, TOKENS)
+    starts, copies = copies_of(model, clean, [4, 11])
+    found = run_beside(clean, copies).unflatten(0, (2, len(starts)))
+    for row, position in enumerate((4, 11)):
+        assert same_state(found[row], leave_out(model, clean, starts, position)[:, :, position], 2.0)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_rows_of_a_padded_batch(family):
+    model = families.bridge(family)
+    tokens = torch.cat([TOKENS, TOKENS.flip(1)])
+    mask = torch.ones_like(tokens)
+    mask[1, :5] = 0
+    clean = capture(model, tokens, mask)
+    starts, copies = copies_of(model, clean, [11])
+    found = run_beside(clean, copies)
+    assert same_state(found, leave_out(model, clean, starts, 11)[:, :, 11], 2.0)
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1", "lfm2"])
+def test_what_mixes_positions_otherwise_is_refused(family):
+    if family not in families.FAMILIES:
+        pytest.skip(f"no {family} here")
+    model = families.bridge(family)
+    clean = capture(model, TOKENS)
+    with pytest.raises(NotBesideError):
+        run_beside(clean, [Copy.of(Start(0, clean.inputs[0]), 11)])
+
+
+def test_copies_that_see_each_other_are_found(monkeypatch):
+    model = families.bridge("llama")
+    clean = capture(model, TOKENS)
+    _, copies = copies_of(model, clean, [11])
+    hidden = beside._Beside._masked
+
+    def leaky(self, mask):
+        made = hidden(self, mask)
+        made[..., self.length :, self.length :] = 0
+        return made
+
+    monkeypatch.setattr(beside._Beside, "_masked", leaky)
+    with pytest.raises(NotBesideError, match="do not come out as in the clean run"):
+        run_beside(clean, copies)
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_copies_at_a_wrong_place_are_found(monkeypatch, shift):
+    model = families.bridge("llama")
+    clean = capture(model, TOKENS)
+    _, copies = copies_of(model, clean, [6])
+    right = beside._Beside._index
+
+    def wrong(self, device):
+        index = right(self, device).clone()
+        index[self.length :] += shift
+        return index
+
+    monkeypatch.setattr(beside._Beside, "_index", wrong)
+    with pytest.raises(NotBesideError):
+        run_beside(clean, copies)
+
+
+def test_effects_are_those_of_the_ordinary_way(monkeypatch):
+    model = families.bridge("llama")
+    effects = skip_effects(model, TOKENS, all_components(model, KINDS), positions=[11])
+    monkeypatch.setattr("tl_nla.attribution.left_out._may_be_beside", lambda model, clean: False)
+    slow = skip_effects(model, TOKENS, all_components(model, KINDS), positions=[11])
+    assert torch.allclose(effects.kl, slow.kl, atol=1e-5, equal_nan=True)
+    assert torch.equal(effects.skipped_top, slow.skipped_top)
+    assert torch.equal(effects.flip, slow.flip)
+
+
+@pytest.mark.skipif(TL_MAJOR < 4, reason="counted on one line")
+def test_hooks_of_the_users_take_the_ordinary_way(monkeypatch):
+    """A hook that counts positions from the end would meet a copy there."""
+    model = families.bridge("llama")
+    parts = all_components(model, ("mlp",))
+
+    def damp(value, hook):
+        value = value.clone()
+        value[:, -1] *= 0.5
+        return value
+
+    monkeypatch.setattr(
+        "tl_nla.attribution.left_out._beside", lambda *given: pytest.fail("copies beside a user's hook")
+    )
+    model.add_hook("blocks.1.hook_resid_pre", damp)
+    try:
+        assert torch.isfinite(skip_effects(model, TOKENS, parts, positions=[11]).kl[..., 11]).all()
+    finally:
+        model.reset_hooks()

@@ -1,0 +1,101 @@
+"""The last residual states with components left out, by the cheapest way that is exact on the model in hand."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_nla.attribution.beside import Copy, NotBesideError, copies_at_once, run_beside
+from tl_nla.attribution.capture import CleanRun
+from tl_nla.attribution.components import Component
+from tl_nla.attribution.exactness import all_positions_at_once, known_of, leave_out
+from tl_nla.attribution.replay import chunks, replay, start_of
+
+Group = tuple[list[int], Float[Tensor, "component batch column d_model"]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What is wanted of components that are left out.
+
+    Attributes:
+        everywhere: leave them out at all positions at once, so that later positions see the changed earlier ones.
+        columns: the columns at which their effect is wanted.
+        chunk: how many run side by side; ``None`` to choose from the sizes.
+    """
+
+    everywhere: bool
+    columns: Sequence[int]
+    chunk: int | None = None
+
+
+def last_states(
+    model: Any, clean: CleanRun, parts: list[Component], written: Mapping[Component, Tensor], way: Way
+) -> Iterator[Group]:
+    """Leave out each component at each wanted column.
+
+    In order of preference: as copies beside the clean tokens (:mod:`tl_nla.attribution.beside`), where few columns are
+    wanted; all columns in one pass, where the clean past can be shown to each; each column by a pass of its own.
+
+    Args:
+        model: the TransformerLens model.
+        clean: its clean run.
+        parts: what is left out.
+        written: what some of them write instead.
+        way: how, and where.
+
+    Yields:
+        Numbers of some of the parts, and their states behind the last block at the wanted columns.
+    """
+    # Parts that start late share their blocks with all that started before them, so the order is by layer.
+    order = sorted(range(len(parts)), key=lambda number: parts[number].last)
+    columns = list(way.columns)
+    few = 2 * len(columns) <= clean.logits.shape[1] or len(columns) == 1
+    if few and not way.everywhere and not written and _may_be_beside(model, clean):
+        try:
+            yield from _beside(model, clean, [parts[number] for number in order], order, way)
+        except NotBesideError:
+            known_of(model)[_key(clean)] = False
+        else:
+            return
+    together = not way.everywhere and len(columns) > 1 and all_positions_at_once(model, clean)
+    for group in chunks(model, clean, len(parts), way.chunk):
+        members = order[group]
+        own = [start_of(model, clean, parts[number], written.get(parts[number])) for number in members]
+        if way.everywhere:
+            yield members, leave_out(model, clean, own)[:, :, columns]
+        elif together:
+            yield members, replay(clean, own)[:, :, columns]
+        else:
+            found = [leave_out(model, clean, own, position)[:, :, position] for position in columns]
+            yield members, torch.stack(found, 2)
+
+
+def _key(clean: CleanRun) -> tuple[Any, ...]:
+    return "beside", clean.state
+
+
+def _may_be_beside(model: Any, clean: CleanRun) -> bool:
+    """Whether nothing speaks against it yet. Hooks of the user's may count positions, which copies would shift."""
+    own = re.compile(r"(norm|ln)\w*$")  # bridges watch their own norms by plain hooks
+    watched = any(forward or not own.search(name) for name, forward, _ in clean.state[1])
+    return not watched and known_of(model).get(_key(clean), True)
+
+
+def _beside(model: Any, clean: CleanRun, parts: Sequence[Component], order: Sequence[int], way: Way) -> Iterator[Group]:
+    size = copies_at_once(clean, int(model.cfg.n_heads))
+    together = way.chunk or max(1, size // len(way.columns))
+    done = []
+    for first in range(0, len(order), together):
+        members = list(order[first : first + together])
+        starts = (start_of(model, clean, part) for part in parts[first : first + together])
+        copies = [Copy.of(start, position) for start in starts for position in way.columns]
+        found = [run_beside(clean, copies[begin : begin + size]) for begin in range(0, len(copies), size)]
+        states = torch.cat(found).unflatten(0, (len(members), len(way.columns))).transpose(1, 2)
+        done.append((members, states))
+    # Only now, so that a refusal half-way leaves nothing that was given already.
+    yield from done
