@@ -14,14 +14,14 @@ def area_under_curve(scores: Float[Tensor, " n"], positive: Float[Tensor, " n"])
         positive: 1 for positive rows, 0 for the others.
 
     Returns:
-        The area under the ROC curve; NaN without both classes.
+        The area under the ROC curve to six digits, as torchmetrics adds it up in float32; NaN without both classes.
     """
     target = (positive > 0.5).long()
     if len(target.unique()) < 2:
         return float("nan")
     # torchmetrics takes scores outside of 0 to 1 through a sigmoid, which makes ties of large ones.
     order = scores.unique(return_inverse=True)[1].double()
-    return float(binary_auroc(order / order.max().clamp_min(1), target))
+    return round(float(binary_auroc(order / order.max().clamp_min(1), target)), 6)
 
 
 def spearman(one: Float[Tensor, " n"], two: Float[Tensor, " n"]) -> float:
