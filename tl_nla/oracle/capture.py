@@ -23,10 +23,10 @@ from tl_nla.oracle.labels import (
     SkipLabels,
     StrengthReference,
     Vocabulary,
-    head_sources,
     skip_labels,
     write_effects,
 )
+from tl_nla.oracle.labels.sources import sources_of_both
 from tl_nla.oracle.questions import EXPLAIN, Answer, make_answer
 from tl_nla.oracle.texts import Label, component_words, label_text
 
@@ -261,12 +261,10 @@ def _capture_batch(
 def _sources(
     model: Any, tokens: Tensor, sites: list[Site], config: CaptureConfig
 ) -> tuple[HeadSources | None, HeadSources | None]:
-    found = []
-    for kind in ("head", "attn"):
-        layers = sorted({int(site.layer or 0) for site in sites if site.kind == kind})
-        together = kind == "attn"
-        found.append(head_sources(model, tokens, None, layers, _POOL * config.sources, together) if layers else None)
-    return found[0], found[1]
+    heads, attentions = (
+        sorted({int(site.layer or 0) for site in sites if site.kind == kind}) for kind in ("head", "attn")
+    )
+    return sources_of_both(model, tokens, None, heads, attentions, _POOL * config.sources)
 
 
 def _source_words(

@@ -11,8 +11,8 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.model.reading import Reading
 from tl_nla.model.sites import Site
-from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
-from tl_nla.oracle.labels.sources import HeadSources, without_values
+from tl_nla.oracle.labels import Lens, Vocabulary, write_effects
+from tl_nla.oracle.labels.sources import HeadSources, sources_of_both, without_values
 from tl_nla.oracle.labels.vocabulary import decoded_tokens
 from tl_nla.oracle.texts import Label, label_text
 
@@ -120,11 +120,11 @@ def _readers(model: Any, tokens: Tensor, reading: Reading) -> tuple[dict[str, He
     if not layers:
         return {}, notes
     try:
-        single = head_sources(model, tokens, layers=layers, top_k=_SOURCES)
-        whole = head_sources(model, tokens, layers=layers, top_k=_SOURCES, together=True)
+        single, whole = sources_of_both(model, tokens, None, layers, layers, _SOURCES)
     except InputError as error:
         return {}, (*notes, f"what heads read is not told: {error}")
-    return {"head": single, "attn": whole}, notes
+    found = {"head": single, "attn": whole}
+    return {kind: sources for kind, sources in found.items() if sources is not None}, notes
 
 
 def _raw_texts(tokenizer: Any, size: int) -> tuple[str, ...]:

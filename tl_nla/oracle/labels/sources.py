@@ -87,16 +87,47 @@ def head_sources(
         InputError: for layers out of range or without values of their own, a ``top_k`` below 1, or heads whose writes
             do not add up.
     """
-    count = int(model.cfg.n_layers)
-    chosen = tuple(range(count)) if layers is None else tuple(layers)
-    if not chosen or any(not 0 <= layer < count for layer in chosen):
+    chosen = tuple(range(int(model.cfg.n_layers))) if layers is None else tuple(layers)
+    heads, attentions = ((), chosen) if together else (chosen, ())
+    found = sources_of_both(model, tokens, attention_mask, heads, attentions, top_k)[int(together)]
+    if found is None:
+        raise InputError("layers are []; give one or more")
+    return found
+
+
+@torch.no_grad()
+def sources_of_both(
+    model: Any, tokens: Int[Tensor, "batch pos"], attention_mask: Tensor | None = None, heads: Sequence[int] = (),
+    attentions: Sequence[int] = (), top_k: int = 3,
+) -> tuple[HeadSources | None, HeadSources | None]:  # fmt: skip
+    """Sources of single heads and of whole attentions in one forward pass; see :func:`head_sources`.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``; left exactly as it is found.
+        tokens: token ids.
+        attention_mask: 1 for tokens, 0 for padding.
+        heads: layers whose heads are told one by one.
+        attentions: layers whose heads are pooled.
+        top_k: how many sources are kept on each side of the distance limit.
+
+    Returns:
+        Those of heads, and those of attentions; ``None`` where no layer was asked for.
+
+    Raises:
+        InputError: as :func:`head_sources`.
+    """
+    count, ways = int(model.cfg.n_layers), {False: tuple(heads), True: tuple(attentions)}
+    chosen = sorted({*heads, *attentions})
+    if any(not 0 <= layer < count for layer in chosen):
         raise InputError(f"layers are {list(chosen)}; give one or more of 0 to {count - 1}")
     if top_k < 1:
         raise InputError(f"top_k is {top_k}; at least 1 source must be kept")
+    if not chosen:
+        return None, None
     check_deterministic(model)
     check_tokens(model, tokens)
     real = real_tokens(tokens, attention_mask)
-    reduced: dict[int, tuple[Tensor, ...]] = {}
+    reduced: dict[tuple[bool, int], tuple[Tensor, ...]] = {}
     kept: dict[str, Tensor] = {}
     pairs: list[tuple[str, Callable[..., None]]] = []
     known = model.hook_dict
@@ -108,13 +139,24 @@ def head_sources(
                 f"('blocks.{layer}.attn', 'blocks.{layer}.attn.head.0') and left out"
             )
         pairs += [(name, _keeper(kept, name)) for name in points]
-        pairs.append((f"blocks.{layer}.hook_resid_post", _reducer(model, layer, kept, reduced, real, top_k, together)))
+        wanted = [together for together, layers in ways.items() if layer in layers]
+        pairs.append((f"blocks.{layer}.hook_resid_post", _reducer(model, layer, kept, reduced, real, top_k, wanted)))
     arguments: dict[str, Any] = {} if attention_mask is None else {"attention_mask": attention_mask}
     if max(chosen) + 1 < count:
         arguments["stop_at_layer"] = max(chosen) + 1
     with lock_of(model), tap(model, pairs, known):
         model(tokens, **arguments)
-    return HeadSources(chosen, *(torch.stack(parts) for parts in zip(*(reduced[i] for i in chosen), strict=True)))
+    single, pooled = (_stacked(layers, together, reduced) for together, layers in ways.items())
+    return single, pooled
+
+
+def _stacked(
+    layers: tuple[int, ...], together: bool, reduced: dict[tuple[bool, int], tuple[Tensor, ...]]
+) -> HeadSources | None:
+    if not layers:
+        return None
+    columns = zip(*(reduced[together, layer] for layer in layers), strict=True)
+    return HeadSources(layers, *(torch.stack(parts) for parts in columns))
 
 
 def raw_source_weights(
@@ -174,19 +216,21 @@ def _keeper(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
 
 
 def _reducer(
-    model: Any, layer: int, kept: dict[str, Tensor], reduced: dict[int, tuple[Tensor, ...]], real: Tensor, top_k: int,
-    together: bool,
+    model: Any, layer: int, kept: dict[str, Tensor], reduced: dict[tuple[bool, int], tuple[Tensor, ...]],
+    real: Tensor, top_k: int, wanted: Sequence[bool],
 ) -> Callable[..., None]:  # fmt: skip
     def reduce(activation: Tensor, hook: Any) -> None:
         points = {name: kept.pop(name) for name in _points(model, layer) if name in kept}
-        reduced[layer] = _layer_sources(model, layer, points, real, top_k, together)
+        raw, norm, state = _layer_sources(model, layer, points)
+        for together in wanted:
+            own = (raw.sum(1, keepdim=True), norm.sum(0, keepdim=True)) if together else (raw, norm)
+            reduced[together, layer] = (*_summarise(own[0].transpose(0, 1), real, top_k), own[1], state)
 
     return reduce
 
 
-def _layer_sources(
-    model: Any, layer: int, points: dict[str, Tensor], real: Tensor, top_k: int, together: bool
-) -> tuple[Tensor, ...]:
+def _layer_sources(model: Any, layer: int, points: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight of every source ``[batch, head, pos, pos]``, norms of the heads' writes, and of the states before."""
     prefix = f"blocks.{layer}."
     if f"{prefix}attn.hook_pattern" not in points:
         raise InputError(f"hook_pattern of layer {layer} never fired on this model; load it with eager attention")
@@ -199,10 +243,7 @@ def _layer_sources(
     rows, batch = found.z, pattern.shape[0]
     square = torch.einsum("nhd,hde,nhe->hn", rows, found.weight @ found.weight.transpose(1, 2), rows)
     norm = (square.clamp_min(0).sqrt() / length).unflatten(1, (batch, -1))
-    if together:
-        raw, norm = raw.sum(1, keepdim=True), norm.sum(0, keepdim=True)
-    state = points[f"{prefix}hook_resid_pre"].float().norm(dim=-1)
-    return (*_summarise(raw.transpose(0, 1), real, top_k), norm, state)
+    return raw, norm, points[f"{prefix}hook_resid_pre"].float().norm(dim=-1)
 
 
 def _head_sum(model: Any, layer: int, points: dict[str, Tensor]) -> HeadSum:
