@@ -109,15 +109,47 @@ def direct_attribution(
         InputError: unknown unit, quantity or token id; a log-probability behind a soft cap; more unexplained than
             ``max_unaccounted``.
     """
-    quantity = quantity or ("logit" if against is None else "difference")
-    facts = facts_of(model)
+    asked = Asked(target, against, quantity or ("logit" if against is None else "difference"), unit)
     check_tokens(model, tokens)
-    _check_request(model, facts, target, against, quantity, unit)
-    wanted = _ids(model, target, tokens, "target")
-    other = None if against is None else _ids(model, against, tokens, "against")
+    asked.check(model)
     clean = capture(model, tokens, attention_mask, solve=False, heads=unit == "head")
+    return attribute_run(model, clean, asked, max_unaccounted)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is split into parts; as the arguments of :func:`direct_attribution`."""
+
+    target: Int[Tensor, "..."] | int
+    against: Int[Tensor, "..."] | int | None
+    quantity: str
+    unit: str = "component"
+
+    def check(self, model: Any) -> None:
+        """Refuse what cannot be split.
+
+        Raises:
+            InputError: unknown unit or quantity; a log-probability behind a soft cap.
+        """
+        _check_request(model, facts_of(model), self.target, self.against, self.quantity, self.unit)
+
+
+def attribute_run(model: Any, clean: CleanRun, asked: Asked, max_unaccounted: float) -> DirectAttribution:
+    """The same of a run that was captured before (with its heads, where these are asked for).
+
+    Args:
+        model: the model that was run.
+        clean: the run.
+        asked: what is split; checked before.
+        max_unaccounted: share of the range of a position's logits that may stay unexplained.
+
+    Raises:
+        InputError: unknown token ids; more unexplained than ``max_unaccounted``.
+    """
+    wanted = _ids(model, asked.target, clean.tokens, "target")
+    other = None if asked.against is None else _ids(model, asked.against, clean.tokens, "against")
     with torch.no_grad():
-        found = _attributed(model, facts, clean, wanted, other, (quantity, unit))
+        found = _attributed(model, facts_of(model), clean, wanted, other, (asked.quantity, asked.unit))
     _check_sum(model, found, clean, max_unaccounted)
     return found
 

@@ -6,7 +6,7 @@ read. The computation differs, not the result: see ``tl_nla.attribution.replay``
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -147,25 +147,54 @@ def skip_effects(
         raise InputError(f"replacements name {', '.join(strangers)}, which are not among the components left out")
     if not 1 <= top_k <= model.cfg.d_vocab:
         raise InputError(f"top_k must be between 1 and the vocabulary size {model.cfg.d_vocab}; found {top_k}")
-    followed = torch.zeros_like(tokens) if targets is None else predicted_ids(model, targets, "targets")
-    if followed.shape != tokens.shape:
+    followed = None if targets is None else predicted_ids(model, targets, "targets")
+    if followed is not None and followed.shape != tokens.shape:
         raise InputError(f"targets must have the tokens' shape {tuple(tokens.shape)}; found {tuple(followed.shape)}")
-    columns, followed = _columns(positions, tokens.shape[1]), followed.to(tokens.device)
+    wanted = Wanted(parts, Way(everywhere, _columns(positions, tokens.shape[1]), chunk), followed, top_k, written)
     with lock_of(model):
-        clean = _prepared(model, tokens, attention_mask, everywhere, parts)
-        for part, value in written.items():
-            _check_replacement(value, part, clean)
-        groups = last_states(model, clean, parts, written, Way(everywhere, columns, chunk))
-        wanted_of = _Followed(len(parts), columns, followed)
-        found = _measure(read_out_of(model, clean), clean, groups, top_k, wanted_of)
+        return effects_of_run(model, capture(model, tokens, attention_mask, solve=not everywhere), wanted)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of components that are left out; as the arguments of :func:`skip_effects`, checked."""
+
+    parts: list[Component]
+    way: Way
+    targets: Int[Tensor, "batch pos"] | None
+    top_k: int
+    written: Mapping[Component, Tensor] = field(default_factory=dict)
+
+
+def effects_of_run(model: Any, clean: CleanRun, wanted: Wanted) -> SkipEffects:
+    """The same for a run that was captured before, with its score diagonals unless ``everywhere`` is asked for.
+
+    Args:
+        model: the model that was run; the caller holds its lock.
+        clean: the run.
+        wanted: what is asked for.
+
+    Raises:
+        InputError: as :func:`skip_logits`.
+    """
+    parts, columns = wanted.parts, list(wanted.way.columns)
+    _check_run(model, clean, wanted.way.everywhere, parts)
+    for part, value in wanted.written.items():
+        _check_replacement(value, part, clean)
+    given = torch.zeros_like(clean.tokens) if wanted.targets is None else wanted.targets.to(clean.tokens.device)
+    groups = last_states(model, clean, parts, wanted.written, wanted.way)
+    followed = _Followed(len(parts), columns, given)
+    found = _measure(read_out_of(model, clean), clean, groups, wanted.top_k, followed)
     kl, top, ids, weights, change = (found[name] for name in ("kl", "top", "ids", "weights", "change"))
-    wanted = torch.zeros_like(clean.valid)
-    wanted[:, columns] = clean.valid[:, columns]
-    moved = None if targets is None else change.masked_fill(~wanted, float("nan"))
+    shown = torch.zeros_like(clean.valid)
+    shown[:, columns] = clean.valid[:, columns]
+    moved = None if wanted.targets is None else change.masked_fill(~shown, float("nan"))
     clean_top = clean.logits.argmax(-1)
-    flip = (top != clean_top) & wanted
-    kl = kl.masked_fill(~wanted, float("nan"))
-    return SkipEffects(tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, everywhere, moved)
+    flip = (top != clean_top) & shown
+    kl = kl.masked_fill(~shown, float("nan"))
+    return SkipEffects(
+        tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, wanted.way.everywhere, moved
+    )
 
 
 def _columns(positions: Sequence[int] | None, length: int) -> list[int]:
@@ -190,12 +219,16 @@ def _prepared(
     model: Any, tokens: Tensor, attention_mask: Tensor | None, everywhere: bool, parts: Sequence[Component]
 ) -> CleanRun:
     clean = capture(model, tokens, attention_mask, solve=not everywhere)
+    _check_run(model, clean, everywhere, parts)
+    return clean
+
+
+def _check_run(model: Any, clean: CleanRun, everywhere: bool, parts: Sequence[Component]) -> None:
     read_out_of(model, clean)  # refused before anything else is tried
     for part in parts:
         check_writable(model, clean, part)
     if not everywhere:
         check_causal(model, clean)
-    return clean
 
 
 def _check_replacement(replacement: Tensor | None, part: Component, clean: CleanRun) -> None:

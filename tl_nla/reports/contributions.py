@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from tl_nla.attribution.capture import CleanRun, capture
 from tl_nla.attribution.components import Component, all_components
-from tl_nla.attribution.direct import UNACCOUNTED, DirectAttribution, direct_attribution
-from tl_nla.attribution.skips import SkipEffects, skip_effects
+from tl_nla.attribution.direct import UNACCOUNTED, Asked, DirectAttribution, attribute_run
+from tl_nla.attribution.left_out import Way
+from tl_nla.attribution.skips import SkipEffects, Wanted, effects_of_run
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
 from tl_nla.model.positions import Positions, select_positions
@@ -65,15 +67,17 @@ def layer_contributions(
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     ids = prompt_ids(model, tokens, tokenizer, prepend_bos)
     columns = torch.nonzero(select_positions(ids, positions, None, tokenizer)[0]).flatten()
-    logits = _logits(model, ids)
+    facts_of(model)  # whether the model can be run at all, before anything else
+    clean = capture(model, ids, solve=skips)
+    logits = clean.logits.float()
     chosen = logits.argmax(-1) if target is None else target_ids(model, target, ids, tokenizer, "target")
     other = None if against is None else target_ids(model, against, ids, tokenizer, "against")
-    direct = direct_attribution(
-        model, ids, chosen, against=other, quantity=quantity, unit="head", max_unaccounted=float("inf")
-    )
+    asked = Asked(chosen, other, quantity or ("logit" if other is None else "difference"), "head")
+    asked.check(model)
+    direct = attribute_run(model, clean, asked, float("inf"))
     _check_share(direct, columns, max_unaccounted)
     parts = all_components(model, KINDS)
-    effects, notes = _effects(model, ids, parts, chosen, columns.tolist()) if skips else (None, [])
+    effects, notes = _effects(model, clean, parts, chosen, columns.tolist()) if skips else (None, [])
     reading = read(model, ids, [str(part) for part in parts], columns.tolist())
     words = words_of(model, ids, reading, tokenizer, oracle, top_k, settings, vocabulary)
     cells, writes = _cells(parts, direct, effects, reading, words)
@@ -92,13 +96,6 @@ def _check_settings(oracle: Any, settings: Mapping[str, Any]) -> None:
         raise InputError(
             f"unknown argument {', '.join(settings)}; further settings are for oracle.explain, and no oracle was given"
         )
-
-
-def _logits(model: Any, ids: Tensor) -> Tensor:
-    facts_of(model)  # whether the model can be run at all, before anything else
-    with torch.no_grad(), lock_of(model):
-        output = model(ids)
-        return (output if isinstance(output, Tensor) else output.logits).float()
 
 
 def _heading(model: Any, ids: Tensor, logits: Tensor, columns: Tensor, tokenizer: Any, words: Words) -> dict[str, Any]:
@@ -138,10 +135,11 @@ def _check_share(direct: DirectAttribution, columns: Tensor, allowed: float) -> 
 
 
 def _effects(
-    model: Any, ids: Tensor, parts: list[Component], targets: Tensor, columns: list[int]
+    model: Any, clean: CleanRun, parts: list[Component], targets: Tensor, columns: list[int]
 ) -> tuple[SkipEffects | None, list[str]]:
     try:
-        return skip_effects(model, ids, parts, top_k=1, targets=targets, positions=columns), []
+        with lock_of(model), torch.no_grad():
+            return effects_of_run(model, clean, Wanted(parts, Way(False, columns), targets, 1)), []
     except InputError as error:
         return None, [f"skips were left out: {error}"]
 
