@@ -60,7 +60,7 @@ def main() -> None:
     page = Path(sys.argv[1]).read_text(encoding="utf-8")
     check_environment()
     uses = blocks(page, "python")
-    check(len(uses) == 3, f"the README has {len(uses)} pieces of Python, not three")
+    check(len(uses) >= 3, f"the README has {len(uses)} pieces of Python, fewer than its three uses")
     commands = [line for block in blocks(page, "bash") for line in block.splitlines() if line.startswith("tl-nla ")]
     check(any("--logdir" in line for line in commands), f"the README's commands are {commands}")
     tool = Path(sys.executable).with_name("tl-nla")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import tl_nla
-from tests import zoo
-from tl_nla.adapters import SteeringAdapter, VectorAdapter
+from tests import families, zoo
+from tl_nla.adapters import SteeringAdapter, VectorAdapter, attach
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import normalise
 from tl_nla.steering import SteeringVector, append, change_states, expect, substitute
@@ -229,3 +229,22 @@ def test_each_row_may_have_its_own_edit(model):
     assert [(row.batch, row.before == row.after) for row in adapter.results()] == [(0, True)] * 2 + [(1, False)] * 2
     with pytest.raises(InputError, match="rewriters"):
         run(model, zoo.tokens(3, 5), adapter)
+
+
+def test_a_write_of_several_branches_is_moved_as_a_whole():
+    """Experts and a shared MLP write one after the other: the change enters behind both."""
+    hybrid, tokens = families.bridge("granite_moe_hybrid"), torch.arange(1, 9)[None]
+    direction = torch.randn(hybrid.cfg.d_model, generator=torch.Generator().manual_seed(0))
+    write = tl_nla.read(hybrid, tokens, ["blocks.1.mlp"], [5]).precise("blocks.1.mlp").float()
+    entering = []
+    watch = hybrid.blocks[2].register_forward_pre_hook(lambda block, args: entering.append(args[0].detach()))
+    try:
+        with torch.no_grad():
+            hybrid(tokens)
+            with attach(hybrid, VectorAdapter(SteeringVector(direction, "blocks.1.mlp", strength=0.5), positions=[5])):
+                hybrid(tokens)
+    finally:
+        watch.remove()
+    wanted = torch.zeros_like(entering[0])
+    wanted[:, 5] = 0.5 * write.norm() * direction / direction.numel() ** 0.5
+    assert torch.allclose(entering[1] - entering[0], wanted, atol=1e-5)

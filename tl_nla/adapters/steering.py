@@ -37,7 +37,8 @@ def entry_point(model: Any, site: Site) -> tuple[str, float]:
     if site.kind == "block":
         return f"blocks.{layer}.hook_resid_post", 1.0
     form, branches = branches_of(model, layer, site.part if site.kind == "head" else site.kind)
-    return branches[0].point, branches[0].factor * form.carry
+    # Where a part has several branches (experts and a shared MLP) the last one fires when all of them are known.
+    return branches[-1].point, branches[-1].factor * form.carry
 
 
 @dataclass(frozen=True)
