@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from tests import families
-from tests.zoo import TL_MAJOR
 from tl_nla.attribution import beside
 from tl_nla.attribution.beside import Copy, NotBesideError, run_beside
 from tl_nla.attribution.capture import capture
@@ -50,8 +49,6 @@ def test_rows_of_a_padded_batch(family):
 
 @pytest.mark.parametrize("family", ["qwen3_5", "falcon_h1", "lfm2"])
 def test_what_mixes_positions_otherwise_is_refused(family):
-    if family not in families.FAMILIES:
-        pytest.skip(f"no {family} here")
     model = families.bridge(family)
     clean = capture(model, TOKENS)
     with pytest.raises(NotBesideError):
@@ -101,7 +98,6 @@ def test_effects_are_those_of_the_ordinary_way(monkeypatch):
     assert torch.equal(effects.flip, slow.flip)
 
 
-@pytest.mark.skipif(TL_MAJOR < 4, reason="counted on one line")
 def test_hooks_of_the_users_take_the_ordinary_way(monkeypatch):
     """A hook that counts positions from the end would meet a copy there."""
     model = families.bridge("llama")

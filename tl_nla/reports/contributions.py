@@ -44,8 +44,7 @@ def layer_contributions(
         positions: see :func:`tl_nla.model.positions.select_positions`; the last one by default.
         against: the other token of a logit difference, as ``target``.
         quantity: ``logit``, ``difference`` or ``log_prob`` (see :func:`tl_nla.attribution.direct_attribution`).
-        skips: whether skip effects are computed, for few positions in about two forward passes. Where the model
-            permits no exact ones they are left out, and the report's notes say why.
+        skips: whether skip effects are computed. Where the model permits none they are left out; ``notes`` say why.
         top_k: tokens named as promoted and as suppressed.
         tokenizer: of the model, when it carries none.
         name: of the model, for the report.
