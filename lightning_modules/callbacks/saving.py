@@ -87,7 +87,7 @@ class SaveNLA(_SaveAfterFit):
 
 
 class SaveOracle(_SaveAfterFit):
-    """Saves the diff oracle after ``fit``: reader, reconstructor and magnitudes, whichever of them was trained.
+    """Saves the diff oracle after ``fit``: verbalizer, reconstructor and magnitudes, whichever of them was trained.
 
     Nothing is written after ``fast_dev_run``.
 

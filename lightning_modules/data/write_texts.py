@@ -1,4 +1,4 @@
-"""What a reader is taught about writes: explanations, and answers to questions drawn for each."""
+"""What a verbalizer is taught about writes: explanations, and answers to questions drawn for each."""
 
 import random
 from typing import Any

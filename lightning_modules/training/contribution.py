@@ -205,12 +205,12 @@ class LayerContribution(TrainingModule):
 
     def _rebuilt(self, texts: list[str], writes: Tensor) -> tuple[Tensor, Tensor]:
         """Writes in model units with gradients, and the error of their directions and sizes."""
-        reader = self.reconstructor
-        ids, mask = reader.encode(texts)
-        direction, size = reader(ids.to(self.device), mask.to(self.device))
-        wanted = ((log_norm(writes) - reader.log_norm_mean) / reader.log_norm_std).clamp(-4, 4)
+        reconstructor = self.reconstructor
+        ids, mask = reconstructor.encode(texts)
+        direction, size = reconstructor(ids.to(self.device), mask.to(self.device))
+        wanted = ((log_norm(writes) - reconstructor.log_norm_mean) / reconstructor.log_norm_std).clamp(-4, 4)
         loss = (normalise(direction) - normalise(writes)).square().mean() + (size - wanted).square().mean()
-        norm = (reader.log_norm_mean + reader.log_norm_std * size.clamp(-4, 4)).exp()
+        norm = (reconstructor.log_norm_mean + reconstructor.log_norm_std * size.clamp(-4, 4)).exp()
         return normalise(direction) / direction.shape[-1] ** 0.5 * norm[:, None], loss
 
     def _divergence(self, exact: Tensor, writes: Tensor, rebuilt: Tensor) -> Tensor:

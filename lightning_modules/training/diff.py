@@ -1,4 +1,4 @@
-"""Training of diff oracles: writes with their labels as data, the reader, and the reconstructor of writes."""
+"""Training of diff oracles: writes with their labels as data, the verbalizer, and the reconstructor of writes."""
 
 import random
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.model.sites import Site
-from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, Reader, WriteReconstructor, capture_writes
+from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, WriteReconstructor, WriteVerbalizer, capture_writes
 from tl_nla.oracle.labels import expected_vocabulary
 from tl_nla.oracle.oracle import SIDECAR
 from tl_nla.oracle.policy import side_by_side
+from tl_nla.oracle.prompts import oracle_marker
 from tl_nla.oracle.questions import EXPLAIN
-from tl_nla.oracle.reader_prompts import reader_marker
 
 GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
 """Names for all writes of a kind."""
@@ -48,7 +48,7 @@ class DiffDataModule(ActivationDataModule):
         seed: of stories, positions, held-out heads, questions and the order of items.
         questions: how many questions are drawn for each write beside its explanation; 0 where explanations alone are
             trained on.
-        sources_share: how often ``sources`` is drawn where it has an answer, for a reader that has to learn its
+        sources_share: how often ``sources`` is drawn where it has an answer, for a verbalizer that has to learn its
             source slots; ``None`` draws all questions alike.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
@@ -178,30 +178,31 @@ class _DiffTraining(TrainingModule):
 
 
 def taught_loss(
-    reader: Reader, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: list[str],
+    verbalizer: WriteVerbalizer, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"],
+    questions: list[str],
     texts: list[str],
 ) -> Float[Tensor, ""]:  # fmt: skip
-    """A reader's loss on what it is taught: the given texts, or what stands in its source slots.
+    """A verbalizer's loss on what it is taught: the given texts, or what stands in its source slots.
 
     Args:
-        reader: that is trained.
+        verbalizer: that is trained.
         before: states before the writes.
         write: the writes.
         questions: one a write.
         texts: the right words, one a write.
     """
-    return reader.loss(before, write, questions, reader.taught(before, write, questions, texts))
+    return verbalizer.loss(before, write, questions, verbalizer.taught(before, write, questions, texts))
 
 
 class DiffOracleTraining(_DiffTraining):
-    """Supervised training of the reader on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
+    """Supervised training of the verbalizer on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
 
     Args:
         model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id; the
             folder of an oracle (:class:`lightning_modules.SaveOracle`) goes on with that one.
         learning_rate: peak of the schedule.
         weight_decay: of the optimiser.
-        oracle: the oracle whose reader is trained.
+        oracle: the oracle whose verbalizer is trained.
         optimizer: ``"adamw"``, or ``"muon"`` (learning rate about 0.01), which trains small models in fewer steps.
         injection_char: marker of a fresh oracle, one token inside the prompts; chosen or added when ``None``.
     """
@@ -212,19 +213,28 @@ class DiffOracleTraining(_DiffTraining):
     ) -> None:  # fmt: skip
         super().__init__(oracle, model, learning_rate, weight_decay, optimizer, injection_char)
         self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer", "injection_char")
-        self.reader: Reader = self.oracle.reader.train()
+        self.verbalizer: WriteVerbalizer = self.oracle.verbalizer.train()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take checkpoints of the last release, in which the verbalizer was called the reader."""
+        super().on_load_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        for name in [name for name in state if name.startswith("reader.")]:
+            state[f"verbalizer.{name.removeprefix('reader.')}"] = state.pop(name)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch of mixed questions."""
-        loss = taught_loss(self.reader, batch["before"], batch["write"], batch["questions"], batch["texts"])
+        loss = taught_loss(self.verbalizer, batch["before"], batch["write"], batch["questions"], batch["texts"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]))
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Held-out loss, and the same with the writes of other rows: their gap is what the write tells."""
         size, rest = len(batch["texts"]), (batch["questions"], batch["texts"])
-        self.log("val/loss", self.reader.loss(batch["before"], batch["write"], *rest), prog_bar=True, batch_size=size)
-        shuffled = self.reader.loss(batch["before"], batch["write"].roll(1, 0), *rest)
+        self.log(
+            "val/loss", self.verbalizer.loss(batch["before"], batch["write"], *rest), prog_bar=True, batch_size=size
+        )
+        shuffled = self.verbalizer.loss(batch["before"], batch["write"].roll(1, 0), *rest)
         self.log("val/loss_shuffled", shuffled, batch_size=size)
 
     test_step = validation_step
@@ -292,12 +302,12 @@ def create_oracle(model: str, injection_char: str | None = None) -> DiffOracle:
     folder = model_folder(model)
     if (folder / SIDECAR).is_file():
         found = DiffOracle.from_pretrained(folder)
-        if injection_char not in (None, found.reader.char):
-            own = found.reader.char
+        if injection_char not in (None, found.verbalizer.char):
+            own = found.verbalizer.char
             raise InputError(f"the oracle in {model!r} has the marker {own!r}; leave out injection_char")
         return found
     tokenizer = load_tokenizer(folder)
-    reader_marker(tokenizer, char=injection_char)  # before the model is loaded
+    oracle_marker(tokenizer, char=injection_char)  # before the model is loaded
     lm = load_causal_lm(folder, torch.float32)
     return DiffOracle.create(lm, tokenizer, injection_char=injection_char, base=model)
 

@@ -17,16 +17,16 @@ from tl_nla.plugins import embedded, part
 class DiffNLAReinforcement(NLATraining):
     """:class:`lightning_modules.NLATraining` for writes; :class:`DiffDataModule` serves the batches.
 
-    Start from an oracle whose reader and reconstructor were trained on labels (:class:`DiffOracleTraining`,
-    :class:`DiffNLATraining`): its reader is the policy and, frozen, the reference of the KL. The reward is the error of
-    the direction; the reconstructor also learns the size. Questions are not trained on: keep ``kl_weight`` above 0, and
-    look at ``python -m docs.studies questions`` before and after.
+    Start from an oracle whose verbalizer and reconstructor were trained on labels (:class:`DiffOracleTraining`,
+    :class:`DiffNLATraining`): its verbalizer is the policy and, frozen, the reference of the KL. The reward is the
+    error of the direction; the reconstructor also learns the size. Questions are not trained on: keep ``kl_weight``
+    above 0, and look at ``python -m docs.studies questions`` before and after.
 
     Args:
         model: ``"tiny"`` for the embedded oracle, or a folder with one.
         oracle: the oracle itself instead.
-        settings: of :class:`NLATraining`; prefix budgets and ``lora`` are not for readers (wrap the reader's model with
-            PEFT for the latter).
+        settings: of :class:`NLATraining`; prefix budgets and ``lora`` are not for oracles (wrap the
+            verbalizer's model with PEFT for the latter).
     """
 
     needs = "writes"

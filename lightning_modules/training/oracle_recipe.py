@@ -1,10 +1,10 @@
 """How a diff oracle is trained: its stages in order, each run by Lightning's ``Trainer``.
 
 1. ``capture``: writes of the target model, with their labels.
-2. ``reader``: learns the right words for writes.
+2. ``reader``: the verbalizer learns the right words for writes.
 3. ``reconstructor``: learns to rebuild writes from label texts.
-4. ``encoder``, ``practice``, ``rehearsal``: source slots of the reader, where the configuration asks for them.
-5. ``own_words``: the reconstructor learns the reader's own words.
+4. ``encoder``, ``practice``, ``rehearsal``: source slots of the verbalizer, where the configuration asks for them.
+5. ``own_words``: the reconstructor learns the verbalizer's own words.
 6. ``refinement``: a network behind the reconstructor's head.
 """
 
@@ -20,7 +20,7 @@ from lightning_modules.callbacks.learning_curve import Curve
 from lightning_modules.data.oracle_config import OracleConfig
 from lightning_modules.data.oracle_data import Captured, capture
 from lightning_modules.data.write_texts import WriteTexts
-from lightning_modules.training.oracle_stages import curve_scorer, reader_spec, reconstructor_spec, texts_of
+from lightning_modules.training.oracle_stages import curve_scorer, reconstructor_spec, texts_of, verbalizer_spec
 from lightning_modules.training.refinement import refine
 from lightning_modules.training.source_encoder import add_source_slots
 from lightning_modules.training.stage import StageConfig, StageSpec
@@ -32,7 +32,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
 from tl_nla.model.targets import Target
 from tl_nla.oracle import DiffOracle, LabelledWrites, WriteReconstructor
-from tl_nla.oracle.reader_prompts import longest_prompt, reader_marker
+from tl_nla.oracle.prompts import longest_prompt, oracle_marker
 
 _OWN_RATE = 0.5
 """Share of the learning rate for the reader's own words: the reconstructor already reads labels."""
@@ -122,10 +122,10 @@ def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
     data = capture(recipe.target, recipe.train, recipe.held, config.sizes, seed)
     stages = Stages(recipe.keep, recipe.settings(len(data.train)), recipe.tell)
     oracle = fresh_oracle(recipe, data, recipe.target.name)
-    stages.run("reader", oracle.reader, lambda: words_spec(oracle, data, recipe))
+    stages.run("reader", oracle.verbalizer, lambda: words_spec(oracle, data, recipe))
     reconstructor = oracle.reconstructor
     curve = stages.run("reconstructor", reconstructor, lambda: arm_spec("gold", reconstructor, data, recipe))
-    add_source_slots(oracle.reader, recipe.target, data, recipe.more or recipe.train, stages, config, seed)
+    add_source_slots(oracle.verbalizer, recipe.target, data, recipe.more or recipe.train, stages, config, seed)
     if config.lengths.own_words and config.lengths.own_writes:
         stages.run("own_words", reconstructor, lambda: own_words_spec(oracle, data, recipe))
     rows = config.refine.drawn(len(data.train), seed)
@@ -141,7 +141,7 @@ def check_reader(recipe: OracleRecipe) -> None:
         InputError: when no marker can be had, or the longest prompt with an answer is longer than the context.
     """
     target = recipe.target
-    marker = reader_marker(load_tokenizer(recipe.folder), char=recipe.config.injection_char)
+    marker = oracle_marker(load_tokenizer(recipe.folder), char=recipe.config.injection_char)
     longest, context = longest_prompt(marker), int(target.model.cfg.n_ctx)
     if longest + MAX_NEW_TOKENS > context:
         raise InputError(
@@ -168,14 +168,14 @@ def fresh_oracle(recipe: OracleRecipe, data: Captured, base: str = "") -> DiffOr
     oracle.fit(data.train.before, data.train.write)
     oracle.strength = data.reference
     # Tokens are what a pass costs on a CPU, launches are on a GPU.
-    oracle.reader.by_length = config.device == "cpu"
+    oracle.verbalizer.by_length = config.device == "cpu"
     return oracle.to(config.device)
 
 
 def words_spec(oracle: DiffOracle, data: Captured, recipe: OracleRecipe) -> StageSpec:
     """The reader's stage: explanations of training writes, and answers to questions about them."""
     items = WriteTexts(data.train, 0.15, recipe.seed, 0.6, 0.05, recipe.config.questions)
-    return reader_spec(oracle.reader, items, recipe.stage(recipe.config.lengths.reader))
+    return verbalizer_spec(oracle.verbalizer, items, recipe.stage(recipe.config.lengths.reader))
 
 
 def arm_spec(arm: str, reader: WriteReconstructor, data: Captured, recipe: OracleRecipe) -> StageSpec:

@@ -1,4 +1,4 @@
-"""What stages of a diff oracle are trained on: texts for a reconstructor, words and answers for a reader."""
+"""What stages of a diff oracle are trained on: texts for a reconstructor, words and answers for a verbalizer."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from tl_nla.benchmark.oracle_texts import arm_texts, state_texts
 from tl_nla.metrics import squared_errors
 from tl_nla.model.targets import Target
 from tl_nla.model.text import TextEncoder
-from tl_nla.oracle import Reader, WriteReconstructor
+from tl_nla.oracle import WriteReconstructor, WriteVerbalizer
 from tl_nla.oracle.labels import Lens
 
 _CURVE_ROWS, _ENCODED_AT_ONCE = 1500, 10_000
@@ -43,20 +43,20 @@ def reconstructor_spec(
     return StageSpec(loss, len(texts), config, score)
 
 
-def reader_spec(
-    reader: Reader, items: WriteTexts, config: StageConfig, beside: Callable[[], Tensor] | None = None
+def verbalizer_spec(
+    verbalizer: WriteVerbalizer, items: WriteTexts, config: StageConfig, beside: Callable[[], Tensor] | None = None
 ) -> StageSpec:
-    """A stage in which a reader learns the right words for writes.
+    """A stage in which a verbalizer learns the right words for writes.
 
     Args:
-        reader: that is trained.
+        verbalizer: that is trained.
         items: explanations and answers.
         config: steps, rate, order.
         beside: a loss that is added to that of every batch.
     """
 
     def loss(rows: Tensor) -> Tensor:
-        own = taught_loss(reader, **collate_writes([items[row] for row in rows.tolist()]))
+        own = taught_loss(verbalizer, **collate_writes([items[row] for row in rows.tolist()]))
         return own if beside is None else own + beside()
 
     return StageSpec(loss, len(items), config)

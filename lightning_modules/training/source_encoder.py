@@ -1,4 +1,4 @@
-"""A reader's source slots: their encoder is fitted on cheap labels, then the reader learns to read them."""
+"""A verbalizer's source slots: their encoder is fitted on cheap labels, then the verbalizer learns to read them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from lightning_modules.data.oracle_config import OracleConfig, SourceSlotConfig
 from lightning_modules.data.oracle_data import Captured
 from lightning_modules.data.write_texts import WriteTexts
 from lightning_modules.training.diff import taught_loss
-from lightning_modules.training.oracle_stages import reader_spec
+from lightning_modules.training.oracle_stages import verbalizer_spec
 from lightning_modules.training.stage import StageConfig, StageSpec
 from lightning_modules.training.stages import Stages
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.model.sites import Site
 from tl_nla.model.targets import Target
-from tl_nla.oracle import CaptureConfig, LabelledWrites, Reader, SourceEncoder, capture_writes
+from tl_nla.oracle import CaptureConfig, LabelledWrites, SourceEncoder, WriteVerbalizer, capture_writes
 from tl_nla.oracle.labels import Vocabulary
 from tl_nla.oracle.source_examples import SourceExamples, source_examples
 
@@ -27,7 +27,7 @@ _NOTHING_SHARE = 0.25
 _PRACTICE_POSITIONS = 8
 _PRACTICE_RATE = 0.4
 _REHEARSAL_RATE = 0.2
-"""Shares of the learning rate: at the whole of it, all that the reader answered before suffers."""
+"""Shares of the learning rate: at the whole of it, all that the verbalizer answered before suffers."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ class EncoderConfig:
 
 
 def add_source_slots(
-    reader: Reader, target: Target, data: Captured, documents: Sequence[Document], stages: Stages,
+    verbalizer: WriteVerbalizer, target: Target, data: Captured, documents: Sequence[Document], stages: Stages,
     config: OracleConfig, seed: int,
 ) -> None:  # fmt: skip
-    """Fit an encoder of sources, give it to a trained reader, let the reader practise with it, and rehearse the rest.
+    """Fit an encoder of sources, give it to a trained verbalizer, let that one practise with it, and rehearse the rest.
 
     Nothing happens where the configuration asks for no encoder, or where no write read a distant word.
 
     Args:
-        reader: trained with two slots; changed in place.
+        verbalizer: trained with two slots; changed in place.
         target: the model whose writes are read.
         data: captured writes, for the practice.
-        documents: that the encoder is fitted on, then those that the reader practises on (the same ones where there
-            are no more): best others than those of ``data``, so that the reader does not learn to trust what the
+        documents: that the encoder is fitted on, then those that the verbalizer practises on (the same ones where there
+            are no more): best others than those of ``data``, so that the verbalizer does not learn to trust what the
             encoder knows by heart.
         stages: where these are kept.
         config: sizes and steps.
@@ -85,16 +85,16 @@ def add_source_slots(
     def practice() -> StageSpec:
         others, capture = rest or documents, CaptureConfig(_PRACTICE_POSITIONS, skips=False, seed=seed)
         asked = capture_writes(model, tokenizer, others[: slots.practice_documents], sites, capture, vocabulary)
-        return practice_spec(reader, data, asked, config, seed)
+        return practice_spec(verbalizer, data, asked, config, seed)
 
     words = stages.listed("encoder_words", lambda: labelled()[1])
     if words:
-        encoder = new_encoder(reader, words, settings)
+        encoder = new_encoder(verbalizer, words, settings)
         stages.run("encoder", encoder, lambda: encoder_spec(encoder, labelled()[0], settings))
-        reader.use_encoder(encoder)
-        stages.run("practice", reader, practice)
+        verbalizer.use_encoder(encoder)
+        stages.run("practice", verbalizer, practice)
     if words and slots.rehearsal_steps:
-        stages.run("rehearsal", reader, lambda: rehearsal_spec(reader, data, config, seed))
+        stages.run("rehearsal", verbalizer, lambda: rehearsal_spec(verbalizer, data, config, seed))
 
 
 def encoder_examples(
@@ -126,19 +126,19 @@ def encoder_examples(
     return SourceExamples(found.before[kept], found.write[kept], places), named
 
 
-def new_encoder(reader: Reader, words: Sequence[str], config: EncoderConfig) -> SourceEncoder:
+def new_encoder(verbalizer: WriteVerbalizer, words: Sequence[str], config: EncoderConfig) -> SourceEncoder:
     """An encoder to be fitted.
 
     Args:
-        reader: in whose embeddings it tells words: by a word's first token, with a space before it as in lists.
+        verbalizer: in whose embeddings it tells words: by a word's first token, with a space before it as in lists.
         words: that it knows.
         config: width and seed.
     """
-    tokens = torch.tensor([_first_token(reader.tokenizer, word) for word in words], device=reader.device)
-    embeddings = reader.model.get_input_embeddings().weight[tokens]
+    tokens = torch.tensor([_first_token(verbalizer.tokenizer, word) for word in words], device=verbalizer.device)
+    embeddings = verbalizer.model.get_input_embeddings().weight[tokens]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return SourceEncoder(words, embeddings.detach().cpu(), reader.d_act, config.hidden)
+        return SourceEncoder(words, embeddings.detach().cpu(), verbalizer.d_act, config.hidden)
 
 
 def _first_token(tokenizer: Any, word: str) -> int:
@@ -166,29 +166,31 @@ def encoder_spec(encoder: SourceEncoder, examples: SourceExamples, config: Encod
     return StageSpec(loss, len(examples), how)
 
 
-def practice_spec(reader: Reader, data: Captured, asked: LabelledWrites, config: OracleConfig, seed: int) -> StageSpec:
-    """A stage in which a trained reader learns to say its source slots: the usual items, and many questions beside.
+def practice_spec(
+    verbalizer: WriteVerbalizer, data: Captured, asked: LabelledWrites, config: OracleConfig, seed: int
+) -> StageSpec:
+    """A stage in which a trained verbalizer learns to say its source slots: the usual items, and many questions beside.
 
     Args:
-        reader: that is trained.
+        verbalizer: that is trained.
         data: with the writes of the usual items.
         asked: writes of heads and attentions; two thirds of the questions are about such as read distant words.
         config: steps and sizes.
         seed: of the order of both.
     """
-    beside = _questions(reader, [_Asked(asked, "sources", _source_rows(asked), _slots(config).practice_batch)])
+    beside = _questions(verbalizer, [_Asked(asked, "sources", _source_rows(asked), _slots(config).practice_batch)])
     how = _stage_config(config, _slots(config).practice_steps, _PRACTICE_RATE, seed + 1)
-    return reader_spec(reader, _items(data, config, seed + 1), how, beside)
+    return verbalizer_spec(verbalizer, _items(data, config, seed + 1), how, beside)
 
 
-def rehearsal_spec(reader: Reader, data: Captured, config: OracleConfig, seed: int) -> StageSpec:
-    """A stage that brings back what practice made a reader forget: what it is seldom asked, such as about skips.
+def rehearsal_spec(verbalizer: WriteVerbalizer, data: Captured, config: OracleConfig, seed: int) -> StageSpec:
+    """A stage that brings back what practice made a verbalizer forget: what it is seldom asked, such as about skips.
 
     Beside the usual items it is asked ``practice_batch`` questions about skips and half as many about sources, all of
     training writes, at a rate that falls to nothing from the start.
 
     Args:
-        reader: that is trained.
+        verbalizer: that is trained.
         data: the training writes.
         config: steps and sizes.
         seed: of the order of all questions.
@@ -200,7 +202,7 @@ def rehearsal_spec(reader: Reader, data: Captured, config: OracleConfig, seed: i
         _Asked(train, "skip", skips, _slots(config).practice_batch),
     ]
     how = replace(_stage_config(config, _slots(config).rehearsal_steps, _REHEARSAL_RATE, seed + 2), down=1.0)
-    return reader_spec(reader, _items(data, config, seed + 2), how, _questions(reader, asked))
+    return verbalizer_spec(verbalizer, _items(data, config, seed + 2), how, _questions(verbalizer, asked))
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class _Asked:
     count: int
 
 
-def _questions(reader: Reader, asked: Sequence[_Asked]) -> Callable[[], Tensor] | None:
+def _questions(verbalizer: WriteVerbalizer, asked: Sequence[_Asked]) -> Callable[[], Tensor] | None:
     """The loss of a fresh batch of questions; nothing where there is nothing to ask about.
 
     They are drawn from torch's global generator, which a stage sets for each step.
@@ -227,7 +229,7 @@ def _questions(reader: Reader, asked: Sequence[_Asked]) -> Callable[[], Tensor] 
         pairs = [(part, row) for part, rows in zip(asked, drawn, strict=True) for row in rows.tolist()]
         questions = [part.question for part, _ in pairs]
         texts = [part.writes.text(row, part.question) for part, row in pairs]
-        return taught_loss(reader, before, write, questions, texts)
+        return taught_loss(verbalizer, before, write, questions, texts)
 
     return loss if asked else None
 
@@ -242,7 +244,7 @@ def _source_rows(writes: LabelledWrites) -> Tensor:
 
 def _slots(config: OracleConfig) -> SourceSlotConfig:
     if config.sources is None:
-        raise InputError("sources is None; give a SourceSlotConfig for a reader that is to learn its source slots")
+        raise InputError("sources is None; give a SourceSlotConfig for a verbalizer that is to learn its source slots")
     return config.sources
 
 

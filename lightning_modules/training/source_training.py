@@ -1,4 +1,4 @@
-"""The encoder of a reader's source slots as a Lightning training of its own."""
+"""The encoder of a verbalizer's source slots as a Lightning training of its own."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -114,7 +114,7 @@ class SourceDataModule(ActivationDataModule):
 
 
 class SourceEncoderTraining(TrainingModule):
-    """Fits the encoder of source slots and gives it to the oracle's reader, which has to practise with it afterwards.
+    """Fits the encoder of source slots and gives it to the oracle's verbalizer, which has to practise with it later.
 
     Args:
         model: the folder of an oracle, or what a fresh one is made from: ``"tiny"``, a local folder or a hub id.
@@ -157,7 +157,7 @@ class SourceEncoderTraining(TrainingModule):
         words = getattr(getattr(self.trainer, "datamodule", None), "words", None)
         if not words:
             raise InputError("an encoder is made of the words that writes read; fit it with a SourceDataModule")
-        self.encoder = new_encoder(self.oracle.reader, words, self.config)
+        self.encoder = new_encoder(self.oracle.verbalizer, words, self.config)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy of the words of one batch."""
@@ -180,8 +180,8 @@ class SourceEncoderTraining(TrainingModule):
     test_step = validation_step
 
     def on_train_end(self) -> None:
-        """Give the encoder to the reader; :class:`lightning_modules.SaveOracle` saves both."""
-        self.oracle.reader.use_encoder(_known(self.encoder))
+        """Give the encoder to the verbalizer; :class:`lightning_modules.SaveOracle` saves both."""
+        self.oracle.verbalizer.use_encoder(_known(self.encoder))
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule."""

@@ -102,8 +102,8 @@ def test_labels_and_answers_hold_none(chat):
     assert held(tokenizer, said) == []
     assert any(label.sources for label in writes.labels)
     oracle = DiffOracle.create(source(tokenizer), tokenizer, injection_char=tokenizers.CHAR)
-    ids, mask = oracle.reader.encode_responses(said)
-    check_targets(ids, mask, oracle.reader.end_id, control_ids(tokenizer))
+    ids, mask = oracle.verbalizer.encode_responses(said)
+    check_targets(ids, mask, oracle.verbalizer.end_id, control_ids(tokenizer))
 
 
 @pytest.mark.parametrize("shape", ["qwen", "smollm", "gpt2", "adds_begin"])
@@ -112,7 +112,7 @@ def test_a_given_explanation_with_one_is_refused_by_its_line(shape, token):
     tokenizer = tokenizers.make(shape)
     nla = NLA.create(source(tokenizer), tokenizer, 1, InjectionConfig("constant", 1.0), injection_char=tokenizers.CHAR)
     oracle = DiffOracle.create(source(tokenizer), tokenizer, injection_char=tokenizers.CHAR)
-    for part in (nla.verbalizer, oracle.reader):
+    for part in (nla.verbalizer, oracle.verbalizer):
         with pytest.raises(InputError, match=r"line 3 \('so .*holds the control token"):
             part.encode_responses(["One.", "Two, a < b.", f"so {token} and on"])
     with pytest.raises(InputError, match=r"line 2 .* holds '</explanation>'"):

@@ -232,7 +232,7 @@ def test_callbacks_and_saved_parts(precision, served, get_model, tmp_path):
     assert report.explained_by == "oracle"
     assert report.sum_of_parts(report.positions[-1]) == pytest.approx(report.totals[-1], abs=1e-3)
     again = DiffOracle.from_pretrained(tmp_path / "oracle")
-    assert torch.equal(again.reader.slots.bias, module.reader.slots.bias.float())
+    assert torch.equal(again.verbalizer.slots.bias, module.verbalizer.slots.bias.float())
     pair = build("verbalizer", get_model)
     callbacks = [ExplanationSamples(1, 2, 5), SaveNLA(str(tmp_path / "pair"))]
     trainer = L.Trainer(**{**QUIET, **kept}, precision=precision, callbacks=callbacks)

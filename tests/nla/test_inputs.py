@@ -116,7 +116,7 @@ def test_texts(pair, oracle, texts, says):
     adapted = adapt(pair, torch.randn(40, D), torch.randn(40, D), 0)
     for read in (
         pair.reconstruct, pair.reconstructor.reconstruct, pair.reconstructor.read, pair.reconstructor.encode,
-        pair.verbalizer.encode_responses, adapted.reconstruct, oracle.reconstruct, oracle.reader.encode_responses,
+        pair.verbalizer.encode_responses, adapted.reconstruct, oracle.reconstruct, oracle.verbalizer.encode_responses,
     ):  # fmt: skip
         refused(says, read, texts)
 
@@ -163,11 +163,11 @@ def test_ids(pair, oracle):
     for bad, says in bad_ids(pair.verbalizer.model.get_input_embeddings().weight.shape[0]):
         refused(f"response ids {says}", pair.verbalizer, vectors, bad)
         refused(f"input ids {says}", pair.reconstructor, bad, mask)
-    for bad, says in bad_ids(oracle.reader.model.get_input_embeddings().weight.shape[0]):
-        refused(f"response ids {says}", oracle.reader, vectors, vectors, bad)
+    for bad, says in bad_ids(oracle.verbalizer.model.get_input_embeddings().weight.shape[0]):
+        refused(f"response ids {says}", oracle.verbalizer, vectors, vectors, bad)
         refused(f"input ids {says}", oracle.reconstructor, bad, mask)
     refused("2 responses for 1 vectors", pair.verbalizer, vectors, ids(1, 2).repeat(2, 1))
-    refused("2 responses for 1 writes", oracle.reader, vectors, vectors, ids(1, 2).repeat(2, 1))
+    refused("2 responses for 1 vectors", oracle.verbalizer, vectors, vectors, ids(1, 2).repeat(2, 1))
     refused("attention_mask has shape", pair.reconstructor, ids(1, 2), torch.ones(1, 3))
 
 

@@ -93,7 +93,7 @@ def test_an_oracle_of_every_make(make, tmp_path):
     tokenizer = vocabularies.tokenizer(make)
     oracle = shaken(DiffOracle.create(model_for(tokenizer), tokenizer))
     oracle.fit(acts(8), acts(8))
-    assert torch.isfinite(oracle.reader.loss(acts(2), acts(2), ["explain", "skip"], TEXTS))
+    assert torch.isfinite(oracle.verbalizer.loss(acts(2), acts(2), ["explain", "skip"], TEXTS))
     oracle.save_pretrained(tmp_path / "oracle")
     again = DiffOracle.from_pretrained(tmp_path / "oracle")
     one, two = (made.explain(acts(), acts(), max_new_tokens=4) for made in (oracle, again))
@@ -174,7 +174,7 @@ def test_texts_longer_than_the_context_are_refused():
         nla.verbalizer.encode_responses(["short", "x" * 600])
     oracle = DiffOracle.create(model, tokenizer)
     with pytest.raises(InputError, match=r"'xxx.* tokens, and \d+ fit behind the prompt .* of 512; shorten it"):
-        oracle.reader.encode_responses(["short", "x" * 600])
+        oracle.verbalizer.encode_responses(["short", "x" * 600])
 
 
 @pytest.mark.parametrize("template", ["{{ raise_exception('no user') }}", "{{ messages[5].content }}", "{% if %}"])
@@ -198,4 +198,4 @@ def test_a_reader_refuses_a_marker_that_labels_may_name():
     with pytest.raises(InputError, match="labels may name the injection character 'π'"):
         DiffOracle.create(model_for(tokenizer), tokenizer, injection_char="π")
     oracle = DiffOracle.create(model_for(range(len(build_tokenizer()))), build_tokenizer(), injection_char=CHAR)
-    assert oracle.reader.char == CHAR
+    assert oracle.verbalizer.char == CHAR

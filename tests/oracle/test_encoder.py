@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from tests.oracle.test_verbalizer import slow_logits
 from torch.nn.functional import logsigmoid
 
-from tests.oracle.test_reader import slow_logits
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 from tl_nla.oracle import DiffOracle, SourceEncoder
@@ -102,7 +102,7 @@ def test_files_of_something_else_are_refused(tmp_path):
 
 @torch.no_grad()
 def test_a_reader_reads_it_in_slots_of_their_own():
-    reader = make_oracle().reader
+    reader = make_oracle().verbalizer
     before, write = vectors(3, reader.d_act)
     two = reader.prompt_embeddings(before, write, "sources")
     encoder = make_encoder(reader.d_act, reader.slots.weight.shape[2])
@@ -123,7 +123,7 @@ def test_a_reader_reads_it_in_slots_of_their_own():
 
 
 def test_a_reader_is_taught_what_stands_in_its_slots():
-    reader = make_oracle().reader
+    reader = make_oracle().verbalizer
     before, write = vectors(5, reader.d_act)
     questions = ["sources", "promotes", "sources", "explain", "sources"]
     texts = ["red blue; was", "red", "none; and to", "promotes red, attended blue", "painted; none"]
@@ -139,7 +139,7 @@ def test_a_reader_is_taught_what_stands_in_its_slots():
 
 
 def test_it_stays_fixed_while_the_reader_is_trained():
-    reader = make_oracle().reader
+    reader = make_oracle().verbalizer
     encoder = make_encoder(reader.d_act, reader.slots.weight.shape[2])
     reader.use_encoder(encoder)
     before, write = vectors(2, reader.d_act)
@@ -151,21 +151,21 @@ def test_it_stays_fixed_while_the_reader_is_trained():
 @torch.no_grad()
 def test_an_oracle_keeps_it(tmp_path):
     oracle = make_oracle()
-    oracle.reader.use_encoder(make_encoder(oracle.d_model, oracle.reader.slots.weight.shape[2]))
+    oracle.verbalizer.use_encoder(make_encoder(oracle.d_model, oracle.verbalizer.slots.weight.shape[2]))
     oracle.save_pretrained(tmp_path / "oracle")
     oracle.save_pretrained(tmp_path / "half", torch.float16)
     sizes = [(tmp_path / name / "encoder.safetensors").stat().st_size for name in ("oracle", "half")]
     assert sizes[1] < 0.7 * sizes[0]
     found = DiffOracle.from_pretrained(tmp_path / "oracle")
     before, write = vectors(5, oracle.d_model)
-    asked = oracle.reader.prompt_embeddings(before, write, "sources")
-    torch.testing.assert_close(found.reader.prompt_embeddings(before, write, "sources"), asked)
+    asked = oracle.verbalizer.prompt_embeddings(before, write, "sources")
+    torch.testing.assert_close(found.verbalizer.prompt_embeddings(before, write, "sources"), asked)
     assert [a.text for a in found.ask("sources", write, before)] == [
         a.text for a in oracle.ask("sources", write, before)
     ]
 
 
 def test_an_encoder_of_another_size_is_refused():
-    reader = make_oracle().reader
+    reader = make_oracle().verbalizer
     with pytest.raises(InputError, match="the encoder reads vectors of size 5"):
         reader.use_encoder(make_encoder(5, 32))

@@ -11,7 +11,7 @@ from tl_nla.oracle.texts import parse_words
 
 @pytest.fixture(scope="module")
 def reader():
-    return make_oracle().reader
+    return make_oracle().verbalizer
 
 
 def ids_of(reader, text):

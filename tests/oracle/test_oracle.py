@@ -18,7 +18,7 @@ def oracle():
 def test_explains_answers_and_reconstructs(oracle):
     before, write = vectors(3)
     texts = oracle.explain(write, before=before, max_new_tokens=4)
-    assert texts == oracle.reader.generate(before, write, max_new_tokens=4)
+    assert texts == oracle.verbalizer.generate(before, write, max_new_tokens=4)
     answers = oracle.ask("skip", write, before=before, max_new_tokens=4)
     assert all(isinstance(answer, Answer) and answer.question == "skip" for answer in answers)
     with pytest.raises(InputError, match="unknown question"):
@@ -57,8 +57,8 @@ def test_saved_and_loaded(oracle, tmp_path):
     one, two = (made.explain(write, before=before, max_new_tokens=6) for made in (oracle, again))
     assert one == two
     torch.testing.assert_close(again.reconstruct(["It promotes red"]), oracle.reconstruct(["It promotes red"]))
-    ids, _ = oracle.reader.encode_responses(["red", "red", "red"])
-    torch.testing.assert_close(again.reader(before, write, ids), oracle.reader(before, write, ids))
+    ids, _ = oracle.verbalizer.encode_responses(["red", "red", "red"])
+    torch.testing.assert_close(again.verbalizer(before, write, ids), oracle.verbalizer(before, write, ids))
     assert again.strength.low == oracle.strength.low
     assert not list((tmp_path / "oracle").rglob("*.bin"))
 
@@ -128,7 +128,7 @@ def test_the_model_given_is_left_alone():
 
 @pytest.mark.parametrize(
     "name",
-    ["reader.model.model.embed_tokens.weight", "reader.slots.bias", "reconstructor.reconstructor.head.weight",
+    ["verbalizer.model.model.embed_tokens.weight", "verbalizer.slots.bias", "reconstructor.reconstructor.head.weight",
      "reconstructor.log_norm_std", "reconstructor.refinement.first.weight"],
 )  # fmt: skip
 def test_weights_that_are_not_finite_are_not_saved_over_finite_ones(name, tmp_path):

@@ -5,7 +5,7 @@ from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.nla.rollouts import BuiltInBackend, RolloutConfig, token_logprobs
-from tl_nla.oracle.policy import SIZE_WEIGHT, ReaderPolicy, WritePair, side_by_side, write_errors, write_of
+from tl_nla.oracle.policy import SIZE_WEIGHT, WritePair, WritePolicy, side_by_side, write_errors, write_of
 from tl_nla.oracle.slots import log_norm
 
 
@@ -25,13 +25,13 @@ def test_greedy_words_are_the_readers_own(oracle):
     before, write = vectors(5)
     pair = WritePair(oracle)
     found = pair.generate(side_by_side(before, write), 12)
-    assert found.texts == oracle.reader.generate(before, write, max_new_tokens=12)
+    assert found.texts == oracle.verbalizer.generate(before, write, max_new_tokens=12)
     assert found.extracted.tolist() == found.responses.finished.tolist()
 
 
 def test_rollouts_come_with_the_log_probabilities_of_the_policy(oracle):
     acts, config = side_by_side(*vectors(3)), RolloutConfig(group=4, max_new_tokens=9)
-    policy = ReaderPolicy(oracle.reader)
+    policy = WritePolicy(oracle.verbalizer)
     found = BuiltInBackend().sample(policy, acts, config, torch.Generator().manual_seed(1))
     assert len(found.texts) == 12
     assert len(set(found.texts)) > 3
@@ -53,4 +53,4 @@ def test_errors_are_those_of_direction_and_size(oracle):
 
 def test_vectors_of_another_size_are_refused(oracle):
     with pytest.raises(InputError, match="a state and a write of"):
-        ReaderPolicy(oracle.reader).generate(torch.ones(2, oracle.d_model))
+        WritePolicy(oracle.verbalizer).generate(torch.ones(2, oracle.d_model))

@@ -182,9 +182,11 @@ def named_sources(oracle: DiffOracle, held: LabelledWrites) -> dict[str, Float[T
     settings: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS, "at_least": NAMED_SOURCES}
     words = [answer.tokens for answer in oracle.ask("sources", held.write[rows], held.before[rows], **settings)]
     counts = source_recalls("explanation", words, held, asked)
-    encoder = oracle.reader.slots.encoder
+    encoder = oracle.verbalizer.slots.encoder
     if encoder is not None:
-        named = encoder.name(held.before[rows].to(oracle.reader.device), held.write[rows].to(oracle.reader.device))
+        named = encoder.name(
+            held.before[rows].to(oracle.verbalizer.device), held.write[rows].to(oracle.verbalizer.device)
+        )
         counts |= source_recalls("encoder", named, held, asked)
     precision = torch.full((len(held), 2), torch.nan)
     told = torch.tensor([float(min(NAMED_SOURCES, len(listed))) for listed in words])
@@ -217,7 +219,7 @@ def _score_strength(rows: OracleRows, oracle: DiffOracle, held: LabelledWrites, 
 @torch.no_grad()
 def flip_scores(oracle: DiffOracle, held: LabelledWrites, batch_size: int = 256) -> Float[Tensor, " n"]:
     """How much likelier the reader is to say "flips to" than "keeps", as a log-odds, for each write."""
-    reader = oracle.reader
+    reader = oracle.verbalizer
     words = [reader.tokenizer.encode(f" {word} a", add_special_tokens=False) for word in ("flips to", "keeps")]
     place = next(i for i, pair in enumerate(zip(*words, strict=False)) if pair[0] != pair[1])
     ids = torch.tensor([words[0][: place + 1]])

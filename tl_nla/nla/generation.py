@@ -63,50 +63,77 @@ Step = Callable[[Tensor, DynamicCache], Tensor]
 """Embeddings ``[n, pos, d]`` and the cache to the logits of the last position ``[n, vocab]``."""
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts of some rows as embeddings, which differ from ``first`` on.
+
+    Attributes:
+        embeddings: ``[n, pos, d_model]``.
+        first: position of the first vector; what stands before it is computed once for all rows.
+        around: context manager factory for the pass over the positions from ``first`` on (additive injection).
+    """
+
+    embeddings: Float[Tensor, "n pos d_model"]
+    first: int
+    around: Callable[[], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a generation is run.
+
+    Attributes:
+        generator: of the samples; required above temperature 0 for a repeatable result. With one a row, its responses
+            are the same in whatever batch it stands.
+        batch_size: responses generated at once.
+        samples: responses a row, those of one row side by side.
+        progress: show a bar on the terminal.
+        processor: ids so far ``[n, pos]`` and logits ``[n, vocab]`` to the logits that are used instead, such as a
+            ``LogitsProcessor`` of transformers; log-probabilities are then those of its result.
+    """
+
+    generator: Generators = None
+    batch_size: int = 256
+    samples: int = 1
+    progress: bool = False
+    processor: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size)
+        check_count("samples", self.samples)
+
+
 def respond(
-    step: Step,
-    embed: Callable[[Tensor], Tensor],
-    shared: Float[Tensor, "1 shared d_model"],
-    own: Float[Tensor, "n own d_model"],
-    sampling: SamplingConfig,
-    pad_id: int,
-    generator: Generators = None,
-    on_own: Callable[[], Any] | None = None,
-    samples: int = 1,
-    processor: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> Responses:
-    """Generate ``samples`` responses a row; the prompt of a row is computed once for all of them.
+    step: Step, embed: Callable[[Tensor], Tensor], prompts: Prompts, sampling: SamplingConfig, pad_id: int,
+    run: Run | None = None,
+) -> Responses:  # fmt: skip
+    """Generate responses to one batch of rows; the prompt of a row is computed once for all of its samples.
 
     Args:
         step: one forward pass of the model.
         embed: token ids ``[n, 1]`` to embeddings ``[n, 1, d_model]``.
-        shared: embeddings of the prompt before the first difference; may be empty.
-        own: embeddings of the rest of the prompt, per row.
+        prompts: of the rows.
         sampling: how tokens are chosen.
         pad_id: fills the rows that ended early.
-        generator: of the samples; required above temperature 0 for a repeatable result. With one a row of ``own``, its
-            responses are the same in whatever batch it stands.
-        on_own: context manager factory active during the pass over ``own`` only (additive injection).
-        samples: responses a row.
-        processor: ids so far ``[n, pos]`` and logits ``[n, vocab]`` to the logits that are used instead, such as a
-            ``LogitsProcessor`` of transformers; log-probabilities are then those of its result.
+        run: generators, samples a row and processor; its batch size is the caller's business.
 
     Returns:
         The responses in row order, those of one row side by side.
     """
-    cache, logits = _read_prompts(step, shared, own, on_own, samples)
-    rows = len(logits)
-    alive = torch.arange(rows, device=own.device)
+    run = run or Run()
+    cache, logits = _read_prompts(step, prompts, run.samples)
+    rows, device = len(logits), prompts.embeddings.device
+    alive = torch.arange(rows, device=device)
     shape = (rows, sampling.max_new_tokens)
-    ids = torch.full(shape, pad_id, device=own.device)
-    logprobs = torch.zeros(shape, device=own.device, dtype=torch.float32)
-    mask = torch.zeros(shape, dtype=torch.bool, device=own.device)
-    finished = torch.zeros(rows, dtype=torch.bool, device=own.device)
-    source_at = _noise_source(generator, samples, shape)
-    ends = torch.tensor(sampling.end_ids, device=own.device, dtype=torch.long)
+    ids = torch.full(shape, pad_id, device=device)
+    logprobs = torch.zeros(shape, device=device, dtype=torch.float32)
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    finished = torch.zeros(rows, dtype=torch.bool, device=device)
+    source_at = _noise_source(run.generator, run.samples, shape)
+    ends = torch.tensor(sampling.end_ids, device=device, dtype=torch.long)
     for place in range(sampling.max_new_tokens):
-        if processor is not None:
-            logits = processor(ids[alive, :place], logits)
+        if run.processor is not None:
+            logits = run.processor(ids[alive, :place], logits)
         chosen, chosen_logprobs = choose_tokens(logits, sampling.temperature, source_at(alive, place))
         ids[alive, place], logprobs[alive, place], mask[alive, place] = chosen, chosen_logprobs, True
         ended = torch.isin(chosen, ends)
@@ -122,16 +149,14 @@ def respond(
     return Responses(ids[:, :width], mask[:, :width], logprobs[:, :width], finished)
 
 
-def _read_prompts(
-    step: Step, shared: Tensor, own: Tensor, on_own: Callable[[], Any] | None, samples: int
-) -> tuple[DynamicCache, Tensor]:
+def _read_prompts(step: Step, prompts: Prompts, samples: int) -> tuple[DynamicCache, Tensor]:
     """The cache behind every prompt, once a sample, and the logits of each first response token."""
-    cache = DynamicCache()
-    if shared.shape[1]:
-        step(shared, cache)
-        cache.batch_repeat_interleave(len(own))
-    with on_own() if on_own is not None else nullcontext():
-        logits = step(own, cache)
+    cache, embeddings, first = DynamicCache(), prompts.embeddings, prompts.first
+    if first:
+        step(embeddings[:1, :first], cache)
+        cache.batch_repeat_interleave(len(embeddings))
+    with prompts.around() if prompts.around is not None else nullcontext():
+        logits = step(embeddings[:, first:], cache)
     if samples > 1:
         cache.batch_repeat_interleave(samples)
         logits = logits.repeat_interleave(samples, 0)

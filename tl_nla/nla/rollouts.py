@@ -55,7 +55,7 @@ class RolloutBackend(Protocol):
     """Samples explanations.
 
     The verbalizer is a :class:`tl_nla.nla.Verbalizer`, or anything with its ``generate`` and call, such as
-    :class:`tl_nla.oracle.policy.ReaderPolicy`.
+    :class:`tl_nla.oracle.policy.WritePolicy`.
 
     An implementation on an external server sends ``verbalizer.prompt_embeddings`` and must return the sampled ids
     themselves with the log-probabilities of the sampling pass; the training pass measures how far its own are off.

@@ -9,18 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
-from tl_nla.model.control import control_ids, refuse_control
-from tl_nla.model.families import context_length, decoder_layers
-from tl_nla.nla.batching import check_room, evaluating, pad_right, tracked
-from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
+from tl_nla.model.families import decoder_layers
+from tl_nla.nla.base import VectorVerbalizer
+from tl_nla.nla.batching import check_room
+from tl_nla.nla.generation import Generators, Prompts, Responses, Run, SamplingConfig
 from tl_nla.nla.injection import Injection, InjectionConfig, add_at_norm
-from tl_nla.nla.inputs import check_acts, check_generator, check_ids, check_texts
+from tl_nla.nla.inputs import check_acts, check_generator, check_texts
 from tl_nla.nla.prompts import (
     CLOSE,
     VerbalizerPrompt,
-    end_of_response,
     extract_explanation,
     refuse_injection_char,
     refuse_tags,
@@ -69,7 +67,7 @@ class Generation:
         return self.extracted
 
 
-class Verbalizer(nn.Module):
+class Verbalizer(VectorVerbalizer):
     """AV of an NLA.
 
     Args:
@@ -84,8 +82,8 @@ class Verbalizer(nn.Module):
     """
 
     def __init__(self, model: Any, tokenizer: Any, prompt: VerbalizerPrompt, injection: InjectionConfig) -> None:
-        super().__init__()
-        self.model, self.tokenizer, self.prompt = model, tokenizer, prompt
+        super().__init__(model, tokenizer)
+        self.prompt = prompt
         self.d_model = int(model.get_input_embeddings().embedding_dim)
         self.injection = Injection(injection, self.d_model)
         if injection.slots != len(prompt.places):
@@ -93,30 +91,14 @@ class Verbalizer(nn.Module):
         if not self.injection.replaces_embedding and len(decoder_layers(model)) <= _ADDITIVE_BLOCK:
             raise InputError("additive injection happens after the second block; this model has only one")
         check_room(model, len(prompt.ids))
-        self.end_id = end_of_response(tokenizer)
         close = token_of(tokenizer, CLOSE)
         self._close_ids = [] if close is None else [close]
-        self._control = control_ids(tokenizer) | {self.end_id}
         self._around = tokenizer.encode(self.wrap(""), add_special_tokens=False)
 
     @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.get_input_embeddings().weight.device
-
-    @property
-    def pad_id(self) -> int:
-        """Id that fills short rows."""
-        pad = self.tokenizer.pad_token_id
-        return self.end_id if pad is None else int(pad)
-
-    @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Ids that end a response: end tokens of tokenizer, chat and model, and the close tag if it is one token."""
-        settings = getattr(self.model, "generation_config", None)
-        named = getattr(settings, "eos_token_id", None)
-        ids = [self.end_id, self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
-        return tuple(sorted({int(i) for i in ids if i is not None} | set(self._close_ids)))
+        """Ids that end a response: end tokens of chat, tokenizer and model, and the close tag if it is one token."""
+        return tuple(sorted({*super().stop_ids, *self._close_ids}))
 
     def prompt_embeddings(self, acts: Float[Tensor, "n d_act"]) -> Float[Tensor, "n pos d_model"]:
         """Input embeddings of the prompt with the vectors in their slots (unchanged for additive injection).
@@ -125,8 +107,7 @@ class Verbalizer(nn.Module):
         """
         if acts.ndim != 2 or acts.shape[-1] != self.d_model:
             raise InputError(f"activations have shape {tuple(acts.shape)}; this NLA reads [n, {self.d_model}]")
-        ids = torch.tensor([self.prompt.ids], device=self.device)
-        embeddings = self.model.get_input_embeddings()(ids).expand(len(acts), -1, -1)
+        embeddings = self.embed(torch.tensor([self.prompt.ids])).expand(len(acts), -1, -1)
         if not self.injection.replaces_embedding:
             return embeddings
         first, last = self.prompt.places[0], self.prompt.places[-1]
@@ -148,15 +129,8 @@ class Verbalizer(nn.Module):
         Raises:
             InputError: for ids outside of the vocabulary, or of another number than the vectors.
         """
-        check_ids(response_ids, self.model.get_input_embeddings().weight.shape[0], "response ids")
-        if len(response_ids) != len(acts):
-            raise InputError(f"{len(response_ids)} responses for {len(acts)} vectors; give one a vector")
-        responses = self.model.get_input_embeddings()(response_ids.to(self.device))
-        embeddings = torch.cat([self.prompt_embeddings(acts), responses.to(self.device)], 1)
         with self._adding(acts, 0):
-            kept = response_ids.shape[1] + 1
-            output = self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept)
-        return output.logits[:, -kept:-1]
+            return self.response_logits(self.prompt_embeddings(acts), response_ids)
 
     def encode_responses(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Training targets: each explanation between its tags, then the end token; right-padded with a mask.
@@ -169,12 +143,7 @@ class Verbalizer(nn.Module):
         texts = check_texts(texts)
         refuse_injection_char(texts, self.prompt.char)
         refuse_tags(texts)
-        rows = self.tokenizer([self.wrap(text) for text in texts], add_special_tokens=False)["input_ids"]
-        refuse_control(texts, rows, self.tokenizer, self._control, self._around)
-        rows = [[*row, self.end_id] for row in rows]
-        longest = max(range(len(rows)), key=lambda row: len(rows[row]))
-        check_room(self.model, len(self.prompt.ids), len(rows[longest]), texts[longest])
-        return pad_right(rows, self.pad_id)
+        return self.encode_rows(texts, [self.wrap(text) for text in texts], len(self.prompt.ids), self._around)
 
     def wrap(self, text: str) -> str:
         """The response for an explanation: tags on lines of their own unless the close tag is a single token."""
@@ -203,24 +172,14 @@ class Verbalizer(nn.Module):
         """
         check_acts(acts, self.d_model)
         sampling = SamplingConfig(max_new_tokens, temperature, self.stop_ids)
-        check_count("batch_size", batch_size)
-        check_count("samples", samples)
+        run = Run(generator, batch_size, samples, progress)
         check_generator(generator, len(acts), self.device)
-        limit = context_length(self.model)
-        if limit is not None and len(self.prompt.ids) + max_new_tokens > limit:
-            raise InputError(
-                f"the prompt ({len(self.prompt.ids)} tokens) and max_new_tokens {max_new_tokens} exceed the model's "
-                f"context of {limit}; at most {limit - len(self.prompt.ids)} new tokens fit"
-            )
-        size = max(1, batch_size // samples)
-        starts = range(0, len(acts), size)
-        chunks = tracked(starts, len(acts), size) if progress else iter(starts)
-        with evaluating(self):
-            parts = [
-                self._respond(acts[start : start + size], sampling, chunk_of(generator, start, start + size), samples)
-                for start in chunks
-            ]
-        return self._read(join_responses(parts, self.pad_id))
+        self.check_new_tokens(len(self.prompt.ids), max_new_tokens)
+        return self._read(self.respond(len(acts), lambda rows: self._prompts(acts[rows]), sampling, run))
+
+    def _prompts(self, acts: Float[Tensor, "n d_act"]) -> Prompts:
+        first = self.prompt.places[0]
+        return Prompts(self.prompt_embeddings(acts), first, lambda: self._adding(acts, first))
 
     def _read(self, responses: Responses) -> Generation:
         kept = [ids[mask] for ids, mask in zip(responses.ids.cpu(), responses.mask.cpu(), strict=True)]
@@ -231,19 +190,6 @@ class Verbalizer(nn.Module):
         extracted &= torch.tensor([self.prompt.char not in text for text in raw])
         texts = [whole if text is None else text for whole, text in zip(raw, found, strict=True)]
         return Generation([text.replace(self.prompt.char, "") for text in texts], extracted, responses)
-
-    def _respond(self, acts: Tensor, sampling: SamplingConfig, generator: Generators, samples: int) -> Responses:
-        prompt = self.prompt_embeddings(acts)
-        first = self.prompt.places[0]
-
-        def step(embeddings: Tensor, cache: Any) -> Tensor:
-            output = self.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return output.logits[:, -1]
-
-        return respond(
-            step, self.model.get_input_embeddings(), prompt[:1, :first], prompt[:, first:], sampling, self.pad_id,
-            generator, on_own=lambda: self._adding(acts, first), samples=samples,
-        )  # fmt: skip
 
     @contextmanager
     def _adding(self, acts: Tensor, offset: int) -> Iterator[None]:

@@ -63,7 +63,7 @@ class CaptureConfig:
         top_k: tokens named on each side.
         sources: sources named by an explanation, and on each side of the distance limit by an answer.
         distant_floor: smallest share of a distant source that the text of an answer names; those below
-            ``SHARE_FLOOR`` are ``weaker`` ones. A reader taught without them says "none" whenever it is unsure, and
+            ``SHARE_FLOOR`` are ``weaker`` ones. A verbalizer taught without them says "none" whenever it is unsure, and
             names one word where it could have named three.
         skips: whether the ``skip`` question is labelled (about one more forward pass for each component).
         seed: of the drawn positions.

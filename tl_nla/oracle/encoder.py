@@ -1,4 +1,4 @@
-"""A fitted encoder in front of a reader: from (state before, write) to the words that were read, before any is said."""
+"""A fitted encoder in front of a verbalizer: from (state before, write) to the words that were probably read."""
 
 import json
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ _RARE = -5.0
 _BLOCKS = 2
 _NAMED = 3
 MOST_SLOTS = 1 + _NAMED
-"""How many embeddings an encoder gives a reader at most."""
+"""How many embeddings an encoder gives a verbalizer at most."""
 
 
 class SourceEncoder(nn.Module):
-    """Tells from a state and a write which words were probably read, and says so in a reader's own embeddings.
+    """Tells from a state and a write which words were probably read, and says so in a verbalizer's own embeddings.
 
-    A reader learns where heads looked from a few ten thousand answers, one word after the other. Head sources are so
-    cheap to label (:func:`tl_nla.oracle.labels.head_sources`) that an encoder can be shown millions, all words of an
-    answer at once. What it tells enters the reader behind the state and the write: the sum of the words' embeddings,
-    each times the probability that it was read, then the embeddings of the most probable words themselves. None of the
-    published oracles has such slots.
+    A verbalizer learns where heads looked from a few ten thousand answers, one word after the other. Head sources are
+    so cheap to label (:func:`tl_nla.oracle.labels.head_sources`) that an encoder can be shown millions, all words of
+    an answer at once. What it tells enters the verbalizer behind the state and the write: the sum of the words'
+    embeddings, each times the probability that it was read, then the embeddings of the most probable words
+    themselves. None of the published oracles has such slots.
 
     Args:
         words: that the encoder knows.
-        embeddings: the reader's embeddings of them; kept as they are.
+        embeddings: the verbalizer's embeddings of them; kept as they are.
         d_act: size of the vectors.
         hidden: width of its two residual blocks.
 
@@ -76,11 +76,11 @@ class SourceEncoder(nn.Module):
 
     @property
     def slots(self) -> int:
-        """How many embeddings it gives a reader."""
+        """How many embeddings it gives a verbalizer."""
         return 1 + min(_NAMED, len(self.words))
 
     def embed(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n slot width"]:
-        """What enters the reader: all words weighed by their probabilities, then the three most probable ones."""
+        """What enters the verbalizer: all words weighed by their probabilities, then the three most probable ones."""
         share = self(before, write).sigmoid()
         best = share.topk(self.slots - 1, dim=1).indices
         return torch.cat([(share.to(self.embeddings) @ self.embeddings)[:, None], self.embeddings[best]], 1)
@@ -89,7 +89,7 @@ class SourceEncoder(nn.Module):
     def name(
         self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], count: int = 3
     ) -> list[list[str]]:
-        """The words that were most probably read, without any reader.
+        """The words that were most probably read, without any verbalizer.
 
         Args:
             before: states that the writes are added to.

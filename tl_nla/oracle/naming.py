@@ -1,4 +1,4 @@
-"""Answers that name at least so many words: a reader that is unsure otherwise says "none" and stops."""
+"""Answers that name at least so many words: a verbalizer that is unsure otherwise says "none" and stops."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ class AtLeastWords:
     of the likely words are right. Has the form of transformers' ``LogitsProcessor``.
 
     Args:
-        tokenizer: of the reader.
+        tokenizer: of the verbalizer.
         end_ids: tokens that end an answer.
         count: how many words.
 
@@ -28,7 +28,7 @@ class AtLeastWords:
 
     def __init__(self, tokenizer: Any, end_ids: Sequence[int], count: int) -> None:
         if count < 1:
-            raise InputError(f"at_least is {count}; give 1 word or more, or 0 to leave it to the reader")
+            raise InputError(f"at_least is {count}; give 1 word or more, or 0 to leave it to the verbalizer")
         self.tokenizer, self.count = tokenizer, count
         texts = [tokenizer.decode([number]) for number in range(len(tokenizer))]
         self.stops = torch.tensor([number in end_ids or ";" in text or text.strip() == "none"

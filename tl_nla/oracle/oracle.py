@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.marker import make_room
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.labels.strength import StrengthReference
+from tl_nla.oracle.prompts import oracle_marker, oracle_template
 from tl_nla.oracle.questions import EXPLAIN, Answer, check_question, parse_answer
-from tl_nla.oracle.reader import Reader
-from tl_nla.oracle.reader_prompts import reader_marker, reader_template
 from tl_nla.oracle.refinement import Refinement
+from tl_nla.oracle.verbalizer import WriteVerbalizer
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
 from tl_nla.outputs import check_replaceable
 
@@ -42,27 +43,33 @@ class DiffOracle(nn.Module):
     """Reads the write of a head, an attention, an MLP, a block or a span, together with the state before it.
 
     Attributes:
-        reader: a causal language model with a slot for the state and one for the write, and perhaps those of a fitted
-            encoder (:class:`SourceEncoder`).
+        verbalizer: a causal language model with a slot for the state and one for the write, and perhaps those of a
+            fitted encoder (:class:`SourceEncoder`).
         reconstructor: from explanations to writes, magnitude included.
         strength: what norms are usual, measured with the training writes; ``None`` before that.
         base: name of the model that both were made from.
     """
 
     def __init__(
-        self, reader: Reader, reconstructor: WriteReconstructor, strength: StrengthReference | None = None,
+        self, verbalizer: WriteVerbalizer, reconstructor: WriteReconstructor, strength: StrengthReference | None = None,
         base: str = "",
     ) -> None:  # fmt: skip
         super().__init__()
-        if reader.d_act != reconstructor.d_act:
-            sizes = (reader.d_act, reconstructor.d_act)
-            raise InputError(f"the reader reads writes of size {sizes[0]}, the reconstructor gives size {sizes[1]}")
-        self.reader, self.reconstructor, self.strength, self.base = reader, reconstructor, strength, base
+        if verbalizer.d_act != reconstructor.d_act:
+            sizes = (verbalizer.d_act, reconstructor.d_act)
+            raise InputError(f"the verbalizer reads writes of size {sizes[0]}, the reconstructor gives size {sizes[1]}")
+        self.verbalizer, self.reconstructor, self.strength, self.base = verbalizer, reconstructor, strength, base
+
+    @property
+    def reader(self) -> WriteVerbalizer:
+        """Old name of :attr:`verbalizer`; it goes with the next release."""
+        warnings.warn("DiffOracle.reader is now DiffOracle.verbalizer", DeprecationWarning, 2)
+        return self.verbalizer
 
     @property
     def d_model(self) -> int:
         """Size of states and writes."""
-        return self.reader.d_act
+        return self.verbalizer.d_act
 
     @classmethod
     def create(
@@ -77,7 +84,7 @@ class DiffOracle(nn.Module):
             tokenizer: its tokenizer.
             d_act: size of the writes, when it is not that of the model.
             blocks: how many blocks the reconstructor keeps; all when ``None``.
-            template: of the reader, with ``{injection_char}`` and ``{question}``.
+            template: of the verbalizer, with ``{injection_char}`` and ``{question}``.
             ar_template: of the reconstructor, with ``{explanation}``.
             injection_char: marker, one token inside the prompts; chosen when ``None``, or added to copies of
                 tokenizer and model (:func:`tl_nla.nla.marker.choose_marker`).
@@ -89,16 +96,16 @@ class DiffOracle(nn.Module):
         from tl_nla.nla.fresh import mean_embedding_norm
 
         check_causal_lm(model)
-        chosen = template or reader_template(tokenizer)
-        marker = reader_marker(tokenizer, chosen, injection_char)
+        chosen = template or oracle_template(tokenizer)
+        marker = oracle_marker(tokenizer, chosen, injection_char)
         short = prompts.has_tags(tokenizer)
         ar_template = ar_template or (prompts.TINY_AR_TEMPLATE if short else prompts.AR_TEMPLATE)
         tokenizer, scale = marker.tokenizer, mean_embedding_norm(model)
         backbone = cut_backbone(model, blocks or len(decoder_layers(model)))
-        reader = Reader(trainable_copy(model), tokenizer, chosen, marker.char, scale, d_act)
-        for part in (reader.model, backbone):
+        verbalizer = WriteVerbalizer(trainable_copy(model), tokenizer, chosen, marker.char, scale, d_act)
+        for part in (verbalizer.model, backbone):
             make_room(part, marker)
-        return cls(reader, WriteReconstructor(backbone, tokenizer, ar_template, reader.d_act), None, base)
+        return cls(verbalizer, WriteReconstructor(backbone, tokenizer, ar_template, verbalizer.d_act), None, base)
 
     def explain(self, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any) -> list[str]:
         """What each write does, in one sentence (see :mod:`tl_nla.oracle.texts`).
@@ -106,9 +113,9 @@ class DiffOracle(nn.Module):
         Args:
             write: writes, in model units.
             before: the states they are added to.
-            settings: for :meth:`Reader.generate`; greedy by default.
+            settings: for :meth:`WriteVerbalizer.generate`; greedy by default.
         """
-        return self.reader.generate(before, write, EXPLAIN, **settings)
+        return self.verbalizer.generate(before, write, EXPLAIN, **settings)
 
     def ask(
         self, question: str, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any
@@ -119,13 +126,13 @@ class DiffOracle(nn.Module):
             question: ``promotes``, ``suppresses``, ``sources`` or ``skip``.
             write: writes, in model units.
             before: the states they are added to.
-            settings: for :meth:`Reader.generate`; greedy by default.
+            settings: for :meth:`WriteVerbalizer.generate`; greedy by default.
 
         Raises:
             InputError: for an unknown question, or vectors that cannot be read.
         """
         check_question(question)
-        return [parse_answer(question, text) for text in self.reader.generate(before, write, question, **settings)]
+        return [parse_answer(question, text) for text in self.verbalizer.generate(before, write, question, **settings)]
 
     def reconstruct(
         self, texts: Sequence[str], batch_size: int = 256, refined: bool = True
@@ -141,7 +148,7 @@ class DiffOracle(nn.Module):
         """
         check_acts(write, self.d_model, "writes")
         check_acts(before, self.d_model, "states before")
-        self.reader.slots.fit(before, write)
+        self.verbalizer.slots.fit(before, write)
         self.reconstructor.fit(write)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -162,11 +169,11 @@ class DiffOracle(nn.Module):
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".saving-") as scratch:
             new = Path(scratch) / folder.name
             new.mkdir()
-            save_causal_lm(self.reader.model, self.reader.tokenizer, new / "reader", dtype)
+            save_causal_lm(self.verbalizer.model, self.verbalizer.tokenizer, new / "reader", dtype)
             inner = self.reconstructor.reconstructor
             save_backbone(inner.backbone, inner.tokenizer, new / "reconstructor", dtype)
-            encoder = self.reader.slots.encoder
-            slots = self.reader.slots.state_dict()
+            encoder = self.verbalizer.slots.encoder
+            slots = self.verbalizer.slots.state_dict()
             save_file(_tensors({name: slots[name] for name in slots if not name.startswith("encoder.")}), new / _SLOTS)
             if encoder is not None:
                 encoder.save(new / _ENCODER, dtype)
@@ -177,7 +184,8 @@ class DiffOracle(nn.Module):
                 self.reconstructor.refinement.save(new / _REFINEMENT, dtype)
             if self.strength is not None:
                 self.strength.save(new / _STRENGTH)
-            values = (1, self.d_model, self.reader.slots.scale, self.reader.template, self.reader.char, inner.template,
+            verbalizer = self.verbalizer
+            values = (1, self.d_model, verbalizer.slots.scale, verbalizer.template, verbalizer.char, inner.template,
                       self.base)  # fmt: skip
             sidecar = dict(zip(_KEYS, values, strict=True))
             (new / SIDECAR).write_text(yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False), encoding="utf-8")
@@ -194,7 +202,10 @@ class DiffOracle(nn.Module):
 
     def _check_finite(self, dtype: torch.dtype | None) -> None:
         small = ("slots.", "reconstructor.head.", "log_norm")
-        for part, module in (("the reader", self.reader), ("the oracle's reconstructor", self.reconstructor)):
+        for part, module in (
+            ("the oracle's verbalizer", self.verbalizer),
+            ("the oracle's reconstructor", self.reconstructor),
+        ):
             state = module.state_dict()
             kept = {name: value for name, value in state.items() if name.startswith(small) and "encoder." not in name}
             check_finite(kept, part)
@@ -214,13 +225,13 @@ class DiffOracle(nn.Module):
         folder = local_folder(name)
         values = _read_sidecar(folder / SIDECAR)
         model = load_causal_lm(folder / "reader", dtype)
-        reader = Reader(
+        verbalizer = WriteVerbalizer(
             model, load_tokenizer(folder / "reader"), values["template"], values["injection_char"], values["scale"],
             values["d_act"],
         )  # fmt: skip
-        _load(reader.slots, read_safetensors(folder / _SLOTS), folder / _SLOTS)
+        _load(verbalizer.slots, read_safetensors(folder / _SLOTS), folder / _SLOTS)
         if (folder / _ENCODER).is_file():
-            reader.use_encoder(SourceEncoder.load(folder / _ENCODER))
+            verbalizer.use_encoder(SourceEncoder.load(folder / _ENCODER))
         part = load_causal_lm(folder / "reconstructor", dtype, headless=True)
         backbone = cut_backbone(part, len(decoder_layers(part)), copy=False)
         tokenizer = load_tokenizer(folder / "reconstructor")
@@ -233,7 +244,7 @@ class DiffOracle(nn.Module):
             reconstructor.use_refinement(Refinement.load(folder / _REFINEMENT))
         known = (folder / _STRENGTH).is_file()
         strength = StrengthReference.load(folder / _STRENGTH) if known else None
-        return cls(reader, reconstructor, strength, str(values["base"])).eval()
+        return cls(verbalizer, reconstructor, strength, str(values["base"])).eval()
 
 
 def _tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """A diff oracle in the form of an autoencoder pair, so that what trains states by reward trains writes too."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,12 +10,11 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.metrics.norms import at_least_float32, log_norm
-from tl_nla.nla.batching import evaluating
-from tl_nla.nla.generation import Generators, Responses, SamplingConfig, chunk_of, join_responses, respond
+from tl_nla.nla.generation import Generators
 from tl_nla.nla.verbalizer import Generation
 from tl_nla.oracle.oracle import DiffOracle
 from tl_nla.oracle.questions import EXPLAIN
-from tl_nla.oracle.reader import Reader
+from tl_nla.oracle.verbalizer import AnswerSettings, WriteVerbalizer
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
 
 SIZE_WEIGHT = 0.1
@@ -22,7 +22,7 @@ SIZE_WEIGHT = 0.1
 
 
 def side_by_side(before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n both"]:
-    """States and writes as one vector a row: what :class:`ReaderPolicy` reads."""
+    """States and writes as one vector a row: what :class:`WritePolicy` reads."""
     return torch.cat([before, write], -1)
 
 
@@ -31,40 +31,38 @@ def write_of(acts: Float[Tensor, "n both"]) -> Float[Tensor, "n d_act"]:
     return acts[:, acts.shape[1] // 2 :]
 
 
-class ReaderPolicy(nn.Module):
-    """The reader's free explanations as a policy over tokens.
+class WritePolicy(nn.Module):
+    """An oracle's free explanations as a policy over tokens: a verbalizer of rows made by :func:`side_by_side`.
 
     Args:
-        reader: of a diff oracle; shared, not copied.
+        verbalizer: of a diff oracle; shared, not copied.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, verbalizer: WriteVerbalizer) -> None:
         super().__init__()
-        self.reader = reader
+        self.verbalizer = verbalizer
 
     @property
     def model(self) -> Any:
         """The language model."""
-        return self.reader.model
+        return self.verbalizer.model
 
     @property
     def tokenizer(self) -> Any:
         """Its tokenizer."""
-        return self.reader.tokenizer
+        return self.verbalizer.tokenizer
 
     @property
     def injection(self) -> nn.Module:
         """How vectors enter."""
-        return self.reader.slots
+        return self.verbalizer.slots
 
     def forward(
         self, acts: Float[Tensor, "n both"], response_ids: Int[Tensor, "n pos"], response_mask: Tensor | None = None
     ) -> Float[Tensor, "n pos vocab"]:
         """Logits of each response token, teacher forced; the mask is not needed behind right padding."""
-        half = acts.shape[1] // 2
-        return self.reader(acts[:, :half], acts[:, half:], response_ids)
+        return self.verbalizer(*self._halves(acts), response_ids)
 
-    @torch.no_grad()
     def generate(
         self, acts: Float[Tensor, "n both"], max_new_tokens: int = 90, temperature: float = 0.0,
         generator: Generators = None, batch_size: int = 256, samples: int = 1,
@@ -82,51 +80,42 @@ class ReaderPolicy(nn.Module):
         Raises:
             InputError: for vectors of a wrong size.
         """
-        reader, half = self.reader, acts.shape[1] // 2
-        if acts.shape[1] != 2 * reader.d_act:
-            raise InputError(f"rows have size {acts.shape[1]}; give a state and a write of {reader.d_act} side by side")
-        stops = {reader.end_id, reader.tokenizer.eos_token_id} - {None}
-        sampling = SamplingConfig(max_new_tokens, temperature, tuple(sorted(stops)))
-        first, embed = reader.prompts[EXPLAIN].places[0], reader.model.get_input_embeddings()
+        settings = AnswerSettings(max_new_tokens, temperature, generator, batch_size, samples=samples)
+        found = self.verbalizer.sample(*self._halves(acts), EXPLAIN, settings)
+        pairs = zip(found.ids.cpu(), found.mask.cpu(), strict=True)
+        return Generation([self.verbalizer.decode(ids[mask]) for ids, mask in pairs], found.finished.cpu(), found)
 
-        def step(embeddings: Tensor, cache: Any) -> Tensor:
-            output = reader.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return output.logits[:, -1]
-
-        parts: list[Responses] = []
-        size = max(1, batch_size // samples)
-        with evaluating(self):
-            for start in range(0, len(acts), size):
-                rows = acts[start : start + size]
-                prompt = reader.prompt_embeddings(rows[:, :half], rows[:, half:])
-                shared, own = prompt[:1, :first], prompt[:, first:]
-                chosen = chunk_of(generator, start, start + size)
-                parts.append(respond(step, embed, shared, own, sampling, reader.pad_id, chosen, samples=samples))
-        found = join_responses(parts, reader.pad_id)
-        texts = [reader.decode(ids[mask]) for ids, mask in zip(found.ids.cpu(), found.mask.cpu(), strict=True)]
-        return Generation(texts, found.finished.cpu(), found)
+    def _halves(self, acts: Float[Tensor, "n both"]) -> tuple[Float[Tensor, "n d_act"], Float[Tensor, "n d_act"]]:
+        size = self.verbalizer.d_act
+        if acts.shape[1] != 2 * size:
+            raise InputError(f"rows have size {acts.shape[1]}; give a state and a write of {size} side by side")
+        return acts[:, :size], acts[:, size:]
 
 
 class WritePair:
-    """A diff oracle with the methods of :class:`tl_nla.nla.NLA` that training by reward needs.
+    """A diff oracle as a :class:`tl_nla.nla.Pair`, for training by reward.
 
     Args:
-        oracle: its reader and reconstructor are shared, not copied.
+        oracle: its verbalizer and reconstructor are shared, not copied.
     """
 
     def __init__(self, oracle: DiffOracle) -> None:
         self.oracle = oracle
-        self.verbalizer = ReaderPolicy(oracle.reader)
+        self.verbalizer = WritePolicy(oracle.verbalizer)
         self.reconstructor: WriteReconstructor = oracle.reconstructor
         self.mean: Tensor | None = None
 
     def generate(self, acts: Float[Tensor, "n both"], max_new_tokens: int = 90, **settings: Any) -> Generation:
-        """See :meth:`ReaderPolicy.generate`."""
+        """See :meth:`WritePolicy.generate`."""
         return self.verbalizer.generate(acts, max_new_tokens, **settings)
 
-    def reconstruct(self, texts: list[str]) -> Float[Tensor, "n d_act"]:
+    def verbalize(self, acts: Float[Tensor, "n both"], **settings: Any) -> list[str]:
+        """Explanations of states and writes side by side."""
+        return self.generate(acts, **settings).texts
+
+    def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_act"]:
         """Writes read back from words."""
-        return self.reconstructor.reconstruct(texts)
+        return self.reconstructor.reconstruct(texts, batch_size)
 
 
 def write_errors(

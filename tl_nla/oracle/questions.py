@@ -21,10 +21,10 @@ WORDINGS = {
     "sources": "Which tokens did this write read? Name the distant ones, then after a semicolon those close by.",
     "skip": "Without this write, what would be predicted next, and how large is the effect?",
 }
-"""How each question is put to a reader."""
+"""How each question is put to a verbalizer."""
 SHORT_WORDINGS = {EXPLAIN: "", "promotes": " promotes", "suppresses": " suppresses", "sources": " attended",
                   "skip": " skip"}  # fmt: skip
-"""The same for the embedded default's small reader, whose tokenizer has these as single tokens."""
+"""The same for the embedded default's small verbalizer, whose tokenizer has these as single tokens."""
 _SKIP = re.compile(r"(flips to|keeps)\s(.*)", re.DOTALL)
 
 
@@ -69,7 +69,7 @@ def check_question(question: str, explain: bool = False) -> str:
 
 
 def answer_text(answer: Answer) -> str:
-    """The words of an answer: what a reader is taught to say."""
+    """The words of an answer: what a verbalizer is taught to say."""
     check_question(answer.question)
     if answer.question == "sources":
         return f"{list_words((*answer.tokens, *answer.weaker))}; {list_words(answer.local)}"

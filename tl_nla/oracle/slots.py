@@ -1,4 +1,4 @@
-"""How a state and a write enter the reader: directions through affine maps, magnitudes told apart from them."""
+"""How a state and a write enter the verbalizer: directions through affine maps, magnitudes told apart from them."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from tl_nla.metrics.norms import at_least_float32, log_norm, scale_to_norm
 from tl_nla.oracle.encoder import SourceEncoder
 
 SLOTS = ("before", "write")
-"""Those that every reader has; one with a :class:`SourceEncoder` has that one's behind them."""
+"""Those that every verbalizer has; one with a :class:`SourceEncoder` has that one's behind them."""
 _BUMPS, _REACH = 8, 2.5
 
 
@@ -18,11 +18,11 @@ class Slots(nn.Module):
     Each vector is brought to the norm of a token embedding and goes through its own affine map, the identity at the
     start. Its magnitude is given beside it: the logarithm of its norm, standardised over the training set, as a
     number and as eight overlapping bumps along learned directions (zero at the start). So neither a faint nor a huge
-    write leaves the range that the reader knows, and none loses its size.
+    write leaves the range that the verbalizer knows, and none loses its size.
 
     Args:
         d_act: size of the vectors.
-        width: size of the reader's embeddings.
+        width: size of the verbalizer's embeddings.
         scale: L2 norm at which directions enter.
 
     Attributes:

@@ -77,10 +77,10 @@ def test_reader_training_learns(data):
     with torch.no_grad():
         batch = next(iter(data.train_dataloader()))
         arguments = batch["before"], batch["write"], batch["questions"], batch["texts"]
-        start = float(oracle.reader.loss(*arguments))
+        start = float(oracle.verbalizer.loss(*arguments))
     metrics = fit(DiffOracleTraining(oracle=oracle, learning_rate=3e-3), data, steps=8)
     with torch.no_grad():
-        assert float(oracle.reader.loss(*arguments)) < start - 0.1
+        assert float(oracle.verbalizer.loss(*arguments)) < start - 0.1
     assert {"val/loss", "val/loss_shuffled"} <= set(metrics)
     assert oracle.strength is data.reference
 
@@ -140,25 +140,25 @@ def test_lora_trains_adapters_and_slots_only(data, tmp_path):
     peft = pytest.importorskip("peft")
     oracle = make_oracle()
     settings = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    oracle.reader.model = peft.get_peft_model(oracle.reader.model, settings)
-    before = {name: value.clone() for name, value in oracle.reader.named_parameters()}
+    oracle.verbalizer.model = peft.get_peft_model(oracle.verbalizer.model, settings)
+    before = {name: value.clone() for name, value in oracle.verbalizer.named_parameters()}
     batch = next(iter(data.train_dataloader()))
     arguments = batch["before"], batch["write"], batch["questions"], batch["texts"]
     with torch.no_grad():
-        start = float(oracle.reader.loss(*arguments))
+        start = float(oracle.verbalizer.loss(*arguments))
     fit(DiffOracleTraining(oracle=oracle, learning_rate=1e-2), data, steps=8)
-    changed = {name for name, value in oracle.reader.named_parameters() if not torch.equal(value, before[name])}
+    changed = {name for name, value in oracle.verbalizer.named_parameters() if not torch.equal(value, before[name])}
     assert changed
     assert all("lora_" in name or name.startswith("slots.") for name in changed)
     with torch.no_grad():
-        assert float(oracle.reader.loss(*arguments)) < start
+        assert float(oracle.verbalizer.loss(*arguments)) < start
     oracle.save_pretrained(tmp_path / "oracle")  # the adapter is merged on the way out, and stays on the oracle
     again = DiffOracle.from_pretrained(tmp_path / "oracle")
     write, states = data.train_writes.write[:4], data.train_writes.before[:4]
-    ids, _ = oracle.reader.encode_responses(["red"] * 4)
+    ids, _ = oracle.verbalizer.encode_responses(["red"] * 4)
     with torch.no_grad():
         torch.testing.assert_close(
-            again.reader(states, write, ids), oracle.reader.eval()(states, write, ids), rtol=1e-3, atol=1e-3
+            again.verbalizer(states, write, ids), oracle.verbalizer.eval()(states, write, ids), rtol=1e-3, atol=1e-3
         )
 
 
@@ -192,9 +192,9 @@ def test_muon_trains_too(data):
     with torch.no_grad():
         batch = next(iter(data.train_dataloader()))
         arguments = batch["before"], batch["write"], batch["questions"], batch["texts"]
-        start = float(oracle.reader.loss(*arguments))
+        start = float(oracle.verbalizer.loss(*arguments))
     fit(DiffOracleTraining(oracle=oracle, learning_rate=0.01, optimizer="muon"), data, steps=8)
     with torch.no_grad():
-        assert float(oracle.reader.loss(*arguments)) < start
+        assert float(oracle.verbalizer.loss(*arguments)) < start
     with pytest.raises(InputError, match="unknown optimizer"):
         DiffOracleTraining(oracle=oracle, optimizer="sgd")

@@ -60,7 +60,7 @@ def recipe(folder, seed=0, keep=None, tell=None, **settings):
 def test_the_marker_of_the_settings_is_the_oracles(folder):
     bare = {"sources": None, "lengths": {"own_words": 0}, "refine": RefineConfig(passes=0)}
     trained = train_oracle(recipe(folder, injection_char="㈎", **bare))
-    assert trained.oracle.reader.char == "㈎"
+    assert trained.oracle.verbalizer.char == "㈎"
 
 
 def test_kept_stages_are_those_of_the_same_model_texts_and_settings(folder):
@@ -108,7 +108,7 @@ def test_the_reconstructor_reads_what_the_reader_says_with_its_slots(folder, tmp
     monkeypatch.setattr(
         oracle_recipe,
         "own_words_spec",
-        lambda oracle, *given: slots.append(oracle.reader.slots.count) or spec(oracle, *given),
+        lambda oracle, *given: slots.append(oracle.verbalizer.slots.count) or spec(oracle, *given),
     )
     train_oracle(recipe(folder, keep=tmp_path))
     assert slots == [6]

@@ -13,7 +13,7 @@ from tl_nla.model.placement import known_device
 
 
 def test_precision_and_attention_are_set_inside_and_back_afterwards():
-    reader = make_oracle().reader
+    reader = make_oracle().verbalizer
     kind, known = reader.model.config._attn_implementation, torch.get_float32_matmul_precision()
     assert kind != "eager"
     seen = []

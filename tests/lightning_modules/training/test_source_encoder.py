@@ -45,7 +45,7 @@ def data(target):
 
 
 def test_it_learns_which_words_were_read():
-    reader = make_oracle().reader
+    reader = make_oracle().verbalizer
     words = ["red", "blue", "was", "and", "to"]
     generator = torch.Generator().manual_seed(0)
     parts = torch.randn(5, reader.d_act, generator=generator)
@@ -70,7 +70,7 @@ def test_words_are_numbered_by_their_place(target, data):
     found, words = encoder_examples(target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, 2, 0)
     assert len({word.casefold() for word in words}) == len(words)
     assert found.words.unique().tolist() == list(range(-1, len(words)))
-    reader = make_oracle().reader
+    reader = make_oracle().verbalizer
     encoder = new_encoder(reader, words, EncoderConfig(hidden=4))
     vectors = reader.model.get_input_embeddings().weight.detach()
     spelled = {word: reader.tokenizer.tokenize(f" {word}") for word in words}
@@ -115,12 +115,14 @@ def test_in_practice_the_reader_learns_to_say_its_slots(target, data):
     """Words of an encoder that is right about nothing: only who reads the slots can say them."""
     oracle = DiffOracle.create(load_causal_lm(model_folder("tiny"), torch.float32), target.tokenizer)
     sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
-    encoder = new_encoder(oracle.reader, ["red", "blue", "green", "cat", "dog", "was", "to"], EncoderConfig(hidden=32))
+    encoder = new_encoder(
+        oracle.verbalizer, ["red", "blue", "green", "cat", "dog", "was", "to"], EncoderConfig(hidden=32)
+    )
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter += 0.3 * torch.randn(parameter.shape)
-    oracle.reader.use_encoder(encoder)
+    oracle.verbalizer.use_encoder(encoder)
     more, settings = world_documents(6, 0, 6), CaptureConfig(4, skips=False)
     asked = capture_writes(target.model, target.tokenizer, more, sites, settings, data.vocabulary)
     rows = [row for row, answers in enumerate(data.held.answers) if "sources" in answers]
@@ -133,7 +135,7 @@ def test_in_practice_the_reader_learns_to_say_its_slots(target, data):
 
     first = share_said()
     config = quick(sources={"practice_steps": 60, "practice_batch": 32})
-    run_stage(oracle.reader, practice_spec(oracle.reader, data, asked, config, 0))
+    run_stage(oracle.verbalizer, practice_spec(oracle.verbalizer, data, asked, config, 0))
     last = share_said()
     assert first < 0.3
     assert last > 0.6, last
@@ -156,7 +158,7 @@ def asked_beside(reader, prepare, size, monkeypatch):
 
 
 def test_two_thirds_of_the_questions_of_a_practice_are_about_writes_that_read_something(data, monkeypatch):
-    reader = make_oracle(d_act=data.train.write.shape[1]).reader
+    reader = make_oracle(d_act=data.train.write.shape[1]).verbalizer
     none, some = make_answer("sources", ()), make_answer("sources", ("red",))
     answers = [{"sources": some if row % 4 == 0 else none} for row in range(len(data.train))]
     writes = dataclasses.replace(data.train, answers=answers)
@@ -174,7 +176,7 @@ def test_two_thirds_of_the_questions_of_a_practice_are_about_writes_that_read_so
 
 
 def test_rehearsal_asks_about_skips_and_sources_of_training_writes(data, monkeypatch):
-    reader = make_oracle(d_act=data.train.write.shape[1]).reader
+    reader = make_oracle(d_act=data.train.write.shape[1]).verbalizer
     fit, seen = asked_beside(reader, lambda config: rehearsal_spec(reader, data, config, 0), 4, monkeypatch)
     assert fit.down == 1.0
     assert all(questions == ["sources"] * 2 + ["skip"] * 4 for _, _, questions, _ in seen)
@@ -185,7 +187,7 @@ def test_rehearsal_asks_about_skips_and_sources_of_training_writes(data, monkeyp
 
 
 def test_a_rehearsal_without_skips_asks_about_sources_alone(data, monkeypatch):
-    reader = make_oracle(d_act=data.train.write.shape[1]).reader
+    reader = make_oracle(d_act=data.train.write.shape[1]).verbalizer
     bare = [{name: answer for name, answer in answers.items() if name != "skip"} for answers in data.train.answers]
     without = dataclasses.replace(data, train=dataclasses.replace(data.train, answers=bare))
     _, seen = asked_beside(reader, lambda config: rehearsal_spec(reader, without, config, 0), 4, monkeypatch)
@@ -204,7 +206,7 @@ def test_only_a_share_of_the_writes_that_read_nothing_is_kept(target, data):
 
 
 def test_without_documents_for_it_nothing_happens(target, data):
-    reader = make_oracle().reader
+    reader = make_oracle().verbalizer
     add_source_slots(reader, target, data, data.train_documents, Stages(None, ""), quick(sources=None), 0)
     assert reader.slots.count == 2
     with pytest.raises(InputError, match="sources is None"):
@@ -229,6 +231,6 @@ def test_sizes_below_one_are_refused():
 
 
 def test_vectors_of_the_encoder_are_the_readers():
-    reader = make_oracle().reader
+    reader = make_oracle().verbalizer
     encoder = new_encoder(reader, ["red"], EncoderConfig(hidden=3))
     assert encoder(*vectors(2, reader.d_act)).shape == (2, 1)

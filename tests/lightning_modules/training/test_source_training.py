@@ -41,23 +41,23 @@ def test_it_is_fitted_and_saved_and_the_reader_goes_on_from_there(data, tmp_path
     assert last < first - 1
     assert 0 < float(trainer.callback_metrics["val/recall_at_3"]) < 1
     found = DiffOracle.from_pretrained(tmp_path / "oracle")
-    assert found.reader.slots.count == 6
-    assert found.reader.slots.encoder.words == tuple(data.words)
+    assert found.verbalizer.slots.count == 6
+    assert found.verbalizer.slots.encoder.words == tuple(data.words)
     before, write = data.heldout_examples.before[:3].float(), data.heldout_examples.write[:3].float()
-    torch.testing.assert_close(found.reader.slots.encoder(before, write), module.encoder(before, write))
+    torch.testing.assert_close(found.verbalizer.slots.encoder(before, write), module.encoder(before, write))
 
     training = DiffOracleTraining(oracle=found)
     items = DiffDataModule(
         "tiny", source=world_documents(8, 0), documents=8, heldout=0.3, sources_share=1.0, skips=False
     )
-    weights = found.reader.slots.encoder.out.weight.clone()
+    weights = found.verbalizer.slots.encoder.out.weight.clone()
     L.Trainer(max_steps=2, limit_val_batches=1, **QUIET).fit(training, items)
-    assert torch.equal(found.reader.slots.encoder.out.weight, weights)
+    assert torch.equal(found.verbalizer.slots.encoder.out.weight, weights)
     taught_its_own_words(training, next(iter(items.train_dataloader())))
 
 
 def taught_its_own_words(training, batch):
-    reader, loss, texts = training.reader, training.reader.loss, []
+    reader, loss, texts = training.verbalizer, training.verbalizer.loss, []
     reader.loss = lambda before, write, questions, right: texts.extend(right) or loss(before, write, questions, right)
     training.log = lambda *args, **settings: None
     training.training_step(batch, 0)
@@ -107,6 +107,6 @@ def _untrained_loss(data):
     from lightning_modules.training.source_encoder import EncoderConfig, new_encoder
 
     found = data.heldout_examples
-    encoder = new_encoder(make_oracle(d_act=128).reader, data.words, EncoderConfig(hidden=32))
+    encoder = new_encoder(make_oracle(d_act=128).verbalizer, data.words, EncoderConfig(hidden=32))
     with torch.no_grad():
         return encoder.loss(found.before.float(), found.write.float(), found.words)

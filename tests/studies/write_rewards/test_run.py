@@ -68,8 +68,8 @@ def test_a_study_says_every_number(oracle, tmp_path):
     assert first["steps"] == 1
     assert {line["words"] for line in rest} == {"before", "after", "labels", "shuffled"}
     trained = DiffOracle.from_pretrained(tmp_path / "trained")
-    for name, value in trained.reader.state_dict().items():
-        if not torch.equal(value, oracle.reader.state_dict()[name]):
+    for name, value in trained.verbalizer.state_dict().items():
+        if not torch.equal(value, oracle.verbalizer.state_dict()[name]):
             break
     else:
         pytest.fail("the reader was not trained")

@@ -13,7 +13,7 @@ from tl_nla.model.control import TAG, control_ids, without_control
 
 _known: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = weakref.WeakKeyDictionary()
 _MARKERS = range(0x3200, 0x3400)
-"""Characters that mark the slots of readers; no text that a reader is taught may hold one."""
+"""Characters that mark the slots of verbalizers; no text that a verbalizer is taught may hold one."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Vocabulary:
 
     Attributes:
         texts: text of every token without the space around it; blank for control tokens and characters that mark a
-            reader's slots: named in a label, one would end the reader's answer.
+            verbalizer's slots: named in a label, one would end the verbalizer's answer.
         group: number of the word that a token spells, case and leading space aside; the same for all its variants.
         allowed: false for special tokens, tags, blank and unprintable ones and parts of a UTF-8 character.
     """

@@ -1,4 +1,4 @@
-"""The prompts of a reader: what each question is put in, and the marker that all of them can hold."""
+"""The prompts of a verbalizer: what each question is put in, and the marker that all of them can hold."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ _SLOTS = (len(SLOTS), len(SLOTS) + MOST_SLOTS)
 """Markers in a row without an encoder, and with the largest."""
 
 
-def reader_template(tokenizer: Any) -> str:
+def oracle_template(tokenizer: Any) -> str:
     """The short template for a tokenizer with the embedded default's tags, the worded one for all others."""
     return TINY_TEMPLATE if has_tags(tokenizer) else TEMPLATE
 
@@ -33,17 +33,17 @@ def worded(template: str, question: str) -> str:
         InputError: when the template has no place for the question, or several.
     """
     if template.count("{question}") != 1:
-        raise InputError("the reader's template must hold {question} exactly once, behind {injection_char}")
+        raise InputError("the verbalizer's template must hold {question} exactly once, behind {injection_char}")
     wordings = SHORT_WORDINGS if template == TINY_TEMPLATE else WORDINGS
     return template.replace("{question}", wordings[question])
 
 
-def reader_marker(tokenizer: Any, template: str | None = None, char: str | None = None) -> Marker:
+def oracle_marker(tokenizer: Any, template: str | None = None, char: str | None = None) -> Marker:
     """A marker that every question's prompt can hold, also with the slots of an encoder.
 
     Args:
         tokenizer: left as it is.
-        template: of the reader; :func:`reader_template` when ``None``.
+        template: of the verbalizer; :func:`oracle_template` when ``None``.
         char: use this one, or refuse it.
 
     Raises:
@@ -56,13 +56,13 @@ def reader_marker(tokenizer: Any, template: str | None = None, char: str | None 
                 f"labels may name the injection character {char!r}, as it is a token of the vocabulary; give one of "
                 "U+3200 to U+33FF, or leave out injection_char, and one is chosen or added"
             )
-    return choose_marker(tokenizer, _all_worded(template or reader_template(tokenizer)), _SLOTS, char)
+    return choose_marker(tokenizer, _all_worded(template or oracle_template(tokenizer)), _SLOTS, char)
 
 
 def longest_prompt(marker: Marker, template: str | None = None) -> int:
-    """Tokens of the longest prompt of a reader, with the slots of an encoder."""
+    """Tokens of the longest prompt of a verbalizer, with the slots of an encoder."""
     tokenizer = marker.tokenizer
-    texts = _all_worded(template or reader_template(tokenizer))
+    texts = _all_worded(template or oracle_template(tokenizer))
     return max(len(build_verbalizer_prompt(tokenizer, text, marker.char, max(_SLOTS)).ids) for text in texts)
 
 

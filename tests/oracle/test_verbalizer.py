@@ -11,7 +11,7 @@ from tl_nla.oracle.slots import Slots, log_norm
 
 @pytest.fixture(scope="module")
 def reader():
-    return make_oracle().reader
+    return make_oracle().verbalizer
 
 
 def slow_logits(reader, before, write, question, ids):
@@ -65,7 +65,7 @@ def test_loss_is_the_mean_over_all_tokens_of_mixed_questions(reader):
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma2", "gemma3", "neox", "olmo2"])
 def test_one_pass_for_all_questions_has_the_loss_and_gradient_of_single_rows(family):
-    reader = make_oracle(family).reader
+    reader = make_oracle(family).verbalizer
     before, write = vectors(6)
     long = "It promotes " + "red " * 20
     questions = ["skip", "explain", "sources", "explain", "promotes", "skip"]

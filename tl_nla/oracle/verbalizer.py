@@ -1,30 +1,68 @@
-"""The reader of a diff oracle: a causal language model with slots that answers in words."""
+"""The verbalizer of a diff oracle: a causal language model with slots that answers in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tl_nla.amounts import check_count
-from tl_nla.errors import InputError
+from tl_nla.errors import InputError, unknown
 from tl_nla.metrics.norms import at_least_float32
-from tl_nla.model.control import control_ids, refuse_control
-from tl_nla.model.families import context_length
-from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
-from tl_nla.nla.generation import SamplingConfig, respond
-from tl_nla.nla.inputs import check_acts, check_generator, check_ids, check_texts
-from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, end_of_response, refuse_injection_char
+from tl_nla.nla.base import VectorVerbalizer
+from tl_nla.nla.batching import check_room, pad_right, similar_lengths
+from tl_nla.nla.generation import Generators, Prompts, Responses, Run, SamplingConfig
+from tl_nla.nla.inputs import check_acts, check_generator, check_texts
+from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, refuse_injection_char
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.naming import AtLeastWords
+from tl_nla.oracle.prompts import worded
 from tl_nla.oracle.questions import EXPLAIN, LISTS, QUESTIONS, check_question, make_answer, parse_answer
-from tl_nla.oracle.reader_prompts import worded
 from tl_nla.oracle.slots import Slots
 
 
-class Reader(nn.Module):
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: cap of an answer.
+        temperature: 0 is greedy.
+        generator: of the samples.
+        batch_size: answers generated at once.
+        at_least: how many words a list of words names before it may end; 0 leaves it to the model.
+        samples: answers a write, those of one write side by side.
+    """
+
+    max_new_tokens: int = 60
+    temperature: float = 0.0
+    generator: Generators = None
+    batch_size: int = 256
+    at_least: int = 0
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        check_count("max_new_tokens", self.max_new_tokens)
+        check_count("at_least", self.at_least, 0)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "AnswerSettings":
+        """From keywords.
+
+        Raises:
+            InputError: for one that is no setting.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise unknown("setting", name, known)
+        return cls(**settings)
+
+
+class WriteVerbalizer(VectorVerbalizer):
     """Reads ``(state before, write)`` and answers questions.
 
     Args:
@@ -46,34 +84,32 @@ class Reader(nn.Module):
     def __init__(
         self, model: Any, tokenizer: Any, template: str, char: str, scale: float, d_act: int | None = None
     ) -> None:
-        super().__init__()
-        self.model, self.tokenizer, self.template, self.char = model, tokenizer, template, char
+        super().__init__(model, tokenizer)
+        self.template, self.char = template, char
         width = int(model.get_input_embeddings().embedding_dim)
         self.d_act = d_act or width
         self.slots = Slots(self.d_act, width, scale)
         self.prompts = self._prompts()
         check_room(model, max(len(prompt.ids) for prompt in self.prompts.values()))
-        self.end_id = end_of_response(tokenizer)
-        self._control = control_ids(tokenizer) | {self.end_id}
         self.by_length = True
 
     def use_encoder(self, encoder: SourceEncoder | None) -> None:
-        """Give the reader slots that tell which words a write probably read, or take them away.
+        """Give the verbalizer slots that tell which words a write probably read, or take them away.
 
-        The reader has to be trained with them before it understands them.
+        The verbalizer has to be trained with them before it understands them.
 
         Args:
             encoder: fitted; it is fixed from here on.
 
         Raises:
-            InputError: when the sizes of its vectors are not the reader's.
+            InputError: when the sizes of its vectors are not the verbalizer's.
         """
         if encoder is not None:
             sizes, width = (encoder.d_act, encoder.embeddings.shape[1]), self.slots.weight.shape[2]
             if sizes != (self.d_act, width):
                 raise InputError(
                     f"the encoder reads vectors of size {sizes[0]} and gives size {sizes[1]}; "
-                    f"this reader needs {self.d_act} and {width}"
+                    f"this verbalizer needs {self.d_act} and {width}"
                 )
             encoder = encoder.requires_grad_(False).eval().to(self.device)
         self.slots.encoder = encoder
@@ -82,11 +118,11 @@ class Reader(nn.Module):
     def taught(
         self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: list[str], texts: list[str]
     ) -> list[str]:
-        """Right texts as this reader is to learn them: with its encoder's words where writes read distant ones.
+        """Right texts as this verbalizer is to learn them: with its encoder's words where writes read distant ones.
 
         Labels name what a write read among much that state and write do not tell. The encoder's words stand in the
-        reader's own slots: it learns to say them in a few hundred steps, while it goes on mixing them with guesses of
-        its own for thousands when it is taught the labels (docs/studies/questions/README.md).
+        verbalizer's own slots: it learns to say them in a few hundred steps, while it goes on mixing them with guesses
+        of its own for thousands when it is taught the labels (docs/studies/questions/README.md).
 
         Args:
             before: states that the writes are added to.
@@ -104,17 +140,6 @@ class Reader(nn.Module):
             answers[row] = make_answer("sources", tuple(words), local=told[row].local).text
         return answers
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.get_input_embeddings().weight.device
-
-    @property
-    def pad_id(self) -> int:
-        """Id that fills short rows."""
-        pad = self.tokenizer.pad_token_id
-        return self.end_id if pad is None else int(pad)
-
     def forward(
         self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], response_ids: Int[Tensor, "n pos"],
         question: str = EXPLAIN,
@@ -130,15 +155,9 @@ class Reader(nn.Module):
         Raises:
             InputError: for ids outside of the vocabulary, or of another number than the vectors.
         """
-        check_ids(response_ids, self.model.get_input_embeddings().weight.shape[0], "response ids")
-        if not len(response_ids) == len(before) == len(write):
-            raise InputError(
-                f"{len(response_ids)} responses for {len(write)} writes and {len(before)} states; give one each"
-            )
-        responses = self.model.get_input_embeddings()(response_ids.to(self.device))
-        embeddings = torch.cat([self.prompt_embeddings(before, write, question), responses], 1)
-        kept = response_ids.shape[1] + 1
-        return self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept).logits[:, -kept:-1]
+        if len(before) != len(write):
+            raise InputError(f"{len(write)} writes and {len(before)} states before were given; one a write is needed")
+        return self.response_logits(self.prompt_embeddings(before, write, question), response_ids)
 
     def encode_responses(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Training targets: a space, the text, the end token; right-padded with a mask.
@@ -149,13 +168,8 @@ class Reader(nn.Module):
         """
         texts = check_texts(texts, "texts")
         refuse_injection_char(texts, self.char)
-        rows = self.tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]
-        refuse_control(texts, rows, self.tokenizer, self._control)
-        rows = [[*row, self.end_id] for row in rows]
-        longest = max(range(len(rows)), key=lambda row: len(rows[row]))
-        used = max(len(prompt.ids) for prompt in self.prompts.values())
-        check_room(self.model, used, len(rows[longest]), texts[longest])
-        return pad_right(rows, self.pad_id)
+        longest = max(len(prompt.ids) for prompt in self.prompts.values())
+        return self.encode_rows(texts, [f" {text}" for text in texts], longest)
 
     def loss(
         self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], questions: list[str], texts: list[str]
@@ -193,7 +207,7 @@ class Reader(nn.Module):
         table, _ = pad_right([prompt.ids for prompt in prompts], self.pad_id)
         whole = torch.cat([table, torch.full_like(ids, self.pad_id)], 1)
         places = starts[:, None] + torch.arange(ids.shape[1])
-        embeddings = self.model.get_input_embeddings()(whole.scatter(1, places, ids).to(self.device))
+        embeddings = self.embed(whole.scatter(1, places, ids))
         slots = torch.tensor([prompt.places for prompt in prompts], device=self.device)
         vectors = self.slots(before.to(self.device), write.to(self.device)).to(embeddings)
         embeddings = embeddings.scatter(1, slots[..., None].expand_as(vectors), vectors)
@@ -202,11 +216,9 @@ class Reader(nn.Module):
         row, column = torch.nonzero(real, as_tuple=True)
         return logits[row, places[row, column] - 1 - (whole.shape[1] - kept)]
 
-    @torch.no_grad()
     def generate(
         self, before: Float[Tensor, "states d_act"], write: Float[Tensor, "n d_act"], question: str = EXPLAIN,
-        max_new_tokens: int = 60, temperature: float = 0.0, generator: torch.Generator | None = None,
-        batch_size: int = 256, at_least: int = 0,
+        **settings: Any,
     ) -> list[str]:  # fmt: skip
         """Answers in words; an answer that hits the cap is returned as far as it got.
 
@@ -214,45 +226,44 @@ class Reader(nn.Module):
             before: states that the writes are added to, finite.
             write: the writes.
             question: one of the questions, or ``"explain"``.
-            max_new_tokens: cap of an answer.
-            temperature: 0 is greedy.
-            generator: of the samples.
-            batch_size: rows generated at once.
-            at_least: how many words a list of words names before it may end; 0 leaves it to the reader.
+            settings: fields of :class:`AnswerSettings`, such as ``max_new_tokens``; greedy by default.
 
         Raises:
-            InputError: for vectors of a wrong shape or not finite, an unknown question, too long an answer, or
-                ``at_least`` with an answer that is no list.
+            InputError: for vectors of a wrong shape or not finite, an unknown question or setting, too long an answer,
+                or ``at_least`` with an answer that is no list.
         """
-        self._check(before, write, question, max_new_tokens, batch_size)
-        check_generator(generator, len(write), self.device)
-        stops = {self.end_id, self.tokenizer.eos_token_id} - {None}
-        sampling = SamplingConfig(max_new_tokens, temperature, tuple(sorted(stops)))
+        found = self.sample(before, write, question, AnswerSettings.of(settings))
+        return [self.decode(ids[mask]) for ids, mask in zip(found.ids.cpu(), found.mask.cpu(), strict=True)]
+
+    def sample(
+        self, before: Float[Tensor, "states d_act"], write: Float[Tensor, "n d_act"], question: str,
+        settings: "AnswerSettings",
+    ) -> Responses:  # fmt: skip
+        """The same answers as tokens, with their log-probabilities.
+
+        Raises:
+            InputError: as :meth:`generate`.
+        """
+        self._check(before, write, question)
+        self.check_new_tokens(len(self.prompts[question].ids), settings.max_new_tokens)
+        check_generator(settings.generator, len(write), self.device)
+        sampling = SamplingConfig(settings.max_new_tokens, settings.temperature, self.stop_ids)
+        processor = self._at_least(question, settings.at_least, sampling.end_ids)
+        run = Run(settings.generator, settings.batch_size, settings.samples, processor=processor)
         first = self.prompts[question].places[0]
-        processor = self._at_least(question, at_least, sampling.end_ids)
 
-        def step(embeddings: Tensor, cache: Any) -> Tensor:
-            output = self.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            return output.logits[:, -1]
+        def prompts(rows: slice) -> Prompts:
+            return Prompts(self.prompt_embeddings(before[rows], write[rows], question), first)
 
-        texts: list[str] = []
-        with evaluating(self):
-            for start in range(0, len(write), batch_size):
-                rows = slice(start, start + batch_size)
-                prompt = self.prompt_embeddings(before[rows], write[rows], question)
-                embed = self.model.get_input_embeddings()
-                rest = sampling, self.pad_id, generator
-                parts = respond(step, embed, prompt[:1, :first], prompt[:, first:], *rest, processor=processor)
-                texts += [self.decode(ids[mask]) for ids, mask in zip(parts.ids.cpu(), parts.mask.cpu(), strict=True)]
-        return texts
+        return self.respond(len(write), prompts, sampling, run)
 
     def decode(self, ids: Int[Tensor, " pos"]) -> str:
         """The words of an answer, without its end token."""
-        kept = ids[:-1] if len(ids) and int(ids[-1]) in (self.end_id, self.tokenizer.eos_token_id) else ids
+        kept = ids[:-1] if len(ids) and int(ids[-1]) in self.stop_ids else ids
         return str(self.tokenizer.decode(kept)).strip()
 
     def _at_least(self, question: str, count: int, end_ids: tuple[int, ...]) -> AtLeastWords | None:
-        if check_count("at_least", count, 0) and question not in LISTS:
+        if count and question not in LISTS:
             raise InputError(f"at_least is {count}, but the answer to {question!r} is no list; ask {', '.join(LISTS)}")
         return AtLeastWords(self.tokenizer, end_ids, count) if count else None
 
@@ -268,22 +279,14 @@ class Reader(nn.Module):
     ) -> Float[Tensor, "n pos width"]:
         """Input embeddings of a question's prompt with both vectors in their slots."""
         prompt = self.prompts[check_question(question, explain=True)]
-        ids = torch.tensor([prompt.ids], device=self.device)
-        embeddings = self.model.get_input_embeddings()(ids).expand(len(write), -1, -1)
+        embeddings = self.embed(torch.tensor([prompt.ids])).expand(len(write), -1, -1)
         vectors = self.slots(before.to(self.device), write.to(self.device)).to(embeddings)
         first, last = prompt.places[0], prompt.places[-1]
         return torch.cat([embeddings[:, :first], vectors, embeddings[:, last + 1 :]], 1)
 
-    def _check(self, before: Tensor, write: Tensor, question: str, max_new_tokens: int, batch_size: int) -> None:
+    def _check(self, before: Tensor, write: Tensor, question: str) -> None:
         check_question(question, explain=True)
         check_acts(write, self.d_act, "writes")
         check_acts(before, self.d_act, "states before")
         if len(before) != len(write):
             raise InputError(f"{len(write)} writes and {len(before)} states before were given; one a write is needed")
-        check_count("batch_size", batch_size)
-        check_count("max_new_tokens", max_new_tokens)
-        limit, used = context_length(self.model), len(self.prompts[question].ids)
-        if limit is not None and used + max_new_tokens > limit:
-            raise InputError(
-                f"the prompt ({used} tokens) and max_new_tokens {max_new_tokens} exceed the reader's context of {limit}"
-            )
