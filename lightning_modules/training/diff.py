@@ -1,6 +1,7 @@
 """Training of diff oracles: writes with their labels as data, the verbalizer, and the reconstructor of writes."""
 
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -158,6 +159,14 @@ class _DiffTraining(TrainingModule):
         """Size of the writes."""
         return self.oracle.d_model
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take checkpoints of release 0.1 too, which called the verbalizer the reader."""
+        super().on_load_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        for name in list(state):
+            new = re.sub(r"^reader\.", "verbalizer.", name).replace("reconstructor.reconstructor.", "reconstructor.")
+            state[new] = state.pop(name)
+
     def setup(self, stage: str) -> None:
         """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
         super().setup(stage)
@@ -214,13 +223,6 @@ class DiffOracleTraining(_DiffTraining):
         super().__init__(oracle, model, learning_rate, weight_decay, optimizer, injection_char)
         self.save_hyperparameters("model", "learning_rate", "weight_decay", "optimizer", "injection_char")
         self.verbalizer: WriteVerbalizer = self.oracle.verbalizer.train()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take checkpoints of the last release, in which the verbalizer was called the reader."""
-        super().on_load_checkpoint(checkpoint)
-        state = checkpoint["state_dict"]
-        for name in [name for name in state if name.startswith("reader.")]:
-            state[f"verbalizer.{name.removeprefix('reader.')}"] = state.pop(name)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch of mixed questions."""

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lightning_modules.processes import denominators, rank, sums, world_size
-from lightning_modules.training.schedules import check_rates
+from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from lightning_modules.training.trained_only import TrainedOnly
+from tl_nla._grouped import grouped
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained
 from tl_nla.nla import NLA, Generation
@@ -25,7 +26,6 @@ from tl_nla.nla.policy import (
 from tl_nla.nla.reference import FrozenReference, LoraSettings, add_lora, float32_masters
 from tl_nla.nla.rollouts import (
     BuiltInBackend,
-    RolloutBackend,
     RolloutConfig,
     cut_explanations,
     draw_budgets,
@@ -99,24 +99,15 @@ class NLATraining(TrainedOnly):
     Args:
         model: the warm-started pair when ``nla`` is not given: ``"tiny"`` (the embedded one), or a folder with ``av``
             and ``ar``.
-        learning_rate: of the verbalizer.
-        reconstructor_learning_rate: of the reconstructor; about 5 times the verbalizer's in the literature.
-        kl_weight: weight of the k3 divergence from the warm start.
-        clip: PPO's clipping of probability ratios; matters with ``updates`` above 1 or an inexact backend.
-        updates: policy steps on the same rollouts.
-        accumulate: batches whose gradients are summed up before a step (the Trainer's own setting is for automatic
-            optimisation only).
-        warmup_steps: steps over which both learning rates rise.
-        decay_steps: step at which both have fallen linearly to a tenth; constant when ``None``.
-        decay_from: step at which they begin to fall.
-        gradient_clip: largest norm of each part's gradient.
+        nla: the warm-started pair itself, any :class:`tl_nla.nla.protocols.Pair`: a :class:`tl_nla.NLA`, or
+            :class:`tl_nla.oracle.policy.WritePair`.
         rollouts: how explanations are sampled.
         reward: what they are rewarded for.
+        rates: learning rates and their course.
+        policy: weight of the divergence, updates, seed and sampling backend.
         lora: train adapters on both parts instead of all weights.
-        seed: of sampling and budgets; every row draws from (seed, step, its number in the global batch), so that a
-            resumed run repeats itself and several processes draw what one would.
-        nla: the warm-started pair: a :class:`tl_nla.nla.NLA`, or :class:`tl_nla.oracle.policy.WritePair`.
-        backend: where sampling happens.
+
+    The fields of ``rates`` and ``policy`` may be given alone for one more release.
     """
 
     trains_in = ("32-true", "64-true", "bf16-mixed")
@@ -125,36 +116,24 @@ class NLATraining(TrainedOnly):
     frozen: Any
     mean: Any
 
+    @grouped(rates=RateConfig, policy=PolicyConfig)
     def __init__(
-        self, model: str = "tiny", learning_rate: float = 1e-5, reconstructor_learning_rate: float = 5e-5,
-        kl_weight: float = 0.01, clip: float | None = None, updates: int = 1, accumulate: int = 1,
-        warmup_steps: int = 0, decay_steps: int | None = None, decay_from: int = 0, gradient_clip: float = 1.0,
-        rollouts: RolloutConfig | None = None, reward: RewardConfig | None = None, lora: LoraSettings | None = None,
-        seed: int = 0, nla: Any = None, backend: RolloutBackend | None = None,
+        self, model: str = "tiny", nla: Any = None, rollouts: RolloutConfig | None = None,
+        reward: RewardConfig | None = None, rates: RateConfig | None = None, policy: PolicyConfig | None = None,
+        lora: LoraSettings | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        for name, value in (("updates", updates), ("accumulate", accumulate)):
-            if value < 1:
-                raise InputError(f"{name} is {value}; at least 1 is needed")
-        if updates > 1 and accumulate > 1:
-            raise InputError(f"updates is {updates} and accumulate {accumulate}; one of them must be 1")
-        if decay_steps is not None and not 0 <= decay_from < decay_steps:
-            raise InputError(f"decay_from is {decay_from}; it must be at least 0 and below decay_steps ({decay_steps})")
-        check_rates(learning_rate=learning_rate, reconstructor_learning_rate=reconstructor_learning_rate)
         self.automatic_optimization = False
-        self.learning_rate, self.reconstructor_learning_rate = learning_rate, reconstructor_learning_rate
-        self.kl_weight, self.clip, self.updates, self.accumulate = kl_weight, clip, updates, accumulate
-        self.warmup_steps, self.decay_steps, self.decay_from = warmup_steps, decay_steps, decay_from
-        self.gradient_clip = gradient_clip
         self.rollouts, self.reward = rollouts or RolloutConfig(), reward or RewardConfig()
-        self.seed, self.backend = seed, backend or BuiltInBackend()
+        self.rates, self.policy = rates or RateConfig(), policy or PolicyConfig()
+        self.backend = self.policy.backend or BuiltInBackend()
         pair = nla or load_pair(model)
         if lora is not None:
             add_lora(pair, lora)
         float32_masters((pair.verbalizer, pair.reconstructor))
         object.__setattr__(self, "nla", pair)
         self.verbalizer, self.reconstructor = pair.verbalizer.train(), pair.reconstructor.train()
-        object.__setattr__(self, "frozen", FrozenReference(pair.verbalizer) if kl_weight else None)
+        object.__setattr__(self, "frozen", FrozenReference(pair.verbalizer) if self.policy.kl_weight else None)
         self.batches = self.skipped = self._skipped_in_a_row = 0
         self.fve: FractionOfVarianceExplained | None = None
 
@@ -189,10 +168,10 @@ class NLATraining(TrainedOnly):
         Raises:
             InputError: when they do not.
         """
-        epochs = self.trainer.max_epochs or -1
-        if 0 <= epochs * self.trainer.num_training_batches < self.accumulate:
+        epochs, wanted = self.trainer.max_epochs or -1, self.policy.accumulate
+        if 0 <= epochs * self.trainer.num_training_batches < wanted:
             raise InputError(
-                f"{epochs} epochs of {self.trainer.num_training_batches} batches make no step of {self.accumulate} "
+                f"{epochs} epochs of {self.trainer.num_training_batches} batches make no step of {wanted} "
                 "batches; give a smaller accumulate, or more epochs or rows"
             )
 
@@ -204,11 +183,11 @@ class NLATraining(TrainedOnly):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Sample, read back, reward, and step both parts."""
         experience = self.explore(batch["acts"])
-        for _ in range(self.updates):
+        for _ in range(self.policy.updates):
             loss, logs = self.losses(experience)
             optimizer: Any = self.optimizers()
-            self.manual_backward(loss / self.accumulate)
-            if (self.batches + 1) % self.accumulate == 0:
+            self.manual_backward(loss / self.policy.accumulate)
+            if (self.batches + 1) % self.policy.accumulate == 0:
                 logs |= self._step(optimizer, loss)
         self.batches += 1
         logs |= {"extraction_rate": experience.generation.extracted.float().mean(), "skipped": float(self.skipped)}
@@ -250,14 +229,16 @@ class NLATraining(TrainedOnly):
         logprobs = token_logprobs(self.verbalizer, found.acts, ids, mask, self.rollouts.temperature)
         sampled = generation.logprobs.to(device)
         # A single step on exact rollouts is on policy: the ratio is one whatever the last digit of either pass says.
-        on_policy = self.updates == 1 and self.backend.exact
-        objective = policy_objective(logprobs, logprobs.detach() if on_policy else sampled, advantages, self.clip)
+        on_policy = self.policy.updates == 1 and self.backend.exact
+        objective = policy_objective(
+            logprobs, logprobs.detach() if on_policy else sampled, advantages, self.policy.clip
+        )
         tokens, spoken, read = denominators(found.credited.sum(), mask.sum(), extracted.sum())
         loss = masked_sum(objective, found.credited) / tokens
         logs: dict[str, Any] = {"policy_loss": loss.detach()}
         if found.reference is not None:
             divergence = k3_divergence(logprobs, found.reference)
-            loss = loss + self.kl_weight * (masked_sum(divergence, mask) / spoken)
+            loss = loss + self.policy.kl_weight * (masked_sum(divergence, mask) / spoken)
             logs["kl"] = masked_sum(divergence.detach(), mask) / spoken
         regression = trained[extracted].sum() / read
         failed = errors.detach().masked_fill(~extracted, 2.0)
@@ -291,13 +272,15 @@ class NLATraining(TrainedOnly):
         """Clip and step, or skip the step when the loss or a gradient is not finite."""
         parts = {"av": self.verbalizer, "ar": self.reconstructor}
         norms = {
-            name: torch.nn.utils.clip_grad_norm_([p for p in part.parameters() if p.requires_grad], self.gradient_clip)
+            name: torch.nn.utils.clip_grad_norm_(
+                [p for p in part.parameters() if p.requires_grad], self.rates.gradient_clip
+            )
             for name, part in parts.items()
         }
         finite = bool(torch.isfinite(loss)) and all(bool(torch.isfinite(norm)) for norm in norms.values())
         # The norms are the same in every process, the loss is not: all of them have to decide alike.
         if self.trainer.strategy.reduce_boolean_decision(finite, all=True):
-            for group, rate in zip(optimizer.param_groups, self._rates(), strict=True):
+            for group, rate in zip(optimizer.param_groups, self.rates.at(self.global_step), strict=True):
                 group["lr"] = rate
             optimizer.step()
             self._skipped_in_a_row = 0
@@ -312,21 +295,13 @@ class NLATraining(TrainedOnly):
         optimizer.zero_grad()
         return {f"gradient_norm_{name}": norm for name, norm in norms.items()}
 
-    def _rates(self) -> list[float]:
-        step = self.global_step
-        factor = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        if self.decay_steps:
-            fallen = max(0, step - self.decay_from) / (self.decay_steps - self.decay_from)
-            factor *= max(0.1, 1 - 0.9 * fallen)
-        return [factor * rate for rate in (self.learning_rate, self.reconstructor_learning_rate)]
-
     def _generators(self, rows: int, stream: int = 0) -> list[torch.Generator]:
         """One a row of the global batch, whose rows the loader deals to the processes in turn.
 
         Nothing needs to be stored for a resumed run to draw the same.
         """
         numbers = [row * world_size() + rank() for row in range(rows)]
-        mixed = [((self.seed * 1_000_003 + self.batches) * 100_003 + number) * 7 + stream for number in numbers]
+        mixed = [((self.policy.seed * 1_000_003 + self.batches) * 100_003 + number) * 7 + stream for number in numbers]
         return [torch.Generator().manual_seed(seed % 2**63) for seed in mixed]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -347,9 +322,8 @@ class NLATraining(TrainedOnly):
 
     def configure_optimizers(self) -> Any:
         """AdamW without weight decay, a group a part with its own learning rate."""
-        parts = (
-            (self.verbalizer, self.learning_rate), (self.reconstructor, self.reconstructor_learning_rate),
-        )  # fmt: skip
+        rates = self.rates.learning_rate, self.rates.reconstructor_learning_rate
+        parts = zip((self.verbalizer, self.reconstructor), rates, strict=True)
         groups = [{"params": [p for p in part.parameters() if p.requires_grad], "lr": rate} for part, rate in parts]
         return torch.optim.AdamW(groups, weight_decay=0.0)
 

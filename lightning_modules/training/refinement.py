@@ -94,11 +94,10 @@ def refinement_spec(
     """
     if reconstructor.refinement is None:
         raise InputError("the reconstructor has no refinement; call add_refinement() first")
-    inner = reconstructor.reconstructor
-    ends = inner.in_batches(readable(reconstructor, texts), reconstructor.ends)
+    ends = reconstructor.in_batches(readable(reconstructor, texts), reconstructor.ends)
 
     def loss(rows: Tensor) -> Tensor:
-        return reconstructor.read_loss(reconstructor.read(ends[rows].to(inner.device)), write[rows])
+        return reconstructor.read_loss(reconstructor.read(ends[rows].to(reconstructor.device)), write[rows])
 
     how = StageConfig(
         config.steps(len(texts)), config.batch_size, config.learning_rate, seed, down=0.4, optimizer="adamw"

@@ -22,6 +22,7 @@ from lightning_modules.callbacks.resume import ExactResume
 from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.training.diff import DiffDataModule, DiffNLATraining, DiffOracleTraining
 from lightning_modules.training.nla_training import NLATraining
+from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.forks import in_a_fork, kill, wait
@@ -106,8 +107,8 @@ def build(kind):
     pair = make("llama", "affine")
     pair.mean = torch.zeros(zoo.D_MODEL)
     if kind == "nla":
-        return NLATraining(nla=pair, learning_rate=1e-3, reconstructor_learning_rate=1e-3, accumulate=ACCUMULATED,
-                           kl_weight=0.1, rollouts=RolloutConfig(group=3, max_new_tokens=6))  # fmt: skip
+        return NLATraining(nla=pair, rates=RateConfig(1e-3, 1e-3), policy=PolicyConfig(0.1, accumulate=ACCUMULATED),
+                           rollouts=RolloutConfig(group=3, max_new_tokens=6))  # fmt: skip
     return {"verbalizer": VerbalizerWarmStart, "reconstructor": ReconstructorWarmStart}[kind](nla=pair)
 
 

@@ -22,6 +22,7 @@ from lightning_modules.training.steering import SteeringPrompt, SteeringPrompts,
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from lightning_modules.training.write_refinement import WriteRefinementTraining
 from tests import zoo
+from tests.lightning_modules.rewarded import rewarded
 from tests.lightning_modules.training.test_diff_rewards import Closed
 from tests.lightning_modules.training.test_nla_training import FixedBackend
 from tests.nla.test_generation import make
@@ -93,13 +94,15 @@ def build(kind, get_model):
     torch.manual_seed(0)
     if kind in WARM:
         return WARM[kind](nla=make("llama", "affine"), learning_rate=1e-3)
-    rewarded = {"learning_rate": 1e-3, "reconstructor_learning_rate": 1e-3, "kl_weight": 0.1, "rollouts": ROLLOUTS}
+    settings = {"learning_rate": 1e-3, "reconstructor_learning_rate": 1e-3, "kl_weight": 0.1, "rollouts": ROLLOUTS}
     if kind == "nla":
         pair = make("llama", "affine")
-        return NLATraining(nla=pair, **{**rewarded, "rollouts": RolloutConfig(4, 6), "backend": FixedBackend()})
+        return NLATraining(
+            nla=pair, **rewarded(**{**settings, "rollouts": RolloutConfig(4, 6), "backend": FixedBackend()})
+        )
     oracle = make_oracle()
     if kind == "rewards":
-        return DiffNLAReinforcement(oracle=oracle, backend=Closed(), **rewarded)
+        return DiffNLAReinforcement(oracle=oracle, **rewarded(backend=Closed(), **settings))
     if kind == "contribution":
         return LayerContribution(oracle=oracle, target=get_model("bridge", "llama"), tokenizer=zoo.tokenizer())
     if kind == "refinement":

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.training.nla_training import NLATraining
+from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.forks import as_processes, wait
@@ -88,10 +89,11 @@ def build(kind):
         return ReconstructorWarmStart(nla=pair, learning_rate=RATE)
     spoiled = kind == "nla_spoiled"
     return NLATraining(
-        nla=pair, learning_rate=RATE, reconstructor_learning_rate=RATE, kl_weight=0.5,
-        rollouts=RolloutConfig(group=4, max_new_tokens=16),
-        backend=SampledBackend() if kind == "nla_sampled" else RowBackend(spoiled),
-        accumulate=2 if kind == "nla_accumulated" else 1, updates=2 if spoiled else 1,
+        nla=pair, rollouts=RolloutConfig(group=4, max_new_tokens=16), rates=RateConfig(RATE, RATE),
+        policy=PolicyConfig(
+            kl_weight=0.5, accumulate=2 if kind == "nla_accumulated" else 1, updates=2 if spoiled else 1,
+            backend=SampledBackend() if kind == "nla_sampled" else RowBackend(spoiled),
+        ),
     )  # fmt: skip
 
 

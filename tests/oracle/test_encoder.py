@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tests.oracle.test_verbalizer import slow_logits
 from torch.nn.functional import logsigmoid
 
+from tests.oracle.test_verbalizer import slow_logits
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.errors import InputError
 from tl_nla.oracle import DiffOracle, SourceEncoder

@@ -40,7 +40,7 @@ def test_reconstructed_norms_are_read_from_the_text(oracle):
 
 def test_reconstructor_starts_at_the_usual_magnitude():
     oracle = make_oracle()
-    head = oracle.reconstructor.reconstructor.head
+    head = oracle.reconstructor.head
     with torch.no_grad():
         head.weight[-1] = 0
     norms = oracle.reconstruct(["It promotes red", "blue"]).norm(dim=-1)
@@ -128,7 +128,7 @@ def test_the_model_given_is_left_alone():
 
 @pytest.mark.parametrize(
     "name",
-    ["verbalizer.model.model.embed_tokens.weight", "verbalizer.slots.bias", "reconstructor.reconstructor.head.weight",
+    ["verbalizer.model.model.embed_tokens.weight", "verbalizer.slots.bias", "reconstructor.head.weight",
      "reconstructor.log_norm_std", "reconstructor.refinement.first.weight"],
 )  # fmt: skip
 def test_weights_that_are_not_finite_are_not_saved_over_finite_ones(name, tmp_path):

@@ -66,7 +66,7 @@ def test_it_reads_the_last_state_and_the_mean_of_the_real_ones():
     with torch.no_grad():
         ends = reconstructor.ends(ids, mask)
         for row, real in enumerate(mask):
-            states = reconstructor.reconstructor.backbone(input_ids=ids[row : row + 1, real]).last_hidden_state[0]
+            states = reconstructor.backbone(input_ids=ids[row : row + 1, real]).last_hidden_state[0]
             torch.testing.assert_close(ends[row], torch.cat([states[-1], states.mean(0)]), rtol=1e-4, atol=1e-5)
 
 
@@ -89,7 +89,7 @@ def test_a_training_on_prompts_reaches_it(refined):
     reconstructor.zero_grad()
     reconstructor.loss(TEXTS, vectors(3)[1], prefix_weight=0.5).backward()
     assert all(parameter.grad is not None for parameter in reconstructor.refinement.parameters())
-    assert reconstructor.reconstructor.backbone.get_input_embeddings().weight.grad.abs().sum() > 0
+    assert reconstructor.backbone.get_input_embeddings().weight.grad.abs().sum() > 0
     reconstructor.zero_grad(set_to_none=True)
 
 
@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     reconstructor = make_oracle(blocks=1).reconstructor
     size = reconstructor.d_act
     with pytest.raises(InputError, match=f"writes of size {size + 1}, the reconstructor has"):
-        reconstructor.use_refinement(Refinement(reconstructor.reconstructor.head.in_features, size + 1, 4))
+        reconstructor.use_refinement(Refinement(reconstructor.head.in_features, size + 1, 4))
     (tmp_path / "damaged.safetensors").write_bytes(b"no")
     with pytest.raises(InputError, match="not a whole safetensors"):
         Refinement.load(tmp_path / "damaged.safetensors")

@@ -13,7 +13,7 @@ def make_oracle(family="llama", **settings):
     model = zoo.hf_model(family, vocab_size=len(tokenizer), max_position_embeddings=128)
     oracle = DiffOracle.create(model, tokenizer, **settings).eval()
     with torch.no_grad():
-        for parameter in [*oracle.verbalizer.slots.parameters(), oracle.reconstructor.reconstructor.head.weight]:
+        for parameter in [*oracle.verbalizer.slots.parameters(), oracle.reconstructor.head.weight]:
             parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
     oracle.fit(*vectors(64, oracle.d_model))
     return oracle

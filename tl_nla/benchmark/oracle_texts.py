@@ -125,16 +125,15 @@ def long_context_texts(
 
 def readable(reconstructor: WriteReconstructor, texts: Sequence[str]) -> list[str]:
     """Texts cut at the end where they are longer than the reconstructor's context (words of an untrained reader)."""
-    inner = reconstructor.reconstructor
-    limit = context_length(inner.backbone)
+    limit = context_length(reconstructor.backbone)
     if limit is None:
         return list(texts)
     # No token is shorter than a byte, so most texts need not be encoded to know that they fit.
-    sure = limit - len(inner.template.encode()) - _SPECIAL_TOKENS
+    sure = limit - len(reconstructor.template.encode()) - _SPECIAL_TOKENS
     fitting = []
     for text in texts:
         kept = text
-        while len(kept.encode()) > sure and _prompt_length(inner, kept) > limit:
+        while len(kept.encode()) > sure and _prompt_length(reconstructor, kept) > limit:
             kept = kept[: len(kept) * 9 // 10]
         fitting.append(kept)
     return fitting

@@ -17,8 +17,10 @@ from tl_nla.nla.inputs import check_ids, check_texts
 from tl_nla.nla.prompts import reconstructor_ids, suffix_ids
 
 
-class Reconstructor(nn.Module):
-    """AR of an NLA.
+class ReconstructorBase(nn.Module):
+    """What every reconstructor shares: a decoder that reads a text, a linear head, and batches of similar length.
+
+    :class:`Reconstructor` gives states, :class:`tl_nla.oracle.WriteReconstructor` gives writes.
 
     Args:
         backbone: a decoder without its head, cut to the blocks that are used and with an identity final norm
@@ -26,17 +28,19 @@ class Reconstructor(nn.Module):
         tokenizer: its tokenizer.
         template: raw prompt with ``{explanation}``.
         suffix: ids that every prompt ends with; from the template when ``None``.
+        columns: outputs of the head; as many as the backbone is wide when ``None``.
     """
 
     def __init__(
-        self, backbone: nn.Module, tokenizer: Any, template: str, suffix: tuple[int, ...] | None = None
-    ) -> None:
+        self, backbone: nn.Module, tokenizer: Any, template: str, suffix: tuple[int, ...] | None = None,
+        columns: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.backbone, self.tokenizer, self.template = backbone, tokenizer, template
         embedding: Any = backbone.get_input_embeddings()  # type: ignore[operator]
         width = int(embedding.embedding_dim)
         # float32 whatever the backbone is: a bfloat16 diagonal near one cannot take up small updates.
-        self.head = nn.Linear(width, width, bias=False, device=embedding.weight.device, dtype=torch.float32)
+        self.head = nn.Linear(width, columns or width, bias=False, device=embedding.weight.device, dtype=torch.float32)
         nn.init.eye_(self.head.weight)
         self.suffix = list(suffix) if suffix else suffix_ids(tokenizer, template)
         check_room(backbone, len(reconstructor_ids(tokenizer, template, [""])[0]))
@@ -45,24 +49,6 @@ class Reconstructor(nn.Module):
     def device(self) -> torch.device:
         """Where the head is."""
         return self.head.weight.device
-
-    def forward(self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor) -> Float[Tensor, "n d_model"]:
-        """The vector read at each row's last real token.
-
-        Args:
-            input_ids: right-padded prompts.
-            attention_mask: true (or 1) where a token is real.
-
-        Returns:
-            Vectors in float32; their length means nothing, only their direction was trained.
-
-        Raises:
-            InputError: when a row is not right-padded or has no token, or an id is outside of the vocabulary.
-        """
-        self.check_prompts(input_ids, attention_mask)
-        state = self.last_states(self.states(input_ids), attention_mask)
-        with torch.autocast(state.device.type, enabled=False):
-            return self.apply_head(state)
 
     def apply_head(self, states: Float[Tensor, "*shape width"]) -> Float[Tensor, "*shape columns"]:
         """The head on states of the backbone, in float32 at least, whatever either is stored in."""
@@ -116,20 +102,6 @@ class Reconstructor(nn.Module):
         pad = self.tokenizer.pad_token_id
         return pad_right(rows, int(pad if pad is not None else (self.tokenizer.eos_token_id or 0)))
 
-    def read(self, texts: Sequence[str]) -> Float[Tensor, "n d_model"]:
-        """Vectors of explanations with gradient, in order; texts of similar length share a pass."""
-        ids, mask = self.encode(texts)
-        groups = similar_lengths(mask.sum(1))
-        widths = [int(mask[rows].sum(1).max()) for rows in groups]
-        parts = [self(ids[rows, :width].to(self.device), mask[rows, :width].to(self.device))
-                 for rows, width in zip(groups, widths, strict=True)]  # fmt: skip
-        return torch.cat(parts)[torch.cat(groups).argsort().to(self.device)]
-
-    @torch.no_grad()
-    def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
-        """Vectors of explanations, in order, on the CPU; texts of similar length share a batch."""
-        return self.in_batches(texts, self, batch_size)
-
     @torch.no_grad()
     def in_batches(
         self, texts: Sequence[str], read: Callable[[Tensor, Tensor], Tensor], batch_size: int = 256
@@ -151,6 +123,42 @@ class Reconstructor(nn.Module):
                 width = int(lengths[rows].max())
                 found.append(read(ids[rows, :width].to(self.device), mask[rows, :width].to(self.device)).cpu())
         return torch.cat(found)[order.argsort()]
+
+
+class Reconstructor(ReconstructorBase):
+    """AR of an NLA; its arguments are those of :class:`ReconstructorBase`."""
+
+    def forward(self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor) -> Float[Tensor, "n d_model"]:
+        """The vector read at each row's last real token.
+
+        Args:
+            input_ids: right-padded prompts.
+            attention_mask: true (or 1) where a token is real.
+
+        Returns:
+            Vectors in float32; their length means nothing, only their direction was trained.
+
+        Raises:
+            InputError: when a row is not right-padded or has no token, or an id is outside of the vocabulary.
+        """
+        self.check_prompts(input_ids, attention_mask)
+        state = self.last_states(self.states(input_ids), attention_mask)
+        with torch.autocast(state.device.type, enabled=False):
+            return self.apply_head(state)
+
+    def read(self, texts: Sequence[str]) -> Float[Tensor, "n d_model"]:
+        """Vectors of explanations with gradient, in order; texts of similar length share a pass."""
+        ids, mask = self.encode(texts)
+        groups = similar_lengths(mask.sum(1))
+        widths = [int(mask[rows].sum(1).max()) for rows in groups]
+        parts = [self(ids[rows, :width].to(self.device), mask[rows, :width].to(self.device))
+                 for rows, width in zip(groups, widths, strict=True)]  # fmt: skip
+        return torch.cat(parts)[torch.cat(groups).argsort().to(self.device)]
+
+    @torch.no_grad()
+    def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
+        """Vectors of explanations, in order, on the CPU; texts of similar length share a batch."""
+        return self.in_batches(texts, self, batch_size)
 
 
 def check_padding(attention_mask: Tensor) -> None:

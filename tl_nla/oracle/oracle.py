@@ -170,23 +170,22 @@ class DiffOracle(nn.Module):
             new = Path(scratch) / folder.name
             new.mkdir()
             save_causal_lm(self.verbalizer.model, self.verbalizer.tokenizer, new / "reader", dtype)
-            inner = self.reconstructor.reconstructor
-            save_backbone(inner.backbone, inner.tokenizer, new / "reconstructor", dtype)
+            reconstructor, verbalizer = self.reconstructor, self.verbalizer
+            save_backbone(reconstructor.backbone, reconstructor.tokenizer, new / "reconstructor", dtype)
             encoder = self.verbalizer.slots.encoder
             slots = self.verbalizer.slots.state_dict()
             save_file(_tensors({name: slots[name] for name in slots if not name.startswith("encoder.")}), new / _SLOTS)
             if encoder is not None:
                 encoder.save(new / _ENCODER, dtype)
-            head = {"weight": inner.head.weight, "log_norm_mean": self.reconstructor.log_norm_mean,
-                    "log_norm_std": self.reconstructor.log_norm_std}  # fmt: skip
+            head = {"weight": reconstructor.head.weight, "log_norm_mean": reconstructor.log_norm_mean,
+                    "log_norm_std": reconstructor.log_norm_std}  # fmt: skip
             save_file(_tensors(head), new / _HEAD)
             if self.reconstructor.refinement is not None:
                 self.reconstructor.refinement.save(new / _REFINEMENT, dtype)
             if self.strength is not None:
                 self.strength.save(new / _STRENGTH)
-            verbalizer = self.verbalizer
-            values = (1, self.d_model, verbalizer.slots.scale, verbalizer.template, verbalizer.char, inner.template,
-                      self.base)  # fmt: skip
+            templates = verbalizer.template, verbalizer.char, reconstructor.template
+            values = (1, self.d_model, verbalizer.slots.scale, *templates, self.base)
             sidecar = dict(zip(_KEYS, values, strict=True))
             (new / SIDECAR).write_text(yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False), encoding="utf-8")
             replace_folder(new, folder)
@@ -237,7 +236,7 @@ class DiffOracle(nn.Module):
         tokenizer = load_tokenizer(folder / "reconstructor")
         reconstructor = WriteReconstructor(backbone, tokenizer, values["reconstructor_template"], values["d_act"])
         head = read_safetensors(folder / _HEAD)
-        _load(reconstructor.reconstructor.head, {"weight": head.pop("weight", torch.zeros(()))}, folder / _HEAD)
+        _load(reconstructor.head, {"weight": head.pop("weight", torch.zeros(()))}, folder / _HEAD)
         for key, value in head.items():
             getattr(reconstructor, key).copy_(value)
         if (folder / _REFINEMENT).is_file():

@@ -5,17 +5,17 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.metrics.norms import at_least_float32, log_norm
-from tl_nla.nla.reconstructor import Reconstructor
+from tl_nla.nla.reconstructor import ReconstructorBase
 from tl_nla.oracle.refinement import Refinement
 
 
-class WriteReconstructor(nn.Module):
-    """A :class:`tl_nla.nla.Reconstructor` whose head has one more output: the standardised logarithm of the norm.
+class WriteReconstructor(ReconstructorBase):
+    """A reconstructor of writes: its head has one more output, the standardised logarithm of the norm.
 
     Args:
         backbone: a decoder without its head (:func:`tl_nla.model.cut.cut_backbone`).
@@ -31,15 +31,11 @@ class WriteReconstructor(nn.Module):
     log_norm_std: Tensor
 
     def __init__(self, backbone: Any, tokenizer: Any, template: str, d_act: int | None = None) -> None:
-        super().__init__()
-        self.reconstructor = Reconstructor(backbone, tokenizer, template)
-        old = self.reconstructor.head
-        self.d_act = d_act or old.in_features
-        head = nn.Linear(old.in_features, self.d_act + 1, bias=False, device=old.weight.device, dtype=torch.float32)
-        nn.init.eye_(head.weight)
+        size = d_act or int(backbone.get_input_embeddings().embedding_dim)
+        super().__init__(backbone, tokenizer, template, columns=size + 1)
+        self.d_act = size
         with torch.no_grad():
-            head.weight[-1] = 0.0  # the magnitude starts at its mean
-        self.reconstructor.head = head
+            self.head.weight[-1] = 0.0  # the magnitude starts at its mean
         self.register_buffer("log_norm_mean", torch.zeros(()))
         self.register_buffer("log_norm_std", torch.ones(()))
         self.refinement: Refinement | None = None
@@ -50,7 +46,7 @@ class WriteReconstructor(nn.Module):
         Args:
             hidden: width of the network.
         """
-        return self.use_refinement(Refinement(self.reconstructor.head.in_features, self.d_act, hidden))
+        return self.use_refinement(Refinement(self.head.in_features, self.d_act, hidden))
 
     def use_refinement(self, refinement: Refinement) -> Refinement:
         """Put this network behind the head.
@@ -58,11 +54,11 @@ class WriteReconstructor(nn.Module):
         Raises:
             InputError: when it is for backbones or writes of another size.
         """
-        sizes = self.reconstructor.head.in_features, self.d_act
+        sizes = self.head.in_features, self.d_act
         if (refinement.width, refinement.d_act) != sizes:
             found = f"{refinement.width} states and writes of size {refinement.d_act}"
             raise InputError(f"the refinement is for {found}, the reconstructor has {sizes[0]} and {sizes[1]}")
-        self.refinement = refinement.to(self.reconstructor.device)
+        self.refinement = refinement.to(self.device)
         return self.refinement
 
     @torch.no_grad()
@@ -71,10 +67,6 @@ class WriteReconstructor(nn.Module):
         logs = log_norm(write)
         self.log_norm_mean.copy_(logs.mean())
         self.log_norm_std.copy_(logs.std(correction=0).clamp_min(1e-3))
-
-    def encode(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
-        """Prompts of explanations, right-padded, with their mask."""
-        return self.reconstructor.encode(texts)
 
     def forward(
         self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor
@@ -85,12 +77,12 @@ class WriteReconstructor(nn.Module):
 
     def ends(self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor) -> Float[Tensor, "n both"]:
         """Of each prompt the last state of the backbone, then the mean of all its states."""
-        self.reconstructor.check_prompts(input_ids, attention_mask)
-        return self._ends(self.reconstructor.states(input_ids), attention_mask)
+        self.check_prompts(input_ids, attention_mask)
+        return self._ends(self.states(input_ids), attention_mask)
 
     def _ends(self, states: Float[Tensor, "n pos width"], mask: Tensor) -> Float[Tensor, "n both"]:
         mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return torch.cat([self.reconstructor.last_states(states, mask), mean], 1)
+        return torch.cat([self.last_states(states, mask), mean], 1)
 
     def read(self, ends: Float[Tensor, "n both"], refined: bool = True) -> Float[Tensor, "n d_act_and_size"]:
         """Directions and standardised log norms.
@@ -100,7 +92,7 @@ class WriteReconstructor(nn.Module):
             refined: use the refinement, where there is one.
         """
         with torch.autocast(ends.device.type, enabled=False):
-            out = self.reconstructor.apply_head(ends.chunk(2, dim=1)[0])
+            out = self.apply_head(ends.chunk(2, dim=1)[0])
             return self.refinement(ends, out) if refined and self.refinement is not None else out
 
     def read_loss(self, read: Float[Tensor, "n d_act_and_size"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, ""]:
@@ -133,13 +125,13 @@ class WriteReconstructor(nn.Module):
         prefix_weight: float = 1.0,
     ) -> Float[Tensor, ""]:  # fmt: skip
         """The same loss on prompts that are encoded already."""
-        device = self.reconstructor.device
+        device = self.device
         ids, mask = input_ids.to(device), attention_mask.to(device)
-        states = self.reconstructor.states(ids)
+        states = self.states(ids)
         loss = self.read_loss(self.read(self._ends(states, mask)), write)
         if prefix_weight:
             truth = normalise(at_least_float32(write.to(device)))[:, None]
-            out = self.reconstructor.apply_head(states)
+            out = self.apply_head(states)
             errors = (normalise(out[..., : self.d_act]) - truth).square().mean(-1)
             rows, last = torch.arange(len(ids), device=device), mask.long().sum(1) - 1
             # no boolean index: it would make a GPU wait for the count
@@ -161,9 +153,7 @@ class WriteReconstructor(nn.Module):
         Raises:
             InputError: for an empty list, or a text that does not fit the context.
         """
-        out = self.reconstructor.in_batches(
-            texts, lambda ids, mask: self.read(self.ends(ids, mask), refined), batch_size
-        )
+        out = self.in_batches(texts, lambda ids, mask: self.read(self.ends(ids, mask), refined), batch_size)
         direction, size = out[:, : self.d_act], out[:, self.d_act].clamp(-4, 4)
         norm = (self.log_norm_mean.cpu() + self.log_norm_std.cpu() * size).exp()
         return normalise(direction) / self.d_act**0.5 * norm[:, None]

@@ -14,6 +14,7 @@ from docs.studies.warm_pairs import WarmPairs, matmul_precision
 from lightning_modules.callbacks.faithfulness import FaithfulnessCallback
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.training.nla_training import Experience, NLATraining
+from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
 from tl_nla.benchmark.bootstrap import ratio_interval
 from tl_nla.data import ExplainedStates
@@ -87,9 +88,9 @@ class EmbeddedTraining:
     def _reinforce(self, run: Run, config: SweepConfig, pair: NLA, data: Any, stops: "_MeasureAt") -> None:
         kind = ParaphrasedTraining if run.paraphrase else NLATraining
         module = kind(
-            nla=pair, learning_rate=run.learning_rate, kl_weight=run.kl_weight, seed=run.seed, warmup_steps=5,
-            reconstructor_learning_rate=config.reconstructor_learning_rate,
-            rollouts=RolloutConfig(config.group, config.max_new_tokens),
+            nla=pair, rollouts=RolloutConfig(config.group, config.max_new_tokens),
+            rates=RateConfig(run.learning_rate, config.reconstructor_learning_rate, warmup_steps=5),
+            policy=PolicyConfig(kl_weight=run.kl_weight, seed=run.seed),
         )  # fmt: skip
         trainer = L.Trainer(
             accelerator="cpu", devices=1, max_steps=max(config.steps), max_epochs=-1, logger=False,

@@ -17,6 +17,7 @@ from docs.studies.tiny.rebuild import RebuildConfig, capture, load_rebuilt, run_
 from docs.studies.training.score import CURVE, TrainingRows
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.training.nla_training import NLATraining, RewardConfig, load_pair
+from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
 from tl_nla.data import ExplainedStates
@@ -108,9 +109,12 @@ def reinforce(
         The curve, a row a step, columns ``CURVE``.
     """
     training = NLATraining(
-        nla=nla, learning_rate=config.learning_rate, reconstructor_learning_rate=config.reconstructor_learning_rate,
-        kl_weight=config.kl_weight, warmup_steps=5, decay_from=config.decay_from, decay_steps=config.decay_steps,
-        rollouts=RolloutConfig(config.group, config.cap), reward=reward, seed=seed,
+        nla=nla, rollouts=RolloutConfig(config.group, config.cap), reward=reward,
+        rates=RateConfig(
+            config.learning_rate, config.reconstructor_learning_rate, warmup_steps=5, decay_steps=config.decay_steps,
+            decay_from=config.decay_from,
+        ),
+        policy=PolicyConfig(kl_weight=config.kl_weight, seed=seed),
     )  # fmt: skip
     recorder = Recorder(60 * config.core_minutes)
     saver = ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=10)

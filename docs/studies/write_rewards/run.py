@@ -24,6 +24,7 @@ from lightning_modules.data.oracle_config import CaptureSizes
 from lightning_modules.data.oracle_data import Captured, capture
 from lightning_modules.training.diff import DiffDataModule
 from lightning_modules.training.diff_rewards import DiffNLAReinforcement, load_oracle
+from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from tl_nla.benchmark.bootstrap import Interval, fve_interval, ratio_interval
 from tl_nla.benchmark.oracle_score import MAX_NEW_TOKENS, named_sources, named_words
 from tl_nla.benchmark.oracle_texts import readable, shuffled_rows
@@ -85,8 +86,8 @@ def reward(oracle: DiffOracle, data: Captured, config: WriteRewardsConfig, seed:
         The curve, a row a step, columns ``docs.studies.training.score.CURVE``.
     """
     module = DiffNLAReinforcement(
-        oracle=oracle, learning_rate=config.learning_rate, kl_weight=config.kl_weight, warmup_steps=5, seed=seed,
-        reconstructor_learning_rate=config.reconstructor_learning_rate,
+        oracle=oracle, rates=RateConfig(config.learning_rate, config.reconstructor_learning_rate, warmup_steps=5),
+        policy=PolicyConfig(kl_weight=config.kl_weight, seed=seed),
         rollouts=RolloutConfig(config.group, MAX_NEW_TOKENS),
     )  # fmt: skip
     batches = DiffDataModule(batch_size=config.batch, swap_share=0.15, questions=0, seed=seed)

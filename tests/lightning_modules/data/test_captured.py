@@ -7,6 +7,7 @@ import torch
 from lightning_modules.data.captured import CapturedDataModule, ShardedRows, ShardSampler
 from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.training.nla_training import NLATraining
+from lightning_modules.training.policy_config import PolicyConfig
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests.lightning_modules.training.test_nla_training import ROLLOUTS, FixedBackend
 from tests.nla.test_generation import make
@@ -110,7 +111,7 @@ def test_a_state_of_another_order_is_refused(folder):
 
 def modules():
     return [VerbalizerWarmStart(nla=make("llama")), ReconstructorWarmStart(nla=make("llama")),
-            NLATraining(nla=make("llama"), rollouts=ROLLOUTS, backend=FixedBackend())]  # fmt: skip
+            NLATraining(nla=make("llama"), rollouts=ROLLOUTS, policy=PolicyConfig(backend=FixedBackend()))]  # fmt: skip
 
 
 def test_trainings_use_it(folder, tmp_path):

@@ -8,6 +8,7 @@ from lightning_modules.callbacks.samples import ExplanationSamples
 from lightning_modules.training.diff import DiffDataModule
 from lightning_modules.training.diff_rewards import DiffNLAReinforcement
 from lightning_modules.training.nla_training import RewardConfig
+from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from tests import zoo
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
@@ -40,8 +41,8 @@ def data(get_model):
 def test_both_parts_learn_and_the_words_are_scored(data):
     oracle = make_oracle()
     module = DiffNLAReinforcement(
-        oracle=oracle, learning_rate=1e-3, reconstructor_learning_rate=1e-3, kl_weight=0.1,
-        rollouts=RolloutConfig(group=3, max_new_tokens=8), backend=Closed(),
+        oracle=oracle, rates=RateConfig(1e-3, 1e-3), policy=PolicyConfig(kl_weight=0.1, backend=Closed()),
+        rollouts=RolloutConfig(group=3, max_new_tokens=8),
     )  # fmt: skip
     before = {name: value.clone() for name, value in oracle.state_dict().items()}
     trainer = L.Trainer(
@@ -52,7 +53,7 @@ def test_both_parts_learn_and_the_words_are_scored(data):
     changed = {
         name.split(".")[0] for name, value in oracle.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert changed == {"reader", "reconstructor"}
+    assert changed == {"verbalizer", "reconstructor"}
     logged = trainer.callback_metrics
     assert {"train/reward", "train/fve", "train/kl"} <= set(logged)
     assert float(logged["train/mismatch"]) < 1e-4
@@ -62,7 +63,7 @@ def test_both_parts_learn_and_the_words_are_scored(data):
 
 
 def test_reward_is_the_error_of_the_write(data):
-    module = DiffNLAReinforcement(oracle=make_oracle(), kl_weight=0.0)
+    module = DiffNLAReinforcement(oracle=make_oracle(), policy=PolicyConfig(kl_weight=0.0))
     before, write = data.train_writes.before[:4], data.train_writes.write[:4]
     acts = torch.cat([before, write], 1)
     assert torch.equal(module.targets(acts), write)
@@ -82,7 +83,7 @@ def test_settings_of_states_are_refused():
 
 def test_samples_of_writes_are_shown(data):
     oracle = make_oracle()
-    module = DiffNLAReinforcement(oracle=oracle, kl_weight=0.0)
+    module = DiffNLAReinforcement(oracle=oracle, policy=PolicyConfig(kl_weight=0.0))
     trainer = L.Trainer(accelerator="cpu", logger=False)
     trainer.datamodule = data
     table, fraction = ExplanationSamples(1, 5, 8).table(trainer, module)

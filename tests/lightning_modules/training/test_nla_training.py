@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from lightning_modules.training.nla_training import NLATraining, RewardConfig, load_pair
 from tests import zoo
+from tests.lightning_modules.rewarded import rewarded
 from tests.nla.test_generation import make
 from tl_nla.errors import InputError
 from tl_nla.nla.generation import Responses
@@ -62,7 +63,7 @@ def loader(acts):
 
 def module(nla, **settings):
     settings = {"rollouts": ROLLOUTS, "backend": FixedBackend(), "learning_rate": 1e-3, **settings}
-    return NLATraining(nla=nla, reconstructor_learning_rate=1e-3, **settings)
+    return NLATraining(nla=nla, **rewarded(reconstructor_learning_rate=1e-3, **settings))
 
 
 def test_batches_that_make_no_step_are_refused(nla, loader):
@@ -228,20 +229,11 @@ def test_master_weights_are_float32(nla, loader, tmp_path):
         fit(training, loader, 1, tmp_path)
 
 
-def test_rates_rise_and_fall_and_differ(nla):
-    training = module(nla, warmup_steps=4, decay_steps=10)
+def test_each_part_has_its_own_rate(nla):
+    training = module(nla, learning_rate=4e-3, warmup_steps=4, decay_steps=10)
     groups = training.configure_optimizers().param_groups
-    assert [group["lr"] for group in groups] == [1e-3, 1e-3]
+    assert [group["lr"] for group in groups] == [4e-3, 1e-3]
     assert len(groups[0]["params"]) + len(groups[1]["params"]) == len(training.trained_names())
-    training.learning_rate = 4e-3
-    assert training._rates() == [1e-3, 0.25e-3]
-
-
-@pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (6, 1.0), (8, 0.55), (10, 0.1), (99, 0.1)])
-def test_rates_are_constant_until_they_begin_to_fall(nla, monkeypatch, step, factor):
-    training = module(nla, decay_from=6, decay_steps=10)
-    monkeypatch.setattr(type(training), "global_step", step)
-    assert training._rates() == pytest.approx([factor * 1e-3] * 2)
 
 
 def test_rates_cannot_fall_before_they_begin_to(nla):

@@ -9,6 +9,7 @@ from docs.studies.steganography.sweep import POINTS, SweepConfig, sweep
 from docs.studies.steganography.sweep_rows import Point, read_points
 from docs.studies.steganography.sweep_runs import ParaphrasedTraining
 from lightning_modules.training.nla_training import NLATraining
+from lightning_modules.training.policy_config import PolicyConfig
 from tests.lightning_modules.callbacks.test_faithfulness import make_pair
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.perturbations import paraphrase
@@ -79,10 +80,10 @@ def test_grid_is_checked():
 def test_paraphrased_reward_reads_other_words(monkeypatch):
     """The reconstructor reads the paraphrase of what was sampled, and the sampled words stay the policy's."""
     acts, rollouts = torch.randn(2, 48), RolloutConfig(group=2, max_new_tokens=12)
-    plain = NLATraining(nla=make_pair(), kl_weight=0.0, rollouts=rollouts).explore(acts)
+    plain = NLATraining(nla=make_pair(), policy=PolicyConfig(kl_weight=0.0), rollouts=rollouts).explore(acts)
     said = ['Recent words: " red. Tom". This is about Tom.'] * 4
     monkeypatch.setattr(NLATraining, "explore", lambda self, acts: with_texts(plain, said))
-    found = ParaphrasedTraining(nla=make_pair(), kl_weight=0.0, rollouts=rollouts).explore(acts)
+    found = ParaphrasedTraining(nla=make_pair(), policy=PolicyConfig(kl_weight=0.0), rollouts=rollouts).explore(acts)
     assert found.texts == [paraphrase(text, 0) for text in said]
     assert found.generation is plain.generation
 
