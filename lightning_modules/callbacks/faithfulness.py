@@ -1,6 +1,7 @@
 """Faithfulness while a pair is trained: do retention, truth and openness to other readers fall as FVE rises?"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_nla._grouped import grouped
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
 from tl_nla.data import ExplainedStates
 from tl_nla.errors import InputError
@@ -15,6 +17,21 @@ from tl_nla.faithfulness.perturbations import Perturbation, paraphrase
 from tl_nla.faithfulness.scoring import Reconstruct
 from tl_nla.faithfulness.trust import PairWords, Terms, average, pair_terms
 from tl_nla.nla import NLA
+
+
+@dataclass(frozen=True)
+class WordMeasures:
+    """What is measured of words.
+
+    Attributes:
+        truths_known: whether the states' truths are true (stories of the embedded world).
+        perturbation: a rewording that keeps the meaning.
+        max_new_tokens: cap of an explanation.
+    """
+
+    truths_known: bool = True
+    perturbation: Perturbation = paraphrase
+    max_new_tokens: int = MAX_NEW_TOKENS
 
 
 class FaithfulnessCallback(L.Callback):
@@ -31,21 +48,19 @@ class FaithfulnessCallback(L.Callback):
         every: steps of the optimiser between measurements; the first is before training, the last after it.
         references: reconstructors that are never trained with this verbalizer, by kind.
         clean: TransformerLens model and tokenizer that the training leaves alone.
-        truths_known: whether ``states.truths`` are true (stories of the embedded world).
-        perturbation: a rewording that keeps the meaning.
-        max_new_tokens: cap of an explanation.
+        measures: what is measured of the words, and how long they are.
     """
 
+    @grouped(measures=WordMeasures)
     def __init__(
         self, states: ExplainedStates, mean: Float[Tensor, " d_model"] | None = None, every: int = 50,
         references: Mapping[str, Reconstruct] | None = None, clean: tuple[Any, Any] | None = None,
-        truths_known: bool = True, perturbation: Perturbation = paraphrase, max_new_tokens: int = MAX_NEW_TOKENS,
+        measures: WordMeasures | None = None,
     ) -> None:  # fmt: skip
         if every < 1:
             raise InputError(f"every is {every}; allowed: a number of steps, at least 1")
         self.states, self.mean, self.every = states, mean, every
-        self.references, self.clean, self.truths_known = dict(references or {}), clean, truths_known
-        self.perturbation, self.max_new_tokens = perturbation, max_new_tokens
+        self.references, self.clean, self.measures = dict(references or {}), clean, measures or WordMeasures()
         self.history: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -86,7 +101,7 @@ class FaithfulnessCallback(L.Callback):
         if mean is None:
             raise InputError("the training-set mean is not known: give FaithfulnessCallback(mean=...)")
         words = PairWords.of(
-            nla, self.states, mean, self.references, self.max_new_tokens, perturbation=self.perturbation,
-            clean=self.clean, truths_known=self.truths_known,
+            nla, self.states, mean, self.references, self.measures.max_new_tokens,
+            perturbation=self.measures.perturbation, clean=self.clean, truths_known=self.measures.truths_known,
         )  # fmt: skip
         return pair_terms(words)

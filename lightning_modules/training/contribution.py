@@ -1,6 +1,7 @@
 """Training the words of every write together, so that what they sum to gives the model's output back."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.training.diff import create_oracle
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
+from tl_nla._grouped import grouped
+from tl_nla.amounts import check_number
 from tl_nla.benchmark.words_only import (
     WrittenResiduals,
     capture_residuals,
@@ -127,6 +130,31 @@ class ContributionDataModule(ActivationDataModule):
     test_dataloader = val_dataloader
 
 
+@dataclass(frozen=True)
+class FittingConfig:
+    """How a reconstructor is fitted to contributions.
+
+    Attributes:
+        learning_rate: peak of the schedule.
+        weight_decay: of the optimiser.
+        optimizer: ``"adamw"``, or ``"muon"`` (learning rate about 0.01), which trains small models in fewer steps.
+        sum_weight: weight of the KL of the sum.
+
+    Raises:
+        InputError: for an unknown optimiser, or a number out of range.
+    """
+
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    optimizer: str = "adamw"
+    sum_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        known_optimizer(self.optimizer)
+        check_rates(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        check_number("sum_weight", self.sum_weight, 0.0)
+
+
 class LayerContribution(TrainingModule):
     """Contributions in words: ``fit`` trains the reconstructor, ``validate`` and ``test`` measure what words recover.
 
@@ -136,31 +164,29 @@ class LayerContribution(TrainingModule):
 
     Args:
         model: what the oracle is made from when none is given, and whose output is rebuilt.
-        learning_rate: peak of the one-cycle schedule.
-        weight_decay: of AdamW.
-        sum_weight: weight of the KL of the sum.
+        fitting: learning rate, optimiser and weight of the sum.
         oracle: the diff oracle whose reconstructor is trained.
         target: the TransformerLens model, when ``model`` names none.
         tokenizer: of ``target``, for ``predict``.
-        optimizer: ``"adamw"``, or ``"muon"`` (learning rate about 0.01), which trains small models in fewer steps.
         prepend_bos: whether prompts of ``predict`` get a begin token, see :class:`tl_nla.model.text.TextEncoder`.
     """
 
     needs = "residuals"
     oracle: DiffOracle
 
+    @grouped(fitting=FittingConfig)
     def __init__(
-        self, model: str = "tiny", learning_rate: float = 1.5e-3, weight_decay: float = 0.01, sum_weight: float = 0.1,
-        oracle: DiffOracle | None = None, target: Any = None, tokenizer: Any = None, optimizer: str = "adamw",
+        self,
+        model: str = "tiny",
+        fitting: FittingConfig | None = None,
+        oracle: DiffOracle | None = None,
+        target: Any = None,
+        tokenizer: Any = None,
         prepend_bos: bool | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
-        if sum_weight < 0:
-            raise InputError(f"sum_weight is {sum_weight}; allowed: zero or more")
-        self.save_hyperparameters("model", "learning_rate", "weight_decay", "sum_weight", "optimizer")
-        self.optimizer, self.prepend_bos = known_optimizer(optimizer), prepend_bos
-        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
-        self.learning_rate, self.weight_decay, self.sum_weight = learning_rate, weight_decay, sum_weight
+        self.fitting, self.prepend_bos = fitting or FittingConfig(), prepend_bos
+        self.save_hyperparameters({"model": model, **asdict(self.fitting)})
         # Neither the oracle nor the model in question are submodules: checkpoints hold the reconstructor alone.
         object.__setattr__(self, "oracle", oracle or create_oracle(model))
         object.__setattr__(self, "_target", (target, tokenizer, model))
@@ -199,7 +225,7 @@ class LayerContribution(TrainingModule):
         exact, writes = _vectors(batch)
         rebuilt, write_loss = self._rebuilt(texts, writes.flatten(0, 1))
         kl = self._divergence(exact, writes, rebuilt.view(writes.shape)).mean()
-        loss = write_loss + self.sum_weight * kl
+        loss = write_loss + self.fitting.sum_weight * kl
         self.log_dict({"train/loss": loss, "train/write_loss": write_loss, "train/kl": kl}, batch_size=size)
         return loss
 
@@ -251,8 +277,9 @@ class LayerContribution(TrainingModule):
 
     def configure_optimizers(self) -> Any:
         """See :func:`lightning_modules.training.schedules.scheduled_optimizer`."""
-        rates = self.learning_rate, self.weight_decay
-        return scheduled_optimizer(self.named_parameters(), self.optimizer, *rates, run_length(self.trainer))
+        how = self.fitting
+        rates = how.learning_rate, how.weight_decay
+        return scheduled_optimizer(self.named_parameters(), how.optimizer, *rates, run_length(self.trainer))
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Keep single batches from throwing the weights far off."""

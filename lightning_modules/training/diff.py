@@ -311,7 +311,9 @@ def create_oracle(model: str, injection_char: str | None = None) -> DiffOracle:
     tokenizer = load_tokenizer(folder)
     oracle_marker(tokenizer, char=injection_char)  # before the model is loaded
     lm = load_causal_lm(folder, torch.float32)
-    return DiffOracle.create(lm, tokenizer, injection_char=injection_char, base=model)
+    oracle = DiffOracle.create(lm, tokenizer, injection_char=injection_char)
+    oracle.base = model
+    return oracle
 
 
 def all_sites(model: Any, names: Sequence[str]) -> list[str]:

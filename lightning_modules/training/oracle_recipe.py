@@ -163,8 +163,9 @@ def fresh_oracle(recipe: OracleRecipe, data: Captured, base: str = "") -> DiffOr
     model, tokenizer = load_causal_lm(recipe.folder, torch.float32), load_tokenizer(recipe.folder)
     blocks = min(config.blocks, int(model.config.num_hidden_layers))
     oracle = DiffOracle.create(
-        model, tokenizer, data.train.write.shape[1], blocks=blocks, injection_char=config.injection_char, base=base
+        model, tokenizer, data.train.write.shape[1], blocks=blocks, injection_char=config.injection_char
     )
+    oracle.base = base
     oracle.fit(data.train.before, data.train.write)
     oracle.strength = data.reference
     # Tokens are what a pass costs on a CPU, launches are on a GPU.

@@ -80,7 +80,8 @@ def add_source_slots(
 
     @cache
     def labelled() -> tuple[SourceExamples, list[str]]:
-        return encoder_examples(model, tokenizer, chosen, sites, vocabulary, slots.positions, seed)
+        capture = CaptureConfig(slots.positions, seed=seed, batch_size=32)
+        return encoder_examples(model, tokenizer, chosen, sites, vocabulary, capture)
 
     def practice() -> StageSpec:
         others, capture = rest or documents, CaptureConfig(_PRACTICE_POSITIONS, skips=False, seed=seed)
@@ -99,7 +100,7 @@ def add_source_slots(
 
 def encoder_examples(
     model: Any, tokenizer: Any, documents: Sequence[Document], sites: Sequence[str], vocabulary: Vocabulary,
-    positions: int, seed: int, prepend_bos: bool | None = None,
+    settings: CaptureConfig,
 ) -> tuple[SourceExamples, list[str]]:  # fmt: skip
     """Examples for an encoder, and the words that occur in them: an example names words by their place there.
 
@@ -111,13 +112,10 @@ def encoder_examples(
         documents: the texts.
         sites: heads and attentions.
         vocabulary: the tokens that may be named.
-        positions: drawn from each document.
-        seed: of positions, and of the writes that are kept.
-        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        settings: positions of each document, begin token, and the seed of positions and of the writes that are kept.
     """
-    settings = CaptureConfig(positions, seed=seed, batch_size=32, prepend_bos=prepend_bos)
     found = source_examples(model, tokenizer, documents, sites, settings, vocabulary)
-    drawn = torch.rand(len(found), generator=torch.Generator().manual_seed(seed)) < _NOTHING_SHARE
+    drawn = torch.rand(len(found), generator=torch.Generator().manual_seed(settings.seed)) < _NOTHING_SHARE
     kept = (found.words >= 0).any(1) | drawn
     words, tokens = found.words[kept], found.words[found.words >= 0].unique()
     places = torch.where(words >= 0, torch.searchsorted(tokens, words.clamp_min(0)), -1)

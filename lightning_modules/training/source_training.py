@@ -37,6 +37,9 @@ class SourceRows(Dataset[dict[str, Tensor]]):
         return {"before": found.before[index].float(), "write": found.write[index].float(), "words": found.words[index]}
 
 
+_CAPTURE_BATCH = 32
+
+
 class SourceDataModule(ActivationDataModule):
     """Writes of heads and attentions with the distant words they read, labelled by one forward pass.
 
@@ -82,11 +85,12 @@ class SourceDataModule(ActivationDataModule):
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
         sites = all_sites(model, ("heads", "attn"))
         vocabulary = expected_vocabulary(model, tokenizer, train, prepend_bos=self.prepend_bos)
-        settings = vocabulary, self.positions_per_document, self.seed, self.prepend_bos
-        self.train_examples, self.words = encoder_examples(model, tokenizer, train, sites, *settings)
+        capture = CaptureConfig(
+            self.positions_per_document, seed=self.seed, batch_size=_CAPTURE_BATCH, prepend_bos=self.prepend_bos
+        )
+        self.train_examples, self.words = encoder_examples(model, tokenizer, train, sites, vocabulary, capture)
         if not self.words:
             raise InputError("no write read a word more than 15 tokens back; give longer documents")
-        capture = CaptureConfig(self.positions_per_document, seed=self.seed, prepend_bos=self.prepend_bos)
         found = source_examples(model, tokenizer, held, sites, capture, vocabulary)
         places = {word.casefold(): place for place, word in enumerate(self.words)}
         of_token = torch.tensor([*(places.get(text.casefold(), -1) for text in vocabulary.texts), -1])

@@ -4,7 +4,7 @@ import torch
 from tests import zoo
 from tests.faithfulness.helpers import word_vector
 from tl_nla.errors import InputError
-from tl_nla.faithfulness.causal import causal_effects, claim_directions, claimed_tokens, outputs_after
+from tl_nla.faithfulness.causal import ExplainedTexts, causal_effects, claim_directions, claimed_tokens, outputs_after
 from tl_nla.faithfulness.edits import deletions
 from tl_nla.metrics import normalise
 
@@ -55,7 +55,7 @@ def test_effects_move_the_claimed_word(llama):
     point = "blocks.2.hook_resid_post"
     directions = 4 * normalise(llama.W_U.T[words])
     generator = torch.Generator().manual_seed(0)
-    effects = causal_effects(llama, tokens, [5, 5], point, edits, directions, words.tolist(), generator)
+    effects = causal_effects(llama, ExplainedTexts(tokens, [5, 5], point), edits, directions, words.tolist(), generator)
     assert [effect.row for effect in effects] == [0, 0, 1, 1]
     assert all(effect.own < effect.others for effect in effects)
     assert sum(e.own for e in effects) < sum(e.control for e in effects) - 1

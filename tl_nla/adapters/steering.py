@@ -1,5 +1,6 @@
 """Adapters that change states or writes while a model runs or generates: through words, or by a vector."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -208,8 +209,10 @@ class SteeringAdapter(_ShiftingAdapter):
         strength: a number, or a schedule from the position to a number.
         positions: see :class:`tl_nla.adapters.ReadingAdapter`.
         generated: steer generated tokens as well (``True``), not at all, or ``"only"`` them.
-        attention_mask: of the prompt.
         settings: for ``nla.verbalize``, such as ``max_new_tokens``.
+
+    Attributes:
+        attention_mask: of a padded prompt; set it before the model runs.
 
     Raises:
         InputError: for an unknown mode or site.
@@ -217,10 +220,9 @@ class SteeringAdapter(_ShiftingAdapter):
 
     def __init__(
         self, nla: Any, site: Site | str, rewrite: Rewriter | Sequence[Rewriter], mode: str = "delta",
-        strength: Strength = 1.0, positions: Positions = "all", generated: Generated = True,
-        attention_mask: Tensor | None = None, **settings: Any,
+        strength: Strength = 1.0, positions: Positions = "all", generated: Generated = True, **settings: Any,
     ) -> None:  # fmt: skip
-        super().__init__(site, strength, positions, generated, attention_mask)
+        super().__init__(site, strength, positions, generated, _old_mask(settings))
         if mode not in MODES:
             raise unknown("mode", mode, MODES)
         self.nla, self.rewrite, self.mode, self.settings = nla, rewrite, mode, settings
@@ -245,6 +247,14 @@ class SteeringAdapter(_ShiftingAdapter):
         rewrite = self.rewrite if callable(self.rewrite) else [self.rewrite[number] for number in row.tolist()]
         change = change_states(self.nla, acts, rewrite, self.mode, strength, **self.settings)
         return change.shift, list(change.before), list(change.after)
+
+
+def _old_mask(settings: dict[str, Any]) -> Tensor | None:
+    """The mask where it was given as in the last release."""
+    if "attention_mask" in settings:
+        told = "set adapter.attention_mask; the argument of SteeringAdapter goes with the next release"
+        warnings.warn(told, DeprecationWarning, 3)
+    return settings.pop("attention_mask", None)
 
 
 class VectorAdapter(_ShiftingAdapter):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tl_nla.benchmark.bootstrap import mean_interval, ratio_interval, statistic_interval
 from tl_nla.benchmark.results import Row
-from tl_nla.faithfulness.causal import causal_effects, claim_directions, claimed_tokens
+from tl_nla.faithfulness.causal import ExplainedTexts, causal_effects, claim_directions, claimed_tokens
 from tl_nla.faithfulness.claims import (
     Rate,
     by_distance,
@@ -198,7 +198,7 @@ def causal_rows(words: Words, model: Any, tokenizer: Any, point: str) -> list[Ro
     ids = claimed_tokens(tokenizer, [word for _, word in named]).tolist()
     directions = claim_directions(words.scorer.reconstruct, words.texts, edits, words.scorer.acts)
     positions = words.position.tolist()
-    effects = causal_effects(model, words.tokens, positions, point, edits, directions, ids, generator())
+    effects = causal_effects(model, ExplainedTexts(words.tokens, positions, point), edits, directions, ids, generator())
     rows = []
     for group in ("next", "facts", "other"):
         mine = [e for e in effects if ("facts" if e.kind in FACTS else e.kind) == group]

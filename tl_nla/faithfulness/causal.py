@@ -104,28 +104,41 @@ class CausalEffect:
     kl: float
 
 
+@dataclass(frozen=True)
+class ExplainedTexts:
+    """Where the explained states were read.
+
+    Attributes:
+        tokens: token ids of each text.
+        positions: explained position of each text.
+        point: hook point of the states.
+    """
+
+    tokens: Sequence[Sequence[int]]
+    positions: Sequence[int]
+    point: str
+
+
 def causal_effects(
-    model: Any, tokens: Sequence[Sequence[int]], positions: Sequence[int], point: str, edits: Sequence[Edit],
-    directions: Float[Tensor, "edits d_model"], words: Sequence[int], generator: torch.Generator,
+    model: Any, texts: ExplainedTexts, edits: Sequence[Edit], directions: Float[Tensor, "edits d_model"],
+    words: Sequence[int], generator: torch.Generator,
 ) -> list[CausalEffect]:  # fmt: skip
     """Subtract every claim's direction from its state and run the model on.
 
     Args:
         model: a ``HookedTransformer`` or ``TransformerBridge``.
-        tokens: token ids of each explained text.
-        positions: explained position of each text.
-        point: hook point of the states.
+        texts: where the states were read.
         edits: the deleted claims.
         directions: of :func:`claim_directions`.
         words: for each edit the token that its claim names.
         generator: of the random control directions.
     """
     rows = [edit.row for edit in edits]
-    texts, places = [tokens[row] for row in rows], [positions[row] for row in rows]
+    tokens, places = [texts.tokens[row] for row in rows], [texts.positions[row] for row in rows]
     random_directions = torch.randn(directions.shape, generator=generator)
     random_directions *= directions.norm(dim=-1, keepdim=True) / random_directions.norm(dim=-1, keepdim=True)
     clean, removed, control = (
-        outputs_after(model, texts, places, point, change)
+        outputs_after(model, tokens, places, texts.point, change)
         for change in (torch.zeros_like(directions), -directions, -random_directions)
     )
     moved, moved_control = removed - clean, control - clean

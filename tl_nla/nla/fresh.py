@@ -39,7 +39,9 @@ def fresh_nla(
     choose_marker(tokenizer, [av_template], [slots], injection_char)
     model = load_causal_lm(folder, torch.float32)
     config = InjectionConfig(injection, mean_embedding_norm(model), slots)
-    return NLA.create(model, tokenizer, layer, config, av_template, ar_template, injection_char, str(name))
+    nla = NLA.create(model, tokenizer, layer, config, av_template, ar_template, injection_char)
+    nla.base = str(name)
+    return nla
 
 
 @torch.no_grad()

@@ -63,7 +63,7 @@ class NLA(nn.Module):
     @classmethod
     def create(
         cls, model: Any, tokenizer: Any, layer: int, injection: InjectionConfig, av_template: str = prompts.AV_TEMPLATE,
-        ar_template: str = prompts.AR_TEMPLATE, injection_char: str | None = None, base: str = "",
+        ar_template: str = prompts.AR_TEMPLATE, injection_char: str | None = None,
     ) -> "NLA":  # fmt: skip
         """A pair to be trained, both parts copied from one causal language model.
 
@@ -76,7 +76,8 @@ class NLA(nn.Module):
             ar_template: with ``{explanation}``.
             injection_char: marker, one token inside the prompt; chosen when ``None``, or added to copies of tokenizer
                 and model (:func:`tl_nla.nla.marker.choose_marker`).
-            base: name of the model, for the saved sidecar; the model's own name when empty.
+
+        The pair's ``base`` is the model's own name; set it where that says nothing.
 
         Raises:
             InputError: when the model, the layer, a template or the character cannot be used.
@@ -91,7 +92,7 @@ class NLA(nn.Module):
         for part in (verbalizer.model, reconstructor.backbone):
             make_room(part, marker)
         verbalizer.injection.to(verbalizer.device)
-        return cls(verbalizer, reconstructor, layer, base or str(getattr(model.config, "_name_or_path", "")))
+        return cls(verbalizer, reconstructor, layer, str(getattr(model.config, "_name_or_path", "")))
 
     @classmethod
     def from_pretrained(

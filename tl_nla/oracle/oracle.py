@@ -75,7 +75,6 @@ class DiffOracle(nn.Module):
     def create(
         cls, model: Any, tokenizer: Any, d_act: int | None = None, blocks: int | None = None,
         template: str | None = None, ar_template: str | None = None, injection_char: str | None = None,
-        base: str = "",
     ) -> "DiffOracle":  # fmt: skip
         """An oracle to be trained, both parts copied from one causal language model.
 
@@ -88,7 +87,8 @@ class DiffOracle(nn.Module):
             ar_template: of the reconstructor, with ``{explanation}``.
             injection_char: marker, one token inside the prompts; chosen when ``None``, or added to copies of
                 tokenizer and model (:func:`tl_nla.nla.marker.choose_marker`).
-            base: name of the model, for the saved sidecar.
+
+        The oracle's ``base`` is the model's own name; set it where that says nothing.
 
         Raises:
             InputError: when the model, a template or the character cannot be used.
@@ -96,6 +96,7 @@ class DiffOracle(nn.Module):
         from tl_nla.nla.fresh import mean_embedding_norm
 
         check_causal_lm(model)
+        name = str(getattr(model.config, "_name_or_path", ""))
         chosen = template or oracle_template(tokenizer)
         marker = oracle_marker(tokenizer, chosen, injection_char)
         short = prompts.has_tags(tokenizer)
@@ -105,7 +106,7 @@ class DiffOracle(nn.Module):
         verbalizer = WriteVerbalizer(trainable_copy(model), tokenizer, chosen, marker.char, scale, d_act)
         for part in (verbalizer.model, backbone):
             make_room(part, marker)
-        return cls(verbalizer, WriteReconstructor(backbone, tokenizer, ar_template, verbalizer.d_act), None, base)
+        return cls(verbalizer, WriteReconstructor(backbone, tokenizer, ar_template, verbalizer.d_act), None, name)
 
     def explain(self, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any) -> list[str]:
         """What each write does, in one sentence (see :mod:`tl_nla.oracle.texts`).

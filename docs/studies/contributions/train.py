@@ -10,7 +10,7 @@ import lightning as L
 import torch
 
 from docs.studies.contributions.run import STORED
-from lightning_modules.training.contribution import ContributionDataModule, LayerContribution, known
+from lightning_modules.training.contribution import ContributionDataModule, FittingConfig, LayerContribution, known
 from tl_nla.benchmark.arms import shuffle_across_documents
 from tl_nla.benchmark.oracle_texts import readable
 from tl_nla.benchmark.recoveries import Recoveries, save_recoveries
@@ -114,7 +114,7 @@ def train_words_only(
     served.train_texts, served.heldout_texts = texts, held
     L.seed_everything(data.seed, workers=True, verbose=False)
     module = LayerContribution(
-        sum_weight=config.sum_weight, oracle=oracle, learning_rate=config.learning_rate, optimizer="muon",
+        fitting=FittingConfig(config.learning_rate, optimizer="muon", sum_weight=config.sum_weight), oracle=oracle,
         target=data.load_target()[0], tokenizer=data.load_target()[1],
     )  # fmt: skip
     trainer = L.Trainer(

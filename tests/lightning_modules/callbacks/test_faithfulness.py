@@ -2,7 +2,7 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_modules.callbacks.faithfulness import FaithfulnessCallback
+from lightning_modules.callbacks.faithfulness import FaithfulnessCallback, WordMeasures
 from lightning_modules.data.activations import StateExplanations
 from lightning_modules.training.warm_start import ReconstructorWarmStart
 from tests import zoo
@@ -60,7 +60,12 @@ def test_callback_measures_before_during_and_after_without_leaving_a_trace():
     other = make_pair(3)
     clean = (zoo.hf_model("llama", vocab_size=len(TOKENIZER), max_position_embeddings=256), TOKENIZER)
     watch = FaithfulnessCallback(
-        data.train_states, data.mean, every=2, references={"other": other.reconstruct}, clean=clean, max_new_tokens=12
+        data.train_states,
+        data.mean,
+        every=2,
+        references={"other": other.reconstruct},
+        clean=clean,
+        measures=WordMeasures(max_new_tokens=12),
     )
     before = {name: value.clone() for name, value in pair.verbalizer.state_dict().items()}
     fit(pair, data)
@@ -82,4 +87,4 @@ def test_callback_needs_a_pair_and_a_mean():
     with pytest.raises(InputError, match="at least 1"):
         FaithfulnessCallback(states(), every=0)
     with pytest.raises(InputError, match="mean is not known"):
-        FaithfulnessCallback(states(), max_new_tokens=4).measure(make_pair())
+        FaithfulnessCallback(states(), measures=WordMeasures(max_new_tokens=4)).measure(make_pair())

@@ -2,7 +2,7 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_modules.training.contribution import ContributionDataModule, LayerContribution, _vectors
+from lightning_modules.training.contribution import ContributionDataModule, FittingConfig, LayerContribution, _vectors
 from tests import zoo
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
@@ -34,7 +34,7 @@ def trainer(steps):
 
 
 def test_fit_trains_the_sum_and_test_measures_it(data, get_model):
-    module = make_module(get_model, sum_weight=1.0)
+    module = make_module(get_model, fitting=FittingConfig(sum_weight=1.0))
     before = {name: value.clone() for name, value in module.state_dict().items()}
     run = trainer(2)
     run.fit(module, datamodule=data)
@@ -65,6 +65,6 @@ def test_predict_attributes(get_model):
 
 def test_bad_settings_are_refused(get_model):
     with pytest.raises(InputError, match="sum_weight is -1"):
-        make_module(get_model, sum_weight=-1.0)
+        FittingConfig(sum_weight=-1.0)
     with pytest.raises(InputError, match="unknown kind of texts"):
         ContributionDataModule(texts="golden")

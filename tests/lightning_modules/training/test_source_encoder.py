@@ -67,7 +67,9 @@ def test_it_learns_which_words_were_read():
 
 def test_words_are_numbered_by_their_place(target, data):
     sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
-    found, words = encoder_examples(target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, 2, 0)
+    found, words = encoder_examples(
+        target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, CaptureConfig(2, seed=0)
+    )
     assert len({word.casefold() for word in words}) == len(words)
     assert found.words.unique().tolist() == list(range(-1, len(words)))
     reader = make_oracle().verbalizer
@@ -82,7 +84,7 @@ def test_words_are_numbered_by_their_place(target, data):
 
 def test_the_reader_gets_slots_and_a_run_that_goes_on_labels_nothing_again(target, data, tmp_path, monkeypatch):
     def fresh():
-        return DiffOracle.create(load_causal_lm(model_folder("tiny"), torch.float32), target.tokenizer).reader
+        return DiffOracle.create(load_causal_lm(model_folder("tiny"), torch.float32), target.tokenizer).verbalizer
 
     before, write = data.held.before[:3], data.held.write[:3]
     found = []
@@ -104,7 +106,9 @@ def test_the_reader_gets_slots_and_a_run_that_goes_on_labels_nothing_again(targe
 
 def test_words_are_in_lower_case_where_the_tokenizer_has_them_so(target, data):
     sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
-    _, words = encoder_examples(target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, 8, 0)
+    _, words = encoder_examples(
+        target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, CaptureConfig(8, seed=0)
+    )
     assert {"the", "a"} < set(words)
     names = [word for word in words if word != word.lower()]
     assert names
@@ -198,7 +202,9 @@ def test_only_a_share_of_the_writes_that_read_nothing_is_kept(target, data):
     sites = [site for site in data.train.sites if Site.parse(site).kind in ("head", "attn")]
     settings = CaptureConfig(8, seed=0, batch_size=32)
     whole = source_examples(target.model, target.tokenizer, data.train_documents, sites, settings, data.vocabulary)
-    found, _ = encoder_examples(target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, 8, 0)
+    found, _ = encoder_examples(
+        target.model, target.tokenizer, data.train_documents, sites, data.vocabulary, CaptureConfig(8, seed=0)
+    )
     read, kept = (whole.words >= 0).any(1), (found.words >= 0).any(1)
     assert int(kept.sum()) == int(read.sum()) > 0
     assert 0.1 < int((~kept).sum()) / int((~read).sum()) < 0.4
