@@ -1,6 +1,6 @@
 """Fixtures shared by all tests: seeds, tiny models (built once, read-only), the two model classes.
 
-``tl_nla`` is not imported at the top of this file: pytest loads it before the shape checker is in place.
+``tl_nla`` is not imported at the top of this file: the check of annotations has to be in place before.
 """
 
 import os
@@ -15,13 +15,23 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from tests import zoo
+from tests import annotations, zoo
 
 # Shared machines pause: a slow example is no failure. Fixtures that hypothesis tests share are read-only.
 settings.register_profile(
     "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("project")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--check-annotations", default="", help="packages whose annotations are checked, with commas")
+
+
+def pytest_configure(config):
+    if packages := config.getoption("--check-annotations"):
+        annotations.install(packages.split(","))
+
 
 _shared: dict[tuple[str, str], object] = {}
 

@@ -108,11 +108,12 @@ def hf_model(family: str, **settings) -> transformers.PreTrainedModel:
 
 
 def save_target(folder: Path) -> None:
-    """Write a random target with the story world's tokenizer, for what trains on stories."""
+    """Write a random target of two layers with the story world's tokenizer, for what trains on stories."""
     from tl_nla.storyworld.tokenizer import save_tokenizer
 
     tokenizer = save_tokenizer(folder)
-    hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(folder)
+    few = {"vocab_size": len(tokenizer), "max_position_embeddings": 512, "num_hidden_layers": 2}
+    hf_model("llama", **few).save_pretrained(folder)
 
 
 def bridge(model: str | transformers.PreTrainedModel, with_tokenizer: bool = True, **settings):

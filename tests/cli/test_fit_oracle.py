@@ -11,7 +11,6 @@ from tests.read_only import read_only_folder  # noqa: F401 (a fixture)
 from tl_nla.cli.fit_oracle import told
 from tl_nla.cli.main import INTERRUPTED, main
 from tl_nla.oracle import DiffOracle
-from tl_nla.storyworld.tokenizer import save_tokenizer
 
 STAGES = ["capture", "reader", "reconstructor", "own_words", "refinement"]
 
@@ -19,8 +18,7 @@ STAGES = ["capture", "reader", "reconstructor", "own_words", "refinement"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    tokenizer = save_tokenizer(path)
-    zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(path)
+    zoo.save_target(path)
     return path
 
 

@@ -16,14 +16,12 @@ from tl_nla.benchmark.results import read_results
 from tl_nla.model.targets import load_target
 from tl_nla.model.text import TextEncoder
 from tl_nla.storyworld.documents import world_documents
-from tl_nla.storyworld.tokenizer import save_tokenizer
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    tokenizer = save_tokenizer(path)
-    zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(path)
+    zoo.save_target(path)
     return path
 
 
@@ -57,6 +55,25 @@ def recipe(folder, seed=0, keep=None, tell=None, **settings):
     return OracleRecipe(target, folder, stories[:5], stories[5:], quick(**settings), seed, keep, tell=tell)
 
 
+STAGES = ("reader", "reconstructor", "encoder", "practice", "rehearsal", "own_words", "refinement", "cat",
+          "cat_refinement", "cat_and_explanation", "cat_and_explanation_refinement", "state", "state_refinement",
+          "cat_long", "cat_long_refinement")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """Row scores of a run that nothing interrupted, where its stages are kept, and the slots when it said its words."""
+    kept, slots, spec = tmp_path_factory.mktemp("whole"), [], oracle_recipe.own_words_spec
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            oracle_recipe,
+            "own_words_spec",
+            lambda oracle, *given: slots.append(oracle.verbalizer.slots.count) or spec(oracle, *given),
+        )
+        _, rows = build_oracle(recipe(folder, keep=kept))
+    return rows, kept, slots
+
+
 def test_the_marker_of_the_settings_is_the_oracles(folder):
     bare = {"sources": None, "lengths": {"own_words": 0}, "refine": RefineConfig(passes=0)}
     trained = train_oracle(recipe(folder, injection_char="㈎", **bare))
@@ -74,10 +91,8 @@ def test_kept_stages_are_those_of_the_same_model_texts_and_settings(folder):
     assert len(set(told)) == 5
 
 
-def test_an_interrupted_run_goes_on_with_the_stages_that_are_kept(folder, tmp_path):
-    told, stages = [], ["capture", "reader", "reconstructor", "encoder", "practice", "rehearsal", "own_words",
-                        "refinement", "cat", "cat_refinement", "cat_and_explanation", "cat_and_explanation_refinement",
-                        "state", "state_refinement", "cat_long", "cat_long_refinement"]  # fmt: skip
+def test_an_interrupted_run_goes_on_with_the_stages_that_are_kept(folder, whole, tmp_path):
+    told, stages = [], ["capture", *STAGES]
 
     def tell(name, done, steps):
         told.append((name, done, steps))
@@ -92,7 +107,7 @@ def test_an_interrupted_run_goes_on_with_the_stages_that_are_kept(folder, tmp_pa
     after = told[len(before) + 1 :]
     assert list(dict.fromkeys(name for name, _, _ in after)) == stages
     assert {name for name, done, _ in after if not done} == {"capture", *stages[12:]}
-    _, whole = build_oracle(recipe(folder))
+    whole, *_ = whole
     for arm in ("explanation", "gold", "cat", "cat_and_explanation", "state", "cat_long"):
         torch.testing.assert_close(rows.errors[arm], whole.errors[arm], equal_nan=True)
     assert set(rows.curves) == set(whole.curves)
@@ -103,18 +118,11 @@ def test_an_interrupted_run_goes_on_with_the_stages_that_are_kept(folder, tmp_pa
     )
 
 
-def test_the_reconstructor_reads_what_the_reader_says_with_its_slots(folder, tmp_path, monkeypatch):
-    slots, spec = [], oracle_recipe.own_words_spec
-    monkeypatch.setattr(
-        oracle_recipe,
-        "own_words_spec",
-        lambda oracle, *given: slots.append(oracle.verbalizer.slots.count) or spec(oracle, *given),
-    )
-    train_oracle(recipe(folder, keep=tmp_path))
+def test_the_reconstructor_reads_what_the_reader_says_with_its_slots(whole):
+    _, kept, slots = whole
     assert slots == [6]
-    names = {"reader", "reconstructor", "encoder", "practice", "rehearsal", "own_words", "refinement"}
-    assert {path.stem for path in tmp_path.glob("*.safetensors")} == names
-    assert not list(tmp_path.glob("*.ckpt"))
+    assert {path.stem for path in kept.glob("*.safetensors")} == set(STAGES)
+    assert not list(kept.glob("*.ckpt"))
 
 
 def test_every_refinement_reads_texts_of_the_writes_it_is_taught(folder, monkeypatch):
