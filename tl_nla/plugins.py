@@ -8,6 +8,11 @@ A plug-in is a module with these names; the core asks for nothing else of it.
 - ``explainer(site, grounding)``: what writes the training texts of its states (:class:`tl_nla.explainers.Explainer`).
 - ``vocabulary(model, tokenizer)``: the words that labels may name.
 - ``GRAMMAR``: how its explanations are taken apart and checked (:class:`tl_nla.faithfulness.grammar.ClaimGrammar`).
+
+A named model is less: its weights come from elsewhere and it has no world of its own. Its module has these names.
+
+- ``target_folder()``: where the weights are; it may fetch or convert them first.
+- ``precision()``: the one that suits this machine, as :class:`tl_nla.model.placement.Placement` writes it.
 """
 
 import importlib
@@ -18,6 +23,7 @@ from tl_nla.errors import InputError
 
 _MODULES = {"tiny": "tl_nla.storyworld.plugin"}
 _SOURCES = {"world": "tiny"}
+_NAMED = {"smollm2": "tl_nla.smollm2.plugin"}
 
 
 def register(name: str, module: str, source: str | None = None) -> None:
@@ -36,6 +42,11 @@ def register(name: str, module: str, source: str | None = None) -> None:
 def embedded(name: Any) -> Any | None:
     """The plug-in of an embedded model; ``None`` for every other model, be it a name, a folder or an object."""
     return importlib.import_module(_MODULES[name]) if isinstance(name, str) and name in _MODULES else None
+
+
+def named(name: Any) -> Any | None:
+    """The plug-in of a named model whose weights come from elsewhere; ``None`` for everything else."""
+    return importlib.import_module(_NAMED[name]) if isinstance(name, str) and name in _NAMED else None
 
 
 def world(source: Any) -> Any | None:

@@ -93,7 +93,8 @@ class OracleConfig:
         blocks: how many blocks the reconstructors keep.
         questions: questions a training write, beside its explanation.
         batch_size: rows a step.
-        learning_rate: of Muon in all stages; the one on the oracle's own words has half of it.
+        learning_rate: of Muon in all stages; the one on the oracle's own words has half of it. ``None`` finds one on
+            the model in hand (:mod:`lightning_modules.training.rate_search`).
         precision: of the matrix products of all trainings (:mod:`lightning_modules.training.precision`).
         device: that readers and reconstructors are trained on; not part of what a kept stage was trained with.
         injection_char: marker of the reader; chosen or added when ``None`` (:meth:`tl_nla.DiffOracle.create`).
@@ -107,7 +108,7 @@ class OracleConfig:
     blocks: int = 2
     questions: int = 1
     batch_size: int = 32
-    learning_rate: float = 0.01
+    learning_rate: float | None = 0.01
     precision: str = "highest"
     device: str = field(default="cpu", repr=False)
     injection_char: str | None = None
@@ -116,6 +117,17 @@ class OracleConfig:
         known_precision(self.precision)
         known_device(self.device)
 
+    @property
+    def rate(self) -> float:
+        """The learning rate, once there is one.
+
+        Raises:
+            InputError: when it is still to be found on the model.
+        """
+        if self.learning_rate is None:
+            raise InputError("learning_rate is None and was not found yet; give a number, such as 0.005")
+        return self.learning_rate
+
 
 SMALL = OracleConfig(
     CaptureSizes(documents=300, skip_documents=60, held_documents=30, top_k=4, heldout_heads=0.25),
@@ -123,7 +135,7 @@ SMALL = OracleConfig(
     sources=None,
     refine=RefineConfig(10_000, 40, 1, 256, 256),
     questions=2,
-    learning_rate=0.02,
+    learning_rate=None,
 )
 """A few minutes on one core for a small model: shows that everything runs, not how good it can get. No source slots:
 with so few documents they help sources (.30 to .40 on the embedded model, one run) and harm other answers more.

@@ -17,6 +17,7 @@ from lightning_modules.training.oracle_stages import reconstructor_spec, texts_o
 from lightning_modules.training.refinement import refine
 from lightning_modules.training.stage import StageSpec
 from lightning_modules.training.stages import Stages
+from tl_nla.benchmark.oracle_health import note_distinct
 from tl_nla.benchmark.oracle_rows import OracleRows, load_rows, save_rows
 from tl_nla.benchmark.oracle_score import (
     component_means,
@@ -49,6 +50,7 @@ def build_oracle(recipe: OracleRecipe) -> tuple[DiffOracle, OracleRows]:
         The oracle, and row scores on the held-out writes.
     """
     trained = train_oracle(recipe)
+    recipe = trained.recipe
     curves, readers = {"gold": trained.curve}, {}
     for arm in recipe.config.arms:
         reader = readers[arm] = fresh_oracle(recipe, trained.data).reconstructor
@@ -129,6 +131,7 @@ def score_oracle(
     held = data.held
     rows = start_rows(held, component_means(data.train, held.sites), data.untrained, seed)
     explanations = score_words(rows, oracle, held)
+    note_distinct(rows, explanations)
     score_sum_of_heads(rows, oracle, held, explanations)
     settings = target, seed, recipe.config.sizes.top_k
     given = {arm: explanations if arm.startswith("cat_and") else None for arm in readers}

@@ -7,6 +7,7 @@ from lightning_modules.data.oracle_config import SMALL
 from lightning_modules.training.oracle_arms import build_oracle
 from lightning_modules.training.oracle_recipe import OracleRecipe, TrainedOracle, train_oracle
 from lightning_modules.training.stages import Tell
+from tl_nla.benchmark.oracle_health import check_oracle
 from tl_nla.benchmark.oracle_suite import ScoredOracles
 from tl_nla.data import Document, jsonl_documents, load_documents, split_documents, text_file_documents
 from tl_nla.data.lines import JSON_SUFFIXES
@@ -62,6 +63,12 @@ def fit_oracle(model: str, out: Path, options: OracleOptions | None = None) -> T
     trained = train_oracle(recipe_of(model, options or OracleOptions()))
     trained.oracle.save_pretrained(out)
     return trained
+
+
+def complaints_of(trained: TrainedOracle) -> list[str]:
+    """What is wrong with the words of an oracle that was just trained; see :mod:`tl_nla.benchmark.oracle_health`."""
+    data = trained.data
+    return check_oracle(trained.oracle, data.train, data.held, data.untrained)
 
 
 def train_and_score(model: str, oracle: Path | None = None, options: OracleOptions | None = None) -> ScoredOracles:

@@ -1,18 +1,20 @@
 """How a diff oracle is trained: its stages in order, each run by Lightning's ``Trainer``.
 
 1. ``capture``: writes of the target model, with their labels.
-2. ``reader``: the verbalizer learns the right words for writes.
-3. ``reconstructor``: learns to rebuild writes from label texts.
-4. ``encoder``, ``practice``, ``rehearsal``: source slots of the verbalizer, where the configuration asks for them.
-5. ``own_words``: the reconstructor learns the verbalizer's own words.
-6. ``refinement``: a network behind the reconstructor's head.
+2. ``rate``: the learning rate, where the configuration gives none.
+3. ``reader``: the verbalizer learns the right words for writes.
+4. ``reconstructor``: learns to rebuild writes from label texts.
+5. ``encoder``, ``practice``, ``rehearsal``: source slots of the verbalizer, where the configuration asks for them.
+6. ``own_words``: the reconstructor learns the verbalizer's own words.
+7. ``refinement``: a network behind the reconstructor's head.
 """
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +23,7 @@ from lightning_modules.data.oracle_config import OracleConfig
 from lightning_modules.data.oracle_data import Captured, capture
 from lightning_modules.data.write_texts import WriteTexts
 from lightning_modules.training.oracle_stages import curve_scorer, reconstructor_spec, texts_of, verbalizer_spec
+from lightning_modules.training.rate_search import RATES, find_rate
 from lightning_modules.training.refinement import refine
 from lightning_modules.training.source_encoder import add_source_slots
 from lightning_modules.training.stage import StageConfig, StageSpec
@@ -73,8 +76,29 @@ class OracleRecipe:
             share: of the learning rate.
         """
         config = self.config
-        rate = share * config.learning_rate
+        rate = share * config.rate
         return StageConfig(steps, config.batch_size, rate, self.seed + shift, precision=config.precision)
+
+    def with_rate(self, data: Captured, stages: Stages) -> "OracleRecipe":
+        """The same recipe with the learning rate that suits the model, or as it is where it has one.
+
+        Args:
+            data: captured.
+            stages: where what was found is kept.
+        """
+        if self.config.learning_rate is not None:
+            return self
+
+        def find() -> list[str]:
+            def spec(reader: Any) -> StageSpec:
+                return replace(arm_spec("gold", reader, data, started), score=None)
+
+            started = replace(self, config=replace(self.config, learning_rate=RATES[0]))
+            tell = None if self.tell is None else partial(self.tell, "rate")
+            return [str(find_rate(fresh_oracle(self, data).reconstructor, spec, tell=tell).rate)]
+
+        rate = float(stages.listed("rate", find)[0])
+        return replace(self, config=replace(self.config, learning_rate=rate))
 
     def settings(self, writes: int) -> str:
         """What stages are trained with, in words; kept ones of anything else are refused.
@@ -97,12 +121,14 @@ class TrainedOracle:
         data: what it was trained on.
         stages: where stages are kept.
         curve: learning curve of its reconstructor on labels.
+        recipe: what it was trained by, its learning rate among it.
     """
 
     oracle: DiffOracle
     data: Captured
     stages: Stages
     curve: Curve
+    recipe: OracleRecipe
 
 
 def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
@@ -116,11 +142,12 @@ def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
         KeyboardInterrupt: when the user interrupts; the same call goes on.
     """
     check_reader(recipe)
-    config, seed = recipe.config, recipe.seed
     if recipe.tell is not None:
         recipe.tell("capture", 0, 0)
-    data = capture(recipe.target, recipe.train, recipe.held, config.sizes, seed)
+    data = capture(recipe.target, recipe.train, recipe.held, recipe.config.sizes, recipe.seed)
     stages = Stages(recipe.keep, recipe.settings(len(data.train)), recipe.tell)
+    recipe = recipe.with_rate(data, stages)
+    config, seed = recipe.config, recipe.seed
     oracle = fresh_oracle(recipe, data, recipe.target.name)
     stages.run("reader", oracle.verbalizer, lambda: words_spec(oracle, data, recipe))
     reconstructor = oracle.reconstructor
@@ -131,7 +158,7 @@ def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
     rows = config.refine.drawn(len(data.train), seed)
     own_texts = partial(half_own_words, oracle, data.train.select(rows), config)
     refine(reconstructor, own_texts, data.train.write[rows], config.refine, seed, stages, "refinement")
-    return TrainedOracle(oracle, data, stages, curve)
+    return TrainedOracle(oracle, data, stages, curve, recipe)
 
 
 def check_reader(recipe: OracleRecipe) -> None:

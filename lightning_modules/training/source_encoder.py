@@ -251,4 +251,4 @@ def _items(data: Captured, config: OracleConfig, seed: int) -> WriteTexts:
 
 
 def _stage_config(config: OracleConfig, steps: int, share: float, seed: int) -> StageConfig:
-    return StageConfig(steps, config.batch_size, share * config.learning_rate, seed, precision=config.precision)
+    return StageConfig(steps, config.batch_size, share * config.rate, seed, precision=config.precision)

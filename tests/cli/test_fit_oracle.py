@@ -8,7 +8,7 @@ from lightning_modules.training import oracle_commands, oracle_recipe
 from tests import vocabularies, zoo
 from tests.lightning_modules.quick import quick
 from tests.read_only import read_only_folder  # noqa: F401 (a fixture)
-from tl_nla.cli.fit_oracle import told
+from tl_nla.cli.fit_oracle import UNUSABLE, complain_of, told
 from tl_nla.cli.main import INTERRUPTED, main
 from tl_nla.oracle import DiffOracle
 
@@ -41,14 +41,17 @@ def test_an_interrupted_command_goes_on_and_saves_the_oracle(folder, tmp_path, m
     assert not out.exists()
     assert [line for line in capsys.readouterr().out.splitlines() if line] == [f"stage {name}" for name in STAGES[:4]]
     monkeypatch.setattr(oracle_recipe, "own_words_spec", spec)
-    assert main([*command, "--json", str(path)]) == 0
-    said = capsys.readouterr().out.splitlines()
+    assert main([*command, "--json", str(path)]) == UNUSABLE  # two steps teach it nothing, and it is saved all the same
+    said, warned = capsys.readouterr()
+    assert "WARNING: do not use this oracle: its explanations tell nothing of a write" in warned
+    said = said.splitlines()
     assert said[:5] == ["stage capture", "stage reader: found", "stage reconstructor: found", "stage own_words",
                         "stage refinement"]  # fmt: skip
     kept = {file.name for file in (tmp_path / "oracle.stages").iterdir()}
     assert kept == {f"{name}.safetensors" for name in STAGES[1:]}
     found = json.loads(path.read_text())
     assert set(found["fve"]) == {"head", "attn", "mlp", "block", "span"}
+    assert found["complaints"]
     assert found["stages"] == str(tmp_path / "oracle.stages")
     assert DiffOracle.from_pretrained(out).reconstructor.refinement is not None
     assert main(["diff", "Tom was happy", "--model", str(folder), "--oracle", str(out)]) == 0
@@ -57,7 +60,7 @@ def test_an_interrupted_command_goes_on_and_saves_the_oracle(folder, tmp_path, m
 def test_stages_of_other_settings_are_refused(folder, tmp_path, capsys):
     command = ["fit-oracle", "--model", str(folder), "--documents", "6", "--out", str(tmp_path / "oracle"), "--keep",
                str(tmp_path / "kept")]  # fmt: skip
-    assert main([*command, "--steps", "1"]) == 0
+    assert main([*command, "--steps", "1"]) == UNUSABLE
     assert main([*command, "--steps", "2"]) == 2
     assert "was trained with other settings" in capsys.readouterr().err
 
@@ -111,3 +114,12 @@ def test_each_stage_has_one_line():
         tell(*said)
     assert lines == ["stage capture", "stage reader", "stage cat: found"]
     assert shown == ["capture", "reader", "reader: step 1 of 4", "reader: step 4 of 4", "cat: step 4 of 4"]
+
+
+def test_what_is_wrong_with_an_oracle_is_said_and_decides_the_exit_code(capsys):
+    assert complain_of([]) == 0
+    assert capsys.readouterr().err == ""
+    assert complain_of(["it says one sentence"]) == UNUSABLE
+    said = capsys.readouterr().err
+    assert "it says one sentence" in said
+    assert "--steps" in said

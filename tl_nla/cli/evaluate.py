@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from tl_nla.cli.fit_oracle import told
+from tl_nla.cli.fit_oracle import complain_of, default_keep, told
 from tl_nla.cli.options import OneLineParser
 from tl_nla.errors import InputError, unknown
 
@@ -46,25 +46,31 @@ def run(args: argparse.Namespace) -> int:
 
     console = make_console()
     with console.status("evaluating") as status:
-        results = _score(module, args.suite, args.model, options, status.update)
+        results, wrong = _score(module, args.suite, args.model, options, status.update)
     if args.markdown:
         console.out(to_markdown(results), highlight=False)
     else:
         console.print(to_table(results, console.width))
     if args.json:
         results.write(args.json)
-    return 0
+    return complain_of(wrong)
 
 
-def _score(module: Any, suite: str, model: str, options: dict[str, Any], show: Callable[[str], Any]) -> Any:
-    """The suite's results; those of an oracle are of one that is trained first, and ``show`` says how far that is."""
+def _score(
+    module: Any, suite: str, model: str, options: dict[str, Any], show: Callable[[str], Any]
+) -> tuple[Any, list[str]]:
+    """The suite's results, and what is wrong with the words of an oracle.
+
+    An oracle is trained first, and ``show`` says how far that is.
+    """
     if suite not in ORACLE_SUITES:
-        return module.evaluate(model, **options)
+        return module.evaluate(model, **options), []
     shown = {"figure": options.pop("figure")} if "figure" in options else {}
     if shown.get("figure") is not None:
         from tl_nla.benchmark.figures import check_figure
 
         check_figure(shown["figure"])
+    from tl_nla.benchmark.oracle_health import complaints
     from tl_nla.plugins import embedded
 
     if embedded(model) is not None and options["documents"] is None and options["steps"] is None:
@@ -75,8 +81,11 @@ def _score(module: Any, suite: str, model: str, options: dict[str, Any], show: C
     # Commands train with lightning_modules, which is found by name: tl_nla imports nothing of it.
     training = importlib.import_module("lightning_modules.training.oracle_commands")
     oracle = options.pop("oracle", None)
+    if oracle is not None and options["keep"] is None:
+        options["keep"] = default_keep(oracle)
     how = training.OracleOptions(**options, tell=told(show))
-    return module.evaluate(training.train_and_score(model, oracle, how), **shown)
+    scored = training.train_and_score(model, oracle, how)
+    return module.evaluate(scored, **shown), [one for part in scored.parts for one in complaints(part)]
 
 
 def _own_options(suite: str, extra: list[str]) -> dict[str, Any]:

@@ -3,10 +3,14 @@
 import argparse
 import importlib
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+UNUSABLE = 3
+"""Exit code of a training that ran to its end and whose oracle tells nothing."""
+REMEDY = "Give it more --steps and --documents; a longer run starts afresh in another --keep folder"
 _OPTIONS = ("texts", "documents", "steps", "precision", "device", "injection_char", "prepend_bos", "keep")
 
 
@@ -29,7 +33,11 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the stages, save the oracle, and tell how well label texts rebuild held-out writes."""
+    """Run the stages, save the oracle, and tell how well label texts rebuild held-out writes.
+
+    Returns:
+        0; ``UNUSABLE`` when the explanations of the saved oracle tell nothing.
+    """
     from tl_nla.cli.terminal import make_console
     from tl_nla.json_file import write_json
 
@@ -42,14 +50,23 @@ def run(args: argparse.Namespace) -> int:
             **{name: getattr(args, name) for name in _OPTIONS}, tell=told(status.update, console.print)
         )
         trained = training.fit_oracle(args.model, args.out, options)
+        status.update("checking its words")
+        wrong = training.complaints_of(trained)
     fve = rebuilt(trained.curve)
     shown = " · ".join(f"{kind} {value:.2f}" for kind, value in fve.items() if value is not None)
     console.print(f"oracle saved in {args.out}; its stages are kept in {args.keep}", highlight=False, markup=False)
     console.print(f"FVE of held-out writes from label texts, linear head: {shown}", highlight=False)
     if args.json:
         found = {"model": args.model, "oracle": str(args.out), "stages": str(args.keep), "fve": fve}
-        write_json(found, args.json)
-    return 0
+        write_json({**found, "rate": trained.recipe.config.learning_rate, "complaints": wrong}, args.json)
+    return complain_of(wrong)
+
+
+def complain_of(wrong: Sequence[str]) -> int:
+    """Say on standard error what is wrong with an oracle's explanations; the exit code that goes with it."""
+    for sentence in wrong:
+        sys.stderr.write(f"tl-nla: WARNING: do not use this oracle: {sentence}. {REMEDY}\n")
+    return UNUSABLE if wrong else 0
 
 
 def default_keep(out: Path) -> Path:

@@ -26,8 +26,10 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model`` (``tiny``, a local folder or a hub id) and ``--json FILE``."""
-    parser.add_argument("--model", default="tiny", metavar="NAME", help="tiny (default), a local folder or a hub id")
+    """Add ``--model`` (``tiny``, ``smollm2``, a local folder or a hub id) and ``--json FILE``."""
+    parser.add_argument(
+        "--model", default="tiny", metavar="NAME", help="tiny (default), smollm2, a local folder or a hub id"
+    )
     parser.add_argument("--json", type=output_file, default=None, metavar="FILE", help="write the result as JSON too")
 
 
@@ -42,8 +44,9 @@ def add_prepend_bos(parser: argparse.ArgumentParser) -> None:
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Add what says how the model is loaded: ``--dtype``, ``--device``, ``--prepend-bos``; see :func:`target_of`."""
     parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16", "float16", "auto"),
-        help="precision of the model; auto: what its configuration says (default float32)",
+        "--dtype", default=None, choices=("float32", "bfloat16", "float16", "auto"),
+        help="precision of the model; auto: what its configuration says (default float32; of smollm2 what this machine "
+        "runs fastest)",
     )  # fmt: skip
     parser.add_argument("--device", default=None, metavar="NAME", help="of the model, such as cuda (default cpu)")
     add_prepend_bos(parser)
@@ -67,8 +70,9 @@ def placement_of(args: argparse.Namespace) -> "Placement":
         InputError: for a device that this machine lacks.
     """
     from tl_nla.model.placement import Placement
+    from tl_nla.model.targets import usual_precision
 
-    return Placement(args.dtype, args.device)
+    return Placement(args.dtype or usual_precision(args.model, "float32"), args.device)
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

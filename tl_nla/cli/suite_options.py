@@ -37,6 +37,10 @@ def _add_oracle_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--oracle", type=output_folder, default=None, metavar="DIR", help="save the trained oracle here"
     )
+    parser.add_argument(
+        "--keep", type=output_folder, default=None, metavar="DIR",
+        help="keep stages here; the same command goes on from them when interrupted (default: ORACLE.stages)",
+    )  # fmt: skip
     add_training_options(parser)
 
 

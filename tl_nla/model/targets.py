@@ -10,7 +10,7 @@ from tl_nla.model.loading import load_causal_lm, load_tokenizer
 from tl_nla.model.no_installs import nothing_installed
 from tl_nla.model.placement import Placement
 from tl_nla.model.text import TextEncoder
-from tl_nla.plugins import embedded, part
+from tl_nla.plugins import embedded, named, part
 
 TINY = "tiny"
 
@@ -33,10 +33,21 @@ class Target:
 def model_folder(name: str | Path) -> Path:
     """Folder of the named model; inside of the package for an embedded one, such as ``"tiny"``.
 
+    A named one, such as ``"smollm2"``, is looked for where its plug-in says.
+
     Raises:
         InputError: when there is no such folder and the hub has none either.
     """
+    plugin = named(name)
+    if plugin is not None:
+        return Path(plugin.target_folder())
     return part(str(name), "target") if embedded(name) is not None else local_folder(name)
+
+
+def usual_precision(name: str | Path, other: str) -> str:
+    """The precision that a named model (``"smollm2"``) has on this machine; ``other`` for all other models."""
+    plugin = named(name)
+    return other if plugin is None else str(plugin.precision())
 
 
 def load(
@@ -46,9 +57,9 @@ def load(
     """Load a model for everything in this package.
 
     Args:
-        name: an embedded model's name (``"tiny"``), a local folder with a Hugging Face model, or a hub id.
-        dtype: precision of the weights; by default what the model's configuration says, which is ``"bfloat16"`` for
-            most models of today.
+        name: ``"tiny"``, ``"smollm2"``, a local folder with a Hugging Face model, or a hub id.
+        dtype: precision of the weights; ``"auto"`` is what the model's configuration says, which is ``"bfloat16"`` for
+            most models of today, and for ``"smollm2"`` what this machine runs fastest.
         device: such as ``"cuda"``; the CPU when ``None``.
         device_map: layers on several devices; see :class:`tl_nla.model.placement.Placement`.
         prepend_bos: whether a begin token stands before every text; what TransformerLens does when ``None``.
@@ -63,6 +74,8 @@ def load(
         >>> model = tl_nla.load("tiny", dtype="float32")
         >>> print(tl_nla.check(model))
     """
+    if dtype == "auto":
+        dtype = usual_precision(name, dtype)
     return load_target(name, prepend_bos, Placement(dtype, device, device_map)).model
 
 
@@ -73,14 +86,15 @@ def load_target(name: str | Path = TINY, prepend_bos: bool | None = None, placem
         name: as of :func:`load`.
         prepend_bos: whether a begin token stands before every text that this model is given
             (``cfg.default_prepend_bos``); what TransformerLens does with its family when ``None``.
-        placement: precision and devices; float32 on the CPU when ``None``.
+        placement: precision and devices; on the CPU when ``None``, in float32 or, for a named model, in what this
+            machine runs fastest.
 
     Raises:
         InputError: when it cannot be loaded; the message names the file at fault. Also for a begin token that the
             tokenizer does not have.
     """
     folder = model_folder(name)
-    model = load_causal_lm(folder, placement=placement or Placement())
+    model = load_causal_lm(folder, placement=placement or Placement(usual_precision(name, "float32")))
     target = boot_target(str(name), folder, model, load_tokenizer(folder))
     if prepend_bos is not None:
         TextEncoder(target.tokenizer, target.model, prepend_bos)

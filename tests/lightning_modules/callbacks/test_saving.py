@@ -75,7 +75,7 @@ def test_what_cannot_be_saved_is_refused_before_training(tmp_path):
 
 def test_the_marker_of_a_fresh_oracle_can_be_named(tmp_path):
     zoo.save_target(tmp_path)
-    assert DiffOracleTraining(model=str(tmp_path), injection_char="㈎").reader.char == "㈎"
+    assert DiffOracleTraining(model=str(tmp_path), injection_char="㈎").verbalizer.char == "㈎"
     with pytest.raises(InputError, match="no token of its own"):
         DiffOracleTraining(model=str(tmp_path), injection_char="㈏")
 

@@ -26,12 +26,14 @@ def folder(tmp_path_factory):
 
 
 def test_the_command_trains_on_any_folder(folder, tmp_path, monkeypatch):
+    from tl_nla.cli.fit_oracle import UNUSABLE
     from tl_nla.cli.main import main
 
     monkeypatch.setattr(oracle_commands, "SMALL", quick(sources=None))
     saved, path = tmp_path / "oracle", tmp_path / "heads.json"
     common = ["--model", str(folder), "--documents", "6", "--steps", "2"]
-    assert main(["evaluate", "heads", *common, "--json", str(path), "--oracle", str(saved)]) == 0
+    assert main(["evaluate", "heads", *common, "--json", str(path), "--oracle", str(saved)]) == UNUSABLE
+    assert (tmp_path / "oracle.stages" / "reader.safetensors").is_file()
     results = read_results(path)
     arms = {row.arm for row in results.rows if row.metric == "fve"}
     assert {"explanation", "gold", "cat", "cat_and_explanation", "cat_and_shuffled", "state", "component", "shuffled",
