@@ -18,12 +18,13 @@ class PeakMemory(TorchDispatchMode):
 
     Attributes:
         peak: most bytes alive at once.
+        largest: bytes of the largest tensor.
     """
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
-        self._now = self.peak = 0
+        self._now = self.peak = self.largest = 0
 
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
@@ -35,6 +36,7 @@ class PeakMemory(TorchDispatchMode):
                 storage = leaf.untyped_storage()
                 self._known.add(storage._cdata)
                 self._now += storage.nbytes()
+                self.largest = max(self.largest, storage.nbytes())
                 weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
         self.peak = max(self.peak, self._now)
         return output

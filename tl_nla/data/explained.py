@@ -15,6 +15,9 @@ from tl_nla.errors import InputError
 from tl_nla.explainers import Explainer, Moment, explain_mechanically
 from tl_nla.model.control import control_ids, without_control
 from tl_nla.model.hooks import tap
+from tl_nla.model.memory import fitting_batches
+from tl_nla.model.narrow import LOGIT_BUDGET, logit_pieces
+from tl_nla.model.probe import device_of, lock_of
 from tl_nla.model.text import TextEncoder, TextTokens
 
 RECENT_TOKENS = 6
@@ -71,7 +74,8 @@ def explain_states(
         min_position: first position that may be drawn. Position 0 is the begin token, or the first word where there
             is none: attention uses it as a sink, and its state says little.
         seed: of the draw.
-        batch_size: documents a forward pass.
+        batch_size: documents a forward pass at most; long ones go through in smaller batches, so that memory stays
+            within bounds (:mod:`tl_nla.model.memory`).
         explainer: writes the explanations; by default of the recent words and the model's own guesses.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
 
@@ -88,18 +92,20 @@ def explain_states(
               for ids, document in zip(encoded, documents, strict=True)]  # fmt: skip
     if not any(chosen):
         raise InputError(f"no document has a token after position {min_position}; give longer texts")
-    order = sorted(range(len(documents)), key=lambda row: len(encoded[row]))
+    # What stands behind the last drawn position is not run: nothing of it enters a row.
+    needed = {row: encoded[row].ids[: places[-1] + 1] for row, places in enumerate(chosen) if places}
+    numbers = list(needed)
     rows: dict[int, list[tuple[int, Tensor, str, Any, str]]] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        states, logits = _forward(model, tokenizer, [encoded[row].ids for row in batch], point)
-        for place, row in enumerate(batch):
-            picked = torch.tensor(chosen[row], dtype=torch.long, device=states.device)
-            acts = states[place, picked].float().cpu()
-            guesses = _guesses(words, logits[place, picked])
-            moments = _moments(words, encoded[row], chosen[row], guesses, acts)
+    sizes = [len(ids) for ids in needed.values()], [len(chosen[row]) for row in numbers]
+    for group in fitting_batches(model, sizes[0], batch_size, wanted=sizes[1], logits=LOGIT_BUDGET):
+        batch = [numbers[place] for place in group]
+        acts, guesses = _forward(model, words, [(needed[row], chosen[row]) for row in batch], point)
+        first = 0
+        for row in batch:
+            own = slice(first, first := first + len(chosen[row]))
+            moments = _moments(words, encoded[row], chosen[row], guesses[own], acts[own])
             texts = _with_context(words, encoded[row], chosen[row], explainer(documents[row].text, moments))
-            rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], acts, texts, strict=True)]
+            rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], acts[own], texts, strict=True)]
     flat = [(row, *entry) for row in sorted(rows) for entry in rows[row]]
     document, position, read, explanations, truths, contexts = map(list, zip(*flat, strict=True))
     places = torch.tensor(document), torch.tensor(position)
@@ -121,24 +127,35 @@ def _draw(length: int, count: int | None, first: int, seed: str) -> list[int]:
     return sorted(random.Random(seed).sample(places, count))
 
 
-def _forward(model: Any, tokenizer: Any, encoded: list[list[int]], point: str) -> tuple[Tensor, Tensor]:
-    width = max(len(ids) for ids in encoded)
-    pad = tokenizer.pad_token_id or 0
-    tokens = torch.tensor([ids + [pad] * (width - len(ids)) for ids in encoded])
+def _forward(
+    model: Any, words: "_Words", batch: list[tuple[list[int], list[int]]], point: str
+) -> tuple[Float[Tensor, "n d_model"], list[list[tuple[str, float]]]]:
+    """States and guesses at the chosen positions of texts, text by text."""
+    width = max(len(ids) for ids, _ in batch)
+    # Right padding of a causal model needs no mask: nothing behind a position can reach it.
+    pad = words.tokenizer.pad_token_id or 0
+    tokens = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in batch], device=device_of(model))
+    chosen = torch.zeros(tokens.shape, dtype=torch.bool, device=tokens.device)
+    for row, (_, places) in enumerate(batch):
+        chosen[row, places] = True
     kept: list[Tensor] = []
 
     def keep(activation: Tensor, hook: Any) -> None:
-        kept.append(activation.detach())
+        kept.append(activation.detach()[chosen.to(activation.device)].float().cpu())
 
-    with tap(model, [(point, keep)]):
-        logits = model(tokens.to(next(model.parameters()).device))
-    return kept[-1], logits
+    guesses: list[list[tuple[str, float]]] = []
+    with lock_of(model), tap(model, [(point, keep)]):
+        for logits in logit_pieces(model, tokens, chosen):
+            guesses += _guesses(words, logits)
+    return kept[-1], guesses
 
 
 def _guesses(words: "_Words", logits: Float[Tensor, "n vocab"]) -> list[list[tuple[str, float]]]:
-    top = logits.float().softmax(-1).topk(_GUESSES)
+    top = logits.topk(_GUESSES)
+    # Row by row: a copy of all logits in float32 would be as large as they are.
+    total = torch.stack([row.float().logsumexp(-1) for row in logits])
     listed = []
-    for values, ids in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+    for values, ids in zip((top.values.float() - total[:, None]).exp().tolist(), top.indices.tolist(), strict=True):
         named = [(words.of_guess(i), p) for p, i in zip(values, ids, strict=True)]
         pairs = [(word, p) for word, p in named if word]
         listed.append(pairs[:1] + [pair for pair in pairs[1:] if pair[1] >= _GUESS_FLOOR])

@@ -13,6 +13,7 @@ from tl_nla.model.experts import ExpertSum, solve_experts, watch_mixtures
 from tl_nla.model.facts import block_form, branches_of, check_deterministic, facts_of
 from tl_nla.model.heads import HeadSum, out_projection, solve_heads
 from tl_nla.model.hooks import HookPair, tap
+from tl_nla.model.narrow import unread_logits
 from tl_nla.model.positions import Positions, real_tokens, row_positions, select_positions
 from tl_nla.model.probe import lock_of
 from tl_nla.model.sites import Site
@@ -166,7 +167,7 @@ def read(
         arguments["stop_at_layer"] = stop
     pairs = [(name, _keeper(values, name, mask)) for name in names]
     # Hooks are the model's, not the thread's.
-    with lock_of(model), tap(model, pairs, known), watch_mixtures(model, mixtures, mask, routed):
+    with lock_of(model), tap(model, pairs, known), watch_mixtures(model, mixtures, mask, routed), unread_logits(model):
         model(tokens, **arguments)
     if missing := [name for name in names if name not in values]:
         site = next(site for site in chosen_sites if missing[0] in _points(model, site, known))

@@ -14,6 +14,8 @@ from tl_nla.attribution import skip_effects
 from tl_nla.data import Document
 from tl_nla.data.documents import check_documents
 from tl_nla.errors import InputError
+from tl_nla.model.memory import fitting_batches
+from tl_nla.model.probe import device_of
 from tl_nla.model.reading import Reading, read
 from tl_nla.model.sites import Site
 from tl_nla.model.text import TextEncoder
@@ -50,6 +52,9 @@ class _Read(NamedTuple):
     strong: int
 
 
+_PASS = 2**26
+"""Bytes that the activations of one pass may take: sources and skips hold several times as much beside them."""
+
 _POOL = 2
 """Columns kept for each source that is named: several of the strongest may hold the same word."""
 
@@ -67,7 +72,7 @@ class CaptureConfig:
             names one word where it could have named three.
         skips: whether the ``skip`` question is labelled (about one more forward pass for each component).
         seed: of the drawn positions.
-        batch_size: documents a forward pass.
+        batch_size: documents a forward pass at most; long ones go through in smaller batches.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
     """
 
@@ -188,8 +193,8 @@ def capture_writes(
     vocabulary = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
     rows = drawn_rows(model, tokenizer, documents, config)
     parts = []
-    for start in range(0, len(rows), config.batch_size):
-        parts += _capture_batch(model, rows[start : start + config.batch_size], chosen, config, lens, vocabulary)
+    for batch in fitting_batches(model, [len(ids) for _, ids, _ in rows], config.batch_size, _PASS):
+        parts += _capture_batch(model, [rows[row] for row in batch], chosen, config, lens, vocabulary)
     joined = {name: torch.cat([getattr(part, name) for part in parts])
               for name in ("before", "write", "site", "document", "position")}  # fmt: skip
     labels = [label for part in parts for label in part.labels]
@@ -228,7 +233,7 @@ def _capture_batch(
 ) -> list[LabelledWrites]:  # fmt: skip
     width = max(len(ids) for _, ids, _ in rows)
     # Right padding of a causal model needs no mask: nothing behind a position can reach it.
-    device = lens.weight.device
+    device = device_of(model)
     tokens = torch.tensor([ids + [ids[-1]] * (width - len(ids)) for _, ids, _ in rows], device=device)
     mask = torch.zeros(tokens.shape, dtype=torch.bool, device=device)
     for row, (_, _, places) in enumerate(rows):
@@ -237,7 +242,8 @@ def _capture_batch(
     numbers = torch.tensor([number for number, _, _ in rows], device=device)
     heads, pooled = _sources(model, tokens, sites, config)
     skipped = [site for site in sites if site.kind != "span"]
-    effects = skip_effects(model, tokens, skipped, top_k=4) if config.skips and skipped else None
+    columns = sorted({place for _, _, places in rows for place in places})
+    effects = skip_effects(model, tokens, skipped, top_k=4, positions=columns) if config.skips and skipped else None
     parts = []
     for index, site in enumerate(sites):
         found = heads if site.kind == "head" else pooled if site.kind == "attn" else None

@@ -16,12 +16,15 @@ from torch import Tensor
 
 from tl_nla.data import Document
 from tl_nla.errors import InputError
+from tl_nla.model.narrow import logit_pieces
+from tl_nla.model.probe import device_of
 from tl_nla.model.text import TextEncoder
 from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 SHARE = 0.01
 """Smallest mean probability, as a share of the uniform one, of a token that may be named."""
 DOCUMENTS = 100
+_PIECE = 2**24
 
 
 def expected_vocabulary(
@@ -75,9 +78,10 @@ def mean_prediction(
         if len(found) == found.added:
             continue
         ids = found.cut(context).ids
-        logits = model(torch.tensor([ids], device=model.W_U.device))[0]
-        summed = logits.float().softmax(-1).double().sum(0)
-        total = summed if total is None else total + summed
+        tokens = torch.tensor([ids], device=device_of(model))
+        for logits in logit_pieces(model, tokens, torch.ones_like(tokens, dtype=torch.bool), _PIECE):
+            summed = logits.float().softmax(-1).sum(0, dtype=torch.float64)
+            total = summed if total is None else total + summed
         count += len(ids)
     if total is None:
         raise InputError("no document has a token; give texts")

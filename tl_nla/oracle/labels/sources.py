@@ -18,6 +18,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.facts import branches_of, check_deterministic
 from tl_nla.model.heads import HeadSum, out_projection
 from tl_nla.model.hooks import tap
+from tl_nla.model.narrow import unread_logits
 from tl_nla.model.positions import real_tokens
 from tl_nla.model.probe import lock_of
 from tl_nla.model.reading import check_tokens, head_sum
@@ -144,7 +145,7 @@ def sources_of_both(
     arguments: dict[str, Any] = {} if attention_mask is None else {"attention_mask": attention_mask}
     if max(chosen) + 1 < count:
         arguments["stop_at_layer"] = max(chosen) + 1
-    with lock_of(model), tap(model, pairs, known):
+    with lock_of(model), tap(model, pairs, known), unread_logits(model):
         model(tokens, **arguments)
     single, pooled = (_stacked(layers, together, reduced) for together, layers in ways.items())
     return single, pooled
