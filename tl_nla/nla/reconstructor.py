@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
-from tl_nla.metrics.norms import at_least_float32
+from tl_nla.metrics.norms import at_least_float32, scale_to_norm
 from tl_nla.model.families import context_length
 from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
 from tl_nla.nla.inputs import check_ids, check_texts
@@ -26,20 +26,25 @@ class Reconstructor(nn.Module):
         tokenizer: its tokenizer.
         template: raw prompt with ``{explanation}``.
         suffix: ids that every prompt ends with; from the template when ``None``.
+        special: whether prompts have the tokenizer's special tokens; see :func:`reconstructor_ids`.
+        rescale: L2 norm to which a state is brought before the head (EasyNLA, nanoNLA); as it is when ``None``.
+            Without a bias in the head it changes the length of the vectors only.
     """
 
     def __init__(
-        self, backbone: nn.Module, tokenizer: Any, template: str, suffix: tuple[int, ...] | None = None
-    ) -> None:
+        self, backbone: nn.Module, tokenizer: Any, template: str, suffix: tuple[int, ...] | None = None,
+        special: bool = True, rescale: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.backbone, self.tokenizer, self.template = backbone, tokenizer, template
+        self.special, self.rescale = special, rescale
         embedding: Any = backbone.get_input_embeddings()  # type: ignore[operator]
         width = int(embedding.embedding_dim)
         # float32 whatever the backbone is: a bfloat16 diagonal near one cannot take up small updates.
         self.head = nn.Linear(width, width, bias=False, device=embedding.weight.device, dtype=torch.float32)
         nn.init.eye_(self.head.weight)
-        self.suffix = list(suffix) if suffix else suffix_ids(tokenizer, template)
-        check_room(backbone, len(reconstructor_ids(tokenizer, template, [""])[0]))
+        self.suffix = list(suffix) if suffix else suffix_ids(tokenizer, template, special)
+        check_room(backbone, len(reconstructor_ids(tokenizer, template, [""], special)[0]))
 
     @property
     def device(self) -> torch.device:
@@ -61,6 +66,8 @@ class Reconstructor(nn.Module):
         """
         self.check_prompts(input_ids, attention_mask)
         state = self.last_states(self.states(input_ids), attention_mask)
+        if self.rescale is not None:
+            state = scale_to_norm(state, self.rescale)
         with torch.autocast(state.device.type, enabled=False):
             return self.apply_head(state)
 
@@ -104,7 +111,7 @@ class Reconstructor(nn.Module):
                 lost its suffix (it was cut or merged away).
         """
         texts = check_texts(texts)
-        rows = reconstructor_ids(self.tokenizer, self.template, texts)
+        rows = reconstructor_ids(self.tokenizer, self.template, texts, self.special)
         limit = context_length(self.backbone)
         for row, text in zip(rows, texts, strict=True):
             if limit is not None and len(row) > limit:
