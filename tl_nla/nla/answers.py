@@ -66,3 +66,7 @@ class AnswerRule:
         if self.form == "opened":
             return f"{text}{between}{CLOSE}"
         return "\n".join(f"- {line}" for line in text.splitlines()) if self.form == "bullets" else text
+
+
+IN_TAGS = AnswerRule()
+"""The official form."""
