@@ -3,6 +3,13 @@
 from tl_nla.errors import InputError
 from tl_nla.nla.formats.listing import Listing
 
+_ORACLES = {"ao_config.json", "mlao_config.json", "lens_config.json"}
+
+
+def is_oracle(listing: Listing) -> bool:
+    """Whether a folder is an oracle's: it answers questions and rebuilds nothing."""
+    return bool(_ORACLES & set(listing.here)) or "transform" in listing.json("meta.json")
+
 
 def refuse(listing: Listing) -> None:
     """Say what is missing for a folder that no family reads.
@@ -22,10 +29,9 @@ def refuse(listing: Listing) -> None:
 
 
 def _reasons(listing: Listing, names: set[str]) -> list[tuple[bool, str]]:
-    oracle = names & {"ao_config.json", "mlao_config.json", "lens_config.json"}
     return [
-        (bool(oracle), f"{', '.join(sorted(oracle))} tells of an oracle, which answers and rebuilds no vector; open "
-                       "it with tl_nla.ActivationOracle.from_pretrained"),
+        (is_oracle(listing), "an oracle, which answers and rebuilds no vector; open it with "
+                             "tl_nla.ActivationOracle.from_pretrained"),
         ("best_av.pt" in names, "RiverRider's verbalizer is a pickle with soft prompts; their layout is missing here"),
         ("linear_head.pt" in names, "Solshine's pairs have no prompt templates in their sidecar and a head with a bias "
                                     "as a pickle; both are missing"),

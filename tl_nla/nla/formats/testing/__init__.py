@@ -7,7 +7,6 @@ _HOMES = {
     "write_activation_oracle": "tl_nla.nla.formats.testing.oracles",
     "write_easynla": "tl_nla.nla.formats.testing.pairs",
     "write_kitft": "tl_nla.nla.formats.testing.pairs",
-    "write_latentqa": "tl_nla.nla.formats.testing.oracles",
     "write_nanonla": "tl_nla.nla.formats.testing.pairs",
     "write_oracle_lens": "tl_nla.nla.formats.testing.oracles",
     "write_transluce": "tl_nla.nla.formats.testing.oracles",

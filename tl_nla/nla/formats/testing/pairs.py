@@ -47,7 +47,7 @@ def write_kitft(folder: str | Path, kind: str = "qwen2", schema: int = 2, seed: 
     """
     if schema not in (1, 2):
         raise InputError(f"schema is {schema!r}; sidecars have 1 or 2")
-    folder, begin = _empty(folder), kind in ("llama", "gemma3")
+    folder, begin = new_folder(folder), kind in ("llama", "gemma3")
     tokenizer, model = tiny_tokenizer(begin), tiny_model(kind, seed)
     for part in ("av", "ar"):
         tokenizer.save_pretrained(folder / part)
@@ -74,7 +74,7 @@ def write_easynla(folder: str | Path, layout: str = "pair", kind: str = "qwen3",
     """
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
-    folder = _empty(folder)
+    folder = new_folder(folder)
     base, root, begin = folder / "base", folder / "pair", kind in ("llama", "gemma3")
     tokenizer, model = tiny_tokenizer(begin), tiny_model(kind, seed)
     model.save_pretrained(base)
@@ -121,7 +121,7 @@ def write_nanonla(folder: str | Path, layout: str = "merged", kind: str = "qwen3
     """
     if layout not in ("merged", "rl_lora"):
         raise unknown("layout", layout, ("merged", "rl_lora"))
-    folder = _empty(folder)
+    folder = new_folder(folder)
     av, ar, adapters = (folder / f"nanonla-tiny-{end}" for end in ("av", "ar", "rl-lora"))
     tokenizer, model = tiny_tokenizer(kind in ("llama", "gemma3")), tiny_model(kind, seed)
     model.save_pretrained(av)
@@ -136,7 +136,12 @@ def write_nanonla(folder: str | Path, layout: str = "merged", kind: str = "qwen3
     return Written("nanonla", adapters, ar, av, LAYER)
 
 
-def _empty(folder: str | Path) -> Path:
+def new_folder(folder: str | Path) -> Path:
+    """A folder of its own.
+
+    Raises:
+        InputError: when something lies there.
+    """
     path = check_folder(folder)
     if path.exists() and any(path.iterdir()):
         raise InputError(f"{path} is not empty; give a new folder")

@@ -13,7 +13,8 @@ from tl_nla.errors import unknown
 
 MARKER = "\u320e"
 THINK = "<think>\n\n</think>\n\n"
-_SPECIAL = ("<pad>", "<bos>", "<eos>", "<turn>", "</turn>", "<|begin|>", "<|slot|>", "<|end|>")
+_RESERVED = tuple(f"<|reserved_special_token_{number}|>" for number in (10, 11, 12))
+_SPECIAL = ("<pad>", "<bos>", "<eos>", "<turn>", "</turn>", *_RESERVED)
 _CHAT = (
     "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}</turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<turn>assistant\n"
