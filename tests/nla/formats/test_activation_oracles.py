@@ -223,7 +223,8 @@ DAMAGES = {
     "base_elsewhere": (_edit("adapter_config.json", base_model_name_or_path="/cluster/base"), "give base="),
     "base_unknown": (_edit("adapter_config.json", base_model_name_or_path=None), "names no base_model"),
     "another_rank": (_edit("adapter_config.json", r=2), "does not fit its base"),
-    "another_base": (_tensors(lambda t: {k.replace("layers.3", "layers.7"): v for k, v in t.items()}), "have no module"),
+    "another_base": (
+        _tensors(lambda t: {k.replace("layers.3", "layers.7"): v for k, v in t.items()}), "have no module"),
     "another_shape": (
         _tensors(lambda t: {k: v[:, :8] if "lora_A" in k else v for k, v in t.items()}), "does not fit its base"),
 }  # fmt: skip
@@ -240,7 +241,7 @@ def test_damage_is_told_in_one_line(template, tmp_path, name):
 
 
 def test_an_oracle_is_no_pair_and_a_pair_no_oracle(template, tmp_path):
-    with pytest.raises(InputError, match="open it with tl_nla.ActivationOracle"):
+    with pytest.raises(InputError, match=r"open it with tl_nla\.ActivationOracle"):
         NLA.from_pretrained(template.folder)
-    with pytest.raises(InputError, match="plain model is asked with tl_nla.ActivationOracle.baseline"):
+    with pytest.raises(InputError, match=r"plain model is asked with tl_nla\.ActivationOracle.baseline"):
         ActivationOracle.from_pretrained(template.base)

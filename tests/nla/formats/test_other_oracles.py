@@ -98,7 +98,7 @@ def test_lens_that_cannot_be_read(tmp_path, settings, match):
 def test_lens_without_its_prompt(tmp_path):
     written = write_oracle_lens(tmp_path / "lens")
     (written.folder / "nla_meta.yaml").unlink()
-    with pytest.raises(InputError, match="the prompt .* is missing"):
+    with pytest.raises(InputError, match=r"the prompt .* is missing"):
         ActivationOracle.from_pretrained(written.folder)
 
 

@@ -16,8 +16,8 @@ from tl_nla.nla.formats.testing.tiny import (
 )
 
 LENS_TEMPLATE = (
-    "A state of layer 20 stands between tags: <activation>{injection_char}</activation>. Name what it holds, each thing "
-    "on a line with '- ' in front."
+    "A state of layer 20 stands between tags: <activation>{injection_char}</activation>. Name what it holds, each "
+    "thing on a line with '- ' in front."
 )
 
 
