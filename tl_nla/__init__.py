@@ -6,6 +6,8 @@ from tl_nla._lazy import lazy
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ActivationOracle": "tl_nla.nla",
+    "ActivationOracleAdapter": "tl_nla.adapters",
     "Adapter": "tl_nla.adapters",
     "DiffOracle": "tl_nla.oracle",
     "HeadDiffAdapter": "tl_nla.adapters",

@@ -90,7 +90,11 @@ _NAMES = (  # which package, where now, which names
     ("tl_nla.steering", "tl_nla.steering.leaks", "Leak leak only shuffled words_told"),
     ("tl_nla.steering", "tl_nla.steering.judges", "Judge match_probability word_distance repetition perplexity"),
 )
-_RENAMED = {"lightning_modules.rebuild_oracle": "lightning_modules.training.oracle_arms"}
+_RENAMED = {
+    "lightning_modules.rebuild_oracle": "lightning_modules.training.oracle_arms",
+    "tl_nla.nla.contract": "tl_nla.nla.formats.sidecar",
+    "tl_nla.nla.released": "tl_nla.nla.formats.parts",
+}
 MODULES = {f"{old}.{name}": f"{new}.{name}" for old, new, names in _MOVED for name in names.split()} | _RENAMED
 STUDIES = {f"{old}.{name}": study for old, study, names in _STUDIES for name in names.split()}
 NAMES = {(package, name): new for package, new, names in _NAMES for name in names.split()}

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tl_nla.errors import InputError
-from tl_nla.nla.injection import KINDS, Injection, InjectionConfig, add_at_norm, scale_to_norm
+from tl_nla.nla.injection import KINDS, Injection, InjectionConfig, change_stream, scale_to_norm
 
 D = 8
 
@@ -64,17 +64,20 @@ def test_the_others_learn_nothing(kind):
     assert not list(Injection(config(kind), D).parameters())
 
 
-@given(seed=st.integers(0, 50), places=st.sets(st.integers(0, 5), min_size=1, max_size=3))
-def test_add_at_norm_against_a_loop(seed, places):
+@pytest.mark.parametrize("kind", ["additive", "norm_matched", "patched"])
+@given(seed=st.integers(0, 50), places=st.sets(st.integers(0, 5), min_size=1, max_size=3), strength=st.floats(0.5, 2))
+def test_changes_of_a_stream_against_a_loop(kind, seed, places, strength):
     stream = torch.randn(4, 6, D, generator=torch.Generator().manual_seed(seed))
     before, places = stream.clone(), sorted(places)
-    directions = Injection(config("additive", len(places)), D)(vectors(seed + 1))
-    out = add_at_norm(stream, directions, places)
+    settings = InjectionConfig(kind, None, len(places), strength=strength)
+    put = Injection(settings, D)(vectors(seed + 1))
+    out = change_stream(stream, put, places, settings)
     expected = stream.clone()
     for row in range(4):
         for slot, place in enumerate(places):
             here = stream[row, place]
-            expected[row, place] = here + here.norm() * directions[row, slot]
+            new = put[row, slot] if kind == "patched" else strength * here.norm() * put[row, slot]
+            expected[row, place] = here + new if kind == "additive" else new
     torch.testing.assert_close(out, expected)
     assert torch.equal(stream, before)
 
@@ -89,6 +92,8 @@ def test_add_at_norm_against_a_loop(seed, places):
         ({"kind": "constant", "scale": float("nan")}, "scale nan"),
         ({"kind": "constant", "scale": float("inf")}, "scale inf"),
         ({"kind": "raw", "slots": 0}, "0 slots"),
+        ({"kind": "additive", "block": -1}, "block -1 and strength"),
+        ({"kind": "additive", "strength": 0.0}, "strength 0.0"),
     ],
 )
 def test_refusals(settings, match):

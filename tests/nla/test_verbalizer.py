@@ -183,5 +183,5 @@ def test_slots_of_prompt_and_injection_must_agree():
 
 def test_additive_injection_needs_two_blocks():
     model = checkpoints.source_model("qwen2", num_hidden_layers=1)
-    with pytest.raises(InputError, match="only one"):
+    with pytest.raises(InputError, match="this model has blocks 0 to 0"):
         NLA.create(model, checkpoints.byte_tokenizer(), 0, InjectionConfig("additive"))

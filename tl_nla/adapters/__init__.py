@@ -4,16 +4,19 @@ from tl_nla._lazy import lazy
 from tl_nla.adapters.attach import attach
 from tl_nla.adapters.base import Adapter
 from tl_nla.adapters.diff import DiffAdapter, HeadDiffAdapter, LayerDiffAdapter, WriteExplanation
+from tl_nla.adapters.oracle import ActivationOracleAdapter, OracleAnswer
 from tl_nla.adapters.reader import ReadingAdapter
 from tl_nla.adapters.steering import Steered, SteeringAdapter, VectorAdapter
 from tl_nla.adapters.verbalizer import Explanation, VerbalizerAdapter
 
 __all__ = [
+    "ActivationOracleAdapter",
     "Adapter",
     "DiffAdapter",
     "Explanation",
     "HeadDiffAdapter",
     "LayerDiffAdapter",
+    "OracleAnswer",
     "ReadingAdapter",
     "Steered",
     "SteeringAdapter",

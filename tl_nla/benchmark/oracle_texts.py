@@ -140,7 +140,7 @@ def readable(reconstructor: WriteReconstructor, texts: Sequence[str]) -> list[st
 
 
 def _prompt_length(reconstructor: Any, text: str) -> int:
-    return len(reconstructor_ids(reconstructor.tokenizer, reconstructor.template, [text])[0])
+    return len(reconstructor_ids(reconstructor.tokenizer, reconstructor.template, [text], reconstructor.special)[0])
 
 
 def shuffled_rows(writes: LabelledWrites, seed: int) -> Tensor:

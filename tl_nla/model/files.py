@@ -32,7 +32,8 @@ def local_folder(name: str | Path) -> Path:
 
     try:
         patterns = ["*.json", "*.yaml", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-        return Path(snapshot_download(str(name), allow_patterns=patterns))
+        # A pattern's star also fits "/": without the second list, checkpoints in sub-folders would come along.
+        return Path(snapshot_download(str(name), allow_patterns=patterns, ignore_patterns=["*/*"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = first_line(error)
         raise InputError(f"{str(name)!r} is no local folder and could not be had from the hub: {reason}") from error

@@ -14,7 +14,7 @@ from tl_nla.model.files import check_weights, first_line, local_folder, read_jso
 from tl_nla.model.lora import SETTINGS, adapter_base, merge_adapter
 from tl_nla.model.placement import Placement
 
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
 def load_tokenizer(folder: str | Path) -> Any:
@@ -25,8 +25,8 @@ def load_tokenizer(folder: str | Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    if not any((Path(folder) / name).is_file() for name in _TOKENIZERS):
-        raise InputError(f"no usable tokenizer in {folder}; one of {', '.join(_TOKENIZERS)} is needed")
+    if not any((Path(folder) / name).is_file() for name in TOKENIZERS):
+        raise InputError(f"no usable tokenizer in {folder}; one of {', '.join(TOKENIZERS)} is needed")
     try:
         return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exceptions on damaged files

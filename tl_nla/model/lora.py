@@ -1,9 +1,10 @@
-"""PEFT adapters of the NLA reimplementations: merged when read, written beside the reconstructor's head and sidecar.
+"""PEFT adapters of released checkpoints: put on their base, merged into it, switched off.
 
 PEFT is imported only here, and only when an adapter is met.
 """
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.model.cut import cut_backbone
-from tl_nla.model.families import is_adapted, text_backbone
+from tl_nla.model.families import is_adapted, without_adapter
 from tl_nla.model.files import read_json, read_safetensors
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
-AR_HEAD, AR_SETTINGS = "ar_lora_value_head.safetensors", "ar_meta.json"
 _PREFIX = "base_model.model."
+_PART = re.compile(r"^(.+)\.(lora_[A-Za-z_]+)(?:\.(?!weight$)\w+)?(\.weight)?$")
+_IN_BLOCK = re.compile(r"(?:^|\.)((?:layers|h|blocks)\.\d+\..+)$")
 
 
 def adapter_base(folder: Path) -> Path | str:
@@ -32,26 +34,59 @@ def adapter_base(folder: Path) -> Path | str:
     return inside if inside.is_dir() else str(base)
 
 
+def put_adapter(model: Any, folder: Path) -> Any:
+    """A base model wrapped with an adapter, in evaluation mode, which can be switched off again.
+
+    Args:
+        model: the adapter's base; its modules are changed in place.
+        folder: with ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+    Raises:
+        InputError: when PEFT is not installed, or the adapter does not fit its base.
+    """
+    weights = read_safetensors(folder / WEIGHTS)
+    peft = _peft(folder)
+    try:
+        config = peft.PeftConfig.from_pretrained(str(folder))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / SETTINGS} holds no settings of an adapter: {_one_line(error)}") from error
+    return _put(model, folder, config, weights)
+
+
 def merge_adapter(model: Any, folder: Path, blocks: int | None = None, keep_norm: bool = False) -> Any:
     """A base model with an adapter merged in.
 
     Args:
         model: the adapter's base, see :func:`adapter_base`; changed in place.
-        folder: with ``adapter_config.json`` and ``adapter_model.safetensors``.
+        folder: as of :func:`put_adapter`.
         blocks: cut the base to its first blocks before the adapter goes on, and give the backbone (reconstructor).
         keep_norm: with ``blocks``, keep the final norm.
 
     Raises:
         InputError: when PEFT is not installed, or the adapter does not fit its base.
     """
-    weights = read_safetensors(folder / WEIGHTS)
-    if blocks is None:
-        return _merge(model, folder, weights).eval()
-    backbone = cut_backbone(model, blocks, copy=False, keep_norm=keep_norm)
-    targets = {key.removeprefix(_PREFIX).split(".lora_")[0] for key in weights}
-    if targets <= {name for name, _ in backbone.named_modules()}:
-        return _merge(backbone, folder, weights).eval()
-    return text_backbone(_merge(model, folder, weights)).eval()
+    read_safetensors(folder / WEIGHTS)  # before the base is changed
+    if blocks is not None:
+        model = cut_backbone(model, blocks, copy=False, keep_norm=keep_norm)
+    return put_adapter(model, folder).merge_and_unload().eval()
+
+
+def merge_tensors(model: Any, folder: Path, weights: dict[str, Tensor], settings: dict[str, Any]) -> Any:
+    """A model with an adapter merged in that was saved without settings of PEFT's.
+
+    Args:
+        model: its base; changed in place.
+        folder: named in messages.
+        weights: ``lora_A`` and ``lora_B`` of each module.
+        settings: of ``peft.LoraConfig``; ``target_modules`` are those that the weights name.
+
+    Raises:
+        InputError: when PEFT is not installed, or the adapter does not fit its base.
+    """
+    peft = _peft(folder)
+    names = {match[1] for match in map(_PART.match, fit_names(model, weights, folder)) if match}
+    config = peft.LoraConfig(target_modules=sorted(name.removeprefix(_PREFIX) for name in names), **settings)
+    return _put(model, folder, config, weights).merge_and_unload().eval()
 
 
 def merge_copy(model: Any) -> Any:
@@ -59,29 +94,68 @@ def merge_copy(model: Any) -> Any:
     return copy.deepcopy(model).merge_and_unload() if is_adapted(model) else model
 
 
-def adapter_blocks(folder: Path) -> int:
+def adapter_blocks(weights: dict[str, Tensor], where: Path) -> int:
     """How many blocks an adapter reaches: one more than the highest block index in its weights."""
-    indices = [
-        int(part) for key in read_safetensors(folder / WEIGHTS) for part in key.split(".") if part.isdigit()
-    ]  # fmt: skip
+    indices = [int(part) for key in weights for part in key.split(".") if part.isdigit()]
     if not indices:
-        raise InputError(f"{folder / WEIGHTS} adapts no block; the number of blocks cannot be told")
+        raise InputError(f"{where} adapts no block; the number of blocks cannot be told")
     return max(indices) + 1
 
 
-def _merge(model: nn.Module, folder: Path, weights: dict[str, Tensor]) -> Any:
+def fit_names(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """Tensors of an adapter under the names that a model's modules have.
+
+    Trained inside a model that sees images, or compiled, or as the backbone alone, an adapter names the same modules
+    differently; PEFT would load nothing of it and say nothing.
+
+    Raises:
+        InputError: when a tensor has no module.
+    """
+    known = {_tail(name): name for name, _ in model.named_modules()}
+    found, left = {}, []
+    for key, value in weights.items():
+        match = _PART.match(key.replace("_orig_mod.", ""))
+        if match is None:
+            found[key] = value
+        elif _tail(match[1]) in known:
+            found[f"{_PREFIX}{known[_tail(match[1])]}.{match[2]}{match[3] or ''}"] = value
+        else:
+            left.append(key)
+    if left:
+        raise InputError(
+            f"the adapter in {folder} does not fit its base; {len(left)} of {len(weights)} tensors have no module "
+            f"there ({left[0]})"
+        )
+    return found
+
+
+def _tail(name: str) -> str:
+    """A module's name from its block on; the last part of it outside of the blocks."""
+    match = _IN_BLOCK.search(name)
+    return match[1] if match else name.rsplit(".", 1)[-1]
+
+
+def _peft(folder: Path) -> Any:
     try:
-        from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+        import peft
     except ImportError as error:
         raise InputError(f"{folder} is a PEFT adapter; install the extra: pip install 'tl-nla[lora]'") from error
+    return peft
+
+
+def _put(model: nn.Module, folder: Path, config: Any, weights: dict[str, Tensor]) -> Any:
+    peft = _peft(folder)
+    weights = fit_names(without_adapter(model), weights, folder)
     try:
-        adapted = PeftModel(model, PeftConfig.from_pretrained(str(folder)))
-        outcome: Any = set_peft_model_state_dict(adapted, weights)
+        adapted = peft.PeftModel(model, config)
+        outcome: Any = peft.set_peft_model_state_dict(adapted, weights)
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"the adapter in {folder} does not fit its base: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise InputError(f"the adapter in {folder} does not fit its base: {_one_line(error)}") from error
     left = list(outcome.unexpected_keys) + [key for key in outcome.missing_keys if "lora_" in key]
     if left:
         raise InputError(f"the adapter in {folder} does not fit its base; {len(left)} tensors differ ({left[0]})")
-    return adapted.merge_and_unload()
+    return adapted.requires_grad_(False).eval()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,7 +1,8 @@
 """Natural language autoencoders: verbalizer, reconstructor, their pair and the checkpoint contract."""
 
 from tl_nla._lazy import lazy
-from tl_nla.nla.contract import Meta, read_meta
+from tl_nla.nla.activation_oracle import ActivationOracle
+from tl_nla.nla.formats.sidecar import Meta, read_meta
 from tl_nla.nla.injection import Injection, InjectionConfig
 from tl_nla.nla.marker import choose_injection_char
 from tl_nla.nla.pair import NLA
@@ -19,6 +20,7 @@ __all__ = [
     "AR_TEMPLATE",
     "AV_TEMPLATE",
     "NLA",
+    "ActivationOracle",
     "BuiltInBackend",
     "FrozenReference",
     "Generation",

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics.norms import at_least_float32, scale_to_norm
 
-KINDS = ("constant", "sqrt_d", "raw", "affine", "additive")
+KINDS = ("constant", "sqrt_d", "raw", "affine", "additive", "norm_matched", "patched")
+_IN_STREAM = ("additive", "norm_matched", "patched")
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,24 @@ class InjectionConfig:
     Attributes:
         kind: ``constant`` replaces the marker's embedding by the vector at L2 norm ``scale`` (released NLAs);
             ``sqrt_d`` is the same at norm sqrt(d_model); ``raw`` leaves the vector as it is; ``affine`` is a learned
-            map that starts as ``constant``; ``additive`` adds the vector, at the norm of what stands there, after
-            the second block (Karvonen et al., activation oracles; theirs divides by norm + 1e-9, ours by the norm).
+            map that starts as ``constant``; ``additive`` adds the vector, at the norm of what stands there, to a
+            block's output (Karvonen et al., activation oracles; theirs divides by norm + 1e-9, ours by the norm).
+            ``norm_matched`` puts the vector there instead, at that norm (their oracles before October 2025);
+            ``patched`` puts the vector there as it is (LatentQA, Patchscopes).
         scale: L2 norm of the injected vector for ``constant`` and at the start of ``affine``.
         slots: number of marker tokens that all carry the vector.
+        block: whose output is changed by the kinds that change one; 1 is the second block.
+        strength: factor of the norm for ``additive`` and ``norm_matched``.
 
     Raises:
-        InputError: for an unknown kind, a missing or non-positive scale, or no slot.
+        InputError: for an unknown kind, a missing or non-positive scale or strength, a negative block, or no slot.
     """
 
     kind: str
     scale: float | None = None
     slots: int = 1
+    block: int = 1
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -39,6 +46,11 @@ class InjectionConfig:
             raise InputError(f"injection {self.kind!r} has scale {self.scale}; give the L2 norm to inject at, above 0")
         if self.slots < 1:
             raise InputError(f"injection has {self.slots} slots; at least one is needed")
+        if self.block < 0 or not 0 < self.strength < float("inf"):
+            raise InputError(
+                f"injection has block {self.block} and strength {self.strength}; a block is 0 or above, a strength "
+                "above 0"
+            )
 
 
 class Injection(nn.Module):
@@ -54,8 +66,8 @@ class Injection(nn.Module):
 
     @property
     def replaces_embedding(self) -> bool:
-        """Whether the marker's embedding is replaced; otherwise the vector is added after the second block."""
-        return self.config.kind != "additive"
+        """Whether the marker's embedding is replaced; otherwise a block's output is changed there."""
+        return self.config.kind not in _IN_STREAM
 
     def forward(self, acts: Float[Tensor, "n d_model"]) -> Float[Tensor, "n slots d_model"]:
         """Vectors to put at the marker tokens, float32 (float64 from a learned map in float64).
@@ -64,15 +76,15 @@ class Injection(nn.Module):
             acts: activations in any floating dtype; a zero vector stays zero.
 
         Returns:
-            For ``additive`` the unit direction, for all others the embedding itself.
+            For ``additive`` and ``norm_matched`` the unit direction, for all others what is put there.
         """
         vectors = acts.float()
         kind, scale = self.config.kind, self.config.scale
         if kind == "sqrt_d":
             vectors = scale_to_norm(vectors, self.d_model**0.5)
-        elif kind == "additive":
+        elif kind in ("additive", "norm_matched"):
             vectors = scale_to_norm(vectors, 1.0)
-        elif scale is not None and kind != "raw":
+        elif scale is not None and kind not in ("raw", "patched"):
             vectors = scale_to_norm(vectors, scale)
         if kind == "affine":
             weight, bias = at_least_float32(self.weight), at_least_float32(self.bias)
@@ -80,14 +92,25 @@ class Injection(nn.Module):
         return vectors[:, None].expand(-1, self.config.slots, -1)
 
 
-def add_at_norm(
-    stream: Float[Tensor, "n pos d_model"], directions: Float[Tensor, "n slots d_model"], places: list[int]
-) -> Float[Tensor, "n pos d_model"]:
-    """The residual stream with each direction added at ``places`` at the norm of what stands there.
+def change_stream(
+    stream: Float[Tensor, "n pos d_model"], vectors: Float[Tensor, "n slots d_model"], places: list[int],
+    config: InjectionConfig,
+) -> Float[Tensor, "n pos d_model"]:  # fmt: skip
+    """A block's output with the vectors in it, by one of the kinds that change a block's output.
 
-    A new tensor; positions other than ``places`` are as they were.
+    Args:
+        stream: the output.
+        vectors: of :class:`Injection`.
+        places: positions of the slots.
+        config: kind and strength.
+
+    Returns:
+        A new tensor; positions other than ``places`` are as they were.
     """
     index = torch.tensor(places, device=stream.device)
-    there = stream[:, index]
-    added = there + there.norm(dim=-1, keepdim=True) * directions.to(stream)
-    return stream.index_copy(1, index, added)
+    there, new = stream[:, index], vectors.to(stream)
+    if config.kind != "patched":
+        new = config.strength * there.norm(dim=-1, keepdim=True) * new
+    if config.kind == "additive":
+        new = there + new
+    return stream.index_copy(1, index, new)

@@ -14,20 +14,20 @@ from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
 from tl_nla.model.cut import cut_backbone
-from tl_nla.model.families import check_causal_lm, decoder_layers, trainable_copy
-from tl_nla.model.files import local_folder, read_safetensors
+from tl_nla.model.families import check_causal_lm, trainable_copy
 from tl_nla.model.saving import replace_folder
 from tl_nla.nla import prompts
-from tl_nla.nla.contract import FILE_NAME, Meta, read_meta
+from tl_nla.nla.formats.detection import MEAN_FILE, open_pair
+from tl_nla.nla.formats.parts import write_reconstructor, write_verbalizer
+from tl_nla.nla.formats.plan import Said
+from tl_nla.nla.formats.protocol import OFFICIAL, Protocol
+from tl_nla.nla.formats.sidecar import FILE_NAME, Meta
 from tl_nla.nla.injection import InjectionConfig
 from tl_nla.nla.inputs import check_texts
 from tl_nla.nla.marker import choose_marker, make_room
 from tl_nla.nla.reconstructor import Reconstructor
-from tl_nla.nla.released import load_reconstructor, load_verbalizer, write_reconstructor, write_verbalizer
 from tl_nla.nla.verbalizer import Generation, Verbalizer
 from tl_nla.outputs import check_folder, check_replaceable
-
-_MEAN_FILE = "training_mean.safetensors"
 
 
 class NLA(nn.Module):
@@ -40,12 +40,14 @@ class NLA(nn.Module):
             ``hidden_states[K + 1]`` except for the last block, where that one is behind the final norm).
         base: name of the model that the pair was made from.
         mean: mean of the normalised training states, the zero of every FVE; ``None`` when it is not known.
+        provenance: of a loaded pair, its family, folders and conventions; empty for one made here.
     """
 
     def __init__(self, verbalizer: Verbalizer, reconstructor: Reconstructor, layer: int, base: str = "") -> None:
         super().__init__()
         self.verbalizer, self.reconstructor, self.layer, self.base = verbalizer, reconstructor, layer, base
         self.mean: Tensor | None = None
+        self.provenance: dict[str, Any] = {}
         sizes = verbalizer.d_model, reconstructor.head.out_features
         if sizes[0] != sizes[1]:
             raise InputError(f"the verbalizer reads vectors of size {sizes[0]}, the reconstructor writes {sizes[1]}")
@@ -96,34 +98,32 @@ class NLA(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, av: str | Path, ar: str | Path, dtype: torch.dtype | None = torch.float32,
-        injection: InjectionConfig | None = None,
+        cls, av: str | Path, ar: str | Path | None = None, dtype: torch.dtype | None = torch.float32,
+        injection: InjectionConfig | None = None, base: str | Path | None = None, choice: str | None = None,
+        thinking: bool | None = None,
     ) -> "NLA":  # fmt: skip
-        """Load a pair in the released format.
+        """Load a released pair of any family in :mod:`tl_nla.nla.formats`; the family is found by the files.
 
         Args:
-            av: verbalizer folder or hub id.
-            ar: reconstructor folder or hub id.
+            av: verbalizer folder or hub id, or one that holds both parts.
+            ar: reconstructor folder or hub id; when ``None``, the one beside the verbalizer.
             dtype: of the transformers' weights, as stored when ``None``; the reconstructor's head is always float32.
-            injection: overrides the sidecar's; needed for adapters of the reimplementations, which inject additively.
+            injection: how vectors enter; as the family does when ``None``.
+            base: model below adapters, where they name one that is not here.
+            choice: which of several checkpoints in one repository, by name or number.
+            thinking: what the chat template is told; as the family was trained when ``None``.
 
         Raises:
-            InputError: when a file is missing or damaged, or a check of the sidecar fails.
+            InputError: when a file is missing or damaged, a check fails, or the family is not known.
+
+        Example:
+            >>> nla = NLA.from_pretrained("kitft/nla-qwen2.5-7b-L20-av")
+            >>> nla.provenance["family"]
+            'kitft'
         """
-        av_folder, ar_folder = local_folder(av), local_folder(ar)
-        av_meta = read_meta(av_folder, "av")
-        ar_meta = _reconstructor_meta(ar_folder, av_meta)
-        layers = {meta.layer for meta in (av_meta, ar_meta) if meta.layer is not None}
-        if len(layers) > 1:
-            raise InputError(f"the verbalizer is of layer {av_meta.layer}, the reconstructor of layer {ar_meta.layer}")
-        reconstructor = load_reconstructor(ar_folder, ar_meta, av_meta, dtype)
-        blocks = len(decoder_layers(reconstructor.backbone))
-        if layers and layers != {blocks - 1}:
-            raise InputError(f"the sidecars say layer {layers.pop()}, the reconstructor has {blocks} blocks (K + 1)")
-        verbalizer = load_verbalizer(av_folder, av_meta, dtype, injection)
-        nla = cls(verbalizer.eval(), reconstructor.eval(), blocks - 1, av_meta.base_checkpoint)
-        if (ar_folder / _MEAN_FILE).is_file():
-            nla.mean = read_safetensors(ar_folder / _MEAN_FILE)["mean"]
+        opened = open_pair(av, ar, Said(base, choice, thinking, injection, dtype))
+        nla = cls(opened.verbalizer, opened.reconstructor, opened.layer, opened.base)
+        nla.mean, nla.provenance = opened.mean, opened.provenance
         return nla
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -145,7 +145,7 @@ class NLA(nn.Module):
             write_verbalizer(self.verbalizer, self._meta("av"), av, dtype)
             write_reconstructor(self.reconstructor, self._meta("ar"), ar, dtype)
             if self.mean is not None:
-                save_file({"mean": self.mean.detach().float().contiguous()}, ar / _MEAN_FILE)
+                save_file({"mean": self.mean.detach().float().contiguous()}, ar / MEAN_FILE)
             for part in (av, ar):
                 replace_folder(part, folder / part.name)
 
@@ -198,13 +198,22 @@ class NLA(nn.Module):
             ar_template=self.reconstructor.template, injection_char=prompt.char, injection_token_id=prompt.token_id,
             neighbours=prompt.neighbours, suffix_ids=tuple(self.reconstructor.suffix),
             injection_scale=scales.get(config.kind, config.scale), mse_scale=self.d_model**0.5,
-            injection={} if plain or role == "ar" else {"kind": config.kind, "slots": config.slots},
-            base_checkpoint=self.base,
+            injection={} if plain or role == "ar" else _injection_keys(config),
+            base_checkpoint=self.base, protocol=self._protocol(),
         )  # fmt: skip
 
+    def _protocol(self) -> Protocol | None:
+        """How the pair is read, where not as the official ones."""
+        reconstructor = self.reconstructor
+        told = Protocol(
+            self.verbalizer.prompt.style, self.verbalizer.answers, None, reconstructor.special,
+            reconstructor.rescale is not None,
+        )  # fmt: skip
+        return None if told == OFFICIAL else told
 
-def _reconstructor_meta(folder: Path, av_meta: Meta) -> Meta:
-    """The sidecar; adapters of the reimplementations have ``ar_meta.json`` instead and share the verbalizer's."""
-    if not (folder / FILE_NAME).is_file() and (folder / "ar_meta.json").is_file():
-        return Meta(role="ar", d_model=av_meta.d_model, layer=av_meta.layer)
-    return read_meta(folder, "ar")
+
+def _injection_keys(config: InjectionConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {"kind": config.kind, "slots": config.slots}
+    if (config.block, config.strength) != (1, 1.0):
+        found |= {"block": config.block, "strength": config.strength}
+    return found

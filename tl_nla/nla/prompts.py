@@ -22,6 +22,25 @@ _SHORT_TAGS = ("<concept>", "</concept>", "<text>", "</text>", "<summary>", OPEN
 
 
 @dataclass(frozen=True)
+class PromptStyle:
+    """How a user message becomes a prompt; released families differ in it.
+
+    Attributes:
+        chat: by the chat template where there is one; otherwise the message itself is the prompt.
+        thinking: what the chat template is told as ``enable_thinking``; nothing when ``None``. Qwen3.6's prompt ends in
+            an open ``<think>`` unless it is told ``False``.
+        prefill: the start of the answer that stands in the prompt already.
+    """
+
+    chat: bool = True
+    thinking: bool | None = None
+    prefill: str = ""
+
+
+DEFAULT_STYLE = PromptStyle()
+
+
+@dataclass(frozen=True)
 class VerbalizerPrompt:
     """The verbalizer's prompt.
 
@@ -30,12 +49,14 @@ class VerbalizerPrompt:
         char: the injection character, a single token.
         ids: token ids of the whole prompt.
         places: positions of the injection tokens in ``ids``.
+        style: how it was rendered.
     """
 
     template: str
     char: str
     ids: list[int]
     places: list[int]
+    style: PromptStyle = DEFAULT_STYLE
 
     @property
     def token_id(self) -> int:
@@ -69,7 +90,9 @@ def check_template(template: str) -> None:
         raise InputError("the verbalizer template must hold {injection_char} exactly once")
 
 
-def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int = 1) -> VerbalizerPrompt:
+def build_verbalizer_prompt(
+    tokenizer: Any, template: str, char: str, slots: int = 1, style: PromptStyle = DEFAULT_STYLE
+) -> VerbalizerPrompt:
     """Render and tokenise the verbalizer's prompt.
 
     With a chat template it is one user message with the generation prompt, tokenised in one step (two steps
@@ -80,6 +103,7 @@ def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int
         template: text with ``{injection_char}`` exactly once.
         char: injection character; must be a single token inside the prompt.
         slots: how often the character is repeated.
+        style: how the message is rendered.
 
     Raises:
         InputError: when the character is not one token there, does not stand ``slots`` times in a row, stands at an
@@ -87,7 +111,7 @@ def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int
     """
     check_template(template)
     refuse_injection_char([template.replace("{injection_char}", "")], char)
-    ids = render_prompt(tokenizer, template.replace("{injection_char}", char * slots))
+    ids = render_prompt(tokenizer, template.replace("{injection_char}", char * slots), style)
     # Not the character tokenised alone: tokenizers like Llama 2's would put a space in front of it.
     places = [place for place, token in enumerate(ids) if tokenizer.decode([token]).strip() == char]
     if not places:
@@ -104,10 +128,10 @@ def build_verbalizer_prompt(tokenizer: Any, template: str, char: str, slots: int
         )
     if places[0] == 0 or places[-1] == len(ids) - 1:
         raise InputError("the injection token stands at the edge of the prompt; it needs a neighbour on either side")
-    return VerbalizerPrompt(template, char, ids, places)
+    return VerbalizerPrompt(template, char, ids, places, style)
 
 
-def render_prompt(tokenizer: Any, text: str) -> list[int]:
+def render_prompt(tokenizer: Any, text: str, style: PromptStyle = DEFAULT_STYLE) -> list[int]:
     """Token ids of a user message, by the chat template where there is one, else by the tokenizer's own rule.
 
     No end token stands behind it: the answer follows.
@@ -115,11 +139,16 @@ def render_prompt(tokenizer: Any, text: str) -> list[int]:
     Raises:
         InputError: when the chat template cannot render a single user message.
     """
-    if not getattr(tokenizer, "chat_template", None):
-        return own_ids(tokenizer, [text])[0]
+    if not style.chat or not getattr(tokenizer, "chat_template", None):
+        return own_ids(tokenizer, [text + style.prefill])[0]
     message = [{"role": "user", "content": text}]
-    settings = {"tokenize": True, "add_generation_prompt": True, "return_dict": False}
-    return list(_by_chat_template(tokenizer, message, **settings))
+    settings: dict[str, Any] = {"add_generation_prompt": True}
+    if style.thinking is not None:
+        settings["enable_thinking"] = style.thinking
+    if style.prefill:  # the rendered text has its begin token already
+        rendered = _by_chat_template(tokenizer, message, tokenize=False, **settings)
+        return list(tokenizer.encode(rendered + style.prefill, add_special_tokens=False))
+    return list(_by_chat_template(tokenizer, message, tokenize=True, return_dict=False, **settings))
 
 
 def _by_chat_template(tokenizer: Any, messages: list[dict[str, str]], **settings: Any) -> Any:
@@ -134,13 +163,21 @@ def _by_chat_template(tokenizer: Any, messages: list[dict[str, str]], **settings
         ) from error
 
 
-def reconstructor_ids(tokenizer: Any, template: str, explanations: list[str]) -> list[list[int]]:
+def reconstructor_ids(tokenizer: Any, template: str, explanations: list[str], special: bool = True) -> list[list[int]]:
     """Token ids of the reconstructor's prompts: raw text (no chat) with the tokenizer's own special tokens.
 
-    Without the begin token that Gemma and Llama tokenizers add, released reconstructors lose half their FVE. No end
-    token stands behind them: the vector is read at the template's last token.
+    Without the begin token that Gemma and Llama tokenizers add, the official reconstructors lose half their FVE. No
+    end token stands behind them: the vector is read at the template's last token.
+
+    Args:
+        tokenizer: the reconstructor's.
+        template: with ``{explanation}``.
+        explanations: the texts.
+        special: whether the tokenizer's special tokens stand in front; those of EasyNLA and nanoNLA were trained
+            without.
     """
-    return own_ids(tokenizer, [template.replace("{explanation}", explanation) for explanation in explanations])
+    texts = [template.replace("{explanation}", explanation) for explanation in explanations]
+    return own_ids(tokenizer, texts) if special else tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def refuse_tags(texts: Iterable[str]) -> None:
@@ -186,7 +223,7 @@ def end_of_response(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def suffix_ids(tokenizer: Any, template: str) -> list[int]:
+def suffix_ids(tokenizer: Any, template: str, special: bool = True) -> list[int]:
     """Ids that every reconstructor prompt ends with: the text after the explanation without its first token.
 
     The first token may merge with the explanation's last character, so it is left out (released recipe). Where that
@@ -200,7 +237,7 @@ def suffix_ids(tokenizer: Any, template: str) -> list[int]:
     ids = tokenizer.encode(template.split("{explanation}")[1], add_special_tokens=False)
     if len(ids) < 2:
         raise InputError(f"the reconstructor template ends in {len(ids)} tokens after the explanation; two are needed")
-    ends = reconstructor_ids(tokenizer, template, list(_LAST_CHARACTERS))
+    ends = reconstructor_ids(tokenizer, template, list(_LAST_CHARACTERS), special)
     suffix = ids[1:]
     while suffix and any(row[-len(suffix) :] != suffix for row in ends):
         suffix = suffix[1:]

@@ -28,22 +28,24 @@ class ReconstructorBase(nn.Module):
         tokenizer: its tokenizer.
         template: raw prompt with ``{explanation}``.
         suffix: ids that every prompt ends with; from the template when ``None``.
+        special: whether prompts have the tokenizer's special tokens; see :func:`reconstructor_ids`.
         columns: outputs of the head; as many as the backbone is wide when ``None``.
     """
 
     def __init__(
         self, backbone: nn.Module, tokenizer: Any, template: str, suffix: tuple[int, ...] | None = None,
-        columns: int | None = None,
+        special: bool = True, columns: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.backbone, self.tokenizer, self.template = backbone, tokenizer, template
+        self.special = special
         embedding: Any = backbone.get_input_embeddings()  # type: ignore[operator]
         width = int(embedding.embedding_dim)
         # float32 whatever the backbone is: a bfloat16 diagonal near one cannot take up small updates.
         self.head = nn.Linear(width, columns or width, bias=False, device=embedding.weight.device, dtype=torch.float32)
         nn.init.eye_(self.head.weight)
-        self.suffix = list(suffix) if suffix else suffix_ids(tokenizer, template)
-        check_room(backbone, len(reconstructor_ids(tokenizer, template, [""])[0]))
+        self.suffix = list(suffix) if suffix else suffix_ids(tokenizer, template, special)
+        check_room(backbone, len(reconstructor_ids(tokenizer, template, [""], special)[0]))
 
     @property
     def device(self) -> torch.device:
@@ -90,7 +92,7 @@ class ReconstructorBase(nn.Module):
                 lost its suffix (it was cut or merged away).
         """
         texts = check_texts(texts)
-        rows = reconstructor_ids(self.tokenizer, self.template, texts)
+        rows = reconstructor_ids(self.tokenizer, self.template, texts, self.special)
         limit = context_length(self.backbone)
         for row, text in zip(rows, texts, strict=True):
             if limit is not None and len(row) > limit:
@@ -126,7 +128,20 @@ class ReconstructorBase(nn.Module):
 
 
 class Reconstructor(ReconstructorBase):
-    """AR of an NLA; its arguments are those of :class:`ReconstructorBase`."""
+    """AR of an NLA.
+
+    Args:
+        backbone: as for :class:`ReconstructorBase`, like all that is not named here.
+        rescale: L2 norm to which a state is brought before the head (EasyNLA, nanoNLA); as it is when ``None``.
+            Without a bias in the head it changes the length of the vectors only.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, tokenizer: Any, template: str, suffix: tuple[int, ...] | None = None,
+        special: bool = True, rescale: float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(backbone, tokenizer, template, suffix, special)
+        self.rescale = rescale
 
     def forward(self, input_ids: Int[Tensor, "n pos"], attention_mask: Tensor) -> Float[Tensor, "n d_model"]:
         """The vector read at each row's last real token.
@@ -143,6 +158,8 @@ class Reconstructor(ReconstructorBase):
         """
         self.check_prompts(input_ids, attention_mask)
         state = self.last_states(self.states(input_ids), attention_mask)
+        if self.rescale is not None:
+            state = scale_to_norm(state, self.rescale)
         with torch.autocast(state.device.type, enabled=False):
             return self.apply_head(state)
 

@@ -1,33 +1,28 @@
 """The activation verbalizer (AV): a causal language model that reads a vector and writes its explanation."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.model.families import decoder_layers
+from tl_nla.nla.answers import AnswerRule
 from tl_nla.nla.base import VectorVerbalizer
 from tl_nla.nla.batching import check_room
 from tl_nla.nla.generation import Generators, Prompts, Responses, Run, SamplingConfig
-from tl_nla.nla.injection import Injection, InjectionConfig, add_at_norm
+from tl_nla.nla.injection import Injection, InjectionConfig
 from tl_nla.nla.inputs import check_acts, check_generator, check_texts
 from tl_nla.nla.prompts import (
     CLOSE,
     VerbalizerPrompt,
-    extract_explanation,
     refuse_injection_char,
     refuse_tags,
     token_of,
-    wrap_explanation,
 )
-
-_ADDITIVE_BLOCK = 1
-"""Block after which additive injection happens (Karvonen et al.: ``hook_onto_layer=1``)."""
+from tl_nla.nla.slot_reader import changing, check_block, slot_embeddings
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,8 @@ class Generation:
         texts: the explanations without the injection character; the unfinished response as it stands where none could
             be extracted.
         extracted: rows whose response held a closed explanation, ended within the cap and did not repeat the injection
-            character; every other row counts as failed (released recipe, but for the character).
+            character; every other row counts as failed (released recipe, but for the character). Where the answer
+            rule has no closing tag, the end is not asked for.
         responses: tokens, mask and log-probabilities.
     """
 
@@ -75,21 +71,25 @@ class Verbalizer(VectorVerbalizer):
         tokenizer: its tokenizer.
         prompt: the tokenised prompt.
         injection: how vectors enter.
+        answers: what of a response is the explanation.
 
     Raises:
         InputError: when the prompt's markers and the injection's slots differ in number, or the model has too few
-            blocks for additive injection.
+            blocks for an injection into one.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, prompt: VerbalizerPrompt, injection: InjectionConfig) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, prompt: VerbalizerPrompt, injection: InjectionConfig,
+        answers: AnswerRule | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(model, tokenizer)
         self.prompt = prompt
+        self.answers = answers or AnswerRule()
         self.d_model = int(model.get_input_embeddings().embedding_dim)
         self.injection = Injection(injection, self.d_model)
         if injection.slots != len(prompt.places):
             raise InputError(f"injection has {injection.slots} slots, the prompt {len(prompt.places)}; make them equal")
-        if not self.injection.replaces_embedding and len(decoder_layers(model)) <= _ADDITIVE_BLOCK:
-            raise InputError("additive injection happens after the second block; this model has only one")
+        check_block(model, self.injection)
         check_room(model, len(prompt.ids))
         close = token_of(tokenizer, CLOSE)
         self._close_ids = [] if close is None else [close]
@@ -101,18 +101,11 @@ class Verbalizer(VectorVerbalizer):
         return tuple(sorted({*super().stop_ids, *self._close_ids}))
 
     def prompt_embeddings(self, acts: Float[Tensor, "n d_act"]) -> Float[Tensor, "n pos d_model"]:
-        """Input embeddings of the prompt with the vectors in their slots (unchanged for additive injection).
-
-        The embedding module's own output is replaced, so that Gemma's embedding scale is neither lost nor doubled.
-        """
+        """Input embeddings of the prompt with the vectors in their slots; see :func:`slot_embeddings`."""
         if acts.ndim != 2 or acts.shape[-1] != self.d_model:
             raise InputError(f"activations have shape {tuple(acts.shape)}; this NLA reads [n, {self.d_model}]")
-        embeddings = self.embed(torch.tensor([self.prompt.ids])).expand(len(acts), -1, -1)
-        if not self.injection.replaces_embedding:
-            return embeddings
-        first, last = self.prompt.places[0], self.prompt.places[-1]
-        vectors = self.injection(acts.to(self.device)).to(embeddings)
-        return torch.cat([embeddings[:, :first], vectors, embeddings[:, last + 1 :]], 1)
+        vectors = self.injection(acts.to(self.device))
+        return slot_embeddings(self.model, self.injection, self.prompt.ids, self.prompt.places, vectors)
 
     def forward(
         self, acts: Float[Tensor, "n d_model"], response_ids: Int[Tensor, "n pos"],
@@ -129,7 +122,7 @@ class Verbalizer(VectorVerbalizer):
         Raises:
             InputError: for ids outside of the vocabulary, or of another number than the vectors.
         """
-        with self._adding(acts, 0):
+        with changing(self.model, self.injection, self.injection(acts.to(self.device)), self.prompt.places):
             return self.response_logits(self.prompt_embeddings(acts), response_ids)
 
     def encode_responses(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
@@ -147,18 +140,18 @@ class Verbalizer(VectorVerbalizer):
 
     def wrap(self, text: str) -> str:
         """The response for an explanation: tags on lines of their own unless the close tag is a single token."""
-        return wrap_explanation(text, "" if self._close_ids else "\n")
+        return self.answers.wrap(text, "" if self._close_ids else "\n")
 
     @torch.no_grad()
     def generate(
-        self, acts: Float[Tensor, "n d_act"], max_new_tokens: int = 150, temperature: float = 0.0,
+        self, acts: Float[Tensor, "n d_act"], max_new_tokens: int | None = None, temperature: float = 0.0,
         generator: Generators = None, batch_size: int = 256, progress: bool = False, samples: int = 1,
     ) -> Generation:  # fmt: skip
         """Explain vectors.
 
         Args:
             acts: vectors ``[n, d_model]``, finite, any floating dtype.
-            max_new_tokens: cap of a response.
+            max_new_tokens: cap of a response; what suits the form of the answers when ``None``, 150 for tags.
             temperature: 0 is greedy; above 0 samples from the whole distribution.
             generator: of the samples; the same generator state, vectors and ``batch_size`` give the same words. With a
                 generator a vector, its words do not depend on the batch.
@@ -171,6 +164,7 @@ class Verbalizer(VectorVerbalizer):
                 number, or prompt and cap together are longer than the model's context.
         """
         check_acts(acts, self.d_model)
+        max_new_tokens = self.answers.cap if max_new_tokens is None else max_new_tokens
         sampling = SamplingConfig(max_new_tokens, temperature, self.stop_ids)
         run = Run(generator, batch_size, samples, progress)
         check_generator(generator, len(acts), self.device)
@@ -178,35 +172,19 @@ class Verbalizer(VectorVerbalizer):
         return self._read(self.respond(len(acts), lambda rows: self._prompts(acts[rows]), sampling, run))
 
     def _prompts(self, acts: Float[Tensor, "n d_act"]) -> Prompts:
-        first = self.prompt.places[0]
-        return Prompts(self.prompt_embeddings(acts), first, lambda: self._adding(acts, first))
+        first, vectors = self.prompt.places[0], self.injection(acts.to(self.device))
+        places = [place - first for place in self.prompt.places]
+        embeddings = slot_embeddings(self.model, self.injection, self.prompt.ids, self.prompt.places, vectors)
+        return Prompts(embeddings, first, lambda: changing(self.model, self.injection, vectors, places))
 
     def _read(self, responses: Responses) -> Generation:
         kept = [ids[mask] for ids, mask in zip(responses.ids.cpu(), responses.mask.cpu(), strict=True)]
         raw = [self.tokenizer.decode(ids) for ids in kept]
-        found = [extract_explanation(text) for text in raw]
-        extracted = torch.tensor([text is not None for text in found]) & responses.finished.cpu()
+        found = [self.answers.extract(text) for text in raw]
+        extracted = torch.tensor([text is not None for text in found])
+        if self.answers.must_end:
+            extracted &= responses.finished.cpu()
         # A marker among the words names nothing and could not be read back, so it fails the row and is left out.
         extracted &= torch.tensor([self.prompt.char not in text for text in raw])
         texts = [whole if text is None else text for whole, text in zip(raw, found, strict=True)]
         return Generation([text.replace(self.prompt.char, "") for text in texts], extracted, responses)
-
-    @contextmanager
-    def _adding(self, acts: Tensor, offset: int) -> Iterator[None]:
-        """Add the vectors after the second block while the pass over the slots runs (additive injection only)."""
-        if self.injection.replaces_embedding:
-            yield
-            return
-        directions = self.injection(acts.to(self.device))
-        places = [place - offset for place in self.prompt.places]
-
-        def add(_module: nn.Module, _args: Any, output: Any) -> Any:
-            stream = output[0] if isinstance(output, tuple) else output
-            changed = add_at_norm(stream, directions, places)
-            return (changed, *output[1:]) if isinstance(output, tuple) else changed
-
-        handle = decoder_layers(self.model)[_ADDITIVE_BLOCK].register_forward_hook(add)
-        try:
-            yield
-        finally:
-            handle.remove()

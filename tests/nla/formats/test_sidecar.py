@@ -25,7 +25,7 @@ number = st.floats(1e-6, 1e9)
 
 
 def parse(changes=None, base=SCHEMA_2, role="av"):
-    from tl_nla.nla.contract import parse_meta
+    from tl_nla.nla.formats.sidecar import parse_meta
 
     return parse_meta({**base, **(changes or {})}, role)
 
@@ -95,7 +95,7 @@ def test_bad_scales(key, said):
     injection=st.sampled_from([{}, {"kind": "additive", "slots": 3}]),
 )  # fmt: skip
 def test_round_trip(role, d_model, layer, before, after, char, token, neighbours, suffix, scale, mse, base, injection):
-    from tl_nla.nla.contract import Meta, meta_to_yaml, parse_meta
+    from tl_nla.nla.formats.sidecar import Meta, meta_to_yaml, parse_meta
 
     meta = Meta(
         role=role, d_model=d_model, layer=layer, av_template=before + "{injection_char}" + after,
@@ -114,7 +114,7 @@ def test_round_trip(role, d_model, layer, before, after, char, token, neighbours
         ({"injection_char": "x"}, "unknown key .*'injection_char'"),
         ({"tokens": {"injection_cher": "x"}}, "nearest: injection_char"),
         ({1: 2}, "unknown key"),
-        ({"kind": "nla_dataset"}, "kind 'nla_model'"),
+        ({"kind": "nla_dataset"}, "unknown key"),
         ({"schema_version": 3}, r"readable are \(1, 2\)"),
         ({"schema_version": True}, "schema_version"),
         ({"schema_version": [2]}, "schema_version"),

@@ -1,7 +1,8 @@
-"""The released checkpoint format's sidecar, ``nla_meta.yaml``: read with every check, written in schema 2.
+"""The released sidecar, ``nla_meta.yaml``: read with every check, written in schema 2.
 
 Readers accept both schemas and both vocabularies (``av``/``ar`` and the older ``actor``/``critic``; where both
-stand, the newer wins).
+stand, the newer wins). Besides the sidecars of checkpoints, those of training data are read: EasyNLA and nanoNLA copy
+one into each checkpoint folder.
 """
 
 import math
@@ -13,6 +14,9 @@ from typing import Any, Literal
 import yaml
 
 from tl_nla.errors import InputError, unknown
+from tl_nla.nla.answers import AnswerRule
+from tl_nla.nla.formats.protocol import Protocol
+from tl_nla.nla.prompts import PromptStyle
 from tl_nla.paths import user_path
 
 FILE_NAME = "nla_meta.yaml"
@@ -22,7 +26,14 @@ _ROLES: dict[str, Role] = {"av": "av", "actor": "av", "ar": "ar", "critic": "ar"
 _KEYS = (
     "kind", "schema_version", "role", "stage", "base_checkpoint", "d_model", "extraction", "tokens",
     "prompt_templates", "trained_on", "parent_checkpoints", "created_at", "created_by", "git_commit", "critic", "actor",
-    "av", "ar", "training", "extraction_layer_index", "injection",
+    "av", "ar", "training", "extraction_layer_index", "injection", "reading",
+)  # fmt: skip
+_DATA_KEYS = (
+    "kind", "schema_version", "dataset_id", "stage", "row_count", "keep_debug_metadata", "extraction", "tokens",
+    "prompt_templates", "api_summaries", "parent_datasets", "created_at", "created_by", "git_commit",
+)  # fmt: skip
+_DATA_EXTRACTION_KEYS = (
+    "base_model", "d_model", "layer_index", "norm", "corpus", "corpus_slice", "positions_per_doc",
 )  # fmt: skip
 _PART_KEYS = ("extraction_layer_index", "layer_index", "num_hidden_layers")
 _EXTRACTION_KEYS = ("injection_scale", "mse_scale", "extraction_layer_index", "layer_index", "norm")
@@ -30,7 +41,8 @@ _TOKEN_KEYS = (
     "injection_char", "injection_token_id", "injection_left_neighbor_id", "injection_right_neighbor_id",
     "critic_suffix_ids", "ar_suffix_ids",
 )  # fmt: skip
-_INJECTION_KEYS = ("kind", "slots")
+_INJECTION_KEYS = ("kind", "slots", "block", "strength")
+_READING_KEYS = ("chat", "thinking", "prefill", "answer", "lines", "ar_special_tokens", "ar_rescaled")
 _OURS = "tl-nla"
 
 
@@ -53,8 +65,11 @@ class Meta:
         null_scale: the scale is null in a file that others wrote: vectors as they are, or a scale that got lost.
         mse_scale: L2 norm at which vectors are compared; sqrt(d_model) where the file does not say.
         injection: our own extension, the injection's kind and slots; empty for embedding replacement in one slot.
+        protocol: our own extension, how prompts and answers look where not as the official ones do; ``None`` where the
+            file does not say.
         base_checkpoint: name of the model it was made from.
         schema: the schema it was read in.
+        of_data: it describes training data; nothing is said of the injection.
     """
 
     role: Role
@@ -71,8 +86,10 @@ class Meta:
     null_scale: bool = False
     mse_scale: float | None = None
     injection: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Protocol | None = None
     base_checkpoint: str = ""
     schema: int = 2
+    of_data: bool = False
 
 
 def read_meta(folder: str | Path, role: Role) -> Meta:
@@ -105,9 +122,11 @@ def parse_meta(found: Any, role: Role, where: str = FILE_NAME) -> Meta:
     """Check a sidecar's content; see :func:`read_meta`."""
     if not isinstance(found, dict):
         raise InputError(f"{where} holds a {type(found).__name__}; it must be a mapping of keys to values")
+    if found.get("kind") == "nla_dataset":
+        return _parse_data(found, role, where)
     _known(found, _KEYS, f"key in {where}")
     if found.get("kind", "nla_model") != "nla_model":
-        raise InputError(f"{where} is of kind {found['kind']!r}; a checkpoint has kind 'nla_model'")
+        raise InputError(f"{where} is of kind {found['kind']!r}; allowed: 'nla_model' and 'nla_dataset'")
     schema = found.get("schema_version", 1)
     if isinstance(schema, bool) or schema not in SCHEMAS:
         raise InputError(f"{where} has schema_version {schema!r}; readable are {SCHEMAS}")
@@ -118,11 +137,7 @@ def parse_meta(found: Any, role: Role, where: str = FILE_NAME) -> Meta:
     tokens = _part(found, "tokens", _TOKEN_KEYS, where)
     templates = _part(found, "prompt_templates", _ROLES, where)
     parts = [_part(found, name, _PART_KEYS, where) for name in _ROLES]
-    left = _whole(tokens, "injection_left_neighbor_id", where)
-    right = _whole(tokens, "injection_right_neighbor_id", where)
-    d_model = _whole(found, "d_model", where)
-    if not d_model:
-        raise InputError(f"{where} has d_model {d_model!r}; it must be the size of the vectors")
+    d_model = _d_model(found, where)
     scale = _scale(extraction, "injection_scale", d_model, where)
     mse_scale = _scale(extraction, "mse_scale", d_model, where)
     return Meta(
@@ -132,13 +147,36 @@ def parse_meta(found: Any, role: Role, where: str = FILE_NAME) -> Meta:
         av_template=_template(templates, ("av", "actor"), "{injection_char}", where),
         ar_template=_template(templates, ("ar", "critic"), "{explanation}", where),
         injection_char=_text(tokens, "injection_char", where),
-        injection_token_id=_whole(tokens, "injection_token_id", where),
-        neighbours=None if left is None or right is None else (left, right),
+        injection_token_id=_whole(tokens, "injection_token_id", where), neighbours=_neighbours(tokens, where),
         suffix_ids=_first(_ids(tokens, key, where) for key in ("ar_suffix_ids", "critic_suffix_ids")),
         injection_scale=scale, null_scale=_null_scale(found, extraction),
         mse_scale=mse_scale if isinstance(mse_scale, float) else float(d_model) ** 0.5,
         injection=_part(found, "injection", _INJECTION_KEYS, where),
+        protocol=_protocol(_part(found, "reading", _READING_KEYS, where), where),
         base_checkpoint=str(found.get("base_checkpoint") or ""),
+    )  # fmt: skip
+
+
+def _parse_data(found: Mapping[str, Any], role: Role, where: str) -> Meta:
+    """The sidecar of training data: width and layer are those of the extraction, and there is no scale."""
+    _known(found, _DATA_KEYS, f"key in {where}")
+    extraction = _part(found, "extraction", _DATA_EXTRACTION_KEYS, where)
+    tokens = _part(found, "tokens", _TOKEN_KEYS, where)
+    templates = _part(found, "prompt_templates", _ROLES, where)
+    schema = found.get("schema_version", 1)
+    if isinstance(schema, bool) or schema not in SCHEMAS:
+        raise InputError(f"{where} has schema_version {schema!r}; readable are {SCHEMAS}")
+    if extraction.get("norm") not in (None, "none"):
+        raise InputError(f"{where}: norm is {extraction['norm']!r}; only vectors as they are ('none') are known")
+    d_model = _d_model(extraction, where)
+    return Meta(
+        role=role, d_model=d_model, schema=int(schema), layer=_layer([extraction], where),
+        av_template=_template(templates, ("av", "actor"), "{injection_char}", where),
+        ar_template=_template(templates, ("ar", "critic"), "{explanation}", where),
+        injection_char=_text(tokens, "injection_char", where),
+        injection_token_id=_whole(tokens, "injection_token_id", where), neighbours=_neighbours(tokens, where),
+        suffix_ids=_first(_ids(tokens, key, where) for key in ("ar_suffix_ids", "critic_suffix_ids")),
+        mse_scale=float(d_model) ** 0.5, base_checkpoint=str(extraction.get("base_model") or ""), of_data=True,
     )  # fmt: skip
 
 
@@ -164,7 +202,43 @@ def meta_to_yaml(meta: Meta) -> str:
     }  # fmt: skip
     if meta.injection:
         content["injection"] = dict(meta.injection)
+    if meta.protocol not in (None, Protocol()):
+        content["reading"] = _reading(meta.protocol)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _reading(protocol: Protocol | None) -> dict[str, Any]:
+    told = protocol or Protocol()
+    return {
+        "chat": told.style.chat, "thinking": told.style.thinking, "prefill": told.style.prefill,
+        "answer": told.answers.form, "lines": told.answers.lines, "ar_special_tokens": told.ar_special,
+        "ar_rescaled": told.ar_rescaled,
+    }  # fmt: skip
+
+
+def _protocol(found: Mapping[str, Any], where: str) -> Protocol | None:
+    if not found:
+        return None
+    for key, kinds in (("chat", bool), ("thinking", bool | None), ("prefill", str), ("lines", int | None),
+                       ("answer", str), ("ar_special_tokens", bool), ("ar_rescaled", bool)):  # fmt: skip
+        if key in found and not isinstance(found[key], kinds):
+            raise InputError(f"{where}: {key} under reading is {found[key]!r}, a {type(found[key]).__name__}")
+    style = PromptStyle(found.get("chat", True), found.get("thinking"), found.get("prefill", ""))
+    answers = AnswerRule(found.get("answer", "tags"), found.get("lines"))
+    return Protocol(style, answers, None, found.get("ar_special_tokens", True), found.get("ar_rescaled", False))
+
+
+def _d_model(found: Mapping[str, Any], where: str) -> int:
+    d_model = _whole(found, "d_model", where)
+    if not d_model:
+        raise InputError(f"{where} has d_model {d_model!r}; it must be the size of the vectors")
+    return d_model
+
+
+def _neighbours(tokens: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    left = _whole(tokens, "injection_left_neighbor_id", where)
+    right = _whole(tokens, "injection_right_neighbor_id", where)
+    return None if left is None or right is None else (left, right)
 
 
 def _known(found: Mapping[str, Any], allowed: Iterable[str], kind: str) -> None:
