@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
-from tl_nla.metrics.norms import at_least_float32
+from tl_nla.metrics.norms import at_least_float32, scale_to_norm
 from tl_nla.model.families import context_length
 from tl_nla.nla.batching import check_room, evaluating, pad_right, similar_lengths
 from tl_nla.nla.inputs import check_ids, check_texts
