@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -14,9 +16,10 @@ from lightning_modules.agreement import check_checkpoint
 from lightning_modules.data.resumable_loader import ResumableLoader
 from tl_nla.amounts import check_count
 from tl_nla.data import Document, ExplainedStates, check_source, load_documents, split_documents
-from tl_nla.data.explained import explain_states
+from tl_nla.data.explained import StateCapture, explain_states
 from tl_nla.errors import InputError
-from tl_nla.explainers import Explainer, explain_mechanically
+from tl_nla.explainers import ColumnExplainer, Explainer, as_explainer, explain_mechanically
+from tl_nla.explainers.column import COLUMN
 from tl_nla.metrics import normalise
 from tl_nla.model.sites import Site
 from tl_nla.plugins import embedded, world
@@ -60,6 +63,15 @@ def explainer_of(model: Any, site: str, grounding: Any = None, source: Any = Non
     return found
 
 
+def brought(documents: Sequence[Document]) -> Explainer | None:
+    """An explainer of the explanations that documents bring, with a line on the log; ``None`` where none does."""
+    count = sum(document.notes.get(COLUMN) is not None for document in documents)
+    if not count:
+        return None
+    rank_zero_info(f"{count} of {len(documents)} documents bring an explanation; the others are left out")
+    return ColumnExplainer()
+
+
 class ActivationDataModule(L.LightningDataModule):
     """Captures states at a site from documents, writes their explanations, and serves both.
 
@@ -79,6 +91,9 @@ class ActivationDataModule(L.LightningDataModule):
             site the embedded ones unless others are given.
         num_workers: processes that fetch rows; the rows are in memory, so that 0 is fastest.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        explainer: what writes the explanations: ``"mechanical"``, ``"column"`` for those that the documents bring, a
+            :data:`tl_nla.explainers.Explainer`, or a function from a :class:`tl_nla.explainers.Moment` to a text. When
+            ``None``: those that the documents bring where there are any, else those of :func:`explainer_of`.
     """
 
     serves = "states"
@@ -87,7 +102,7 @@ class ActivationDataModule(L.LightningDataModule):
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
         batch_size: int = 64, heldout: float = 0.1, seed: int = 0, grounding: Any = None,
-        num_workers: int = 0, prepend_bos: bool | None = None,
+        num_workers: int = 0, prepend_bos: bool | None = None, explainer: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
         for name, value in (
@@ -114,6 +129,7 @@ class ActivationDataModule(L.LightningDataModule):
         self.positions_per_document, self.batch_size = positions_per_document, batch_size
         self.heldout, self.seed, self.grounding, self.num_workers = heldout, seed, grounding, num_workers
         self.prepend_bos = prepend_bos
+        self.explainer = None if explainer is None else as_explainer(explainer)
         self.train_states: ExplainedStates | None = None
         self.heldout_states: ExplainedStates | None = None
 
@@ -122,16 +138,16 @@ class ActivationDataModule(L.LightningDataModule):
         if self.train_states is not None:
             return
         model, tokenizer = self.load_target()
-        train, held = split_documents(self.load_documents(), self.heldout)
+        documents = self.load_documents()
+        train, held = split_documents(documents, self.heldout)
         if not train or not held:
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
-        explainer = explainer_of(self._target[0], str(self.site), self.grounding, self.source)
-        read: dict[str, Any] = {
-            "positions_per_document": self.positions_per_document, "seed": self.seed, "explainer": explainer,
-            "prepend_bos": self.prepend_bos,
-        }  # fmt: skip
-        self.train_states = explain_states(model, tokenizer, train, str(self.site), **read)
-        self.heldout_states = explain_states(model, tokenizer, held, str(self.site), **read)
+        explainer = self.explainer or brought(documents)
+        explainer = explainer or explainer_of(self._target[0], str(self.site), self.grounding, self.source)
+        how = StateCapture(self.seed, explainer=explainer, prepend_bos=self.prepend_bos)
+        count = self.positions_per_document
+        self.train_states = explain_states(model, tokenizer, train, str(self.site), count, how=how)
+        self.heldout_states = explain_states(model, tokenizer, held, str(self.site), count, how=how)
 
     @property
     def width(self) -> int | None:

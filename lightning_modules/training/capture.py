@@ -12,7 +12,7 @@ from lightning_modules.data.documents import DocumentDataModule, Run
 from lightning_modules.outputs import fast_dev_run
 from tl_nla.amounts import check_count
 from tl_nla.data import Document, ExplainedStates, split_documents
-from tl_nla.data.explained import explain_states
+from tl_nla.data.explained import StateCapture, explain_states
 from tl_nla.data.shards import Shard, Texts, begin_capture, finish_capture, is_whole, shard_path, write_shard
 from tl_nla.errors import InputError
 from tl_nla.model.sites import Site
@@ -107,8 +107,8 @@ class ActivationCapture(L.LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         explainer = explainer_of(self._named[0], str(self.site), self.grounding, data.source)
         return long, explain_states(
-            model, tokenizer, long, str(self.site), positions_per_document=self.positions_per_document,
-            seed=self.seed, batch_size=self.batch_size, explainer=explainer, prepend_bos=self.prepend_bos,
+            model, tokenizer, long, str(self.site), self.positions_per_document,
+            how=StateCapture(self.seed, self.batch_size, explainer, self.prepend_bos),
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from tl_nla.model.reading import read
 from tl_nla.model.text import TextEncoder
 from tl_nla.nla import NLA, InjectionConfig
 from tl_nla.oracle import CaptureConfig, DiffOracle, capture_writes
-from tl_nla.storyworld.explained import explain_states
+from tl_nla.storyworld.explained import WorldCapture, explain_states
 
 POINT = "blocks.1.hook_resid_post"
 SITES = ["blocks.0.attn.head.1", "blocks.1.attn", "blocks.1.mlp", "blocks.2"]
@@ -85,7 +85,8 @@ def test_the_switch(chat):
     model, tokenizer, _ = chat
     text = Document("plain", "Hello there, you.")
     lengths = [
-        len(explain_states(model, tokenizer, [text], POINT, None, 0, prepend_bos=given)) for given in (True, False)
+        len(explain_states(model, tokenizer, [text], POINT, None, 0, WorldCapture(prepend_bos=given)))
+        for given in (True, False)
     ]
     assert lengths[0] == lengths[1] + 1
     for given in (True, False):

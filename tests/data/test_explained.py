@@ -10,7 +10,7 @@ from tl_nla.model.reading import read
 from tl_nla.model.targets import load_target
 from tl_nla.storyworld.claims import parse_claims
 from tl_nla.storyworld.documents import world_documents
-from tl_nla.storyworld.explained import explain_states
+from tl_nla.storyworld.explained import WorldCapture, explain_states
 from tl_nla.storyworld.facts import Facts
 from tl_nla.storyworld.grounding import Grounding, fit_grounding
 
@@ -57,8 +57,8 @@ def test_the_end_token_is_named_in_words(target):
 
 def test_batches_do_not_matter(target):
     documents = world_documents(6, 2)
-    one = explained(target, documents, batch_size=1)
-    many = explained(target, documents, batch_size=6)
+    one = explained(target, documents, how=WorldCapture(batch_size=1))
+    many = explained(target, documents, how=WorldCapture(batch_size=6))
     assert one.explanations == many.explanations
     torch.testing.assert_close(one.acts, many.acts, atol=1e-4, rtol=1e-4)
 
@@ -115,7 +115,7 @@ def test_shipped_probes_leave_facts_out(target):
 
     documents = world_documents(20, 4)
     every = explained(target, documents)
-    held = explained(target, documents, grounding=embedded_grounding())
+    held = explained(target, documents, how=WorldCapture(grounding=embedded_grounding()))
     counts = [sum(len(parse_claims(text)) for text in states.explanations) for states in (every, held)]
     assert counts[1] < counts[0]
     for long, short in zip(every.explanations, held.explanations, strict=True):

@@ -45,12 +45,12 @@ def test_rows_that_cannot_be_read_are_refused_with_their_place(row, says):
 
 def test_stored_texts_are_given_at_their_positions():
     explainer = ColumnExplainer()
-    document = SimpleNamespace(id="d", text="the text", explanations={-1: "last", 1: "second"})
+    document = SimpleNamespace(id="d", text="the text", notes={"explanation": [None, "second", None, None, "last"]})
     assert explainer.positions(document, 5) == [1, 4]
     asked = [moment for moment in moments(5) if moment.position in (1, 4)]
     assert explainer("the text", asked) == [("second", None), ("last", None)]
     with pytest.raises(InputError, match="brings no explanation of token 0"):
         explainer("the text", moments(1))
-    assert explainer.positions(SimpleNamespace(id="e", text="other", explanations=None), 5) == []
+    assert explainer.positions(SimpleNamespace(id="e", text="other", notes={}), 5) == []
     with pytest.raises(InputError, match="explains token 4, but its text has 4 tokens"):
-        explainer.positions(SimpleNamespace(id="f", text="short", explanations={4: "x"}), 4)
+        explainer.positions(SimpleNamespace(id="f", text="short", notes={"explanation": "x", "position": 4}), 4)

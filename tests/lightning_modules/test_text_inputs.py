@@ -186,15 +186,15 @@ def test_what_is_captured_from(qwen):
     from tl_nla.data import load_documents
     from tl_nla.data.streams import stream_documents
     from tl_nla.oracle import CaptureConfig, capture_writes
-    from tl_nla.storyworld.explained import explain_states
+    from tl_nla.storyworld.explained import WorldCapture, explain_states
 
     model, tokenizer = qwen
     for settings, says in (
         ({"positions_per_document": 0}, "positions_per_document is 0"),
         ({"positions_per_document": 1.5}, "positions_per_document is 1.5"),
         ({"min_position": -1}, "min_position is -1"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"prepend_bos": "no"}, "prepend_bos is 'no'"),
+        ({"how": WorldCapture(batch_size=0)}, "batch_size is 0"),
+        ({"how": WorldCapture(prepend_bos="no")}, "prepend_bos is 'no'"),
     ):
         with pytest.raises(InputError, match=says):
             explain_states(model, tokenizer, DOCUMENTS, "blocks.1.hook_resid_post", **settings)

@@ -83,7 +83,7 @@ def explain_text(
         ``type, subject, value, verdict``.
     """
     from tl_nla.data import Document
-    from tl_nla.data.explained import explain_states
+    from tl_nla.data.explained import StateCapture, explain_states
     from tl_nla.explainers import explain_mechanically
     from tl_nla.metrics import cosine, squared_deviations, squared_errors
     from tl_nla.plugins import embedded
@@ -93,7 +93,7 @@ def explain_text(
     plugin = embedded(target.name)
     explainer = explain_mechanically if plugin is None else plugin.explainer(point)
     states = explain_states(
-        target.model, target.tokenizer, [document], point, None, min_position=tokens.added, explainer=explainer
+        target.model, target.tokenizer, [document], point, None, tokens.added, StateCapture(explainer=explainer)
     )
     keep = slice(-last, None) if last else slice(None)
     acts, truths, positions = states.acts[keep], states.truths[keep], states.position[keep].tolist()

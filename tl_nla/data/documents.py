@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,17 @@ DATASET_PREFIX = "dataset:"
 
 @dataclass(frozen=True)
 class Document:
-    """One text and its name; the name is the cluster of every bootstrap."""
+    """One text and its name; the name is the cluster of every bootstrap.
+
+    Attributes:
+        id: the name.
+        text: the text.
+        notes: what else its row held, such as an ``explanation`` (:mod:`tl_nla.explainers.column`).
+    """
 
     id: str
     text: str
+    notes: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def bucket(self) -> float:
@@ -45,21 +52,21 @@ def check_documents(documents: Iterable[Any]) -> None:
 
 def text_file_documents(path: str | Path, limit: int | None = None) -> list[Document]:
     """Paragraphs (separated by empty lines) of a UTF-8 text file."""
-    return _numbered(Path(path).name, paragraphs(path), limit)
+    return _numbered(Path(path).name, ((text, {}) for text in paragraphs(path)), limit)
 
 
 def jsonl_documents(path: str | Path, field: str = "text", limit: int | None = None) -> list[Document]:
-    """The ``field`` of every line of a JSON-lines file."""
-    texts = (text_field(row, field, where) for where, row in json_rows(path))
-    return _numbered(Path(path).name, texts, limit)
+    """The ``field`` of every line of a JSON-lines file; its other fields become notes."""
+    rows = ((text_field(row, field, where), row) for where, row in json_rows(path))
+    return _numbered(Path(path).name, (_with_notes(text, row, field) for text, row in rows), limit)
 
 
 def dataset_documents(
     rows: Iterable[Mapping[str, Any]], field: str = "text", limit: int | None = None
 ) -> list[Document]:
-    """The ``field`` of every row of a ``datasets`` dataset, or of any iterable of mappings."""
-    texts = (text_field(row, field, f"row {number} of the data set") for number, row in enumerate(rows))
-    return _numbered("dataset", texts, limit)
+    """The ``field`` of every row of a ``datasets`` dataset, or of any iterable of mappings; the rest becomes notes."""
+    texts = ((text_field(row, field, f"row {number} of the data set"), row) for number, row in enumerate(rows))
+    return _numbered("dataset", (_with_notes(text, row, field) for text, row in texts), limit)
 
 
 def hub_rows(source: str) -> Iterable[Mapping[str, Any]]:
@@ -128,8 +135,13 @@ def split_documents(documents: Iterable[Document], heldout: float = 0.1) -> tupl
     return train, held
 
 
-def _numbered(name: str, texts: Iterable[str], limit: int | None) -> list[Document]:
-    documents = [Document(f"{name}/{number}", text) for number, text in enumerate(islice(texts, limit))]
+def _with_notes(text: str, row: Mapping[str, Any], field: str) -> tuple[str, dict[str, Any]]:
+    return text, {name: value for name, value in row.items() if name != field}
+
+
+def _numbered(name: str, texts: Iterable[tuple[str, dict[str, Any]]], limit: int | None) -> list[Document]:
+    rows = enumerate(islice(texts, limit))
+    documents = [Document(f"{name}/{number}", text, notes) for number, (text, notes) in rows]
     if not documents:
         raise InputError(f"{name} holds no text; at least one document is needed")
     return documents

@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tl_nla._grouped import grouped
 from tl_nla.amounts import check_count
 from tl_nla.data.documents import Document, check_documents
 from tl_nla.errors import InputError
 from tl_nla.explainers import Explainer, Moment, explain_mechanically
+from tl_nla.explainers.base import PlacedExplainer, explain_documents
 from tl_nla.model.control import control_ids, without_control
 from tl_nla.model.hooks import tap
 from tl_nla.model.memory import fitting_batches
@@ -50,19 +52,33 @@ class ExplainedStates:
         return len(self.explanations)
 
 
+@dataclass(frozen=True)
+class StateCapture:
+    """How states are captured and explained.
+
+    Attributes:
+        seed: of the draw of positions.
+        batch_size: documents a forward pass at most; long ones go through in smaller batches, so that memory stays
+            within bounds (:mod:`tl_nla.model.memory`).
+        explainer: writes the explanations; by default of the recent words and the model's own guesses.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+    """
+
+    seed: int = 0
+    batch_size: int = 64
+    explainer: Explainer = explain_mechanically
+    prepend_bos: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size)
+
+
+@grouped(how=StateCapture)
 @torch.no_grad()
 def explain_states(
-    model: Any,
-    tokenizer: Any,
-    documents: Sequence[Document],
-    point: str,
-    positions_per_document: int | None = 5,
-    min_position: int = 1,
-    seed: int = 0,
-    batch_size: int = 64,
-    explainer: Explainer = explain_mechanically,
-    prepend_bos: bool | None = None,
-) -> ExplainedStates:
+    model: Any, tokenizer: Any, documents: Sequence[Document], point: str, positions_per_document: int | None = 5,
+    min_position: int = 1, how: StateCapture | None = None,
+) -> ExplainedStates:  # fmt: skip
     """Read states of documents at one hook point and write their explanations.
 
     Args:
@@ -73,11 +89,8 @@ def explain_states(
         positions_per_document: how many positions are drawn from each document; ``None`` takes all.
         min_position: first position that may be drawn. Position 0 is the begin token, or the first word where there
             is none: attention uses it as a sink, and its state says little.
-        seed: of the draw.
-        batch_size: documents a forward pass at most; long ones go through in smaller batches, so that memory stays
-            within bounds (:mod:`tl_nla.model.memory`).
-        explainer: writes the explanations; by default of the recent words and the model's own guesses.
-        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        how: seed, batches, explainer and begin token. An explainer with ``positions`` (such as the explanations that
+            documents bring) is asked at those positions only.
 
     Returns:
         The rows. Explanations depend on the text up to the position and on the model's prediction there only.
@@ -85,43 +98,58 @@ def explain_states(
     Raises:
         InputError: when no document has a position to explain, or a number is too small.
     """
-    _check(documents, positions_per_document, min_position, batch_size)
-    encode, words = TextEncoder(tokenizer, model, prepend_bos), _Words(tokenizer)
+    how = how or StateCapture()
+    _check(documents, positions_per_document, min_position)
+    encode, words = TextEncoder(tokenizer, model, how.prepend_bos), _Words(tokenizer)
     encoded = [encode(document.text).cut(int(model.cfg.n_ctx)) for document in documents]
-    chosen = [_draw(len(ids), positions_per_document, min_position, f"{seed}/{document.id}")
-              for ids, document in zip(encoded, documents, strict=True)]  # fmt: skip
+    chosen = [_draw(_places(how.explainer, document, tokens, min_position), positions_per_document,
+                    f"{how.seed}/{document.id}")
+              for tokens, document in zip(encoded, documents, strict=True)]  # fmt: skip
     if not any(chosen):
-        raise InputError(f"no document has a token after position {min_position}; give longer texts")
+        raise InputError(_nothing_to_explain(how.explainer, min_position))
     # What stands behind the last drawn position is not run: nothing of it enters a row.
     needed = {row: encoded[row].ids[: places[-1] + 1] for row, places in enumerate(chosen) if places}
     numbers = list(needed)
     rows: dict[int, list[tuple[int, Tensor, str, Any, str]]] = {}
     sizes = [len(ids) for ids in needed.values()], [len(chosen[row]) for row in numbers]
-    for group in fitting_batches(model, sizes[0], batch_size, wanted=sizes[1], logits=LOGIT_BUDGET):
+    for group in fitting_batches(model, sizes[0], how.batch_size, wanted=sizes[1], logits=LOGIT_BUDGET):
         batch = [numbers[place] for place in group]
         acts, guesses = _forward(model, words, [(needed[row], chosen[row]) for row in batch], point)
-        first = 0
+        first, asked = 0, []
         for row in batch:
             own = slice(first, first := first + len(chosen[row]))
-            moments = _moments(words, encoded[row], chosen[row], guesses[own], acts[own])
-            texts = _with_context(words, encoded[row], chosen[row], explainer(documents[row].text, moments))
-            rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], acts[own], texts, strict=True)]
+            asked.append((row, acts[own], _moments(words, encoded[row], chosen[row], guesses[own], acts[own], point)))
+        written = explain_documents(how.explainer, [(documents[row].text, moments) for row, _, moments in asked])
+        for (row, own_acts, _), said in zip(asked, written, strict=True):
+            texts = _with_context(words, encoded[row], chosen[row], said)
+            rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], own_acts, texts, strict=True)]
     flat = [(row, *entry) for row in sorted(rows) for entry in rows[row]]
     document, position, read, explanations, truths, contexts = map(list, zip(*flat, strict=True))
     places = torch.tensor(document), torch.tensor(position)
     return ExplainedStates(torch.stack(read), explanations, truths, contexts, *places)
 
 
-def _check(documents: Sequence[Document], positions: int | None, min_position: int, batch_size: int) -> None:
+def _check(documents: Sequence[Document], positions: int | None, min_position: int) -> None:
     check_documents(documents)
     check_count("min_position", min_position, 0)
-    check_count("batch_size", batch_size)
     if positions is not None:
         check_count("positions_per_document", positions)
 
 
-def _draw(length: int, count: int | None, first: int, seed: str) -> list[int]:
-    places = list(range(first, length))
+def _places(explainer: Explainer, document: Document, tokens: TextTokens, first: int) -> list[int]:
+    """Positions of a document that can be explained, counted from the begin token where there is one."""
+    if not isinstance(explainer, PlacedExplainer):
+        return list(range(first, len(tokens)))
+    return [place + tokens.added for place in explainer.positions(document, len(tokens) - tokens.added)]
+
+
+def _nothing_to_explain(explainer: Explainer, min_position: int) -> str:
+    if isinstance(explainer, PlacedExplainer):
+        return "no document brings an explanation; give one in the column 'explanation', or another explainer"
+    return f"no document has a token after position {min_position}; give longer texts"
+
+
+def _draw(places: list[int], count: int | None, seed: str) -> list[int]:
     if count is None or count >= len(places):
         return places
     return sorted(random.Random(seed).sample(places, count))
@@ -180,12 +208,14 @@ class _Words:
 
 
 def _moments(
-    words: _Words, tokens: TextTokens, positions: list[int], guesses: list[list[tuple[str, float]]], acts: Tensor
-) -> list[Moment]:
+    words: _Words, tokens: TextTokens, positions: list[int], guesses: list[list[tuple[str, float]]], acts: Tensor,
+    point: str,
+) -> list[Moment]:  # fmt: skip
     moments = []
     for position, guessed, act in zip(positions, guesses, acts, strict=True):
         told = tokens.ids[tokens.added : position + 1]
-        moments.append(Moment(words.tokenizer.decode(told), words.last(told, RECENT_TOKENS), guessed, act))
+        text, recent = words.tokenizer.decode(told), words.last(told, RECENT_TOKENS)
+        moments.append(Moment(text, recent, guessed, act, position - tokens.added, point))
     return moments
 
 

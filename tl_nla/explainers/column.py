@@ -15,19 +15,23 @@ class ColumnExplainer:
     """Gives the explanations that stand beside the texts (:func:`explanations_of`).
 
     Only positions with an explanation are captured. Nothing is known to be true there.
+
+    Args:
+        column: that holds them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, column: str = COLUMN) -> None:
+        self.column = column
         self._known: dict[str, dict[int, str]] = {}
 
     def positions(self, document: Any, tokens: int) -> list[int]:
         """The explained tokens of a document, a begin token not counted.
 
         Raises:
-            InputError: when an explanation is of a token that the text does not have.
+            InputError: when a column cannot be read, or explains a token that the text does not have.
         """
         found: dict[int, str] = {}
-        for position, text in (document.explanations or {}).items():
+        for position, text in (explanations_of(document.notes, document.id, self.column) or {}).items():
             place = position + tokens if position < 0 else position
             if not 0 <= place < tokens:
                 raise InputError(

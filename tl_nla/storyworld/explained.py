@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tl_nla._grouped import grouped
 from tl_nla.data.documents import Document
-from tl_nla.data.explained import ExplainedStates
+from tl_nla.data.explained import ExplainedStates, StateCapture
 from tl_nla.data.explained import explain_states as explain_with
 from tl_nla.explainers import Moment
 from tl_nla.storyworld.claims import Truth
@@ -44,18 +45,21 @@ class WorldExplainer:
         return self.grounding.held(torch.stack([moment.act for moment in moments]), facts)
 
 
+@dataclass(frozen=True)
+class WorldCapture:
+    """How stories are read: see :class:`tl_nla.data.explained.StateCapture`, and :class:`WorldExplainer`."""
+
+    seed: int = 0
+    batch_size: int = 64
+    grounding: Grounding | None = None
+    prepend_bos: bool | None = None
+
+
+@grouped(how=WorldCapture)
 def explain_states(
-    model: Any,
-    tokenizer: Any,
-    documents: Sequence[Document],
-    point: str,
-    positions_per_document: int | None = 5,
-    min_position: int = 1,
-    seed: int = 0,
-    batch_size: int = 64,
-    grounding: Grounding | None = None,
-    prepend_bos: bool | None = None,
-) -> ExplainedStates:
+    model: Any, tokenizer: Any, documents: Sequence[Document], point: str, positions_per_document: int | None = 5,
+    min_position: int = 1, how: WorldCapture | None = None,
+) -> ExplainedStates:  # fmt: skip
     """:func:`tl_nla.data.explained.explain_states` with the world's explanations and truths.
 
     Args:
@@ -65,12 +69,8 @@ def explain_states(
         point: name of a residual-stream hook point.
         positions_per_document: how many positions are drawn from each document; ``None`` takes all.
         min_position: first position that may be drawn.
-        seed: of the draw.
-        batch_size: documents a forward pass.
-        grounding: see :class:`WorldExplainer`.
-        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        how: seed, batches, grounding and begin token.
     """
-    return explain_with(
-        model, tokenizer, documents, point, positions_per_document, min_position, seed, batch_size,
-        WorldExplainer(grounding), prepend_bos,
-    )  # fmt: skip
+    how = how or WorldCapture()
+    capture = StateCapture(how.seed, how.batch_size, WorldExplainer(how.grounding), how.prepend_bos)
+    return explain_with(model, tokenizer, documents, point, positions_per_document, min_position, capture)

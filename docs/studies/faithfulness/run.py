@@ -26,7 +26,7 @@ from tl_nla.faithfulness.scoring import training_mean
 from tl_nla.storyworld.claims import CLAIM_TYPES
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.storyworld.documents import world_documents
-from tl_nla.storyworld.explained import explain_states
+from tl_nla.storyworld.explained import WorldCapture, explain_states
 from tl_nla.storyworld.tiny import embedded_grounding
 
 _TRAINING_SHARE = 10
@@ -72,7 +72,8 @@ def stories(nla: Sequence[str] | None, documents: int) -> Subject:
     found, grounding = world_documents(documents, HELD_OUT_SEED), embedded_grounding()
     states = explain_states(
         target.model, target.tokenizer, found, pair.site, POSITIONS, MIN_POSITION,
-        grounding=grounding if grounding.site == pair.site else None,  # else every fact is said, held or not
+        # Without a grounding of this site every fact is said, held or not.
+        WorldCapture(grounding=grounding if grounding.site == pair.site else None),
     )  # fmt: skip
     training = world_documents(_TRAINING_SHARE * documents, 0)
     train = explain_states(target.model, target.tokenizer, training, pair.site, POSITIONS)

@@ -15,7 +15,7 @@ from tl_nla.errors import InputError
 from tl_nla.storyworld.claims import CLAIM_TYPES
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.storyworld.documents import world_documents
-from tl_nla.storyworld.explained import explain_states
+from tl_nla.storyworld.explained import WorldCapture, explain_states
 from tl_nla.storyworld.tiny import embedded_grounding
 
 HELD_DOCUMENTS, HELD_POSITIONS, MIN_POSITION = 150, 6, 5
@@ -41,12 +41,14 @@ def held_out_states(model: object, tokenizer: object, point: str) -> ExplainedSt
     """The states every arm of the suite is scored on."""
     documents = world_documents(HELD_DOCUMENTS, HELD_OUT_SEED)
     grounding = embedded_grounding()
-    return explain_states(model, tokenizer, documents, point, HELD_POSITIONS, MIN_POSITION, 0, grounding=grounding)
+    return explain_states(
+        model, tokenizer, documents, point, HELD_POSITIONS, MIN_POSITION, WorldCapture(grounding=grounding)
+    )
 
 
 def training_states(model: object, tokenizer: object, point: str) -> ExplainedStates:
     """A sample of the training states, for the mean and the probes."""
-    return explain_states(model, tokenizer, world_documents(3000, 0), point, 6, 1, seed=0)
+    return explain_states(model, tokenizer, world_documents(3000, 0), point, 6)
 
 
 def evaluate(model: str = "tiny") -> Results:

@@ -31,7 +31,7 @@ from tl_nla.faithfulness.readers import RidgeReader
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer, training_mean
 from tl_nla.model.targets import TINY
 from tl_nla.storyworld.documents import world_documents
-from tl_nla.storyworld.explained import explain_states
+from tl_nla.storyworld.explained import WorldCapture, explain_states
 from tl_nla.storyworld.grounding import Grounding
 
 STREAM = 2_000_003
@@ -108,7 +108,9 @@ def evaluate(
     tiny, names = load_tiny(), tuple(detectors or DEFAULT)
 
     def states(stories: list[Document], positions: int, grounding: Grounding | None = None) -> ExplainedStates:
-        return explain_states(tiny.model, tiny.tokenizer, stories, tiny.nla.site, positions, 5, grounding=grounding)
+        return explain_states(
+            tiny.model, tiny.tokenizer, stories, tiny.nla.site, positions, 5, WorldCapture(grounding=grounding)
+        )
 
     clean, stories = (tiny.model, tiny.tokenizer), world_documents(documents, stream)
     held, said = states(stories, POSITIONS), states(stories, 3, embedded_grounding())

@@ -28,7 +28,7 @@ from tl_nla.nla import NLA
 from tl_nla.nla.rollouts import RolloutConfig
 from tl_nla.storyworld.corpus import HELD_OUT_SEED
 from tl_nla.storyworld.documents import world_documents
-from tl_nla.storyworld.explained import explain_states
+from tl_nla.storyworld.explained import WorldCapture, explain_states
 from tl_nla.storyworld.tiny import embedded_grounding
 
 _SITE = "blocks.2.hook_resid_post"
@@ -117,7 +117,13 @@ class EmbeddedTraining:
     def _states(self, documents: int, stream: int) -> ExplainedStates:
         target, stories = self.pairs.target, world_documents(documents, stream)
         return explain_states(
-            target.model, target.tokenizer, stories, _SITE, _POSITIONS, _MIN_POSITION, grounding=embedded_grounding()
+            target.model,
+            target.tokenizer,
+            stories,
+            _SITE,
+            _POSITIONS,
+            _MIN_POSITION,
+            WorldCapture(grounding=embedded_grounding()),
         )
 
     def _held_out(self, documents: int) -> ExplainedStates:

@@ -35,7 +35,7 @@ from tl_nla.faithfulness.scoring import Reconstruct, Scorer
 from tl_nla.nla import NLA
 from tl_nla.paths import user_path
 from tl_nla.storyworld.documents import world_documents
-from tl_nla.storyworld.explained import explain_states
+from tl_nla.storyworld.explained import WorldCapture, explain_states
 from tl_nla.storyworld.tiny import embedded_grounding
 
 _SITE = "blocks.2.hook_resid_post"
@@ -82,7 +82,13 @@ class References:
         self.pairs, self.seed, self.config = pairs, seed, config
         target, stories = pairs.target, world_documents(config.documents, STREAM)
         self.held = explain_states(
-            target.model, target.tokenizer, stories, _SITE, config.positions, 5, grounding=embedded_grounding()
+            target.model,
+            target.tokenizer,
+            stories,
+            _SITE,
+            config.positions,
+            5,
+            WorldCapture(grounding=embedded_grounding()),
         )
         self.own = self._reader(seed)
         others = [self._reader(other) for other in SEEDS if other != seed]
