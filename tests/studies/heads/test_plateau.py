@@ -41,7 +41,7 @@ def kept(folder, tmp_path_factory):
 
 def test_the_oracle_comes_first(folder, tmp_path):
     with pytest.raises(InputError, match="studies tiny --parts oracle"):
-        train_plateau(tmp_path, FEW, 1, load_target(str(folder / "target")))
+        train_plateau(folder, FEW, 1, load_target(str(folder / "target")), stored_in=tmp_path)
 
 
 def test_the_network_is_scored_on_the_stored_rows(folder, kept):
