@@ -20,13 +20,14 @@ def any_model(request, family, get_model):
     return get_model(request.param, family)
 
 
-def assert_equal_to_the_loop(model, tokens, mask=None, kinds=KINDS):
+def assert_equal_to_the_loop(model, tokens, mask=None, kinds=KINDS, every=1):
+    """With every component at each ``every``-th position, another one first for each component."""
     parts = all_components(model, kinds)
     clean = capture(model, tokens, mask)
     fast = [read_out(model, last) for last in replay(clean, [start_of(model, clean, part) for part in parts])]
     smallest_effect = 10.0
-    for part, logits in zip(parts, fast, strict=True):
-        for position in range(tokens.shape[1]):
+    for number, (part, logits) in enumerate(zip(parts, fast, strict=True)):
+        for position in range(number % every, tokens.shape[1], every):
             slow = leave_out(model, tokens, part, position, mask)
             keep = clean.valid[:, position]
             assert torch.allclose(logits[keep, position], slow[keep, position], atol=1e-5), (str(part), position)
@@ -34,9 +35,9 @@ def assert_equal_to_the_loop(model, tokens, mask=None, kinds=KINDS):
     assert smallest_effect > 1e-2
 
 
-def test_every_component_and_position_equals_the_loop(any_model):
+def test_every_component_and_position_equals_the_loop(any_model, family):
     # Longer than the sliding window of the families that have one.
-    assert_equal_to_the_loop(any_model, zoo.tokens(2, 11))
+    assert_equal_to_the_loop(any_model, zoo.tokens(2, 11), every=1 if family in ("llama", "gemma3") else 3)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3"])
@@ -119,7 +120,7 @@ def test_span_leaves_out_several_blocks(llama):
 @settings(max_examples=25)
 @given(st.integers(1, 3), st.integers(1, 14), st.integers(0, 10_000))
 def test_later_tokens_never_matter(batch, pos, seed):
-    from tests.conftest import shared_model
+    from tests.fixtures import shared_model
 
     model = shared_model("bridge", "llama")
     tokens = zoo.tokens(batch, pos, seed)

@@ -1,15 +1,12 @@
 """Trainings that are killed at random moments, continued, and compared with one that was left alone.
 
-Run as ``python -m tests.lightning_modules.killable FOLDER KILLS WORKERS [KIND]``; prints one JSON line. ``KIND`` is
-``toy``, or one of the real modules on a random tiny Llama: ``verbalizer``, ``reconstructor``, ``nla``, ``oracle``,
-``diff_nla`` (the last two with the rows of a real ``DiffDataModule``). Every run is a fork of
+The kind of training is ``toy``, or one of the real modules on a random tiny Llama: ``verbalizer``, ``reconstructor``,
+``nla``, ``oracle``, ``diff_nla`` (the last two with the rows of a real ``DiffDataModule``). Every run is a fork of
 one process that has imported everything already, killed by SIGKILL after a random time since its first batch.
 """
 
 import functools
-import json
 import random
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -155,7 +152,8 @@ def reached(folder: Path) -> tuple[int, bool]:
     return state["batches"], bool(state["gradients"])
 
 
-def main(folder: Path, kills: int, workers: int, kind: str = "toy") -> None:
+def main(folder: Path, kills: int, workers: int, kind: str = "toy") -> dict:
+    """What became of so many kills; for a process in which forks are safe."""
     torch.set_num_threads(1)
     weights = folder / "weights.pt"
     if kind in DIFF:
@@ -185,10 +183,5 @@ def main(folder: Path, kills: int, workers: int, kind: str = "toy") -> None:
             moments.append(reached(here))
         found = run(here)
         equal.append(all(torch.equal(found[name], value) for name, value in expected.items()))
-    report = {"kind": kind, "workers": workers, "kills": died, "runs": runs, "equal": equal,
+    return {"kind": kind, "workers": workers, "kills": died, "runs": runs, "equal": equal,
               "batches": [batch for batch, _ in moments], "inside": sum(inside for _, inside in moments)}  # fmt: skip
-    sys.stdout.write(json.dumps(report) + "\n")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:5])

@@ -1,9 +1,6 @@
 """Two processes of ``ddp`` give the losses and the weights of one process with the same global batch."""
 
 import csv
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,16 +9,13 @@ from lightning_modules import processes
 from lightning_modules.data.resumable_loader import EpochSampler
 from lightning_modules.processes import denominators, sums
 from tests.lightning_modules import two_processes
+from tests.lightning_modules.forks import in_a_clean_process
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "tests.lightning_modules.two_processes", str(folder)], capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=400, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert in_a_clean_process(two_processes.main, folder)
     return folder
 
 

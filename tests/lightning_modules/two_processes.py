@@ -1,4 +1,4 @@
-"""The same short trainings in one process and in two, as ``python -m tests.lightning_modules.two_processes FOLDER``.
+"""The same short trainings in one process and in two.
 
 Two processes are two forks of one that has imported everything, with the environment that a launcher would set.
 Row i of a global batch has its own length of text, its own failures and its own rewards, so that a mean over the rows
@@ -6,7 +6,6 @@ of one process is not the mean over all.
 """
 
 import os
-import sys
 import warnings
 from pathlib import Path
 
@@ -122,13 +121,10 @@ def all_kinds(folder, processes):
         train(kind, folder, processes)
 
 
-def main(folder):
+def main(folder: Path) -> bool:
+    """Whether all trainings ended; for a process in which forks are safe."""
     torch.set_num_threads(1)
     # The forks come first: nothing has run in this process yet.
     children = as_processes(2, lambda: all_kinds(folder, 2))
     all_kinds(folder, 1)
-    raise SystemExit(not wait(children))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    return wait(children)

@@ -189,7 +189,7 @@ def test_text_and_ids_give_the_same_report(llama):
 @settings(max_examples=5)
 @given(length=st.integers(2, 10), seed=st.integers(0, 99))
 def test_any_prompt_adds_up_and_leaves_no_trace(length, seed):
-    from tests.conftest import shared_model
+    from tests.fixtures import shared_model
 
     model, ids = shared_model("bridge", "qwen2"), zoo.tokens(1, length, seed)
     before = model(ids)

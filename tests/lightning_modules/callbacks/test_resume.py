@@ -1,11 +1,8 @@
 """Killed runs end in the weights of the run that was left alone; damaged and unwritable checkpoints lose nothing."""
 
 import errno
-import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import lightning as L
@@ -16,6 +13,7 @@ from lightning_modules.callbacks import checkpoint_io
 from lightning_modules.callbacks.checkpoint_io import AtomicCheckpointIO, damage
 from lightning_modules.data.resumable_loader import ResumableLoader
 from tests.lightning_modules import killable
+from tests.lightning_modules.forks import in_a_clean_process
 from tl_nla.errors import InputError
 
 
@@ -23,19 +21,10 @@ def same(module, other):
     return all(torch.equal(value, other.state_dict()[name]) for name, value in module.state_dict().items())
 
 
-def kill(folder, kills, workers):
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "tests.lightning_modules.killable", str(folder), str(kills), str(workers)],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=400, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("kills", "workers"), [(5, 0), (5, 1)])
 def test_kills(kills, workers, tmp_path):
-    found = kill(tmp_path, kills, workers)
+    found = in_a_clean_process(killable.main, tmp_path, kills, workers)
     assert found["kills"] >= kills
     assert all(found["equal"])
 

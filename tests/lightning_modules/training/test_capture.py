@@ -1,10 +1,5 @@
 """A capture ends in the same files, killed or not, by one process or two, and holds what the data module would."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -13,6 +8,7 @@ from lightning_modules.data.captured import CapturedDataModule
 from lightning_modules.data.documents import DocumentDataModule
 from tests import zoo
 from tests.lightning_modules import capturing
+from tests.lightning_modules.forks import in_a_clean_process
 from tl_nla.data.shards import read_index, read_shard, shard_path
 from tl_nla.errors import InputError
 
@@ -28,12 +24,7 @@ def captured(tmp_path_factory, get_model):
 
 @pytest.mark.slow
 def test_kills_and_processes_change_nothing(tmp_path):
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "tests.lightning_modules.capturing", str(tmp_path), "3"], capture_output=True,
-        text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=400, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = in_a_clean_process(capturing.main, tmp_path, 3)
     assert found["done"]
     assert found["equal"] == [True, True]
     assert found["kills"] == 3

@@ -31,13 +31,23 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_the_network_is_scored_on_the_stored_rows(folder, tmp_path):
-    target = load_target(str(folder / "target"))
+@pytest.fixture(scope="module")
+def kept(folder, tmp_path_factory):
+    """Stages of the oracle whose rows are stored in ``folder``."""
+    kept = tmp_path_factory.mktemp("kept")
+    rebuild_oracle(folder, FEW, 1, load_target(str(folder / "target")), kept)
+    return kept
+
+
+def test_the_oracle_comes_first(folder, tmp_path):
     with pytest.raises(InputError, match="studies tiny --parts oracle"):
-        train_plateau(folder, FEW, 1, target)
-    rebuild_oracle(folder, FEW, 1, target, tmp_path)
+        train_plateau(folder, FEW, 1, load_target(str(folder / "target")), stored_in=tmp_path)
+
+
+def test_the_network_is_scored_on_the_stored_rows(folder, kept):
+    target = load_target(str(folder / "target"))
     (stored,) = load_rows(folder / STORED_ROWS)
-    rows = train_plateau(folder, FEW, 1, target, tmp_path, QUICK_PLATEAU)
+    rows = train_plateau(folder, FEW, 1, target, kept, QUICK_PLATEAU)
     heads = stored.rows_of("head")
     assert stored.untrained
     assert 0 < len(heads) < len(stored.rows_of("head", None))
@@ -52,19 +62,18 @@ def test_the_network_is_scored_on_the_stored_rows(folder, tmp_path):
         assert curve[:, 0].tolist() == [1, 2, 3, 4]
         fve = 1 - rows.errors[arm].sum() / rows.deviation.sum()
         assert curve[-1, 1 + KINDS.index("head")] == pytest.approx(float(fve), abs=1e-4)
-    again = train_plateau(folder, FEW, 1, target, tmp_path, QUICK_PLATEAU)
+    again = train_plateau(folder, FEW, 1, target, kept, QUICK_PLATEAU)
     assert all(torch.equal(again.errors[arm], rows.errors[arm]) for arm in trained)
-    (kept,) = load_rows(folder / PLATEAU_ROWS)
-    assert set(kept.errors) == set(rows.errors)
+    (written,) = load_rows(folder / PLATEAU_ROWS)
+    assert set(written.errors) == set(rows.errors)
 
 
+@pytest.mark.usefixtures("kept")
 def test_rows_of_other_writes_are_refused(folder):
     target = load_target(str(folder / "target"))
-    rebuild_oracle(folder, FEW, 2, target)
+    other = quick({"held_documents": 4}, {"long_context": 0}, arms=())
     with pytest.raises(InputError, match="other writes"):
-        train_plateau(
-            folder, quick({"held_documents": 4}, {"long_context": 0}, arms=()), 2, target, plateau=QUICK_PLATEAU
-        )
+        train_plateau(folder, other, 1, target, plateau=QUICK_PLATEAU)
 
 
 def test_rows_keep_their_components_where_heads_are_left_out(folder):
