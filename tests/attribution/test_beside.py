@@ -11,6 +11,7 @@ from tl_nla.attribution.components import all_components
 from tl_nla.attribution.exactness import leave_out
 from tl_nla.attribution.replay import Start, start_of
 from tl_nla.attribution.skips import skip_effects
+from tl_nla.errors import InputError
 from tl_nla.model.rounding import same_state
 
 KINDS = ("block", "attn", "mlp", "head")
@@ -21,18 +22,37 @@ TOKENS = torch.tensor([[3, 14, 15, 9, 2, 6, 5, 35, 8, 9, 7, 9]])
 
 def copies_of(model, clean, positions):
     starts = [start_of(model, clean, part) for part in all_components(model, KINDS)]
-    return starts, [Copy.of(start, position) for position in positions for start in starts]
+    return starts, [Copy.of(clean, start, position) for position in positions for start in starts]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("family", WORKS)
 def test_copies_are_the_runs_of_each_alone(family, dtype):
     model = families.bridge(family, dtype)
-    clean = capture(model, TOKENS)
+    clean, few = capture(model, TOKENS), capture(model, TOKENS, columns=[4, 11])
     starts, copies = copies_of(model, clean, [4, 11])
-    found = run_beside(clean, copies).unflatten(0, (2, len(starts)))
+    of_few = [Copy.of(few, start_of(model, few, part), place) for place in (0, 1) for part in
+              all_components(model, KINDS)]  # fmt: skip
+    ways = [run_beside(clean, copies), run_beside(clean, copies, cached=False), run_beside(few, of_few)]
     for row, position in enumerate((4, 11)):
-        assert same_state(found[row], leave_out(model, clean, starts, position)[:, :, position], 2.0)
+        slow = leave_out(model, clean, starts, position)[:, :, position]
+        for found in ways:
+            assert same_state(found.unflatten(0, (2, len(starts)))[row], slow, 2.0)
+
+
+def test_a_run_kept_at_some_columns_is_the_whole_run_there():
+    model = families.bridge("llama")
+    whole, few = capture(model, TOKENS), capture(model, TOKENS, columns=[4, 11])
+    cut = whole.only([4, 11])
+    assert few.places == cut.places == (4, 11)
+    for name, value in few.kept.items():
+        torch.testing.assert_close(value, cut.kept[name])
+    for one, other in zip((*few.inputs, few.logits), (*cut.inputs, cut.logits), strict=True):
+        torch.testing.assert_close(one, other)
+    held = {value.data_ptr(): value.numel() for value in (*few.kept.values(), *few.inputs)}
+    assert 4 * sum(held.values()) < sum(value.numel() for value in (*whole.kept.values(), *whole.inputs))
+    with pytest.raises(InputError, match="at the columns"):
+        few.only([4])
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
@@ -52,10 +72,11 @@ def test_what_mixes_positions_otherwise_is_refused(family):
     model = families.bridge(family)
     clean = capture(model, TOKENS)
     with pytest.raises(NotBesideError):
-        run_beside(clean, [Copy.of(Start(0, clean.inputs[0]), 11)])
+        run_beside(clean, [Copy.of(clean, Start(0, clean.inputs[0]), 11)])
 
 
-def test_copies_that_see_each_other_are_found(monkeypatch):
+@pytest.mark.parametrize("cached", [True, False])
+def test_copies_that_see_each_other_are_found(monkeypatch, cached):
     model = families.bridge("llama")
     clean = capture(model, TOKENS)
     _, copies = copies_of(model, clean, [11])
@@ -63,16 +84,17 @@ def test_copies_that_see_each_other_are_found(monkeypatch):
 
     def leaky(self, mask):
         made = hidden(self, mask)
-        made[..., self.length :, self.length :] = 0
+        made[..., made.shape[-2] - len(self.places) :, self.length :] = 0
         return made
 
     monkeypatch.setattr(beside._Beside, "_masked", leaky)
     with pytest.raises(NotBesideError, match="do not come out as in the clean run"):
-        run_beside(clean, copies)
+        run_beside(clean, copies, cached)
 
 
+@pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("shift", [-1, 1])
-def test_copies_at_a_wrong_place_are_found(monkeypatch, shift):
+def test_copies_at_a_wrong_place_are_found(monkeypatch, shift, cached):
     model = families.bridge("llama")
     clean = capture(model, TOKENS)
     _, copies = copies_of(model, clean, [6])
@@ -85,13 +107,13 @@ def test_copies_at_a_wrong_place_are_found(monkeypatch, shift):
 
     monkeypatch.setattr(beside._Beside, "_index", wrong)
     with pytest.raises(NotBesideError):
-        run_beside(clean, copies)
+        run_beside(clean, copies, cached)
 
 
 def test_effects_are_those_of_the_ordinary_way(monkeypatch):
     model = families.bridge("llama")
     effects = skip_effects(model, TOKENS, all_components(model, KINDS), positions=[11])
-    monkeypatch.setattr("tl_nla.attribution.left_out._may_be_beside", lambda model, clean: False)
+    monkeypatch.setattr("tl_nla.attribution.left_out.may_be_beside", lambda model, clean, cached: False)
     slow = skip_effects(model, TOKENS, all_components(model, KINDS), positions=[11])
     assert torch.allclose(effects.kl, slow.kl, atol=1e-5, equal_nan=True)
     assert torch.equal(effects.skipped_top, slow.skipped_top)

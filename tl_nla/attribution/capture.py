@@ -2,95 +2,25 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
+from tl_nla.attribution.clean_run import BlockCall, CleanRun, hooked
 from tl_nla.attribution.diagonal import SOURCES, ScoreDiagonal, solve_diagonal
 from tl_nla.errors import InputError
 from tl_nla.model.facts import ModelFacts, check_deterministic, facts_of, fingerprint
 from tl_nla.model.heads import out_projection
-from tl_nla.model.hooks import module_point
+from tl_nla.model.hooks import HookPair, module_point
 from tl_nla.model.probe import lock_of
 from tl_nla.model.reading import check_tokens
 
-_STREAM = ("hook_resid_pre", "hook_resid_post")
-
-
-@dataclass(frozen=True)
-class BlockCall:
-    """How the model called one of its blocks, without the residual stream and without a key-value cache."""
-
-    block: nn.Module
-    args: tuple
-    kwargs: dict[str, Any]
-    keyword: str | None  # the residual stream's argument name when it was passed by name
-
-    def __call__(self, residual: Float[Tensor, "row pos d_model"], copies: int, batch: int) -> Tensor:
-        """Run the block on ``copies`` stacked copies of the batch."""
-        args, kwargs = _stack_rows(self.args, copies, batch), _stack_rows(self.kwargs, copies, batch)
-        if self.keyword is None:
-            out = self.block(residual, *args, **kwargs)
-        else:
-            out = self.block(*args, **{self.keyword: residual}, **kwargs)
-        return out[0] if isinstance(out, tuple | list) else out
-
-
-@dataclass
-class CleanRun:
-    """The tensors of one ordinary forward pass, by layer.
-
-    Attributes:
-        points: the model's hook points by name.
-        calls: how each block was called.
-        inputs: the residual stream handed to each block, and after the last one, ``[batch, pos, d_model]``.
-        kept: tensors by full hook point name.
-        diagonals: the formula of each layer's scores on the diagonal; None where no formula was found.
-        logits: the model's output.
-        valid: the positions that are no padding.
-        tokens: what was run.
-        mask: its attention mask, if there was one.
-        state: what may not change where something proved on this run is to hold for another one.
-    """
-
-    points: dict[str, Any]
-    calls: list[BlockCall]
-    inputs: list[Float[Tensor, "batch pos d_model"]]
-    kept: dict[str, Tensor]
-    diagonals: list[ScoreDiagonal | None]
-    logits: Float[Tensor, "batch pos vocab"]
-    valid: Bool[Tensor, "batch pos"]
-    tokens: Int[Tensor, "batch pos"]
-    mask: Tensor | None = None
-    state: Any = None
-
-    @property
-    def batch(self) -> int:
-        """Rows of the batch."""
-        return self.logits.shape[0]
-
-    def at(self, layer: int, name: str) -> Tensor:
-        """The tensor seen at ``blocks.{layer}.{name}``."""
-        return self.kept[f"blocks.{layer}.{name}"]
-
-
-@contextmanager
-def hooked(pairs: Sequence[tuple[Any, Callable[..., Tensor | None]]]) -> Iterator[None]:
-    """Put functions on hook points (the objects, not their names) and take exactly these off again."""
-    done: list[tuple[Any, Any]] = []
-    try:
-        for point, function in pairs:
-            before = {id(handle) for handle in point.fwd_hooks}
-            point.add_hook(function)
-            done += [(point, handle) for handle in point.fwd_hooks if id(handle) not in before]
-        yield
-    finally:
-        for point, handle in done:
-            handle.hook.remove()
-            point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
+_STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
+_ENDS = 8
+"""Positions at which the last state and the logits are kept in any case: the read-out is solved on them."""
 
 
 def capture(
@@ -99,6 +29,8 @@ def capture(
     attention_mask: Int[Tensor, "batch pos"] | None = None,
     solve: bool = True,
     heads: bool = True,
+    columns: Sequence[int] | None = None,
+    also: Sequence[HookPair] = (),
 ) -> CleanRun:
     """Run the model once and keep, per block, its call, its parts' writes, keys, values and score diagonals.
 
@@ -106,59 +38,160 @@ def capture(
         model: a ``TransformerBridge`` or ``HookedTransformer`` in evaluation mode.
         tokens: token ids.
         attention_mask: 1 for tokens, 0 for padding; None when nothing is padded.
-        solve: also find each layer's formula of the score diagonal.
+        solve: also find each layer's formula of the score diagonal; needs all columns.
         heads: also keep what the heads are read from.
+        columns: keep these columns only (and the keys and values of all); every column when ``None``.
+        also: hook names and functions that watch the same pass.
 
     Raises:
         InputError: the input or the model cannot be used; the message says why.
     """
     _check_input(model, tokens, attention_mask)
+    own = None if columns is None else [int(column) for column in columns]
+    solve = solve and own is None
     points, facts = dict(model.hook_dict), facts_of(model)
     layers = int(model.cfg.n_layers)
-    calls: list[BlockCall | None] = [None] * layers
-    inputs: list[Tensor | None] = [None] * (layers + 1)
-    kept: dict[str, Tensor] = {}
-    names = [f"blocks.{layer}.{name}" for layer in range(layers) for name in _STREAM]
-    names += [branch.point for form in facts.blocks for branch in form.branches]
-    names += _inner_points(model, facts) if heads else []
-    if solve:
-        seen = ("attn.hook_v", "attn.hook_attn_scores", *(name for pair in SOURCES for name in pair))
-        names += [f"blocks.{layer}.{name}" for layer in range(layers) for name in seen]
-    places = {name: points.get(name) or module_point(model, name) for name in dict.fromkeys(names)}
-    pairs = [(place, _keep(kept, name)) for name, place in places.items() if place is not None]
-    with lock_of(model), torch.no_grad(), _watched(model, calls, inputs), hooked(pairs):
+    store = _Store([None] * layers, [None] * (layers + 1), {}, {}, own)
+    names = _names(model, facts, solve, heads)
+    places = {name: points.get(name) or module_point(model, name) for name in (*names, *(name for name, _ in also))}
+    pairs = [(places[name], store.keep(name)) for name in names]
+    pairs += [(places[name], function) for name, function in also]
+    with lock_of(model), torch.no_grad(), store.watched(model), hooked([pair for pair in pairs if pair[0] is not None]):
         logits = model(tokens) if attention_mask is None else model(tokens, attention_mask=attention_mask)
+    calls, inputs = store.calls, store.inputs
     if any(call is None for call in calls):
         raise InputError(f"{type(model).__name__} does not run its blocks one after the other: nothing can be replayed")
-    stream = (*tokens.shape, int(model.cfg.d_model))
+    stream = (len(tokens), tokens.shape[1] if own is None else len(own), int(model.cfg.d_model))
     if odd := [layer for layer, state in enumerate(inputs) if state is None or state.shape != stream]:
         raise InputError(f"what enters blocks.{odd[0]} is no single residual stream of shape {stream}")
     logits = logits if isinstance(logits, Tensor) else logits.logits
     valid = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     points |= {name: place for name, place in places.items() if place is not None}
-    run = CleanRun(points, calls, inputs, kept, [None] * layers, logits, valid.to(logits.device), tokens,  # type: ignore[arg-type]
-                   attention_mask, _state(model))  # fmt: skip
+    run = CleanRun(
+        points, calls, inputs, store.kept, [None] * layers, logits if own is None else logits[:, own].clone(),  # type: ignore[arg-type]
+        valid.to(logits.device) if own is None else valid[:, own].to(logits.device),
+        tokens if own is None else tokens[:, own], attention_mask, state_of(model), None if own is None else tuple(own),
+        tokens.shape[1], store.keys if len(store.keys) == layers else {}, tokens,
+        None if store.end is None else (store.end, logits[:, -_ENDS:].clone()),
+    )  # fmt: skip
     if solve:
         run.diagonals = [_solve(model, run, layer) for layer in range(layers)]
     return run
 
 
-@contextmanager
-def _watched(model: Any, calls: list, inputs: list) -> Iterator[None]:
-    """Keep how each block is called, what enters it, and what the last one gives."""
-    watchers = []
-    try:
-        for layer, block in enumerate(model.blocks):
-            watchers.append(block.register_forward_pre_hook(_keep_call(calls, inputs, layer), with_kwargs=True))
-        last = len(calls) - 1
-        watchers.append(model.blocks[last].register_forward_hook(_keep_output(inputs, last + 1)))
-        yield
-    finally:
-        for watcher in watchers:
-            watcher.remove()
+def _names(model: Any, facts: ModelFacts, solve: bool, heads: bool) -> list[str]:
+    """The points that are kept."""
+    layers = range(len(facts.blocks))
+    names = [f"blocks.{layer}.{name}" for layer in layers for name in _STREAM]
+    names += [branch.point for form in facts.blocks for branch in form.branches]
+    names += _inner_points(model, facts) if heads else []
+    if solve:
+        seen = ("attn.hook_v", "attn.hook_attn_scores", *(name for pair in SOURCES for name in pair))
+        names += [f"blocks.{layer}.{name}" for layer in layers for name in seen]
+    return list(dict.fromkeys(names))
 
 
-def _state(model: Any) -> tuple[Any, ...]:
+@dataclass
+class _Store:
+    """What is kept while the model runs."""
+
+    calls: list[BlockCall | None]
+    inputs: list[Tensor | None]
+    kept: dict[str, Tensor]
+    keys: dict[int, tuple[Tensor, Tensor]]
+    columns: list[int] | None
+    end: Tensor | None = None
+    caches: list[Any] = field(default_factory=list)
+
+    @contextmanager
+    def watched(self, model: Any) -> Iterator[None]:
+        """Keep how each block is called, what enters it, and what the last one gives."""
+        watchers = []
+        try:
+            for layer, block in enumerate(model.blocks):
+                watchers.append(block.register_forward_pre_hook(self._call_keeper(layer), with_kwargs=True))
+            watchers.append(model.blocks[len(self.calls) - 1].register_forward_hook(self._keep_output))
+            yield
+        finally:
+            for watcher in watchers:
+                watcher.remove()
+            for cache in self.caches:  # the function holds the cache, and the cache the function
+                del cache.update
+            self.caches.clear()
+
+    def _record(self, cache: Any) -> None:
+        """Have a cache that the model made for this run note the keys and values that it is given."""
+        update = getattr(cache, "update", None)
+        if update is None or any(cache is known for known in self.caches) or "update" in vars(cache):
+            return
+
+        def recorded(key: Tensor, value: Tensor, layer: int, *args: Any, **kwargs: Any) -> Any:
+            given = update(key, value, layer, *args, **kwargs)
+            # A cache that keeps what it gives back is not kept twice.
+            kept = given if all(a.shape == b.shape for a, b in zip(given, (key, value), strict=True)) else (key, value)
+            self.keys[layer] = kept[0].detach(), kept[1].detach()
+            return given
+
+        cache.update = recorded
+        self.caches.append(cache)
+
+    def keep(self, name: str) -> Callable[..., None]:
+        """A hook that keeps what passes a point."""
+        diagonal, stream = name.endswith("hook_attn_scores"), name.endswith(_STREAM)
+
+        def function(value: Tensor, hook: Any) -> None:
+            # Whole score matrices would cost more memory than everything else together.
+            # The others are copied: some families go on to change their tensors in place.
+            if diagonal:
+                self.kept[name] = torch.diagonal(value, dim1=-2, dim2=-1).clone()
+                return
+            new = value.detach()
+            new = new if self.columns is None or new.ndim < 2 else new[:, self.columns]
+            entered = self.inputs[int(name.split(".")[1])] if stream else None
+            self.kept[name] = _same_or_copy(new, entered)
+
+        return function
+
+    def _call_keeper(self, layer: int) -> Callable[..., None]:
+        def function(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            keyword = None
+            held = [*((i, value) for i, value in enumerate(args)), *kwargs.items()]
+            caches = [(place, value) for place, value in held if hasattr(value, "get_seq_length")]
+            for _, value in caches:
+                self._record(value)
+            kwargs = {name: _without_cache(name, value) for name, value in kwargs.items()}
+            shifted = bool(args) and isinstance(args[0], Tensor)
+            if shifted:
+                residual, args = args[0], args[1:]
+            else:
+                keyword = next(name for name, value in kwargs.items() if isinstance(value, Tensor) and value.ndim == 3)
+                residual = kwargs.pop(keyword)
+            given = tuple(_without_cache("", value) for value in args)
+            cache = caches[0][0] if caches else None
+            cache = cache - shifted if isinstance(cache, int) else cache
+            self.inputs[layer] = self._state(residual, self.kept.get(f"blocks.{layer - 1}.hook_resid_post"))
+            self.calls[layer] = BlockCall(block, given, kwargs, keyword, cache)
+
+        return function
+
+    def _keep_output(self, block: nn.Module, args: tuple, output: Any) -> None:
+        whole = (output[0] if isinstance(output, tuple | list) else output).detach()
+        self.end = whole[:, -_ENDS:].clone()
+        last = len(self.calls)
+        self.inputs[last] = self._state(whole, self.kept.get(f"blocks.{last - 1}.hook_resid_post"))
+
+    def _state(self, residual: Tensor, given: Tensor | None) -> Tensor:
+        state = residual.detach()
+        return _same_or_copy(state if self.columns is None else state[:, self.columns], given)
+
+
+def _same_or_copy(new: Tensor, known: Tensor | None) -> Tensor:
+    """A copy, or what was kept already where it is the same."""
+    alike = known is not None and (known.shape, known.dtype, known.device) == (new.shape, new.dtype, new.device)
+    return known if known is not None and alike and torch.equal(known, new) else new.clone()
+
+
+def state_of(model: Any) -> tuple[Any, ...]:
     """Precision, place and mode of a model, and the hooks in its blocks: each of them changes how it can be rerun."""
     hooks = tuple(
         (name, len(module._forward_hooks), len(module._forward_pre_hooks))
@@ -194,56 +227,10 @@ def _inner_points(model: Any, facts: ModelFacts) -> list[str]:
     return found
 
 
-def _keep(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
-    diagonal = name.endswith("hook_attn_scores")
-
-    def function(value: Tensor, hook: Any) -> None:
-        # Whole score matrices would cost more memory than everything else together.
-        # The others are copied: some families go on to change their tensors in place.
-        kept[name] = torch.diagonal(value, dim1=-2, dim2=-1).clone() if diagonal else value.detach().clone()
-
-    return function
-
-
-def _keep_call(calls: list, inputs: list, layer: int) -> Callable[..., None]:
-    def function(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        keyword = None
-        kwargs = {name: _without_cache(name, value) for name, value in kwargs.items()}
-        if args and isinstance(args[0], Tensor):
-            residual, args = args[0], args[1:]
-        else:
-            keyword = next(name for name, value in kwargs.items() if isinstance(value, Tensor) and value.ndim == 3)
-            residual = kwargs.pop(keyword)
-        inputs[layer] = residual.detach().clone()
-        calls[layer] = BlockCall(block, tuple(_without_cache("", value) for value in args), kwargs, keyword)
-
-    return function
-
-
-def _keep_output(inputs: list, layers: int) -> Callable[..., None]:
-    def function(block: nn.Module, args: tuple, output: Any) -> None:
-        inputs[layers] = (output[0] if isinstance(output, tuple | list) else output).detach().clone()
-
-    return function
-
-
 def _without_cache(name: str, value: Any) -> Any:
     if name == "use_cache":
         return False
     return None if hasattr(value, "get_seq_length") else value
-
-
-def _stack_rows(value: Any, copies: int, batch: int) -> Any:
-    """Repeat every tensor that has the batch as its first axis; the others broadcast."""
-    if copies == 1 or batch == 1:
-        return value
-    if isinstance(value, Tensor):
-        return value.repeat(copies, *[1] * (value.ndim - 1)) if value.ndim > 1 and len(value) == batch else value
-    if isinstance(value, tuple | list):
-        return type(value)(_stack_rows(item, copies, batch) for item in value)
-    if isinstance(value, dict):
-        return {key: _stack_rows(item, copies, batch) for key, item in value.items()}
-    return value
 
 
 def _solve(model: Any, run: CleanRun, layer: int) -> ScoreDiagonal | None:

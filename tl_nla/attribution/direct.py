@@ -17,13 +17,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.attribution.capture import CleanRun, capture
+from tl_nla.attribution.capture import capture
+from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.facts import ModelFacts, facts_of
 from tl_nla.model.norms import parameter
 from tl_nla.model.predicted import predicted_ids
-from tl_nla.model.reading import check_tokens, head_sum
-from tl_nla.model.readout import ReadOut, final_norm, solve_readout
+from tl_nla.model.reading import check_tokens
+from tl_nla.model.readout import ReadOut, final_norm
 from tl_nla.model.rounding import compare, step_of
 
 UNITS = ("component", "layer", "head")
@@ -159,7 +160,7 @@ def _attributed(
 ) -> DirectAttribution:
     quantity, unit = asked
     last = clean.inputs[-1]
-    readout = solve_readout(model, last, clean.logits)
+    readout = clean.readout(model)
     logits = _uncapped(model, readout, clean)
     row, offset = _readout_row(model, readout, logits, target, against, quantity)
     total, constant = _total(logits, target, against, quantity)
@@ -319,15 +320,14 @@ def _heads(model: Any, clean: CleanRun, layer: int, kind: str, notes: list[str])
     """The heads of an attention or mixer, and its bias; ``None``, and a note, where there are none to be had."""
     if kind not in ("attn", "mixer"):
         return None
-    rows = {name: value.flatten(0, 1) for name, value in clean.kept.items() if name.startswith(f"blocks.{layer}.")}
     try:
-        found = head_sum(model, layer, kind, rows)
+        found = clean.head_sum(model, layer, kind)
     except InputError as error:
         notes.append(f"blocks.{layer}.{kind} stays whole: {error}")
         return None
     shape = clean.inputs[0].shape
-    name = f"blocks.{layer}.{kind}"
-    pieces = [(f"{name}.head.{head}", found.writes([head])[:, 0].reshape(shape)) for head in range(len(found.weight))]
+    name, writes = f"blocks.{layer}.{kind}", found.writes()
+    pieces = [(f"{name}.head.{head}", writes[:, head].reshape(shape)) for head in range(len(found.weight))]
     constant = found.constant.expand(shape[0] * shape[1], -1).reshape(shape)
     return [*pieces, (f"{name}.bias", constant)]
 
@@ -348,7 +348,7 @@ def _suspect(model: Any, clean: CleanRun) -> str:
     users = [name for name, point in clean.points.items() if name.startswith("blocks.") and point.fwd_hooks]
     if users:
         return f"hooks of yours at {', '.join(users[:3])} change the run, so try it without them"
-    readout = solve_readout(model, clean.inputs[-1], clean.logits)
+    readout = clean.readout(model)
     if not readout.norm.fit.exact:
         return f"no form of the final norm reproduces it ({readout.norm.fit})"
     if not readout.fit.exact:

@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_nla.attribution.capture import CleanRun, hooked
+from tl_nla.attribution.capture import capture
+from tl_nla.attribution.clean_run import CleanRun, hooked
 from tl_nla.attribution.components import Component
 from tl_nla.attribution.replay import Start, replay, start_of
 from tl_nla.attribution.rerun import rerun
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
+from tl_nla.model.probe import probe_tokens
 from tl_nla.model.rounding import compare, same_state, step_of
 
 _proven: "weakref.WeakKeyDictionary[Any, dict[Any, bool]]" = weakref.WeakKeyDictionary()
@@ -106,22 +108,34 @@ def leave_out(
     return rerun(model, clean, local, position)
 
 
+@torch.no_grad()
 def check_causal(model: Any, clean: CleanRun) -> None:
-    """Make sure that a change at a position leaves the earlier ones alone.
+    """Make sure that a change at a position leaves the earlier ones alone: another token at the end of a short text.
 
     Raises:
         InputError: the model looks ahead, so that nothing is local to a position.
     """
-    known = known_of(model)
-    length = clean.logits.shape[1]
-    key = _key("causal", clean)
-    if known.get(key) or length < 2 or not bool(clean.valid[:, :-1].any()):
+    known, key = known_of(model), _key("causal", clean)
+    if known.get(key) or clean.length < 2:
         return
-    entering = clean.inputs[1]
-    late = [Start(1, entering + _noise(entering))]
-    found = leave_out(model, clean, late, length - 1)[0]
-    keep = clean.valid[:, :-1]
-    if not same_state(found[:, :-1][keep], clean.inputs[-1][:, :-1][keep]):
+    mine = not _users(clean)
+    rows = probe_tokens(model) if mine else clean.tokens
+    if rows.shape[1] < 2:
+        return
+    tokens, last = torch.cat([rows, rows]), []
+    tokens[len(rows) :, -1] = (rows[:, -1] + 1) % int(model.cfg.d_vocab)
+    mask = None if clean.mask is None else torch.ones_like(tokens) if mine else torch.cat([clean.mask, clean.mask])
+
+    def keep(block: Any, args: tuple, output: Any) -> None:
+        last.append((output[0] if isinstance(output, tuple | list) else output).detach())
+
+    watcher = model.blocks[len(clean.calls) - 1].register_forward_hook(keep)
+    try:
+        model(tokens, **({} if mask is None else {"attention_mask": mask}))
+    finally:
+        watcher.remove()
+    one, other = last[-1][:, :-1].split(len(rows))
+    if not same_state(one, other):
         raise InputError(
             f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out "
             "at one position alone; leave it out at all positions instead"
@@ -129,46 +143,70 @@ def check_causal(model: Any, clean: CleanRun) -> None:
     known[key] = True
 
 
-def check_writable(model: Any, clean: CleanRun, component: Component) -> None:
-    """Make sure that a change at a component's hook point reaches the block's output as it should.
+def check_writable(model: Any, clean: CleanRun, parts: Sequence[Component]) -> None:
+    """Make sure that a change at each component's hook point reaches its block's output as it should.
 
     Raises:
-        InputError: the hook point can be read but not written on this model.
+        InputError: a hook point can be read but not written on this model.
     """
-    if not start_of(model, clean, component).edits:
-        _check_handed_on(model, clean, component)
-    form = facts_of(model).blocks[component.layer]
-    known, key = known_of(model), (component.kind, component.part, form.kinds, clean.state)
-    if component.kind in ("block", "span") or known.get(key):
+    known, facts = known_of(model), facts_of(model)
+    behind: set[int] = set()
+    short: CleanRun | None = None
+    for part in parts:
+        form = facts.blocks[part.layer]
+        key = part.kind, part.part, form.kinds, clean.state
+        proven = part.kind in ("block", "span") or known.get(key)
+        last = part.kind in ("block", "span") or (part.kind == "mlp" and not start_of(model, clean, part).edits)
+        if last and part.last not in behind:
+            _check_handed_on(model, clean, part)
+            behind.add(part.last)
+        if not proven:
+            short = short or _short(model, clean)
+            _check_written(model, short, part)
+            known[key] = True
+
+
+def _users(clean: CleanRun) -> bool:
+    """Whether hooks of the user's are on the model."""
+    return any(point.fwd_hooks for point in clean.points.values())
+
+
+def _short(model: Any, clean: CleanRun) -> CleanRun:
+    """A run of a few tokens that proves as much; the run itself where hooks of the user's may count positions."""
+    if clean.columns is None and (clean.mask is not None or _users(clean)):
+        return clean
+    return capture(model, probe_tokens(model), solve=False)
+
+
+def _check_written(model: Any, clean: CleanRun, component: Component) -> None:
+    form, start = facts_of(model).blocks[component.layer], start_of(model, clean, component)
+    if not start.edits:
         return
-    start = start_of(model, clean, component)
-    if start.edits:
-        seen: dict[str, Tensor] = {}
+    seen: dict[str, Tensor] = {}
 
-        def keep(name: str) -> Any:
-            def function(value: Tensor, hook: Any) -> None:
-                seen[name] = value.detach().clone()
+    def keep(name: str) -> Any:
+        def function(value: Tensor, hook: Any) -> None:
+            seen[name] = value.detach().clone()
 
-            return function
+        return function
 
-        pairs = [(clean.points[name], _edited(edit)) for name, edit in start.edits]
-        pairs += [(clean.points[branch.point], keep(branch.point)) for branch in form.branches]
-        ends = f"blocks.{component.layer}.hook_resid_post"
-        pairs += [(clean.points[ends], keep(ends))] if ends in clean.points else []
-        with torch.no_grad(), hooked(pairs):
-            model(clean.tokens, **({} if clean.mask is None else {"attention_mask": clean.mask}))
-        if ends not in seen:
-            raise InputError(f"{component} cannot be left out: nothing shows the output of its block")
-        after = seen[ends]
-        before = clean.kept.get(f"blocks.{component.layer}.hook_resid_pre", clean.inputs[component.layer])
-        terms = [form.carry * before.float(), *(form.write(kind, seen).float() for kind in form.kinds)]
-        moved = any(not torch.equal(seen[branch.point], clean.kept[branch.point]) for branch in form.branches)
-        if not moved or not compare(after, terms, step_of(after, before, *seen.values())).exact:
-            raise InputError(
-                f"{component} cannot be left out on this model: what is written at {start.edits[0][0]} does not reach "
-                "the block's output; leave out the whole block, or ask for no skips"
-            )
-    known[key] = True
+    pairs = [(clean.points[name], _edited(edit)) for name, edit in start.edits]
+    pairs += [(clean.points[branch.point], keep(branch.point)) for branch in form.branches]
+    ends = f"blocks.{component.layer}.hook_resid_post"
+    pairs += [(clean.points[ends], keep(ends))] if ends in clean.points else []
+    with torch.no_grad(), hooked(pairs):
+        model(clean.tokens, **({} if clean.mask is None else {"attention_mask": clean.mask}))
+    if ends not in seen:
+        raise InputError(f"{component} cannot be left out: nothing shows the output of its block")
+    after = seen[ends]
+    before = clean.kept.get(f"blocks.{component.layer}.hook_resid_pre", clean.inputs[component.layer])
+    terms = [form.carry * before.float(), *(form.write(kind, seen).float() for kind in form.kinds)]
+    moved = any(not torch.equal(seen[branch.point], clean.kept[branch.point]) for branch in form.branches)
+    if not moved or not compare(after, terms, step_of(after, before, *seen.values())).exact:
+        raise InputError(
+            f"{component} cannot be left out on this model: what is written at {start.edits[0][0]} does not reach "
+            "the block's output; leave out the whole block, or ask for no skips"
+        )
 
 
 def _check_handed_on(model: Any, clean: CleanRun, component: Component) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_nla.attribution.capture import CleanRun
+from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
-from tl_nla.model.readout import ReadOut, solve_readout
+from tl_nla.model.readout import ReadOut
 
 
 def read_out(model: Any, residual: Float[Tensor, "... pos d_model"]) -> Float[Tensor, "... pos vocab"]:
@@ -22,7 +22,7 @@ def read_out_of(model: Any, clean: CleanRun) -> ReadOut:
     Raises:
         InputError: it is none of what is known, so that nothing computed through it could be trusted.
     """
-    found = solve_readout(model, clean.inputs[-1], clean.logits)
+    found = clean.readout(model)
     if not found.fit.exact:
         raise InputError(
             f"{type(model).__name__} does more after its last block than final norm, unembedding, multiplier and soft "

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_nla.attribution.capture import CleanRun, hooked
+from tl_nla.attribution.clean_run import CleanRun, hooked
 from tl_nla.attribution.components import Component
 from tl_nla.errors import InputError
 from tl_nla.model.blocks import BlockForm

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tl_nla.attribution.capture import CleanRun, hooked
+from tl_nla.attribution.clean_run import CleanRun, hooked
 from tl_nla.attribution.replay import Start, edit_rows
 from tl_nla.errors import InputError
 

@@ -5,15 +5,16 @@ writes nothing (or a given vector instead), all earlier positions are as in the 
 read. The computation differs, not the result: see ``tl_nla.attribution.replay``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_nla.attribution.capture import CleanRun, capture
+from tl_nla.attribution.capture import capture
+from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.attribution.components import Component, all_components, as_component
 from tl_nla.attribution.exactness import check_causal, check_writable
 from tl_nla.attribution.left_out import Group, Way, last_states
@@ -22,8 +23,11 @@ from tl_nla.errors import InputError
 from tl_nla.model.predicted import predicted_ids
 from tl_nla.model.probe import lock_of
 from tl_nla.model.readout import ReadOut
+from tl_nla.model.rounding import unmixed
 
-VOCAB_BUDGET = 2**24  # log-probabilities held at once while effects are measured
+VOCAB_BUDGET = 2**22
+"""Logits held at once while effects are measured: few enough to stay in the processor's cache."""
+_FEWEST_ROWS, _SUMMED = 32, 2048
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,14 @@ class SkipEffects:
     skipped_top: Int[Tensor, "component batch pos"]
     everywhere: bool
     target_change: Float[Tensor, "component batch pos"] | None = None
+
+    def only(self, columns: Sequence[int]) -> "SkipEffects":
+        """The same at some columns; percentiles stay those among all of them."""
+        own = list(columns)
+        cut = {name: getattr(self, name)[:, :, own] for name in ("kl", "flip", "percentile", "tokens", "token_weight",
+                                                                 "skipped_top")}  # fmt: skip
+        change = None if self.target_change is None else self.target_change[:, :, own]
+        return replace(self, **cut, clean_top=self.clean_top[:, own], target_change=change)
 
     def __getitem__(self, component: Any) -> Float[Tensor, "batch pos"]:
         """KL of one component, given as a ``Component``, a ``Site`` or text."""
@@ -157,7 +169,10 @@ def skip_effects(
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of components that are left out; as the arguments of :func:`skip_effects`, checked."""
+    """What is asked of components that are left out; as the arguments of :func:`skip_effects`, checked.
+
+    Columns are counted among those that the run was kept at; with a ``top_k`` of 0 no changed tokens are told.
+    """
 
     parts: list[Component]
     way: Way
@@ -166,13 +181,16 @@ class Wanted:
     written: Mapping[Component, Tensor] = field(default_factory=dict)
 
 
-def effects_of_run(model: Any, clean: CleanRun, wanted: Wanted) -> SkipEffects:
+def effects_of_run(
+    model: Any, clean: CleanRun, wanted: Wanted, tell: Callable[[int, int], None] | None = None
+) -> SkipEffects:
     """The same for a run that was captured before, with its score diagonals unless ``everywhere`` is asked for.
 
     Args:
         model: the model that was run; the caller holds its lock.
         clean: the run.
         wanted: what is asked for.
+        tell: told how many of how many components are done.
 
     Raises:
         InputError: as :func:`skip_logits`.
@@ -182,7 +200,7 @@ def effects_of_run(model: Any, clean: CleanRun, wanted: Wanted) -> SkipEffects:
     for part, value in wanted.written.items():
         _check_replacement(value, part, clean)
     given = torch.zeros_like(clean.tokens) if wanted.targets is None else wanted.targets.to(clean.tokens.device)
-    groups = last_states(model, clean, parts, wanted.written, wanted.way)
+    groups = _counted(last_states(model, clean, parts, wanted.written, wanted.way), len(parts), tell)
     followed = _Followed(len(parts), columns, given)
     found = _measure(read_out_of(model, clean), clean, groups, wanted.top_k, followed)
     kl, top, ids, weights, change = (found[name] for name in ("kl", "top", "ids", "weights", "change"))
@@ -195,6 +213,15 @@ def effects_of_run(model: Any, clean: CleanRun, wanted: Wanted) -> SkipEffects:
     return SkipEffects(
         tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, wanted.way.everywhere, moved
     )
+
+
+def _counted(groups: Iterable[Group], total: int, tell: Callable[[int, int], None] | None) -> Iterator[Group]:
+    done = 0
+    for group in groups:
+        yield group
+        done = min(total, done + len(group[0]))
+        if tell is not None:
+            tell(done, total)
 
 
 def _columns(positions: Sequence[int] | None, length: int) -> list[int]:
@@ -225,8 +252,7 @@ def _prepared(
 
 def _check_run(model: Any, clean: CleanRun, everywhere: bool, parts: Sequence[Component]) -> None:
     read_out_of(model, clean)  # refused before anything else is tried
-    for part in parts:
-        check_writable(model, clean, part)
+    check_writable(model, clean, parts)
     if not everywhere:
         check_causal(model, clean)
 
@@ -260,35 +286,67 @@ def _measure(
         "weights": torch.zeros(count, *shape, top_k, device=device),
     }  # fmt: skip
     batch, vocab = clean.logits.shape[0], clean.logits.shape[-1]
-    rows = max(1, VOCAB_BUDGET // (batch * vocab))
+    rows = max(_FEWEST_ROWS // batch, VOCAB_BUDGET // (batch * vocab), 1)
     for members, states in groups:
         for first in range(0, len(followed.columns), rows):
             own = list(followed.columns[first : first + rows])
-            old = torch.log_softmax(clean.logits[:, own].float(), -1)
-            targets = followed.targets[:, own]
+            old = _Old.of(clean.logits[:, own].float(), followed.targets[:, own])
             step = max(1, rows // len(own))
             for begin in range(0, len(members), step):
                 some = torch.tensor(members[begin : begin + step], device=device)
-                logits = readout.logits(states[begin : begin + step, :, first : first + rows]).float()
-                for name, value in _compare(old, logits.to(device), targets, top_k).items():
+                part = states[begin : begin + step, :, first : first + rows]
+                # The read-out gives tensors that nobody else holds.
+                make = lambda part=part: readout.logits(part).float().to(device)  # noqa: E731
+                for name, value in _compare(old, make, top_k).items():
                     found[name][some[:, None, None], torch.arange(batch, device=device)[:, None], own] = value
     return found
 
 
-def _compare(
-    old: Float[Tensor, "batch column vocab"], logits: Float[Tensor, "component batch column vocab"],
-    targets: Int[Tensor, "batch column"], top_k: int,
-) -> dict[str, Tensor]:  # fmt: skip
-    new = torch.log_softmax(logits, -1)
-    change = new - old
-    # sqrt(p * p') through the logarithms: products of small probabilities underflow.
-    weight = change.abs() * ((old + new) / 2).exp()
-    ids = weight.topk(top_k, dim=-1).indices
-    told = targets[None, ..., None].expand(*change.shape[:-1], 1)
-    return {
-        "kl": -(old.exp() * change).sum(-1).clamp(max=0), "top": logits.argmax(-1), "ids": ids,
-        "weights": weight.gather(-1, ids) * change.gather(-1, ids).sign(), "change": change.gather(-1, told)[..., 0],
-    }  # fmt: skip
+@dataclass(frozen=True)
+class _Old:
+    """The clean prediction of some columns."""
+
+    logits: Float[Tensor, "batch column vocab"]
+    log_p: Float[Tensor, "batch column vocab"]
+    p: Float[Tensor, "batch column vocab"]
+    targets: Int[Tensor, "batch column"]
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "batch column vocab"], targets: Int[Tensor, "batch column"]) -> "_Old":
+        """Of the clean logits."""
+        return cls(logits, torch.log_softmax(logits, -1), torch.softmax(logits, -1), targets)
+
+    def mean(self, values: Float[Tensor, "component batch column vocab"]) -> Float[Tensor, "component batch column"]:
+        """What is expected of values under the clean prediction, added up in pieces: long sums lose digits."""
+        with unmixed(values):
+            pieces = zip(values.split(_SUMMED, -1), self.p.split(_SUMMED, -1), strict=True)
+            return torch.stack([torch.einsum("mbcv,bcv->mbc", value, p) for value, p in pieces]).sum(0)
+
+
+def _compare(old: _Old, make: Callable[[], Tensor], top_k: int) -> dict[str, Tensor]:
+    """Compare changed logits, which ``make`` makes anew, with the clean prediction ``p``.
+
+    With ``c`` the change of the logits less its mean under ``p``, KL is ``log E[exp(c)]`` under ``p``. That is as exact
+    for a small change as for a large one, and takes few passes over the vocabulary.
+    """
+    logits = make()
+    top = logits.argmax(-1)
+    change = logits.sub_(old.logits)
+    told = old.targets[None, ..., None].expand(*change.shape[:-1], 1)
+    mean = old.mean(change)[..., None]
+    change = change.sub_(mean)
+    of_target, kept = change.gather(-1, told)[..., 0], change.clone() if top_k else None
+    kl = old.mean(change.expm1_()).log1p()
+    if not bool(kl.isfinite().all()):  # too large for an exponential
+        kl = torch.logsumexp(make() - old.logits - mean + old.log_p, -1)
+    found = {"kl": kl.clamp(min=0), "top": top, "change": of_target - kl}
+    if kept is not None:
+        moved = kept.sub_(kl[..., None])
+        # sqrt(p * p') through the logarithms: products of small probabilities underflow.
+        weight = moved.abs() * (old.log_p + moved / 2).exp()
+        found["ids"] = weight.topk(top_k, dim=-1).indices
+        found["weights"] = weight.gather(-1, found["ids"]) * moved.gather(-1, found["ids"]).sign()
+    return found
 
 
 def _percentiles(parts: list[Component], kl: Float[Tensor, "component batch pos"]) -> Tensor:

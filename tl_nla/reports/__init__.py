@@ -5,6 +5,7 @@ from tl_nla._lazy import lazy
 _HOMES = {
     "Cell": "tl_nla.reports.report",
     "ContributionReport": "tl_nla.reports.report",
+    "ReportConfig": "tl_nla.reports.report_config",
     "layer_contributions": "tl_nla.reports.contributions",
 }
 

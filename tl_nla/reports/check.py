@@ -231,8 +231,7 @@ def _skips(model: Any, facts: ModelFacts, tokens: Tensor) -> CheckRow:
     readout = read_out_of(model, clean)
     check_causal(model, clean)
     parts = list(_one_of_each(all_components(model, ("block", "attn", "mixer", "mlp", "ple", "head")), facts))
-    for part in parts:
-        check_writable(model, clean, part)
+    check_writable(model, clean, parts)
     starts = [start_of(model, clean, part) for part in parts]
     slow = rerun(model, clean, [start.only_at(clean, last) for start in starts], last)
     together = all_positions_at_once(model, clean)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -54,7 +56,7 @@ def test_variants_of_a_word_count_once(llama):
     write, before = write_and_state()
     pairs = Vocabulary(tuple(f"w{i // 2}" for i in range(zoo.VOCAB)), torch.arange(zoo.VOCAB) // 2, PLAIN.allowed)
     found = write_effects(lens, write, before, pairs, top_k=6)
-    values = write @ lens.weight / lens.scale(before)[:, None]
+    values = lens.logits(write) / lens.scale(before)[:, None]
     expected = values.reshape(len(write), -1, 2).amax(-1).topk(6)
     torch.testing.assert_close(found.promoted_value, expected.values)
     assert torch.equal(found.promoted // 2, expected.indices)
@@ -74,6 +76,7 @@ def test_rows_at_a_time_and_blocks_change_nothing(llama, monkeypatch):
     write, before = write_and_state(rows=7)
     whole = write_effects(lens, write, before, PLAIN)
     monkeypatch.setattr(effects, "LOGIT_BUDGET", 2 * zoo.VOCAB)
+    monkeypatch.setattr(effects, "_FEWEST", 1)
     monkeypatch.setattr(effects, "_BLOCK", 1)
     pieces = write_effects(lens, write, before, PLAIN)
     assert torch.equal(whole.promoted, pieces.promoted)
@@ -83,6 +86,22 @@ def test_rows_at_a_time_and_blocks_change_nothing(llama, monkeypatch):
     for largest in (True, False):
         for found, expected in zip(effects._topk(long, 5, largest), long.topk(5, 1, largest), strict=True):
             assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_some_tokens_by_pieces_are_those_of_the_whole_product(llama, monkeypatch, dtype):
+    lens, (write, _) = Lens.of(llama), write_and_state(rows=7)
+    lens = replace(lens, weight=lens.weight.to(dtype))
+    plain = (write * lens.gain) @ lens.weight.float()
+    plain = plain - (write * lens.gain) @ lens.mean[:, None]
+    monkeypatch.setattr(effects, "_PIECE", 5 * zoo.D_MODEL)
+    tokens = torch.tensor([3, 9, 10, 11, 40, 41, 63])
+    torch.testing.assert_close(lens.logits(write, tokens), plain[:, tokens])
+    torch.testing.assert_close(lens.logits(write), plain)
+
+
+def test_the_unembedding_is_not_copied(llama):
+    assert Lens.of(llama).weight.data_ptr() == llama.W_U.data_ptr()
 
 
 def test_zero_write_has_no_effect(llama):

@@ -20,6 +20,9 @@ from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 LOGIT_BUDGET = 2**22
 """Logits held at once: few enough to stay in the processor's cache between the passes over them."""
+_FEWEST = 32
+_PIECE = 2**21
+"""Elements of the unembedding that are gathered, or held in float32, at once."""
 _BLOCK = 16
 _READOUT_ERROR = 0.05
 """Root mean square error of the known read-out, as a share, from which on its words would mislead."""
@@ -45,15 +48,19 @@ class Effects:
 
 @dataclass(frozen=True)
 class Lens:
-    """The linear part of a model's read-out.
+    """The linear part of a model's read-out; the unembedding is the model's own, not a copy.
 
     Attributes:
-        weight: unembedding times the final norm's gain (and its centring), vocabulary mean removed.
+        weight: the unembedding.
         centred: whether the final norm subtracts the mean (LayerNorm) or not (RMSNorm).
+        gain: of the final norm, with the factor on the logits; ``None`` for none.
+        mean: the mean of the unembedding's columns, which is left out of every value; ``None`` for none.
     """
 
     weight: Float[Tensor, "d_model vocab"]
     centred: bool
+    gain: Float[Tensor, " d_model"] | None = None
+    mean: Float[Tensor, " d_model"] | None = None
 
     @classmethod
     @torch.no_grad()
@@ -67,18 +74,42 @@ class Lens:
                 norm and an unembedding.
         """
         readout = _checked_readout(model)
-        unembed = model.W_U.detach().float()
-        weight = readout.norm.gain.to(unembed)[:, None] * unembed
-        weight = weight - weight.mean(1, keepdim=True)
-        if readout.norm.centred:
-            weight = weight - weight.mean(0, keepdim=True)
-        return cls(weight * readout.multiplier, readout.norm.centred)
+        weight = model.W_U.detach()
+        step = max(1, _PIECE // weight.shape[0])
+        pieces = [weight[:, first : first + step].float().sum(1) for first in range(0, weight.shape[1], step)]
+        gain = readout.norm.gain.to(weight.device) * readout.multiplier
+        return cls(weight, readout.norm.centred, gain, torch.stack(pieces).sum(0) / weight.shape[1])
 
     def scale(self, state: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
         """What the final norm would divide a state by: root mean square, after centring where it centres."""
         values = state.float()
         values = values - values.mean(-1, keepdim=True) if self.centred else values
         return values.square().mean(-1).sqrt()
+
+    def logits(
+        self, write: Float[Tensor, "n d_model"], tokens: Int[Tensor, " m"] | None = None
+    ) -> Float[Tensor, "n m"]:
+        """What writes add to the logits of some tokens (all of them when ``None``), above the vocabulary's mean.
+
+        The unembedding is taken piece by piece where some tokens are asked for, or where it is not in float32.
+        """
+        write = write.float() - write.float().mean(-1, keepdim=True) if self.centred else write.float()
+        write = (write if self.gain is None else write * self.gain).to(self.weight.device)
+        with unmixed(write):
+            if tokens is None and self.weight.dtype == torch.float32:
+                found = write @ self.weight
+            else:
+                found = self._by_pieces(write, tokens)
+            return found if self.mean is None else found.sub_((write @ self.mean)[:, None])
+
+    def _by_pieces(self, write: Tensor, tokens: Tensor | None) -> Tensor:
+        count, step = self.weight.shape[1] if tokens is None else len(tokens), max(1, _PIECE // len(self.weight))
+        found = torch.empty(len(write), count, device=write.device)
+        for first in range(0, count, step):
+            some = slice(first, first + step)
+            rows = self.weight.T[some] if tokens is None else self.weight.T[tokens[some].to(self.weight.device)]
+            torch.mm(write, rows.float().T, out=found[:, some])
+        return found
 
 
 @torch.no_grad()
@@ -110,9 +141,8 @@ def write_effects(
     _check(write, before, top_k)
     scaled = write.float() / lens.scale(before).clamp_min(1e-12)[:, None]
 
-    def logits(rows: slice) -> Tensor:
-        with unmixed(scaled):
-            return scaled[rows] @ lens.weight
+    def logits(rows: slice, tokens: Tensor | None) -> Tensor:
+        return lens.logits(scaled[rows], tokens)
 
     return _extremes(logits, len(write), vocabulary, top_k, 0.0, lens.weight.shape[1])
 
@@ -144,10 +174,10 @@ def probability_effects(
     """
     _check(write, before, top_k)
 
-    def change(rows: slice) -> Tensor:
+    def change(rows: slice, tokens: Tensor | None) -> Tensor:
         states = torch.stack([before[rows] + write[rows], before[rows]])
         after, earlier = readout.logits(states).float().softmax(-1)
-        return after - earlier
+        return after - earlier if tokens is None else (after - earlier)[:, tokens.to(after.device)]
 
     readout = _checked_readout(model)
     return _extremes(change, len(write), vocabulary, top_k, floor, model.W_U.shape[1])
@@ -178,33 +208,41 @@ def _check(write: Tensor, before: Tensor, top_k: int) -> None:
 def _extremes(values: Any, count: int, vocabulary: Vocabulary, top_k: int, floor: float, width: int) -> Effects:
     if width != len(vocabulary.texts):
         raise InputError(f"the unembedding has {width} tokens, the vocabulary {len(vocabulary.texts)}")
-    step = max(1, LOGIT_BUDGET // width)
-    banned = torch.nonzero(~vocabulary.allowed).flatten()
+    named = None if bool(vocabulary.allowed.all()) else torch.nonzero(vocabulary.allowed).flatten()
+    # What is gathered from the unembedding is gathered for more rows at once.
+    step = max(_FEWEST, LOGIT_BUDGET // width if named is None else 2 * LOGIT_BUDGET // max(1, len(named)))
     parts = []
     for start in range(0, count, step):
-        part = values(slice(start, start + step))
-        # In place: copies would cost as much as the matrix product.
-        up = _top_words(part.index_fill_(1, banned.to(part.device), -torch.inf), vocabulary, top_k, floor)
-        down = _top_words(part.index_fill_(1, banned.to(part.device), torch.inf), vocabulary, top_k, floor, False)
+        part = values(slice(start, start + step), named)
+        own = (vocabulary.group if named is None else vocabulary.group[named]).to(part.device)
+        up, down = (_top_words(part, own, top_k, floor, largest) for largest in (True, False))
         parts.append((up[0], up[1], down[0], -down[1]))
     if not parts:
         raise InputError("no writes were given; at least one is needed")
-    return Effects(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    promoted, gained, suppressed, lost = (torch.cat(column) for column in zip(*parts, strict=True))
+    if named is not None:
+        promoted, suppressed = (_named(ids, named.to(ids.device)) for ids in (promoted, suppressed))
+    return Effects(promoted, gained, suppressed, lost)
+
+
+def _named(ids: Tensor, named: Tensor) -> Tensor:
+    """Ids of the vocabulary for numbers among those that may be named."""
+    return torch.where(ids < 0, ids, named[ids.clamp_min(0)]) if len(named) else ids
 
 
 def _top_words(
-    values: Tensor, vocabulary: Vocabulary, top_k: int, floor: float, largest: bool = True, size: int = 0
+    values: Tensor, group: Tensor, top_k: int, floor: float, largest: bool = True, size: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Ids and values of the largest values above ``floor``, one token a word; -1 and 0 where there are fewer.
+    """Columns and values of the largest values above ``floor``, one a word; -1 and 0 where there are fewer.
 
-    With ``largest`` false the same of the values with their sign turned. ``size`` is how many candidates are looked at
-    first, twice ``top_k`` when 0.
+    ``group`` is the word of each column. With ``largest`` false the same of the values with their sign turned.
+    ``size`` is how many candidates are looked at first, twice ``top_k`` when 0.
     """
     width = values.shape[1]
     size = min(width, size or 2 * top_k)
     found, ids = _topk(values, size, largest)
     found = found if largest else -found
-    own = vocabulary.group.to(values.device)[ids]
+    own = group[ids]
     repeated = (own[:, :, None] == own[:, None, :]).tril(-1).any(-1)
     usable = ~repeated & (found > floor)
     order = (~usable).long().argsort(dim=1, stable=True)[:, :top_k]
@@ -215,7 +253,7 @@ def _top_words(
     # A row with too few words needs more candidates, unless its last candidate is already below the floor.
     poor = torch.nonzero((usable.sum(1) < top_k) & (found[:, -1] > floor)).flatten()
     if size < width and len(poor):
-        top_ids[poor], top_values[poor] = _top_words(values[poor], vocabulary, top_k, floor, largest, 4 * size)
+        top_ids[poor], top_values[poor] = _top_words(values[poor], group, top_k, floor, largest, 4 * size)
     return top_ids, top_values
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.model.facts import branches_of, check_deterministic
 from tl_nla.model.heads import HeadSum, out_projection
-from tl_nla.model.hooks import tap
+from tl_nla.model.hooks import HookPair, tap
 from tl_nla.model.narrow import unread_logits
 from tl_nla.model.positions import real_tokens
 from tl_nla.model.probe import lock_of
@@ -117,38 +117,113 @@ def sources_of_both(
     Raises:
         InputError: as :func:`head_sources`.
     """
-    count, ways = int(model.cfg.n_layers), {False: tuple(heads), True: tuple(attentions)}
-    chosen = sorted({*heads, *attentions})
-    if any(not 0 <= layer < count for layer in chosen):
-        raise InputError(f"layers are {list(chosen)}; give one or more of 0 to {count - 1}")
-    if top_k < 1:
-        raise InputError(f"top_k is {top_k}; at least 1 source must be kept")
-    if not chosen:
+    if not {*heads, *attentions}:
         return None, None
     check_deterministic(model)
     check_tokens(model, tokens)
-    real = real_tokens(tokens, attention_mask)
-    reduced: dict[tuple[bool, int], tuple[Tensor, ...]] = {}
-    kept: dict[str, Tensor] = {}
-    pairs: list[tuple[str, Callable[..., None]]] = []
-    known = model.hook_dict
-    for layer in chosen:
-        points = _points(model, layer)
-        if why := without_values(model, layer, known):
-            raise InputError(
-                f"{why}. So what its heads read cannot be told; what they write can still be read "
-                f"('blocks.{layer}.attn', 'blocks.{layer}.attn.head.0') and left out"
-            )
-        pairs += [(name, _keeper(kept, name)) for name in points]
-        wanted = [together for together, layers in ways.items() if layer in layers]
-        pairs.append((f"blocks.{layer}.hook_resid_post", _reducer(model, layer, kept, reduced, real, top_k, wanted)))
+    watch = SourceWatch(model, real_tokens(tokens, attention_mask), heads, attentions, top_k)
     arguments: dict[str, Any] = {} if attention_mask is None else {"attention_mask": attention_mask}
-    if max(chosen) + 1 < count:
-        arguments["stop_at_layer"] = max(chosen) + 1
-    with lock_of(model), tap(model, pairs, known), unread_logits(model):
+    last = max({*heads, *attentions})
+    if last + 1 < int(model.cfg.n_layers):
+        arguments["stop_at_layer"] = last + 1
+    with lock_of(model), tap(model, watch.pairs, watch.known), unread_logits(model):
         model(tokens, **arguments)
-    single, pooled = (_stacked(layers, together, reduced) for together, layers in ways.items())
-    return single, pooled
+    return watch.found()
+
+
+class SourceWatch:
+    """Functions on hook points that reduce each layer to its strongest sources while a pass runs.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``.
+        real: the positions that are no padding.
+        heads: layers whose heads are told one by one.
+        attentions: layers whose heads are pooled.
+        top_k: how many sources are kept on each side of the distance limit.
+        columns: tell these positions only; all of them when ``None``.
+
+    Attributes:
+        pairs: hook names and functions.
+        sums: the attentions' writes as sums of their heads at these positions, as far as they were seen.
+
+    Raises:
+        InputError: as :func:`head_sources`.
+    """
+
+    def __init__(
+        self, model: Any, real: Tensor, heads: Sequence[int], attentions: Sequence[int], top_k: int = 3,
+        columns: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
+        count, self.ways = int(model.cfg.n_layers), {False: tuple(heads), True: tuple(attentions)}
+        chosen = sorted({*heads, *attentions})
+        if any(not 0 <= layer < count for layer in chosen):
+            raise InputError(f"layers are {list(chosen)}; give one or more of 0 to {count - 1}")
+        if top_k < 1:
+            raise InputError(f"top_k is {top_k}; at least 1 source must be kept")
+        self.model, self.real, self.top_k = model, real, top_k
+        self.columns = list(range(real.shape[1])) if columns is None else [int(column) for column in columns]
+        self.sums: dict[tuple[int, str], HeadSum] = {}
+        self.known = model.hook_dict
+        self.pairs: list[HookPair] = []
+        self._kept: dict[str, Tensor] = {}
+        self._reduced: dict[tuple[bool, int], tuple[Tensor, ...]] = {}
+        self._failed: InputError | None = None
+        for layer in chosen:
+            if why := without_values(model, layer, self.known):
+                raise InputError(
+                    f"{why}. So what its heads read cannot be told; what they write can still be read "
+                    f"('blocks.{layer}.attn', 'blocks.{layer}.attn.head.0') and left out"
+                )
+            points = _points(model, layer)
+            self.pairs += [(name, self._keeper(name)) for name in points]
+            self.pairs.append((f"blocks.{layer}.hook_resid_post", self._reducer(layer, points)))
+
+    def found(self) -> tuple[HeadSources | None, HeadSources | None]:
+        """Sources of single heads, and of whole attentions; ``None`` where no layer was asked for.
+
+        Raises:
+            InputError: what went wrong while the pass ran.
+        """
+        if self._failed is not None:
+            raise self._failed
+        if missing := [layer for layers in self.ways.values() for layer in layers if not self._seen(layer)]:
+            raise InputError(f"blocks.{missing[0]}.hook_resid_post never fired, so what its heads read is not known")
+        single, pooled = (_stacked(layers, together, self._reduced) for together, layers in self.ways.items())
+        return single, pooled
+
+    def _seen(self, layer: int) -> bool:
+        return any((together, layer) in self._reduced for together in (False, True))
+
+    def _keeper(self, name: str) -> Callable[..., None]:
+        pattern, values = name.endswith("attn.hook_pattern"), name.endswith("attn.hook_v")
+        whole = len(self.columns) == self.real.shape[1]
+
+        def keep(activation: Tensor, hook: Any) -> None:
+            seen = activation.detach()
+            if not whole and not values:
+                seen = seen[:, :, self.columns] if pattern else seen[:, self.columns]
+            self._kept[name] = seen
+
+        return keep
+
+    def _reducer(self, layer: int, names: Sequence[str]) -> Callable[..., None]:
+        wanted = [together for together, layers in self.ways.items() if layer in layers]
+
+        def reduce(activation: Tensor, hook: Any) -> None:
+            points = {name: self._kept.pop(name) for name in names if name in self._kept}
+            if self._failed is not None:
+                return
+            try:  # the pass goes on: others may be watching it
+                found, raw, norm, state = _layer_sources(self.model, layer, points)
+                self.sums[layer, "attn"] = found
+                for together in wanted:
+                    own = (raw.sum(1, keepdim=True), norm.sum(0, keepdim=True)) if together else (raw, norm)
+                    told = _summarise(own[0].transpose(0, 1), self.real, self.top_k, self.columns)
+                    self._reduced[together, layer] = (*told, own[1], state)
+            except InputError as error:
+                self._failed = error
+
+        return reduce
 
 
 def _stacked(
@@ -161,11 +236,11 @@ def _stacked(
 
 
 def raw_source_weights(
-    pattern: Float[Tensor, "batch head pos pos"],
+    pattern: Float[Tensor, "batch head query pos"],
     value: Float[Tensor, "batch pos kv d_head"],
     weight: Float[Tensor, "head d_head d_model"],
     gain: Float[Tensor, "..."],
-) -> Float[Tensor, "batch head pos pos"]:
+) -> Float[Tensor, "batch head query pos"]:
     """``pattern * ||value W_O gain||`` of every head, query and source, in model units.
 
     Args:
@@ -209,29 +284,8 @@ def _points(model: Any, layer: int) -> list[str]:
     return [*own, out_projection(model, layer).point, branch.point]
 
 
-def _keeper(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
-    def keep(activation: Tensor, hook: Any) -> None:
-        kept[name] = activation.detach()
-
-    return keep
-
-
-def _reducer(
-    model: Any, layer: int, kept: dict[str, Tensor], reduced: dict[tuple[bool, int], tuple[Tensor, ...]],
-    real: Tensor, top_k: int, wanted: Sequence[bool],
-) -> Callable[..., None]:  # fmt: skip
-    def reduce(activation: Tensor, hook: Any) -> None:
-        points = {name: kept.pop(name) for name in _points(model, layer) if name in kept}
-        raw, norm, state = _layer_sources(model, layer, points)
-        for together in wanted:
-            own = (raw.sum(1, keepdim=True), norm.sum(0, keepdim=True)) if together else (raw, norm)
-            reduced[together, layer] = (*_summarise(own[0].transpose(0, 1), real, top_k), own[1], state)
-
-    return reduce
-
-
-def _layer_sources(model: Any, layer: int, points: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Weight of every source ``[batch, head, pos, pos]``, norms of the heads' writes, and of the states before."""
+def _layer_sources(model: Any, layer: int, points: dict[str, Tensor]) -> tuple[HeadSum, Tensor, Tensor, Tensor]:
+    """The heads, weight of every source ``[batch, head, pos, source]``, norms of the writes, and of the states."""
     prefix = f"blocks.{layer}."
     if f"{prefix}attn.hook_pattern" not in points:
         raise InputError(f"hook_pattern of layer {layer} never fired on this model; load it with eager attention")
@@ -244,7 +298,7 @@ def _layer_sources(model: Any, layer: int, points: dict[str, Tensor]) -> tuple[T
     rows, batch = found.z, pattern.shape[0]
     square = torch.einsum("nhd,hde,nhe->hn", rows, found.weight @ found.weight.transpose(1, 2), rows)
     norm = (square.clamp_min(0).sqrt() / length).unflatten(1, (batch, -1))
-    return raw, norm, points[f"{prefix}hook_resid_pre"].float().norm(dim=-1)
+    return found, raw, norm, points[f"{prefix}hook_resid_pre"].float().norm(dim=-1)
 
 
 def _head_sum(model: Any, layer: int, points: dict[str, Tensor]) -> HeadSum:
@@ -272,23 +326,25 @@ def _values_by_head(value: Tensor, found: HeadSum, length: int) -> Float[Tensor,
     return flat.float().unflatten(-1, (-1, width))
 
 
-def _summarise(raw: Float[Tensor, "head batch pos pos"], real: Tensor, top_k: int) -> tuple[Tensor, ...]:
-    """Shares of sink, self, local and distant sources, and the strongest of the latter two."""
+def _summarise(
+    raw: Float[Tensor, "head batch query source"], real: Tensor, top_k: int, own: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """Shares of sink, self, local and distant sources, and the strongest of the latter two, for queries ``own``."""
     share = raw / raw.sum(-1, keepdim=True).clamp_min(torch.finfo(raw.dtype).tiny)
-    length = raw.shape[-1]
-    columns = torch.arange(length, device=raw.device)
-    ahead = (share * (columns[None, :] > columns[:, None])).sum(-1).masked_fill(~real.to(raw.device), 0.0)
+    columns, queries = torch.arange(raw.shape[-1], device=raw.device), torch.tensor(own, device=raw.device)
+    padding = ~real[:, own].to(raw.device)
+    ahead = (share * (columns[None, :] > queries[:, None])).sum(-1).masked_fill(padding, 0.0)
     if not bool((ahead <= _AHEAD).all()):
         raise InputError(
             f"heads of this model read later positions ({ahead.max().item():.1%} of one head's write): it is no causal "
             "language model as it is run here, and shares of earlier tokens would mislead"
         )
     first = real.to(raw.device).long().argmax(-1)
-    itself = share.diagonal(dim1=-2, dim2=-1)
-    index = first[None, :, None, None].expand(share.shape[0], -1, length, 1)
-    sink = share.gather(-1, index)[..., 0].masked_fill(columns == first[:, None], 0.0)
+    itself = share.gather(-1, queries[None, None, :, None].expand(*share.shape[:3], 1))[..., 0]
+    index = first[None, :, None, None].expand(*share.shape[:3], 1)
+    sink = share.gather(-1, index)[..., 0].masked_fill(queries == first[:, None], 0.0)
     rest = share.masked_fill(columns == first[:, None, None], 0.0)
-    back = columns[:, None] - columns[None, :]
+    back = queries[:, None] - columns[None, :]
     near, far = (back >= 1) & (back <= LOCAL), back > LOCAL
     picked: list[Tensor] = []
     totals = []
