@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tl_nla.amounts import check_count
 from tl_nla.data.documents import Document, check_documents
+from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.explainers import Explainer, Moment, explain_mechanically
 from tl_nla.model.control import control_ids, without_control
@@ -97,7 +98,8 @@ def explain_states(
     numbers = list(needed)
     rows: dict[int, list[tuple[int, Tensor, str, Any, str]]] = {}
     sizes = [len(ids) for ids in needed.values()], [len(chosen[row]) for row in numbers]
-    for group in fitting_batches(model, sizes[0], batch_size, wanted=sizes[1], logits=LOGIT_BUDGET):
+    batches = fitting_batches(model, sizes[0], batch_size, wanted=sizes[1], logits=LOGIT_BUDGET)
+    for group in told(batches, "capturing states"):
         batch = [numbers[place] for place in group]
         acts, guesses = _forward(model, words, [(needed[row], chosen[row]) for row in batch], point)
         first = 0
