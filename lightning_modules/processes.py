@@ -1,4 +1,7 @@
-"""Means over the rows of all processes, for strategies that average gradients (``ddp``, ``fsdp``)."""
+"""Several processes: who they are, taking turns, and means over all their rows (``ddp``, ``fsdp``)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -13,6 +16,22 @@ def world_size() -> int:
 def rank() -> int:
     """Number of this process in the running group; zero without a group."""
     return torch.distributed.get_rank() if world_size() > 1 else 0
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    if world_size() > 1:
+        torch.distributed.barrier()
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """What the first process makes and keeps, the others find: they begin when it is done."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
 
 
 def sums(*values: Tensor) -> tuple[Tensor, ...]:

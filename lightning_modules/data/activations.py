@@ -13,15 +13,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_modules.agreement import check_checkpoint
+from lightning_modules.data.kept_states import StateReader, kept_states
 from lightning_modules.data.resumable_loader import ResumableLoader
 from tl_nla.amounts import check_count
 from tl_nla.data import Document, ExplainedStates, check_source, load_documents, split_documents
-from tl_nla.data.explained import StateCapture, explain_states
+from tl_nla.data.explained import StateCapture
+from tl_nla.data.progress import progress_bar, tell
 from tl_nla.errors import InputError
 from tl_nla.explainers import ColumnExplainer, Explainer, as_explainer, explain_mechanically
 from tl_nla.explainers.column import COLUMN
 from tl_nla.metrics import normalise
+from tl_nla.model.placement import Placement
 from tl_nla.model.sites import Site
+from tl_nla.outputs import check_folder
+from tl_nla.paths import user_path
 from tl_nla.plugins import embedded, world
 
 
@@ -94,6 +99,11 @@ class ActivationDataModule(L.LightningDataModule):
         explainer: what writes the explanations: ``"mechanical"``, ``"column"`` for those that the documents bring, a
             :data:`tl_nla.explainers.Explainer`, or a function from a :class:`tl_nla.explainers.Moment` to a text. When
             ``None``: those that the documents bring where there are any, else those of :func:`explainer_of`.
+        cache_dir: folder in which the capture is kept; the next run with the same settings reads it, and goes on with
+            one that was interrupted.
+        dtype: precision of a model given by name, see :func:`tl_nla.load`.
+        device: of a model given by name; the CPU when ``None``.
+        device_map: of a model given by name, in the place of ``device``: its layers on several devices.
     """
 
     serves = "states"
@@ -102,9 +112,12 @@ class ActivationDataModule(L.LightningDataModule):
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
         batch_size: int = 64, heldout: float = 0.1, seed: int = 0, grounding: Any = None,
-        num_workers: int = 0, prepend_bos: bool | None = None, explainer: Any = None,
+        num_workers: int = 0, prepend_bos: bool | None = None, cache_dir: str | None = None, dtype: str = "float32",
+        device: str | None = None, device_map: str | dict[str, Any] | None = None, explainer: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.placement = Placement(dtype, device, device_map)
+        self.cache_dir = None if cache_dir is None else check_folder(user_path(cache_dir))
         for name, value in (
             ("documents", documents), ("positions_per_document", positions_per_document), ("batch_size", batch_size),
         ):  # fmt: skip
@@ -134,20 +147,48 @@ class ActivationDataModule(L.LightningDataModule):
         self.heldout_states: ExplainedStates | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Capture both splits once."""
+        """Capture both splits once, or read what an earlier run kept of them."""
         if self.train_states is not None:
             return
-        model, tokenizer = self.load_target()
-        documents = self.load_documents()
+        with progress_bar():
+            model, tokenizer = self.load_target()
+            documents = self.load_documents()
+            explainer = self.explainer or brought(documents)
+            explainer = explainer or explainer_of(self._target[0], str(self.site), self.grounding, self.source)
+            how = StateCapture(self.seed, explainer=explainer, prepend_bos=self.prepend_bos)
+            reader = StateReader(model, tokenizer, str(self.site), self.positions_per_document, how)
+            train, held = self.split(documents)
+            if self.cache_dir is None:
+                self.train_states, self.heldout_states = reader.read(train), reader.read(held)
+            else:
+                found = kept_states(self.cache_dir, self._settings(explainer), reader, documents, self.heldout)
+                self.train_states, self.heldout_states = found
+
+    def split(self, documents: list[Document]) -> tuple[list[Document], list[Document]]:
+        """Documents to train on and held-out ones.
+
+        Raises:
+            InputError: when one side is empty.
+        """
         train, held = split_documents(documents, self.heldout)
         if not train or not held:
             raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
-        explainer = self.explainer or brought(documents)
-        explainer = explainer or explainer_of(self._target[0], str(self.site), self.grounding, self.source)
-        how = StateCapture(self.seed, explainer=explainer, prepend_bos=self.prepend_bos)
-        count = self.positions_per_document
-        self.train_states = explain_states(model, tokenizer, train, str(self.site), count, how=how)
-        self.heldout_states = explain_states(model, tokenizer, held, str(self.site), count, how=how)
+        return train, held
+
+    def _settings(self, explainer: Any) -> dict[str, Any]:
+        """What decides the kept rows, beside the texts."""
+        return {**self.model_settings(), "site": str(self.site), "positions_per_document": self.positions_per_document,
+                "seed": self.seed, "dtype": "float32", "grounded": getattr(explainer, "grounding", None) is not None,
+                "explainer": getattr(explainer, "__qualname__", type(explainer).__name__)}  # fmt: skip
+
+    def model_settings(self) -> dict[str, Any]:
+        """Which model is read, and how, for the settings of a kept capture."""
+        model = self._target[0]
+        return {
+            "model": model if isinstance(model, str) else type(model).__name__,
+            "prepend_bos": self.prepend_bos,
+            "model_dtype": self.placement.dtype if isinstance(model, str) else str(next(model.parameters()).dtype),
+        }
 
     @property
     def width(self) -> int | None:
@@ -176,7 +217,8 @@ class ActivationDataModule(L.LightningDataModule):
         if isinstance(model, str):
             from tl_nla.model.targets import load_target
 
-            target = load_target(model)
+            tell(f"loading {model}")
+            target = load_target(model, placement=self.placement)
             return target.model, target.tokenizer
         return model, tokenizer or model.tokenizer
 

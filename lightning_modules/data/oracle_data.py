@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from lightning_modules.data.oracle_config import CaptureSizes
 from lightning_modules.training.diff import all_sites, held_out_heads
 from tl_nla.data import Document
+from tl_nla.data.shards import begin_capture
 from tl_nla.model.sites import Site
 from tl_nla.model.targets import Target
 from tl_nla.oracle import CaptureConfig, LabelledWrites, capture_writes
 from tl_nla.oracle.labels import Vocabulary, expected_vocabulary
+from tl_nla.oracle.write_shards import kept_writes
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,9 @@ class Captured:
 
 
 def capture(
-    target: Target, train: Sequence[Document], held: Sequence[Document], sizes: CaptureSizes, seed: int
-) -> Captured:
+    target: Target, train: Sequence[Document], held: Sequence[Document], sizes: CaptureSizes, seed: int,
+    keep: Path | None = None,
+) -> Captured:  # fmt: skip
     """Label the writes of all heads, attentions, MLPs, blocks and spans.
 
     Args:
@@ -37,6 +41,10 @@ def capture(
         held: held-out documents.
         sizes: positions, words named, what is left out.
         seed: of positions and of the heads left out.
+        keep: folder of what was captured; the next run reads it, and goes on with a capture that was interrupted.
+
+    Raises:
+        InputError: when the folder holds the capture of another model, or of other documents or settings.
     """
     sites = oracle_sites(target.model)
     left_out = held_out_heads(sites, sizes.heldout_heads, seed)
@@ -46,12 +54,21 @@ def capture(
     settings = CaptureConfig(sizes.positions, sizes.top_k, skips=False, seed=seed)
     cut = len(train) - sizes.skip_documents
     named = expected_vocabulary(target.model, target.tokenizer, train)
-    parts = [capture_writes(target.model, target.tokenizer, chosen, kept, replace(settings, skips=skips), named)
-             for chosen, skips in ((train[:cut], False), (train[cut:], True)) if chosen]  # fmt: skip
+    begin = getattr(target.model.cfg, "default_prepend_bos", None)
+    if keep is not None:
+        begin_capture(keep, {"model": target.name, "begin token": begin})
+
+    def captured(name: str, documents: Sequence[Document], asked: list[str], how: CaptureConfig) -> LabelledWrites:
+        if keep is None:
+            return capture_writes(target.model, target.tokenizer, documents, asked, how, named)
+        return kept_writes(keep / name, target.model, target.tokenizer, documents, asked, how, named)
+
+    parts = [captured(name, chosen, kept, replace(settings, skips=skips)) for name, chosen, skips in
+             (("train", train[:cut], False), ("train_skips", train[cut:], True)) if chosen]  # fmt: skip
     writes = LabelledWrites.join(parts)
     reference = writes.reference()
     settings = replace(settings, positions_per_document=sizes.held_positions, skips=True)
-    told = capture_writes(target.model, target.tokenizer, held, sites, settings, named).with_strength(reference)
+    told = captured("heldout", held, sites, settings).with_strength(reference)
     return Captured(writes.with_strength(reference), told, untrained, train, held, reference, named)
 
 

@@ -9,14 +9,15 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning_modules.base import default_float32
 from lightning_modules.data.activations import explainer_of
 from lightning_modules.data.documents import DocumentDataModule, Run
+from lightning_modules.data.kept_states import StateReader
 from lightning_modules.outputs import fast_dev_run
 from tl_nla.amounts import check_count
-from tl_nla.data import Document, ExplainedStates, split_documents
-from tl_nla.data.explained import StateCapture, explain_states
-from tl_nla.data.shards import Shard, Texts, begin_capture, finish_capture, is_whole, shard_path, write_shard
+from tl_nla.data.explained import StateCapture
+from tl_nla.data.shards import Shard, begin_capture, finish_capture, is_whole, shard_path, write_shard
 from tl_nla.errors import InputError
+from tl_nla.model.placement import Placement
+from tl_nla.model.probe import device_of
 from tl_nla.model.sites import Site
-from tl_nla.model.text import TextEncoder
 from tl_nla.paths import user_path
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -40,6 +41,8 @@ class ActivationCapture(L.LightningModule):
         dtype: of the states on the disk.
         grounding: as for ``ActivationDataModule``.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        model_dtype: precision of a model given by name; see :func:`tl_nla.load`.
+        device_map: of a model given by name, on several devices; otherwise it goes to the Trainer's device.
     """
 
     target: Any
@@ -48,9 +51,10 @@ class ActivationCapture(L.LightningModule):
         self, folder: str, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         positions_per_document: int = 5, seed: int = 0, batch_size: int = 64,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32", grounding: Any = None,
-        prepend_bos: bool | None = None,
+        prepend_bos: bool | None = None, model_dtype: str = "float32", device_map: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self._placement = Placement(model_dtype, None, device_map)
         self.folder, self.site, self.dtype_on_disk = user_path(folder), Site.parse(site), dtype
         self.positions_per_document, self.seed, self.batch_size = positions_per_document, seed, batch_size
         check_count("positions_per_document", positions_per_document)
@@ -66,6 +70,7 @@ class ActivationCapture(L.LightningModule):
         return {"model": model if isinstance(model, str) else type(model).__name__, "site": str(self.site),
                 "positions_per_document": self.positions_per_document, "seed": self.seed,
                 "dtype": self.dtype_on_disk, "grounded": probes is not None,
+                **({} if self._placement.dtype == "float32" else {"model_dtype": self._placement.dtype}),
                 **({} if self.prepend_bos is None else {"prepend_bos": self.prepend_bos})}  # fmt: skip
 
     def configure_callbacks(self) -> list[L.Callback]:
@@ -78,10 +83,10 @@ class ActivationCapture(L.LightningModule):
         if isinstance(model, str):
             from tl_nla.model.targets import load_target
 
-            target = load_target(model)
+            target = load_target(model, placement=self._placement)
             model, tokenizer = target.model, target.tokenizer
         self.site.validate(model)
-        if next(model.parameters()).device != self.device:
+        if self._placement.device_map is None and device_of(model) != self.device:
             model = model.to(self.device)
         object.__setattr__(self, "target", (model, tokenizer or model.tokenizer))
 
@@ -92,39 +97,14 @@ class ActivationCapture(L.LightningModule):
         if is_whole(shard_path(self.folder, number)):
             return None
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        sides = [self._read(side) for side in split_documents(documents, data.heldout)]
-        first = number * data.documents_per_shard
-        numbers = {document.id: first + place for place, document in enumerate(documents)}
-        return _shard(sides, numbers, _TYPES[self.dtype_on_disk], int(self.target[0].cfg.d_model))
-
-    def _read(self, documents: list[Document]) -> tuple[list[Document], ExplainedStates | None]:
         model, tokenizer = self.target
-        encode = TextEncoder(tokenizer, model, self.prepend_bos)
-        # A document needs a token after the first position; one word of a long text is enough to look at.
-        long = [document for document in documents if len(encode(document.text[:200])) > 1]
-        if not long:
-            return [], None
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         explainer = explainer_of(self._named[0], str(self.site), self.grounding, data.source)
-        return long, explain_states(
-            model, tokenizer, long, str(self.site), self.positions_per_document,
-            how=StateCapture(self.seed, self.batch_size, explainer, self.prepend_bos),
+        how = StateCapture(self.seed, self.batch_size, explainer, self.prepend_bos)
+        reader = StateReader(
+            model, tokenizer, str(self.site), self.positions_per_document, how
         )  # fmt: skip
-
-
-def _shard(sides: list[tuple[list[Document], ExplainedStates | None]], numbers: dict[str, int],
-           dtype: torch.dtype, width: int) -> Shard:  # fmt: skip
-    found = [(documents, states) for documents, states in sides if states is not None]
-    ids = [numbers[documents[row].id] for documents, states in found for row in states.document.tolist()]
-    positions = [states.position for _, states in found]
-    return Shard(
-        acts=torch.cat([torch.empty(0, width), *(states.acts for _, states in found)]).to(dtype),
-        explanations=Texts.pack([text for _, states in found for text in states.explanations]),
-        contexts=Texts.pack([text for _, states in found for text in states.contexts]),
-        document=torch.tensor(ids, dtype=torch.long),
-        position=torch.cat([torch.empty(0, dtype=torch.long), *positions]),
-        train=0 if sides[0][1] is None else len(sides[0][1]),
-    )
+        first = number * data.documents_per_shard
+        return reader.shard(documents, first, data.heldout, _TYPES[self.dtype_on_disk])
 
 
 class CaptureWriter(BasePredictionWriter):

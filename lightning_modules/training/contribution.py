@@ -23,7 +23,8 @@ from tl_nla.benchmark.words_only import (
     output_logits,
     rebuild,
 )
-from tl_nla.data import Document, split_documents
+from tl_nla.data import Document
+from tl_nla.data.progress import progress_bar
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import normalise
 from tl_nla.metrics.norms import at_least_float32, log_norm
@@ -69,6 +70,9 @@ class ContributionDataModule(ActivationDataModule):
         texts: ``"gold"`` (labels) or ``"cat"`` (raw context), what is served.
         seed: of stories, positions and order.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        dtype: as for :class:`ActivationDataModule`.
+        device: as there.
+        device_map: as there.
     """
 
     serves = "residuals"
@@ -76,10 +80,12 @@ class ContributionDataModule(ActivationDataModule):
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
         documents: int = 1000, positions_per_document: int = 4, batch_size: int = 8, heldout: float = 0.1,
-        texts: str = "gold", seed: int = 0, prepend_bos: bool | None = None,
+        texts: str = "gold", seed: int = 0, prepend_bos: bool | None = None, dtype: str = "float32",
+        device: str | None = None, device_map: str | dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
-                         batch_size, heldout, seed, prepend_bos=prepend_bos)  # fmt: skip
+                         batch_size, heldout, seed, prepend_bos=prepend_bos, dtype=dtype, device=device,
+                         device_map=device_map)  # fmt: skip
         if texts not in TEXTS:
             raise unknown("kind of texts", texts, TEXTS)
         self.kind = texts
@@ -91,10 +97,12 @@ class ContributionDataModule(ActivationDataModule):
         """Capture both splits once; strengths are told against the training writes."""
         if self.train_residuals is not None:
             return
+        with progress_bar():
+            self._capture()
+
+    def _capture(self) -> None:
         model, tokenizer = self.load_target()
-        train, held = split_documents(self.load_documents(), self.heldout)
-        if not train or not held:
-            raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
+        train, held = self.split(self.load_documents())
         named = expected_vocabulary(model, tokenizer, train, prepend_bos=self.capture.prepend_bos)
         self.train_residuals, self.reference = capture_residuals(model, tokenizer, train, self.capture, None, named)
         self.heldout_residuals, _ = capture_residuals(model, tokenizer, held, self.capture, self.reference, named)

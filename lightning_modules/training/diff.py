@@ -14,8 +14,11 @@ from lightning_modules.base import TrainingModule
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.data.write_texts import WriteTexts, collate_writes
+from lightning_modules.processes import first_alone
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
-from tl_nla.data import Document, split_documents
+from tl_nla.data import Document
+from tl_nla.data.progress import progress_bar
+from tl_nla.data.shards import begin_capture
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.model.sites import Site
@@ -25,6 +28,7 @@ from tl_nla.oracle.oracle import SIDECAR
 from tl_nla.oracle.policy import side_by_side
 from tl_nla.oracle.prompts import oracle_marker
 from tl_nla.oracle.questions import EXPLAIN
+from tl_nla.oracle.write_shards import kept_writes
 
 GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
 """Names for all writes of a kind."""
@@ -52,6 +56,10 @@ class DiffDataModule(ActivationDataModule):
         sources_share: how often ``sources`` is drawn where it has an answer, for a verbalizer that has to learn its
             source slots; ``None`` draws all questions alike.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        cache_dir: as for :class:`ActivationDataModule`.
+        dtype: as there.
+        device: as there.
+        device_map: as there.
     """
 
     serves = "writes"
@@ -61,10 +69,12 @@ class DiffDataModule(ActivationDataModule):
         source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
         batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
         top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1, sources_share: float | None = None,
-        prepend_bos: bool | None = None,
+        prepend_bos: bool | None = None, cache_dir: str | None = None, dtype: str = "float32",
+        device: str | None = None, device_map: str | dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
-                         batch_size, heldout, seed, prepend_bos=prepend_bos)  # fmt: skip
+                         batch_size, heldout, seed, prepend_bos=prepend_bos, cache_dir=cache_dir, dtype=dtype,
+                         device=device, device_map=device_map)  # fmt: skip
         for name, share in (("heldout_heads", heldout_heads), ("swap_share", swap_share)):
             if not 0 <= share < 1:
                 raise InputError(f"{name} is {share}; allowed: a share of 0 or above, below 1")
@@ -83,19 +93,29 @@ class DiffDataModule(ActivationDataModule):
         """Capture both splits once; strengths of both are told against the training writes."""
         if self.train_writes is not None:
             return
+        with progress_bar():
+            self._capture()
+
+    def _capture(self) -> None:
         model, tokenizer = self.load_target()
-        train, held = split_documents(self.load_documents(), self.heldout)
-        if not train or not held:
-            raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
+        train, held = self.split(self.load_documents())
         sites = all_sites(model, self.site_names)
         self.untrained = held_out_heads(sites, self.heldout_heads, self.seed)
         kept = [site for site in sites if site not in self.untrained]
         named = expected_vocabulary(model, tokenizer, train, prepend_bos=self.capture.prepend_bos)
-        writes = capture_writes(model, tokenizer, train, kept, self.capture, named)
+
+        def captured(side: str, documents: list[Document], asked: list[str]) -> LabelledWrites:
+            if self.cache_dir is None:
+                return capture_writes(model, tokenizer, documents, asked, self.capture, named)
+            with first_alone():
+                begin_capture(self.cache_dir, self.model_settings())
+                folder = self.cache_dir / side
+                return kept_writes(folder, model, tokenizer, documents, asked, self.capture, named)
+
+        writes = captured("train", train, kept)
         self.reference = writes.reference()
         self.train_writes = writes.with_strength(self.reference)
-        held_writes = capture_writes(model, tokenizer, held, sites, self.capture, named)
-        self.heldout_writes = held_writes.with_strength(self.reference)
+        self.heldout_writes = captured("heldout", held, sites).with_strength(self.reference)
 
     @property
     def width(self) -> int | None:

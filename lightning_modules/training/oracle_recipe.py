@@ -31,6 +31,7 @@ from lightning_modules.training.stages import Stages, Tell
 from tl_nla.benchmark.oracle_score import MAX_NEW_TOKENS
 from tl_nla.benchmark.oracle_texts import readable
 from tl_nla.data import Document
+from tl_nla.data.progress import listening
 from tl_nla.errors import InputError
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
 from tl_nla.model.targets import Target
@@ -52,7 +53,7 @@ class OracleRecipe:
         held: held-out documents.
         config: sizes and steps.
         seed: of positions, left-out heads and orders of rows.
-        keep: folder in which stages are kept, and gone on with by a run that was interrupted.
+        keep: folder in which captured writes and stages are kept, and gone on with by a run that was interrupted.
         more: documents for the source slots: of their encoder, and of the practice; the training ones when empty.
         tell: hears which stage is running, and how far it is.
     """
@@ -144,7 +145,10 @@ def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
     check_reader(recipe)
     if recipe.tell is not None:
         recipe.tell("capture", 0, 0)
-    data = capture(recipe.target, recipe.train, recipe.held, recipe.config.sizes, recipe.seed)
+    kept = None if recipe.keep is None else recipe.keep / "writes"
+    tell = recipe.tell
+    with listening(None if tell is None else lambda what, done, total: tell("capture", done, total)):
+        data = capture(recipe.target, recipe.train, recipe.held, recipe.config.sizes, recipe.seed, kept)
     stages = Stages(recipe.keep, recipe.settings(len(data.train)), recipe.tell)
     recipe = recipe.with_rate(data, stages)
     config, seed = recipe.config, recipe.seed

@@ -8,6 +8,7 @@ from lightning_modules.training import oracle_commands, oracle_recipe
 from tests import vocabularies, zoo
 from tests.lightning_modules.quick import quick
 from tests.read_only import read_only_folder  # noqa: F401 (a fixture)
+from tl_nla.cli import fit_oracle
 from tl_nla.cli.fit_oracle import UNUSABLE, complain_of, told
 from tl_nla.cli.main import INTERRUPTED, main
 from tl_nla.oracle import DiffOracle
@@ -48,7 +49,7 @@ def test_an_interrupted_command_goes_on_and_saves_the_oracle(folder, tmp_path, m
     assert said[:5] == ["stage capture", "stage reader: found", "stage reconstructor: found", "stage own_words",
                         "stage refinement"]  # fmt: skip
     kept = {file.name for file in (tmp_path / "oracle.stages").iterdir()}
-    assert kept == {f"{name}.safetensors" for name in STAGES[1:]}
+    assert kept == {f"{name}.safetensors" for name in STAGES[1:]} | {"writes"}
     found = json.loads(path.read_text())
     assert set(found["fve"]) == {"head", "attn", "mlp", "block", "span"}
     assert found["complaints"]
@@ -123,3 +124,14 @@ def test_what_is_wrong_with_an_oracle_is_said_and_decides_the_exit_code(capsys):
     said = capsys.readouterr().err
     assert "it says one sentence" in said
     assert "--steps" in said
+
+
+def test_the_time_left_is_told(monkeypatch):
+    shown, clock = [], [0.0]
+    monkeypatch.setattr(fit_oracle.time, "monotonic", lambda: clock[0])
+    tell = fit_oracle.told(shown.append)
+    for name, done, seconds in (("capture", 0, 0), ("capture", 10, 20), ("capture", 0, 5), ("capture", 90, 90)):
+        clock[0] += seconds
+        tell(name, done, 100)
+    assert shown == ["capture: step 0 of 100", "capture: step 10 of 100, 0:03:00 left", "capture: step 0 of 100",
+                     "capture: step 90 of 100, 0:00:10 left"]  # fmt: skip

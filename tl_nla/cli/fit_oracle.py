@@ -4,7 +4,9 @@ import argparse
 import importlib
 import math
 import sys
+import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +83,18 @@ def told(update: Callable[[str], Any], line: Callable[[str], Any] | None = None)
         update: shows a text in place of the one before.
         line: shows a text for good.
     """
-    known: set[str] = set()
+    known: dict[str, tuple[float, int, float]] = {}
 
     def tell(name: str, done: int, steps: int) -> None:
         if line is not None and name not in known:
             line(f"stage {name}" + (": found" if steps and done == steps else ""))
-        known.add(name)
-        update(f"{name}: step {done} of {steps}" if steps else name)
+        begun, first, last = known.get(name, (0.0, 0, math.inf))
+        if done < last:  # also where a stage has several parts, one after the other
+            begun, first = time.monotonic(), done
+        known[name] = begun, first, done
+        left = (time.monotonic() - begun) / (done - first) * (steps - done) if done > first else 0.0
+        rest = f", {timedelta(seconds=round(left))} left" if left >= 1 else ""
+        update(f"{name}: step {done} of {steps}{rest}" if steps else name)
 
     return tell
 

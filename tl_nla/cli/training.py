@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import importlib.util
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
     """
     if importlib.util.find_spec("jsonargparse") is None:
         raise InputError("tl-nla fit needs jsonargparse: pip install 'tl-nla[cli]'")
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        Console(stderr=True).print(f"{args.command}: loading Lightning and the modules of the configuration")
     run_cli([args.command, *resolve_configs(args.extra)])
     return 0
 

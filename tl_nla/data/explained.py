@@ -12,6 +12,7 @@ from torch import Tensor
 from tl_nla._grouped import grouped
 from tl_nla.amounts import check_count
 from tl_nla.data.documents import Document, check_documents
+from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.explainers import Explainer, Moment, explain_mechanically
 from tl_nla.explainers.base import PlacedExplainer, explain_documents
@@ -112,7 +113,8 @@ def explain_states(
     numbers = list(needed)
     rows: dict[int, list[tuple[int, Tensor, str, Any, str]]] = {}
     sizes = [len(ids) for ids in needed.values()], [len(chosen[row]) for row in numbers]
-    for group in fitting_batches(model, sizes[0], how.batch_size, wanted=sizes[1], logits=LOGIT_BUDGET):
+    batches = fitting_batches(model, sizes[0], how.batch_size, wanted=sizes[1], logits=LOGIT_BUDGET)
+    for group in told(batches, "capturing states"):
         batch = [numbers[place] for place in group]
         acts, guesses = _forward(model, words, [(needed[row], chosen[row]) for row in batch], point)
         first, asked = 0, []

@@ -95,10 +95,23 @@ def write_shard(folder: Path, number: int, shard: Shard) -> Path:
         "sum": normalise(shard.acts[: shard.train].double()).sum(0),
     }  # fmt: skip
     path = shard_path(folder, number)
-    # One key: safetensors writes several in random order, and equal rows shall be equal bytes.
-    about = json.dumps({"rows": len(shard), "train": shard.train})
-    _whole(path, lambda part: save_file(tensors, part, {"shard": about}))
+    save_whole(path, tensors, json.dumps({"rows": len(shard), "train": shard.train}))
     return path
+
+
+def save_whole(path: Path, tensors: dict[str, Tensor], about: str) -> None:
+    """Write tensors and a note about them; until they are wholly on the disk there is no file of that name.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        about: JSON with the numbers of ``rows`` and of those to ``train`` on.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    # One key: safetensors writes several in random order, and equal rows shall be equal bytes.
+    _whole(path, lambda part: save_file(tensors, part, {"shard": about}))
 
 
 def read_shard(path: Path) -> Shard:
@@ -119,10 +132,20 @@ def shard_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: when it is missing or not whole.
     """
+    about = shard_about(path)
+    return int(about["rows"]), int(about["train"])
+
+
+def shard_about(path: Path) -> dict[str, Any]:
+    """What a shard's header says of it.
+
+    Raises:
+        InputError: when it is missing or not whole.
+    """
     try:
         with safe_open(path, framework="pt") as opened:
             about = json.loads((opened.metadata() or {})["shard"])
-            return int(about["rows"]), int(about["train"])
+            return {**about, "rows": int(about["rows"]), "train": int(about["train"])}
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is no whole shard ({error}); delete it and run the capture again") from error
 

@@ -13,6 +13,7 @@ from tl_nla.amounts import check_count
 from tl_nla.attribution import skip_effects
 from tl_nla.data import Document
 from tl_nla.data.documents import check_documents
+from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.model.memory import fitting_batches
 from tl_nla.model.probe import device_of
@@ -193,7 +194,8 @@ def capture_writes(
     vocabulary = vocabulary or Vocabulary.of(tokenizer, lens.weight.shape[1])
     rows = drawn_rows(model, tokenizer, documents, config)
     parts = []
-    for batch in fitting_batches(model, [len(ids) for _, ids, _ in rows], config.batch_size, _PASS):
+    batches = fitting_batches(model, [len(ids) for _, ids, _ in rows], config.batch_size, _PASS)
+    for batch in told(batches, "capturing writes"):
         parts += _capture_batch(model, [rows[row] for row in batch], chosen, config, lens, vocabulary)
     joined = {name: torch.cat([getattr(part, name) for part in parts])
               for name in ("before", "write", "site", "document", "position")}  # fmt: skip

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.data import Document
+from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.model.narrow import logit_pieces
 from tl_nla.model.probe import device_of
@@ -73,7 +74,7 @@ def mean_prediction(
     encode, context = TextEncoder(tokenizer, model, prepend_bos), int(model.cfg.n_ctx)
     total: Tensor | None = None
     count = 0
-    for document in documents:
+    for (document,) in told([[document] for document in documents], "reading which tokens are expected"):
         found = encode(document.text)
         if len(found) == found.added:
             continue

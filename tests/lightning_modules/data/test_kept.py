@@ -1,0 +1,94 @@
+"""Data modules whose capture is kept between runs."""
+
+import pytest
+import torch
+
+from lightning_modules import ActivationDataModule, DiffDataModule
+from lightning_modules.data import kept_states
+from lightning_modules.data.captured import CapturedDataModule
+from tests import zoo
+from tl_nla.data import Document
+from tl_nla.data.progress import listening
+from tl_nla.errors import InputError
+from tl_nla.oracle import write_shards
+
+DOCUMENTS = [Document(f"d/{n}", " ".join(f"w{i}" for i in zoo.tokens(1, 12 + n % 5, seed=n)[0].tolist()))
+             for n in range(24)]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(kept_states, "DOCUMENTS", 10)
+    monkeypatch.setattr(write_shards, "DOCUMENTS", 10)
+
+
+@pytest.fixture
+def states(llama, tokenizer):
+    def make(**settings):
+        chosen = {"positions_per_document": 2, "batch_size": 4, "heldout": 0.3, **settings}
+        return ActivationDataModule(llama, tokenizer, "blocks.1.hook_resid_post", DOCUMENTS, **chosen)
+
+    return make
+
+
+def test_kept_states_are_those_of_a_capture_at_once(states, tmp_path):
+    once, kept = states(), states(cache_dir=str(tmp_path))
+    once.setup()
+    kept.setup()
+    for name in ("train_states", "heldout_states"):
+        ours, theirs = getattr(kept, name), getattr(once, name)
+        assert torch.equal(ours.position, theirs.position)
+        assert torch.equal(ours.document, theirs.document)
+        assert (ours.explanations, ours.contexts) == (theirs.explanations, theirs.contexts)
+        torch.testing.assert_close(ours.acts, theirs.acts, atol=1e-5, rtol=1e-4)
+    served = CapturedDataModule(str(tmp_path), batch_size=4)
+    torch.testing.assert_close(served.mean, kept.mean)
+    assert len(served.val_dataloader().dataset) == len(kept.heldout_states)
+
+
+def test_the_next_run_reads_without_the_model(states, tmp_path, monkeypatch):
+    first = states(cache_dir=str(tmp_path))
+    first.setup()
+    monkeypatch.setattr(kept_states, "explain_states", None)
+    again, heard = states(cache_dir=str(tmp_path)), []
+    with listening(lambda *news: heard.append(news)):
+        again.setup()
+    assert torch.equal(again.train_states.acts, first.train_states.acts)
+    assert heard == [("capturing states", done, 24) for done in (0, 10, 20, 24)]
+
+
+def test_another_capture_in_the_folder_is_refused(states, tmp_path):
+    states(cache_dir=str(tmp_path)).setup()
+    for other in ({"seed": 1}, {"positions_per_document": 3}, {"heldout": 0.4}, {"prepend_bos": False}):
+        with pytest.raises(InputError, match="give another folder"):
+            states(cache_dir=str(tmp_path), **other).setup()
+    with pytest.raises(InputError):
+        states(cache_dir=str(next(tmp_path.glob("shard*"))))
+
+
+def test_kept_writes(llama, tokenizer, tmp_path, monkeypatch):
+    def data():
+        return DiffDataModule(llama, tokenizer, ["blocks.1.mlp", "blocks.1.attn.head.0"], DOCUMENTS, heldout=0.3,
+                              positions_per_document=2, batch_size=4, skips=False, cache_dir=str(tmp_path))  # fmt: skip
+
+    first = data()
+    first.setup()
+    monkeypatch.setattr(write_shards, "capture_writes", None)
+    again = data()
+    again.setup()
+    assert torch.equal(again.train_writes.write, first.train_writes.write)
+    assert again.heldout_writes.labels == first.heldout_writes.labels
+    assert again.train_writes.labels[0].strength is not None
+    batches = [next(iter(module.train_dataloader())) for module in (first, again)]
+    assert batches[0]["texts"] == batches[1]["texts"]
+
+
+@pytest.mark.parametrize("module", [ActivationDataModule, DiffDataModule])
+def test_precision_and_device_of_a_model_by_name(module, tmp_path):
+    zoo.save_target(tmp_path / "model")
+    data = module(str(tmp_path / "model"), source=DOCUMENTS, dtype="bfloat16", device="cpu")
+    model, _ = data.load_target()
+    assert next(model.parameters()).dtype == torch.bfloat16
+    for wrong in ({"dtype": "int3"}, {"device": "gpu7"}, {"device": "cpu", "device_map": "auto"}):
+        with pytest.raises(InputError):
+            module(str(tmp_path / "model"), source=DOCUMENTS, **wrong)

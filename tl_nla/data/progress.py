@@ -1,0 +1,101 @@
+"""How far a long capture is: whoever runs it listens, and the command line shows a bar with the time left."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+Tell = Callable[[str, int, int], None]
+"""Takes what is going on, how much of it is done, and how much there is (0 where that is not known)."""
+
+T = TypeVar("T")
+_listener: "ContextVar[Tell | None]" = ContextVar("listener", default=None)
+_LINE_EVERY = 30.0
+
+
+def tell(what: str, done: int = 0, total: int = 0) -> None:
+    """Tell whoever listens what is going on."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(what, done, total)
+
+
+def told(batches: Sequence[Sequence[T]], what: str) -> Iterator[Sequence[T]]:
+    """Batches one after the other; who listens hears of the items done.
+
+    Args:
+        batches: of items.
+        what: is done with them, such as ``"reading documents"``.
+    """
+    total, done = sum(map(len, batches)), 0
+    tell(what, 0, total)
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        tell(what, done, total)
+
+
+@contextmanager
+def listening(listener: Tell | None) -> Iterator[None]:
+    """Let a function hear of what goes on inside.
+
+    Example:
+        >>> with listening(lambda what, done, total: print(what, done, total)):
+        ...     data.setup()
+    """
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
+
+
+@contextmanager
+def progress_bar() -> Iterator[None]:
+    """A bar on the terminal's error output, or a line every half minute where that is a file.
+
+    Where somebody listens already, nothing is shown.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if _listener.get() is not None:
+        yield
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        with listening(_Lines(console)):
+            yield
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar, listening(_Bar(bar)):
+        yield
+
+
+class _Bar:
+    """One bar for each thing that goes on."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar, self.tasks = bar, dict[str, Any]()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.bar.add_task(what)
+        self.bar.update(self.tasks[what], completed=done, total=total or None)
+
+
+class _Lines:
+    """A line when something begins to take long, and one every half minute."""
+
+    def __init__(self, console: Any) -> None:
+        self.console, self.begun, self.shown = console, dict[str, float](), time.monotonic() - _LINE_EVERY
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        begun = self.begun.setdefault(what, now)
+        if now - self.shown < _LINE_EVERY and done not in (0, total):
+            return
+        self.shown = now
+        left = f", about {(now - begun) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        self.console.print(f"{what}: {done} of {total}{left}" if total else what, highlight=False, markup=False)
