@@ -13,7 +13,7 @@ from tl_nla.cli.evaluate import SUITES
 from tl_nla.cli.main import available_commands, main
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "released").glob("*.md"))]
 ALL_PAGES = [*PAGES, *sorted((ROOT / "docs" / "studies").glob("*/*.md"))]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 

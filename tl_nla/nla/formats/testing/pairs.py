@@ -209,7 +209,7 @@ def _write_critic(model: Any, folder: Path, head: Tensor) -> None:
     config["num_hidden_layers"] = LAYER + 1
     if config.get("layer_types"):
         config["layer_types"] = config["layer_types"][: LAYER + 1]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     save_file({"weight": head}, folder / "value_head.safetensors")
     (folder / "config.json").write_text(json.dumps(config, default=str), encoding="utf-8")
