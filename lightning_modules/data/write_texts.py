@@ -55,7 +55,9 @@ class WriteTexts(Dataset[dict[str, Any]]):
             question = "sources"
         if question in (EXPLAIN, *_SWAPS) and draw.random() < self.null_share:
             return self._nothing(row, question, draw)
-        swap = question in (EXPLAIN, *_SWAPS) and draw.random() < self.swap_share
+        # Words of one's own cannot be turned round with the write's sign.
+        turns = question in _SWAPS or (question == EXPLAIN and self.writes.texts is None)
+        swap = turns and draw.random() < self.swap_share
         text = self._swapped(row, question) if swap else self.writes.text(row, question)
         write = -self.writes.write[row] if swap else self.writes.write[row]
         return {"before": self.writes.before[row], "write": write, "question": question, "text": text}

@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_modules.base import TrainingModule
-from lightning_modules.data.activations import ActivationDataModule
+from lightning_modules.data.activations import ActivationDataModule, brought
 from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.data.write_texts import WriteTexts, collate_writes
 from lightning_modules.processes import first_alone
@@ -60,6 +61,7 @@ class DiffDataModule(ActivationDataModule):
         dtype: as there.
         device: as there.
         device_map: as there.
+        explainer: what writes the explanations; the labels when ``None``, unless the documents bring some.
     """
 
     serves = "writes"
@@ -70,11 +72,11 @@ class DiffDataModule(ActivationDataModule):
         batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
         top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1, sources_share: float | None = None,
         prepend_bos: bool | None = None, cache_dir: str | None = None, dtype: str = "float32",
-        device: str | None = None, device_map: str | dict[str, Any] | None = None,
+        device: str | None = None, device_map: str | dict[str, Any] | None = None, explainer: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
                          batch_size, heldout, seed, prepend_bos=prepend_bos, cache_dir=cache_dir, dtype=dtype,
-                         device=device, device_map=device_map)  # fmt: skip
+                         device=device, device_map=device_map, explainer=explainer)  # fmt: skip
         for name, share in (("heldout_heads", heldout_heads), ("swap_share", swap_share)):
             if not 0 <= share < 1:
                 raise InputError(f"{name} is {share}; allowed: a share of 0 or above, below 1")
@@ -98,19 +100,21 @@ class DiffDataModule(ActivationDataModule):
 
     def _capture(self) -> None:
         model, tokenizer = self.load_target()
-        train, held = self.split(self.load_documents())
+        documents = self.load_documents()
+        train, held = self.split(documents)
+        capture = replace(self.capture, explainer=self.explainer or brought(documents))
         sites = all_sites(model, self.site_names)
         self.untrained = held_out_heads(sites, self.heldout_heads, self.seed)
         kept = [site for site in sites if site not in self.untrained]
-        named = expected_vocabulary(model, tokenizer, train, prepend_bos=self.capture.prepend_bos)
+        named = expected_vocabulary(model, tokenizer, train, prepend_bos=capture.prepend_bos)
 
         def captured(side: str, documents: list[Document], asked: list[str]) -> LabelledWrites:
             if self.cache_dir is None:
-                return capture_writes(model, tokenizer, documents, asked, self.capture, named)
+                return capture_writes(model, tokenizer, documents, asked, capture, named)
             with first_alone():
                 begin_capture(self.cache_dir, self.model_settings())
                 folder = self.cache_dir / side
-                return kept_writes(folder, model, tokenizer, documents, asked, self.capture, named)
+                return kept_writes(folder, model, tokenizer, documents, asked, capture, named)
 
         writes = captured("train", train, kept)
         self.reference = writes.reference()

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -15,11 +15,13 @@ from tl_nla.data import Document
 from tl_nla.data.documents import check_documents
 from tl_nla.data.progress import told
 from tl_nla.errors import InputError
+from tl_nla.explainers import Explainer
 from tl_nla.model.memory import fitting_batches
 from tl_nla.model.probe import device_of
 from tl_nla.model.reading import Reading, read
 from tl_nla.model.sites import Site
 from tl_nla.model.text import TextEncoder
+from tl_nla.oracle.explained_writes import explain_writes, explained_places
 from tl_nla.oracle.labels import (
     HeadSources,
     Lens,
@@ -75,6 +77,8 @@ class CaptureConfig:
         seed: of the drawn positions.
         batch_size: documents a forward pass at most; long ones go through in smaller batches.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        explainer: writes the explanations in the place of the label texts (:data:`tl_nla.explainers.Explainer`);
+            questions are answered by labels all the same.
     """
 
     positions_per_document: int = 4
@@ -85,6 +89,7 @@ class CaptureConfig:
     seed: int = 0
     batch_size: int = 16
     prepend_bos: bool | None = None
+    explainer: Explainer | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("positions_per_document", "top_k", "sources", "batch_size"):
@@ -106,6 +111,7 @@ class LabelledWrites:
         site: index into ``sites``.
         document: index of the document.
         position: token position, counted from the begin token where there is one.
+        texts: explanations in the place of the label texts; ``None`` where labels are told.
     """
 
     before: Float[Tensor, "n d_model"]
@@ -116,12 +122,15 @@ class LabelledWrites:
     site: Int[Tensor, " n"]
     document: Int[Tensor, " n"]
     position: Int[Tensor, " n"]
+    texts: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def text(self, row: int, question: str = EXPLAIN) -> str:
         """The right words for a row."""
+        if question == EXPLAIN and self.texts is not None:
+            return self.texts[row]
         return label_text(self.labels[row]) if question == EXPLAIN else self.answers[row][question].text
 
     def reference(self) -> StrengthReference:
@@ -153,7 +162,7 @@ class LabelledWrites:
                  for name in ("before", "write", "site", "position")}  # fmt: skip
         return cls(labels=[label for part in parts for label in part.labels],
                    answers=[answer for part in parts for answer in part.answers], sites=parts[0].sites,
-                   document=torch.cat(documents), **named)  # fmt: skip
+                   document=torch.cat(documents), texts=joined_texts(parts), **named)  # fmt: skip
 
     def select(self, rows: Int[Tensor, " m"]) -> "LabelledWrites":
         """Some of the rows."""
@@ -161,7 +170,15 @@ class LabelledWrites:
         return LabelledWrites(
             self.before[rows], self.write[rows], [self.labels[i] for i in chosen], [self.answers[i] for i in chosen],
             self.sites, self.site[rows], self.document[rows], self.position[rows],
+            None if self.texts is None else [self.texts[i] for i in chosen],
         )  # fmt: skip
+
+
+def joined_texts(parts: Sequence[LabelledWrites]) -> list[str] | None:
+    """Explanations of several captures, one behind the other; ``None`` where one of them tells labels."""
+    if any(part.texts is None for part in parts):
+        return None
+    return [text for part in parts for text in part.texts or []]
 
 
 def capture_writes(
@@ -197,11 +214,14 @@ def capture_writes(
     batches = fitting_batches(model, [len(ids) for _, ids, _ in rows], config.batch_size, _PASS)
     for batch in told(batches, "capturing writes"):
         parts += _capture_batch(model, [rows[row] for row in batch], chosen, config, lens, vocabulary)
-    joined = {name: torch.cat([getattr(part, name) for part in parts])
-              for name in ("before", "write", "site", "document", "position")}  # fmt: skip
+    joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts])
+                              for name in ("before", "write", "site", "document", "position")}  # fmt: skip
     labels = [label for part in parts for label in part.labels]
-    return LabelledWrites(labels=labels, answers=[a for part in parts for a in part.answers],
-                          sites=tuple(map(str, chosen)), **joined)  # fmt: skip
+    found = LabelledWrites(labels=labels, answers=[a for part in parts for a in part.answers],
+                           sites=tuple(map(str, chosen)), **joined)  # fmt: skip
+    if config.explainer is None:
+        return found
+    return explain_writes(found, documents, TextEncoder(tokenizer, model, config.prepend_bos), config.explainer)
 
 
 def drawn_rows(
@@ -215,16 +235,18 @@ def drawn_rows(
         InputError: when no document is long enough.
     """
     encode, context = TextEncoder(tokenizer, model, config.prepend_bos), int(model.cfg.n_ctx)
-    drawn = [(number, ids, _draw(len(ids), config, document.id)) for number, document in enumerate(documents)
-             if len(ids := encode(document.text).cut(context).ids) > 1]  # fmt: skip
-    rows = [(number, ids[: max(places) + 1], places) for number, ids, places in drawn]
+    rows = []
+    for number, document in enumerate(documents):
+        tokens = encode(document.text).cut(context)
+        if places := _draw(explained_places(config.explainer, document, tokens), config, document.id):
+            rows.append((number, tokens.ids[: max(places) + 1], places))
     if not rows:
-        raise InputError("no document has two tokens; give longer texts")
+        why = "no document has two tokens" if config.explainer is None else "no document has a token to explain"
+        raise InputError(f"{why}; give longer texts")
     return sorted(rows, key=lambda row: len(row[1]))
 
 
-def _draw(length: int, config: CaptureConfig, name: str) -> list[int]:
-    places = range(1, length)
+def _draw(places: list[int], config: CaptureConfig, name: str) -> list[int]:
     count = min(config.positions_per_document, len(places))
     return sorted(random.Random(f"{config.seed}/{name}").sample(places, count))
 

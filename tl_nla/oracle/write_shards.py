@@ -22,7 +22,8 @@ from tl_nla.errors import InputError
 from tl_nla.model.reading import state_before
 from tl_nla.model.sites import Site
 from tl_nla.model.text import TextEncoder
-from tl_nla.oracle.capture import CaptureConfig, LabelledWrites, capture_writes
+from tl_nla.oracle.capture import CaptureConfig, LabelledWrites, capture_writes, joined_texts
+from tl_nla.oracle.explained_writes import explained_places
 from tl_nla.oracle.labels import Vocabulary
 from tl_nla.oracle.questions import Answer
 from tl_nla.oracle.texts import Label
@@ -53,13 +54,17 @@ def kept_writes(
         >>> writes = kept_writes(Path("runs/writes"), model, tokenizer, documents, ["blocks.0.mlp"], CaptureConfig())
     """
     allowed = () if vocabulary is None else torch.nonzero(vocabulary.allowed).flatten().tolist()
-    read = json.dumps([[document.id, document.text] for document in documents]) + json.dumps(allowed)
+    read = json.dumps([[document.id, document.text, str(dict(document.notes))] for document in documents]) + json.dumps(
+        allowed
+    )
     settings = {"writes": list(map(str, sites)), "documents": hashlib.sha256(read.encode()).hexdigest()[:16],
-                "config": str(config), "documents_per_shard": DOCUMENTS}  # fmt: skip
+                "config": str(config), "documents_per_shard": DOCUMENTS, **_explained(config)}  # fmt: skip
     begin_capture(folder, settings)
     points = {str(site): state_before(model, Site.parse(site), model.hook_dict) for site in sites}
     encode = TextEncoder(tokenizer, model, config.prepend_bos)
-    long = [number for number, document in enumerate(documents) if len(encode(document.text)) > 1]
+    context = int(model.cfg.n_ctx)
+    long = [number for number, document in enumerate(documents)
+            if explained_places(config.explainer, document, encode(document.text).cut(context))]  # fmt: skip
     if not long:
         raise InputError("no document has two tokens; give longer texts")
     runs = [long[first : first + DOCUMENTS] for first in range(0, len(long), DOCUMENTS)]
@@ -93,8 +98,9 @@ def write_writes(path: Path, writes: LabelledWrites, points: dict[str, str]) -> 
     place = torch.stack([writes.document, writes.position, point], 1)
     known, row = torch.unique(place, dim=0, return_inverse=True)
     first = torch.full((len(known),), len(writes)).scatter_reduce_(0, row, torch.arange(len(writes)), "amin")
-    told_as = [json.dumps([_plain(label), {name: _plain(answer) for name, answer in answers.items()}])
-               for label, answers in zip(writes.labels, writes.answers, strict=True)]  # fmt: skip
+    own = [None] * len(writes) if writes.texts is None else writes.texts
+    told_as = [json.dumps([_plain(label), {name: _plain(answer) for name, answer in answers.items()}, text])
+               for label, answers, text in zip(writes.labels, writes.answers, own, strict=True)]  # fmt: skip
     texts = Texts.pack(told_as)
     tensors = {"state": writes.before[first].contiguous(), "row": row, "write": writes.write.contiguous(),
                "site": writes.site, "document": writes.document, "position": writes.position,
@@ -113,10 +119,16 @@ def read_writes(path: Path) -> LabelledWrites:
     texts = Texts(found["labels.data"], found["labels.ends"])
     rows = [json.loads(texts[row]) for row in range(len(texts))]
     return LabelledWrites(
-        found["state"][found["row"]], found["write"], [Label(**_tuples(label)) for label, _ in rows],
-        [{name: Answer(**_tuples(answer)) for name, answer in answers.items()} for _, answers in rows],
+        found["state"][found["row"]], found["write"], [Label(**_tuples(label)) for label, *_ in rows],
+        [{name: Answer(**_tuples(answer)) for name, answer in answers.items()} for _, answers, *_ in rows],
         tuple(about["sites"]), found["site"], found["document"], found["position"],
+        [row[2] for row in rows] if rows and rows[0][2] is not None else None,
     )  # fmt: skip
+
+
+def _explained(config: CaptureConfig) -> dict[str, str]:
+    named = config.explainer
+    return {} if named is None else {"explainer": getattr(named, "__qualname__", type(named).__name__)}
 
 
 def _joined(parts: list[LabelledWrites]) -> LabelledWrites:
@@ -124,7 +136,7 @@ def _joined(parts: list[LabelledWrites]) -> LabelledWrites:
                                 for name in ("before", "write", "site", "document", "position")}  # fmt: skip
     return LabelledWrites(labels=[label for part in parts for label in part.labels],
                           answers=[answer for part in parts for answer in part.answers], sites=parts[0].sites,
-                          **named)  # fmt: skip
+                          texts=joined_texts(parts), **named)  # fmt: skip
 
 
 def _plain(told_as: Label | Answer) -> dict[str, Any]:

@@ -1,15 +1,20 @@
 """Explanations that a JSON-lines file brings are what is trained on."""
 
+import dataclasses
 import json
 
 import lightning as L
 import pytest
+import torch
 
 from lightning_modules.data.activations import ActivationDataModule
+from lightning_modules.data.write_texts import WriteTexts
+from lightning_modules.training.diff import DiffDataModule
 from lightning_modules.training.warm_start import VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.data.test_activations import SITE
 from tl_nla.errors import InputError
+from tl_nla.oracle.texts import label_text
 
 
 def write(path, rows):
@@ -72,3 +77,42 @@ def test_a_warm_start_says_what_the_column_says(get_model, tmp_path):
     trainer.fit(VerbalizerWarmStart(nla=nla, learning_rate=6e-3), datamodule=data)
     said = nla.verbalize(data.heldout_states.acts[:4], max_new_tokens=60)
     assert all(words == "red" for words in said), said
+
+
+def writes_module(get_model, source, **settings):
+    return DiffDataModule(
+        get_model("bridge", "llama"), zoo.tokenizer(), ("heads",), source, 40, 2, batch_size=8, heldout=0.3,
+        skips=False, swap_share=0.5, **settings,
+    )  # fmt: skip
+
+
+def test_writes_are_explained_in_the_words_of_a_column(get_model, tmp_path):
+    rows = [{"text": text(n), "explanation": f"code word w{n}"} for n in range(20)]
+    data = writes_module(get_model, write(tmp_path / "own.jsonl", rows), cache_dir=str(tmp_path / "kept"))
+    data.setup()
+    writes = data.train_writes
+    assert set(writes.texts) | set(data.heldout_writes.texts) == {f"code word w{n}" for n in range(20)}
+    items = WriteTexts(writes, swap_share=1.0, questions=1)
+    for index in range(0, len(items), 2):
+        assert items[index]["text"] == writes.texts[index // 2]
+        assert torch.equal(items[index]["write"], writes.write[index // 2]), "no sign is turned under own words"
+    again = writes_module(get_model, write(tmp_path / "own.jsonl", rows), cache_dir=str(tmp_path / "kept"))
+    again.setup()
+    assert again.train_writes.texts == writes.texts
+    assert writes.select(torch.tensor([1, 0])).texts == [writes.texts[1], writes.texts[0]]
+
+
+def test_writes_are_explained_by_a_function(get_model, tmp_path):
+    def told(moment):
+        assert moment.write.shape == moment.act.shape
+        return f"{moment.site} after {moment.recent.split()[-1]}: {moment.label}"
+
+    data = writes_module(
+        get_model, write(tmp_path / "bare.jsonl", [{"text": text(n)} for n in range(20)]), explainer=told
+    )
+    data.setup()
+    writes = data.train_writes
+    for row in range(len(writes)):
+        site, said = writes.sites[int(writes.site[row])], writes.text(row)
+        assert said.startswith(f"{site} after w")
+        assert said.endswith(label_text(dataclasses.replace(writes.labels[row], strength=None)))
