@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
@@ -113,7 +113,8 @@ class ActivationDataModule(L.LightningDataModule):
         source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
         batch_size: int = 64, heldout: float = 0.1, seed: int = 0, grounding: Any = None,
         num_workers: int = 0, prepend_bos: bool | None = None, cache_dir: str | None = None, dtype: str = "float32",
-        device: str | None = None, device_map: str | dict[str, Any] | None = None, explainer: Any = None,
+        device: str | None = None, device_map: str | dict[str, Any] | None = None,
+        explainer: Callable[..., Any] | str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.placement = Placement(dtype, device, device_map)

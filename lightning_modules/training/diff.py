@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +72,8 @@ class DiffDataModule(ActivationDataModule):
         batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
         top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1, sources_share: float | None = None,
         prepend_bos: bool | None = None, cache_dir: str | None = None, dtype: str = "float32",
-        device: str | None = None, device_map: str | dict[str, Any] | None = None, explainer: Any = None,
+        device: str | None = None, device_map: str | dict[str, Any] | None = None,
+        explainer: Callable[..., Any] | str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
                          batch_size, heldout, seed, prepend_bos=prepend_bos, cache_dir=cache_dir, dtype=dtype,
