@@ -11,7 +11,19 @@ ROOT = Path(__file__).parent.parent
 ORDER = ("metrics", "model", "explainers", "data", "attribution", "nla", "oracle", "steering", "adapters",
          "faithfulness", "reports", "benchmark", "cli")  # fmt: skip
 PLUG_INS = {"storyworld", "smollm2"}
-EVERYBODYS = {"amounts", "errors", "finite", "json_file", "outputs", "paths", "plugins", "_grouped", "_lazy", "_moved"}
+EVERYBODYS = {
+    "amounts",
+    "errors",
+    "finite",
+    "http",
+    "json_file",
+    "outputs",
+    "paths",
+    "plugins",
+    "_grouped",
+    "_lazy",
+    "_moved",
+}
 FILES = sorted([*ROOT.glob("tl_nla/**/*.py"), *ROOT.glob("lightning_modules/**/*.py"), *ROOT.glob("docs/**/*.py")])
 
 

@@ -6,6 +6,7 @@ from tests.explainers.moments import moments
 from tests.explainers.server import chat_server
 from tl_nla.errors import InputError
 from tl_nla.explainers import EndpointConfig, EndpointExplainer
+from tl_nla.http import Patience
 
 
 def echo(number, body):
@@ -13,7 +14,7 @@ def echo(number, body):
 
 
 def asker(address, cache=None, **settings):
-    return EndpointExplainer(EndpointConfig(address, "m", wait=0.0, **settings), cache)
+    return EndpointExplainer(EndpointConfig(address, "m", patience=Patience(wait=0.0, **settings)), cache)
 
 
 def test_answers_come_in_order_and_equal_questions_are_asked_once(monkeypatch):
@@ -61,9 +62,9 @@ def test_load_and_faults_are_tried_again():
 @pytest.mark.parametrize(
     ("reply", "says", "tries"),
     [
-        ((401, b"bad key"), "answered 401: bad key; check url, model and key", 1),
+        ((401, b"bad key"), "answered 401: bad key; check address, names and key", 1),
         ((500, b""), "answered 500 after 3 tries; run again", 3),
-        ((200, b"<html>"), "no chat answer", 1),
+        ((200, b"<html>"), "answered no JSON", 1),
         ((200, b"{}"), "no chat answer", 1),
         ((200, "  "), "an empty answer; raise max_tokens", 1),
     ],
@@ -108,8 +109,8 @@ def test_cost_is_told_without_asking():
     ("settings", "says"),
     [
         ({"url": "localhost"}, "url is 'localhost'"),
-        ({"concurrency": 0}, "concurrency is 0"),
-        ({"wait": -1.0}, "wait is -1"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"temperature": -1.0}, "temperature is -1"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(settings, says):

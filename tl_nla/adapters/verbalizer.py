@@ -52,8 +52,9 @@ class VerbalizerAdapter(ReadingAdapter):
     """Explains states or writes of whatever the model runs, at the chosen positions.
 
     Args:
-        nla: the NLA: anything with ``verbalize(acts) -> list[str]`` and ``reconstruct(texts) -> "n d_model"``. It was
-            trained on one layer's states; at other sites judge its words by their cosine.
+        nla: the NLA: anything with ``verbalize(acts) -> list[str]`` and ``reconstruct(texts) -> "n d_model"``, or a
+            hosted one (:class:`tl_nla.nla.hosted.HostedNLA`). It was trained on one layer's states; at other sites
+            judge its words by their cosine.
         site: where to read; several sites are explained in one batch.
         positions: see :class:`tl_nla.adapters.ReadingAdapter`.
         generated: whether generated tokens are explained.
@@ -93,14 +94,22 @@ class VerbalizerAdapter(ReadingAdapter):
         """
         reading = self.reading(tokens)
         acts = joined([reading[site] for site in self.sites])
-        texts, closed = self._explain(acts, settings)
-        found = read_back(self.nla, texts, acts)
-        fves, cosines = self._scores(found, acts)
+        texts, closed, (fves, cosines) = self._explained(acts, settings)
         words = self._words(reading.tokens, reading.batch, reading.column)
         places = list(zip(reading.batch.tolist(), reading.position.tolist(), words, strict=True))
         rows = [(str(site), *place) for site in self.sites for place in places]
         scores = zip(rows, texts, closed, fves, cosines, strict=True)
         return [Explanation(*row, text, done, share, angle) for row, text, done, share, angle in scores]
+
+    def _explained(
+        self, acts: Float[Tensor, "n d_model"], settings: dict[str, Any]
+    ) -> tuple[list[str], list[bool], tuple[Sequence[float | None], list[float]]]:
+        if hasattr(self.nla, "describe"):  # a hosted one, which reads its words back itself
+            described = self.nla.describe(acts, **settings)
+            cosines = [found.cosine for found in described]
+            return [found.text for found in described], [True] * len(described), ([None] * len(described), cosines)
+        texts, closed = self._explain(acts, settings)
+        return texts, closed, self._scores(read_back(self.nla, texts, acts), acts)
 
     def _explain(self, acts: Float[Tensor, "n d_model"], settings: dict[str, Any]) -> tuple[list[str], list[bool]]:
         if not hasattr(self.nla, "generate"):
