@@ -14,7 +14,7 @@ from tl_nla.attribution.diagonal import SOURCES, ScoreDiagonal, solve_diagonal
 from tl_nla.errors import InputError
 from tl_nla.model.facts import ModelFacts, check_deterministic, facts_of, fingerprint
 from tl_nla.model.heads import out_projection
-from tl_nla.model.hooks import HookPair, module_point
+from tl_nla.model.hooks import HookFunction, HookPair, module_point
 from tl_nla.model.probe import lock_of
 from tl_nla.model.reading import check_tokens
 
@@ -54,7 +54,7 @@ def capture(
     store = _Store([None] * layers, [None] * (layers + 1), {}, {}, own)
     names = _names(model, facts, solve, heads)
     places = {name: points.get(name) or module_point(model, name) for name in (*names, *(name for name, _ in also))}
-    pairs = [(places[name], store.keep(name)) for name in names]
+    pairs: list[tuple[Any, HookFunction]] = [(places[name], store.keep(name)) for name in names]
     pairs += [(places[name], function) for name, function in also]
     with lock_of(model), torch.no_grad(), store.watched(model), hooked([pair for pair in pairs if pair[0] is not None]):
         logits = model(tokens) if attention_mask is None else model(tokens, attention_mask=attention_mask)
@@ -71,7 +71,7 @@ def capture(
         points, calls, inputs, store.kept, [None] * layers, logits if own is None else logits[:, own].clone(),  # type: ignore[arg-type]
         valid.to(logits.device) if own is None else valid[:, own].to(logits.device),
         tokens if own is None else tokens[:, own], attention_mask, state_of(model), None if own is None else tuple(own),
-        tokens.shape[1], store.keys if len(store.keys) == layers else {}, tokens,
+        tokens.shape[1], store.keys if len(store.keys) == layers else {},
         None if store.end is None else (store.end, logits[:, -_ENDS:].clone()),
     )  # fmt: skip
     if solve:
@@ -167,7 +167,7 @@ class _Store:
                 keyword = next(name for name, value in kwargs.items() if isinstance(value, Tensor) and value.ndim == 3)
                 residual = kwargs.pop(keyword)
             given = tuple(_without_cache("", value) for value in args)
-            cache = caches[0][0] if caches else None
+            cache: Any = caches[0][0] if caches else None
             cache = cache - shifted if isinstance(cache, int) else cache
             self.inputs[layer] = self._state(residual, self.kept.get(f"blocks.{layer - 1}.hook_resid_post"))
             self.calls[layer] = BlockCall(block, given, kwargs, keyword, cache)

@@ -63,7 +63,6 @@ class CleanRun:
         columns: which columns of the run were kept; ``None`` for all of them.
         length: how many columns the run had.
         keys: by layer, the keys and values of all columns as the model's cache is given them, where it has one.
-        whole: the tokens of all columns.
         ends: last states and logits at up to eight columns, on which the read-out is solved.
         sums: the writes as sums of their heads, by layer and part, as far as they were asked for.
     """
@@ -81,7 +80,6 @@ class CleanRun:
     columns: tuple[int, ...] | None = None
     length: int = 0
     keys: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    whole: Int[Tensor, "batch all"] | None = None
     ends: tuple[Tensor, Tensor] | None = None
     sums: dict[tuple[int, str], HeadSum | InputError] = field(default_factory=dict)
     _readout: ReadOut | None = None

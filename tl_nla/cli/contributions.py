@@ -33,6 +33,9 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     quantities = ("logit", "difference", "log_prob")
     parser.add_argument("--quantity", default=None, choices=quantities, help="what the parts add up to")
     parser.add_argument("--labels", action="store_true", help="explain with labels of the model, without an oracle")
+    parser.add_argument(
+        "--all-tokens", action="store_true", help="name any token in the words, not whole words and the prompt's only"
+    )
     parser.add_argument("--no-skips", action="store_true", help="leave out what changes without each part")
     parser.add_argument("--all-positions", action="store_true", help="report every token, not the last one only")
     parser.add_argument(
@@ -51,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.errors import InputError
     from tl_nla.plugins import embedded
     from tl_nla.reports import layer_contributions
+    from tl_nla.reports.progress import progress
     from tl_nla.reports.tensorboard.log import NO_FIGURES, can_draw
 
     if args.figures and not can_draw():
@@ -62,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
         oracle = None if args.labels else find_oracle(args.model, args.oracle)
         plugin = embedded(args.model)
         named = None if plugin is None else plugin.vocabulary(target.model, target.tokenizer)
-    with console.status("reading" if args.no_skips else "leaving out every layer and head in turn"):
+    with progress(console) as tell:
         report = layer_contributions(
             target.model, args.text, oracle, args.target, "all" if args.all_positions else -1, against=args.against,
             quantity=args.quantity, skips=not args.no_skips, tokenizer=target.tokenizer, name=target.name,
-            vocabulary=named,
+            vocabulary="all" if args.all_tokens else named, tell=tell,
         )  # fmt: skip
     _print(console, report, args.heads)
     if args.svg:

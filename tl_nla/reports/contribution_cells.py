@@ -66,7 +66,8 @@ def _written(
     site = str(part)
     added = [sum(terms) for terms in zip(*(values[label] for label in _labels(part, values)), strict=True)]
     for row, column in enumerate(columns):
-        told, skip = words.sites[site][row], {}
+        told = words.sites[site][row]
+        skip: dict[str, Any] = {}
         if skips:
             kl, change, flip = (kind[row] for kind in skips)
             skip = {"skip_kl": short(kl), "skip_target_change": short(change), "skip_flip": bool(flip)}

@@ -27,18 +27,20 @@ class Skips:
 
 
 def skips_of(
-    model: Any, run: CleanRun, view: CleanRun, parts: list[Component], targets: Int[Tensor, "1 column"], tell: Tell
-) -> Skips:
-    """Leave out every component at the columns of a view.
+    model: Any, tokens: Int[Tensor, "1 pos"], runs: tuple[CleanRun, CleanRun], parts: list[Component],
+    targets: Int[Tensor, "1 column"], tell: Tell,
+) -> Skips:  # fmt: skip
+    """Leave out every component at the columns of a report.
 
     Args:
         model: the model that was run.
-        run: its clean run.
-        view: the same, at the columns alone.
+        tokens: the prompt.
+        runs: its clean run, and the same at the columns alone.
         parts: what is left out.
         targets: the token that is followed at each column.
         tell: told of what is done.
     """
+    run, view = runs
     columns = view.places
 
     def told(done: int, total: int) -> None:
@@ -52,7 +54,7 @@ def skips_of(
                     way = Way(False, range(len(columns)))
                     return Skips(effects_of_run(model, run, Wanted(parts, way, targets, 0), told), ())
                 except NotBesideError:
-                    run = capture(model, run.whole, solve=True)
+                    run = capture(model, tokens, solve=True)
             followed = torch.zeros_like(run.tokens)
             followed[:, list(columns)] = targets.to(followed.device)
             found = effects_of_run(model, run, Wanted(parts, Way(False, columns), followed, 0), told)

@@ -1,5 +1,6 @@
 """From a model and a prompt to the contribution report."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,18 @@ from tl_nla.attribution.components import all_components
 from tl_nla.attribution.direct import Asked, DirectAttribution, attribute_run
 from tl_nla.attribution.left_out import may_keep_columns
 from tl_nla.attribution.run_writes import RunWrites
-from tl_nla.errors import InputError
+from tl_nla.errors import InputError, unknown
 from tl_nla.model.facts import facts_of
 from tl_nla.model.positions import Positions, select_positions
 from tl_nla.model.sites import Site
-from tl_nla.oracle.labels import Vocabulary
+from tl_nla.oracle.labels import Vocabulary, whole_words
 from tl_nla.reports.contribution_cells import cells_of, short
 from tl_nla.reports.contribution_inputs import prompt_ids, target_ids
 from tl_nla.reports.contribution_skips import Skips, skips_of
 from tl_nla.reports.contribution_words import ReadWatch, Wording, Words, words_of
+from tl_nla.reports.progress import patient
 from tl_nla.reports.report import ContributionReport
-from tl_nla.reports.report_config import ReportConfig
+from tl_nla.reports.report_config import ReportConfig, Tell
 
 KINDS = ("head", "attn", "mixer", "mlp", "ple", "block")
 _PREDICTIONS = 3
@@ -59,8 +61,13 @@ def layer_contributions(
         ``layer_contributions(model, "The capital of France is", against=" London", skips=False)``
     """
     config = (config or ReportConfig()).given(options, oracle)
-    tell = config.tell or (lambda stage, share: None)
-    asked = _Prompt.of(model, tokens, positions, config)
+    with nullcontext(config.tell) if config.tell is not None else patient() as tell:
+        return _report(model, _Prompt.of(model, tokens, positions, config), oracle, target, config, tell)
+
+
+def _report(
+    model: Any, asked: "_Prompt", oracle: Any, target: Any, config: ReportConfig, tell: Tell
+) -> ContributionReport:
     facts_of(model)  # whether the model can be run at all, before anything else
     parts = all_components(model, KINDS)
     sites = tuple(Site.parse(str(part)) for part in parts)
@@ -74,10 +81,10 @@ def layer_contributions(
     wanted.check(model)
     direct = attribute_run(model, view, wanted, float("inf"))
     _check_share(direct, config.max_unaccounted)
-    skips = skips_of(model, run, view, parts, chosen, tell) if config.skips else Skips(None, ())
+    skips = skips_of(model, asked.ids, (run, view), parts, chosen, tell) if config.skips else Skips(None, ())
     tell("putting into words", 0.8)
-    vocabulary = config.vocabulary or Vocabulary.of(asked.tokenizer, int(model.W_U.shape[1]))
-    wording = Wording(asked.tokenizer, oracle, config.top_k, vocabulary, config.explain)
+    named = _named(config.vocabulary, asked, int(model.W_U.shape[1]))
+    wording = Wording(asked.tokenizer, oracle, config.top_k, named, config.explain)
     read = watch.read()
     words = words_of(RunWrites(model, view, sites), asked.ids, read, wording)
     tell("done", 1.0)
@@ -119,6 +126,18 @@ class _Prompt:
     def ids_of(self, model: Any, token: Any, role: str) -> Int[Tensor, "1 column"]:
         """Ids of a token to explain, at the columns."""
         return target_ids(model, token, self.ids, self.tokenizer, role)[:, self.columns]
+
+
+def _named(vocabulary: Any, asked: _Prompt, size: int) -> Vocabulary:
+    """The tokens that may be named."""
+    if vocabulary is None:
+        return whole_words(asked.tokenizer, size, asked.ids[0].tolist())
+    if isinstance(vocabulary, str):
+        if vocabulary != "all":
+            raise unknown("vocabulary", vocabulary, ("all",))
+        return Vocabulary.of(asked.tokenizer, size)
+    found: Vocabulary = vocabulary
+    return found
 
 
 def _heading(model: Any, asked: _Prompt, logits: Tensor, words: Words) -> dict[str, Any]:

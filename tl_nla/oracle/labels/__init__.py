@@ -8,6 +8,7 @@ from tl_nla.oracle.labels.sources import LOCAL, HeadSources, head_sources, raw_s
 from tl_nla.oracle.labels.strength import STEPS, StrengthReference, relative_norm
 from tl_nla.oracle.labels.usual import UsualWrites
 from tl_nla.oracle.labels.vocabulary import Vocabulary
+from tl_nla.oracle.labels.whole_words import whole_words
 
 __all__ = [
     "LOCAL",
@@ -27,5 +28,6 @@ __all__ = [
     "raw_source_weights",
     "relative_norm",
     "skip_labels",
+    "whole_words",
     "write_effects",
 ]

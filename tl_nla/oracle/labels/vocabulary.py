@@ -1,5 +1,6 @@
 """Which tokens of a vocabulary may be named, and which are the same word."""
 
+import re
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.control import TAG, control_ids, without_control
 
 _known: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = weakref.WeakKeyDictionary()
-_MARKERS = range(0x3200, 0x3400)
+_MARKED = re.compile("[\u3200-\u33ff]")
 """Characters that mark the slots of verbalizers; no text that a verbalizer is taught may hold one."""
 
 
@@ -64,6 +65,11 @@ class Vocabulary:
             raise InputError("the tokenizer has no token that could be named; every one is special or blank")
         return cls(texts, torch.tensor(group), torch.tensor(allowed))
 
+    def remembered(self, tokenizer: Any) -> dict[Any, Any]:
+        """What is kept of a tokenizer as long as it lives and has so many tokens."""
+        kept: dict[Any, Any] = _known.setdefault(tokenizer, {}).setdefault((len(self.texts), len(tokenizer)), {})
+        return kept
+
     def words(self, ids: Int[Tensor, "n k"]) -> list[list[str]]:
         """Texts of rows of ids, -1 left out."""
         return [[self.texts[i] for i in row if i >= 0] for row in ids.tolist()]
@@ -81,4 +87,4 @@ def decoded_tokens(tokenizer: Any, size: int) -> tuple[str, ...]:
 
 
 def _unsayable(text: str) -> bool:
-    return without_control(text) != text or any(ord(char) in _MARKERS for char in text)
+    return without_control(text) != text or _MARKED.search(text) is not None
