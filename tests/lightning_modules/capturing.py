@@ -9,6 +9,7 @@ import lightning as L
 import torch
 
 from lightning_modules.data.documents import DocumentDataModule
+from lightning_modules.data.kept_states import StateReader
 from lightning_modules.training.capture import ActivationCapture
 from tests import zoo
 from tests.lightning_modules.forks import as_processes, in_a_fork, kill, wait
@@ -32,17 +33,17 @@ def data(**settings):
 def capture(folder, model, processes=1, started=None, documents=None, **settings):
     module = ActivationCapture(str(folder), model, zoo.tokenizer(), SITE, 4, batch_size=3, **settings)
     if started is not None:
-        read, seen = module._read, []
+        read, seen = StateReader._side, []
 
-        def slow(side):
+        def slow(reader, side):
             seen.append(side)
             if len(seen) > 2:  # both sides of the first run of documents are read
                 started.touch()
             # A few more are read quickly; then it is slow enough for the kill to come first on any machine.
             time.sleep(0.02 if len(seen) < 7 else 20)
-            return read(side)
+            return read(reader, side)
 
-        module._read = slow
+        StateReader._side = slow  # in a process of its own
     trainer = L.Trainer(accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
                         logger=False, enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
     with warnings.catch_warnings():
