@@ -14,8 +14,12 @@ from tl_nla.paths import user_path
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
-def local_folder(name: str | Path) -> Path:
+def local_folder(name: str | Path, below: bool = False) -> Path:
     """The folder itself, or the hub repository's files downloaded to the cache.
+
+    Args:
+        name: folder or hub id.
+        below: also download what lies in sub-folders; they may hold other checkpoints of any size.
 
     Raises:
         InputError: when it is neither an existing folder nor a reachable hub id.
@@ -32,8 +36,8 @@ def local_folder(name: str | Path) -> Path:
 
     try:
         patterns = ["*.json", "*.yaml", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-        # A pattern's star also fits "/": without the second list, checkpoints in sub-folders would come along.
-        return Path(snapshot_download(str(name), allow_patterns=patterns, ignore_patterns=["*/*"]))
+        left = [] if below else ["*/*"]  # a pattern's star also fits "/"
+        return Path(snapshot_download(str(name), allow_patterns=patterns, ignore_patterns=left))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = first_line(error)
         raise InputError(f"{str(name)!r} is no local folder and could not be had from the hub: {reason}") from error

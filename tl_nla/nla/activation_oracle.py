@@ -25,6 +25,7 @@ from tl_nla.nla.injection import Injection, InjectionConfig
 from tl_nla.nla.inputs import check_acts, check_texts
 from tl_nla.nla.oracle_prompt import VECTORS, OraclePrompt, OracleProtocol, oracle_prompt
 from tl_nla.nla.prompts import render_prompt
+from tl_nla.nla.provenance import LAYER_CONVENTION
 from tl_nla.nla.slot_reader import changing, check_block, slot_embeddings
 
 States = Tensor | Sequence[Tensor]
@@ -104,7 +105,7 @@ class ActivationOracle(VectorVerbalizer):
         oracle.prompt_for(probe, asked.layers[0] if asked.layers else 0)  # slots, before anything is asked
         oracle.provenance |= {
             "source": plan.weights.title,
-            "layer_convention": "output of block K (Hugging Face hidden_states[K + 1])",
+            "layer_convention": LAYER_CONVENTION,
         }
         return oracle
 

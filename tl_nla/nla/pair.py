@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
+from tl_nla.json_file import write_json
 from tl_nla.model.cut import cut_backbone
 from tl_nla.model.families import check_causal_lm, trainable_copy
 from tl_nla.model.saving import replace_folder
@@ -25,6 +26,8 @@ from tl_nla.nla.formats.sidecar import FILE_NAME, Meta
 from tl_nla.nla.injection import InjectionConfig
 from tl_nla.nla.inputs import check_texts
 from tl_nla.nla.marker import choose_marker, make_room
+from tl_nla.nla.provenance import FILE as PROVENANCE
+from tl_nla.nla.provenance import record
 from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.verbalizer import Generation, Verbalizer
 from tl_nla.outputs import check_folder, check_replaceable
@@ -40,7 +43,8 @@ class NLA(nn.Module):
             ``hidden_states[K + 1]`` except for the last block, where that one is behind the final norm).
         base: name of the model that the pair was made from.
         mean: mean of the normalised training states, the zero of every FVE; ``None`` when it is not known.
-        provenance: of a loaded pair, its family, folders and conventions; empty for one made here.
+        provenance: of a loaded pair, its family, folders and conventions, and how what it was saved with compares with
+            what is here; empty for one made here.
     """
 
     def __init__(self, verbalizer: Verbalizer, reconstructor: Reconstructor, layer: int, base: str = "") -> None:
@@ -143,6 +147,7 @@ class NLA(nn.Module):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
             av, ar = Path(scratch, "av"), Path(scratch, "ar")
             write_verbalizer(self.verbalizer, self._meta("av"), av, dtype)
+            write_json(record(self.verbalizer.model, self.layer, self.base), av / PROVENANCE)
             write_reconstructor(self.reconstructor, self._meta("ar"), ar, dtype)
             if self.mean is not None:
                 save_file({"mean": self.mean.detach().float().contiguous()}, ar / MEAN_FILE)

@@ -24,6 +24,8 @@ from tl_nla.nla.prompts import (
 )
 from tl_nla.nla.slot_reader import changing, check_block, slot_embeddings
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -144,14 +146,14 @@ class Verbalizer(VectorVerbalizer):
 
     @torch.no_grad()
     def generate(
-        self, acts: Float[Tensor, "n d_act"], max_new_tokens: int | None = None, temperature: float = 0.0,
+        self, acts: Float[Tensor, "n d_act"], max_new_tokens: Any = AUTO, temperature: float = 0.0,
         generator: Generators = None, batch_size: int = 256, progress: bool = False, samples: int = 1,
     ) -> Generation:  # fmt: skip
         """Explain vectors.
 
         Args:
             acts: vectors ``[n, d_model]``, finite, any floating dtype.
-            max_new_tokens: cap of a response; what suits the form of the answers when ``None``, 150 for tags.
+            max_new_tokens: cap of a response; ``"auto"`` is what suits the form of the answers, 150 for tags.
             temperature: 0 is greedy; above 0 samples from the whole distribution.
             generator: of the samples; the same generator state, vectors and ``batch_size`` give the same words. With a
                 generator a vector, its words do not depend on the batch.
@@ -164,7 +166,7 @@ class Verbalizer(VectorVerbalizer):
                 number, or prompt and cap together are longer than the model's context.
         """
         check_acts(acts, self.d_model)
-        max_new_tokens = self.answers.cap if max_new_tokens is None else max_new_tokens
+        max_new_tokens = self.answers.cap if max_new_tokens == AUTO else max_new_tokens
         sampling = SamplingConfig(max_new_tokens, temperature, self.stop_ids)
         run = Run(generator, batch_size, samples, progress)
         check_generator(generator, len(acts), self.device)

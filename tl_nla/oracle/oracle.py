@@ -222,7 +222,7 @@ class DiffOracle(nn.Module):
         Raises:
             InputError: when a file is missing or damaged, or does not fit the others.
         """
-        folder = local_folder(name)
+        folder = local_folder(name, below=True)
         values = _read_sidecar(folder / SIDECAR)
         model = load_causal_lm(folder / "reader", dtype)
         verbalizer = WriteVerbalizer(

@@ -13,12 +13,26 @@ class Hub:
 
     def __init__(self, cache: Path) -> None:
         self.cache, self.repositories, self.downloaded = cache, {}, []
+        self.private, self.refuses = None, False
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "Hub":
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub, "list_repo_files", self.list_repo_files)
         monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
         return self
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> str:
+        assert exist_ok
+        self.private = private
+        self.repositories.setdefault(repo_id, self.cache.parent / "uploaded" / repo_id)
+        return f"https://huggingface.co/{repo_id}"
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        assert commit_message
+        if self.refuses:
+            raise OSError("403 Forbidden\nmore lines")
+        shutil.copytree(folder_path, self._folder(repo_id), dirs_exist_ok=True)
 
     def list_repo_files(self, repo_id: str) -> list[str]:
         folder = self._folder(repo_id)

@@ -1,0 +1,78 @@
+"""With what an artefact was made, saved beside it and compared when it is loaded."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tl_nla.model.families import decoder_layers
+
+FILE = "provenance.json"
+LAYER_CONVENTION = "output of block K (Hugging Face hidden_states[K + 1])"
+_LIBRARIES = ("tl-nla", "torch", "transformers", "transformer-lens")
+_DECISIVE = ("layer", "layer_convention", "fingerprint")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two records side by side.
+
+    Attributes:
+        verdict: ``equal``; ``compatible`` where only versions or precision differ; ``different`` where the layer, the
+            convention or the model does.
+        differences: one line each.
+    """
+
+    verdict: str
+    differences: tuple[str, ...]
+
+
+def record(model: Any, layer: int | None, base: str = "") -> dict[str, Any]:
+    """What an artefact was made with.
+
+    Args:
+        model: a Hugging Face causal language model or its backbone.
+        layer: K of the vectors; ``None`` for an artefact of all layers.
+        base: name of the model that it was made from.
+    """
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    weight = next(model.parameters())
+    return {
+        "versions": versions, "dtype": str(weight.dtype).removeprefix("torch."), "layer": layer,
+        "layer_convention": LAYER_CONVENTION, "base": base, "fingerprint": fingerprint(model),
+    }  # fmt: skip
+
+
+def fingerprint(model: Any) -> dict[str, Any]:
+    """What tells one model from another of the same width: architecture, blocks, width, vocabulary."""
+    embedding = model.get_input_embeddings()
+    return {
+        "architecture": str(model.config.model_type), "blocks": len(decoder_layers(model)),
+        "d_model": int(embedding.embedding_dim), "d_vocab": int(embedding.num_embeddings),
+    }  # fmt: skip
+
+
+def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:
+    """Put a saved record beside today's.
+
+    Args:
+        saved: as it stood beside the artefact.
+        now: as :func:`record` makes it here.
+    """
+    lines, different = [], False
+    for key in ("versions", "dtype", *_DECISIVE):
+        old, new = saved.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found = [f"{name} {old.get(name)} when saved, {new.get(name)} here" for name in {**old, **new}
+                     if old.get(name) != new.get(name)]  # fmt: skip
+        else:
+            found = [] if old == new else [f"{key} {old} when saved, {new} here"]
+        lines += found
+        different = different or (bool(found) and key in _DECISIVE)
+    verdict = "different" if different else "compatible" if lines else "equal"
+    return Compared(verdict, tuple(lines))
