@@ -72,7 +72,8 @@ def placement_of(args: argparse.Namespace) -> "Placement":
     from tl_nla.model.placement import Placement
     from tl_nla.model.targets import usual_precision
 
-    return Placement(args.dtype or usual_precision(args.model, "float32"), args.device)
+    usual = "float32" if args.model is None else usual_precision(args.model, "float32")
+    return Placement(args.dtype or usual, args.device)
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
