@@ -1,6 +1,6 @@
 """Random tiny models of every family, as Hugging Face models, bridges and HookedTransformers: no network, no downloads.
 
-Every builder makes a fresh model with the same weights each time; the fixtures in ``conftest.py`` share read-only ones.
+Every builder makes a fresh model with the same weights each time; the fixtures in ``fixtures.py`` share read-only ones.
 Nothing here imports ``tl_nla`` at once: the shape checker has to be in place first.
 """
 

@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -18,22 +16,20 @@ def rows_of(text):
     return [json.loads(line) for line in text.split("\n") if line]
 
 
-def test_good_lines_are_explained_and_bad_ones_named():
-    command = [sys.executable, "-m", "tl_nla.cli.main", "verbalize", "--last", "1"]
-    done = subprocess.run(command, input=b"\n".join(LINES), capture_output=True, check=False)  # noqa: S603
-    errors = done.stderr.decode()
-    assert done.returncode == 2
+def piped(monkeypatch, data):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="ascii", errors="strict"))
+
+
+def test_good_lines_are_explained_and_bad_ones_named(monkeypatch, capsys):
+    piped(monkeypatch, b"\n".join(LINES))
+    assert main(["verbalize", "--last", "1"]) == 2
+    printed, errors = capsys.readouterr()
     assert "Traceback" not in errors
     assert errors.count("\n") == 1
     assert "line 3: the text is not UTF-8 (byte 0xff at place 5)" in errors
     assert "line 6: the text has" in errors
     assert errors.endswith("the other 3 were explained\n")
-    rows = rows_of(done.stdout.decode())
-    assert [row["text"] for row in rows] == [0, 2, 4]
-
-
-def piped(monkeypatch, data):
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="ascii", errors="strict"))
+    assert [row["text"] for row in rows_of(printed)] == [0, 2, 4]
 
 
 def test_json_holds_the_good_ones(tmp_path, monkeypatch, capsys):

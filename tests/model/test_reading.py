@@ -299,8 +299,9 @@ def test_the_model_is_left_as_found(own_model, sites, positions, shape, padding,
         model.reset_hooks()
 
 
-def test_importing_the_package_stays_light():
+def test_importing_models_pairs_and_adapters_stays_light():
     heavy = ["lightning", "peft", "tensorboard", "matplotlib", "torchmetrics"]
-    code = f"import sys, tl_nla, tl_nla.model.reading, tl_nla.adapters; print([n for n in {heavy} if n in sys.modules])"
+    ours = "tl_nla, tl_nla.model.reading, tl_nla.nla, tl_nla.adapters"
+    code = f"import sys, {ours}; print([n for n in {heavy} if n in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603
     assert output.stdout.strip() == "[]"

@@ -25,10 +25,12 @@ def test_the_shipped_pair_is_not_trained_again(pairs):
     assert not list(pairs.folder.iterdir())
 
 
-def test_a_pair_is_trained_once_and_kept(pairs, monkeypatch):
+def test_a_pair_is_trained_once_and_kept(pairs):
     first = pairs.load(1, 2)
-    monkeypatch.setattr(WarmPairs, "_train", lambda *_: pytest.fail("trained again"))
+    kept = {path: path.stat().st_mtime_ns for path in pairs.folder.rglob("*")}
+    assert kept
     again = pairs.load(1, 2)
+    assert {path: path.stat().st_mtime_ns for path in pairs.folder.rglob("*")} == kept, "trained again"
     texts = ["This is about Tom.", 'Next: surely " the".']
     torch.testing.assert_close(first.reconstruct(texts), again.reconstruct(texts))
     torch.testing.assert_close(again.mean, pairs.data(1).mean)
