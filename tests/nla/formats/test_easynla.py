@@ -268,3 +268,13 @@ def test_a_verbalizer_alone_is_refused(copied):
     folder = copied()
     with pytest.raises(InputError, match=r"has no reconstructor beside it.*ar="):
         NLA.from_pretrained(shutil.copytree(folder / "av", folder.parent / "alone"))
+
+
+@pytest.mark.parametrize(("end", "form"), [("<explanation>\n", "opened"), ("</think>\n\n", "tags")])
+def test_a_rendered_prompt_says_whether_the_tag_stands_in_it(tmp_path, end, form):
+    from tl_nla.nla.formats import plan_pair
+
+    written = write_easynla(tmp_path / "pair", "stacked")
+    rendered = {"prompt": {"rendered": f"<concept>\u320e</concept> Now.{end}"}, "other": [1, 2]}
+    (written.folder / "nla_config.json").write_text(json.dumps(rendered))
+    assert plan_pair(written.folder).protocol.answers.form == form

@@ -15,7 +15,7 @@ from tl_nla.nla.formats.listing import Listing
 from tl_nla.nla.formats.parts import AR_LORA, AR_SETTINGS, load_reconstructor, load_verbalizer
 from tl_nla.nla.formats.plan import PairPlan, Said, sidecar_of
 from tl_nla.nla.formats.sidecar import FILE_NAME, Meta
-from tl_nla.nla.formats.unreadable import is_oracle, refuse
+from tl_nla.nla.formats.unreadable import is_oracle, refused
 from tl_nla.nla.provenance import FILE as PROVENANCE
 from tl_nla.nla.provenance import LAYER_CONVENTION, compare, record
 from tl_nla.nla.reconstructor import Reconstructor
@@ -60,13 +60,12 @@ def plan_pair(av: str | Path, ar: str | Path | None = None, said: Said | None = 
     said = said or Said()
     first, second = Listing.of(av), None if ar is None else Listing.of(ar)
     if is_oracle(first):
-        refuse(first)
+        raise refused(first)
     for family in FAMILIES:
         found = family.plan(first, second, said)
         if found is not None:
             return found
-    refuse(first)
-    raise AssertionError  # refuse always raises
+    raise refused(first)
 
 
 def open_pair(av: str | Path, ar: str | Path | None = None, said: Said | None = None) -> OpenedPair:

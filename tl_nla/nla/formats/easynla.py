@@ -103,7 +103,7 @@ def _critic(root: Listing, starts: tuple[str, ...]) -> Listing:
 def _by_rendered_prompt(root: Listing, protocol: Protocol) -> Protocol:
     """Whether the explanation tag stands in the prompt, by the rendered prompt where the repository has one."""
     texts = _texts(root.json("nla_config.json"))
-    rendered = [text.rstrip() for text in texts if "<concept>" in text and text.rstrip() != text.lstrip()[:0]]
+    rendered = [text.rstrip() for text in texts if "<concept>" in text]
     if not rendered or any(text.endswith(OPEN) for text in rendered):
         return protocol
     return ADDITIVE

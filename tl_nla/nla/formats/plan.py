@@ -10,7 +10,7 @@ from tl_nla.model.loading import TOKENIZERS
 from tl_nla.model.lora import SETTINGS, adapter_base
 from tl_nla.nla.formats.listing import Listing
 from tl_nla.nla.formats.protocol import Protocol
-from tl_nla.nla.formats.sidecar import FILE_NAME, Meta, Role, parse_meta, read_meta
+from tl_nla.nla.formats.sidecar import FILE_NAME, Meta, Role, read_meta
 from tl_nla.nla.injection import InjectionConfig
 from tl_nla.paths import user_path
 
@@ -138,6 +138,3 @@ def is_of_data(listing: Listing) -> bool:
     """Whether a folder's sidecar is that of training data."""
     found = listing.yaml(FILE_NAME)
     return isinstance(found, dict) and found.get("kind") == "nla_dataset"
-
-
-__all__ = ["PairPlan", "Said", "is_of_data", "parse_meta", "sidecar_of"]

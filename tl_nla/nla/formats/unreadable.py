@@ -11,18 +11,14 @@ def is_oracle(listing: Listing) -> bool:
     return bool(_ORACLES & set(listing.here)) or "transform" in listing.json("meta.json")
 
 
-def refuse(listing: Listing) -> None:
-    """Say what is missing for a folder that no family reads.
-
-    Raises:
-        InputError: always; it names the family where it is known.
-    """
+def refused(listing: Listing) -> InputError:
+    """The error for a folder that no family reads: it names the family where that is known, and what is missing."""
     names = {path.rsplit("/", 1)[-1] for path in listing.files}
     for told, reason in _reasons(listing, names):
         if told:
-            raise InputError(f"{listing.title}: {reason}")
+            return InputError(f"{listing.title}: {reason}")
     shown = ", ".join(listing.here[:6]) or "no files"
-    raise InputError(
+    return InputError(
         f"{listing.title} is of no known family (it holds {shown}); a verbalizer has nla_meta.yaml, an activation "
         "oracle ao_config.json, an oracle lens meta.json or lens_config.json"
     )
