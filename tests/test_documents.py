@@ -63,7 +63,7 @@ def test_modules_and_studies_that_pages_run_exist():
         text = page.read_text()
         for module in re.findall(r"python -m ((?:docs|lightning_modules|tl_nla)[\w.]*)", text):
             assert (ROOT / f"{module.replace('.', '/')}.py").is_file() or module == "docs.studies", f"{page}: {module}"
-        for name in re.findall(r"python -m docs\.studies ([a-z_]+)", text):
+        for name in re.findall(r"python -m docs\.studies ([a-z_0-9]+)", text):
             assert name in studies(), f"{page}: {name}"
 
 
