@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-_OPTIONS = ("texts", "documents", "steps", "precision", "device", "injection_char", "prepend_bos", "keep")
+_OPTIONS = ("texts", "documents", "steps", "precision", "dtype", "device", "injection_char", "prepend_bos", "keep")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -21,7 +21,6 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     add_common(parser)
     parser.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="save the oracle here")
     add_training_options(parser)
-    parser.add_argument("--device", default=None, metavar="NAME", help="what is trained on: cpu (default) or cuda")
     parser.add_argument(
         "--keep", type=output_folder, default=None, metavar="DIR",
         help="keep stages here; the same command goes on from them when interrupted (default: OUT.stages)",
