@@ -56,7 +56,9 @@ def capture(
     named = expected_vocabulary(target.model, target.tokenizer, train)
     begin = getattr(target.model.cfg, "default_prepend_bos", None)
     if keep is not None:
-        begin_capture(keep, {"model": target.name, "begin token": begin})
+        begin_capture(
+            keep, {"model": target.name, "begin token": begin, "dtype": str(next(target.model.parameters()).dtype)}
+        )
 
     def captured(name: str, documents: Sequence[Document], asked: list[str], how: CaptureConfig) -> LabelledWrites:
         if keep is None:

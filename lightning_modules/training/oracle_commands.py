@@ -12,6 +12,7 @@ from tl_nla.benchmark.oracle_suite import ScoredOracles
 from tl_nla.data import Document, jsonl_documents, load_documents, split_documents, text_file_documents
 from tl_nla.data.lines import JSON_SUFFIXES
 from tl_nla.errors import InputError
+from tl_nla.model.placement import Placement
 from tl_nla.model.targets import load_target, model_folder
 from tl_nla.oracle import DiffOracle
 
@@ -25,7 +26,8 @@ class OracleOptions:
         documents: how many are trained on.
         steps: of the reader's stage and of the reconstructor's.
         precision: of matrix products: ``"highest"`` (default), ``"high"`` or ``"medium"``.
-        device: that parts are trained on; ``"cpu"`` when ``None``.
+        dtype: precision of the model that is explained.
+        device: of that model, and of the parts that are trained; ``"cpu"`` when ``None``.
         prepend_bos: see :func:`tl_nla.model.targets.load_target`.
         injection_char: the oracle's marker; one is chosen, or added, when ``None``.
         keep: folder in which stages are kept, and gone on with.
@@ -36,6 +38,7 @@ class OracleOptions:
     documents: int | None = None
     steps: int | None = None
     precision: str | None = None
+    dtype: str = "float32"
     device: str | None = None
     prepend_bos: bool | None = None
     injection_char: str | None = None
@@ -112,7 +115,7 @@ def recipe_of(model: str, options: OracleOptions) -> OracleRecipe:
         SMALL, sizes=sizes, lengths=lengths, precision=options.precision or SMALL.precision,
         device=options.device or SMALL.device, injection_char=options.injection_char,
     )  # fmt: skip
-    target = load_target(model, options.prepend_bos)
+    target = load_target(model, options.prepend_bos, Placement(options.dtype, options.device))
     return OracleRecipe(target, model_folder(model), train, held, config, 0, options.keep, tell=options.tell)
 
 

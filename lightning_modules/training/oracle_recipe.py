@@ -110,7 +110,9 @@ class OracleRecipe:
         texts = "\0".join(document.text for part in (self.train, self.held, self.more) for document in part)
         read = f"{writes} writes of documents {hashlib.sha256(texts.encode()).hexdigest()[:12]}"
         begin = getattr(self.target.model.cfg, "default_prepend_bos", None)
-        return f"model {self.target.name}, begin token {begin}, seed {self.seed}, {read}, {self.config}"
+        dtype = next(self.target.model.parameters()).dtype
+        held = "" if dtype == torch.float32 else f" in {dtype}"
+        return f"model {self.target.name}{held}, begin token {begin}, seed {self.seed}, {read}, {self.config}"
 
 
 @dataclass(frozen=True)

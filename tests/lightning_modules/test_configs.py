@@ -82,6 +82,7 @@ def substitutes(name, folder, finished):
         fresh_nla(folder / "llama", 1, "constant").save_pretrained(folder / "pair")
         return ["--model.init_args.model", str(folder / "pair"), "--data.init_args.model", str(folder / "llama"),
                 "--data.init_args.site", "blocks.1.hook_resid_post", "--data.init_args.source", "text.txt",
+                "--data.init_args.device", "cpu",
                 "--model.init_args.rollouts.max_new_tokens", "8"]  # fmt: skip
     if name in ("tiny_diff_nla.yaml", "tiny_diff_sources.yaml"):
         shutil.copytree(finished("tiny_diff_oracle.yaml"), "runs")

@@ -154,3 +154,13 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"holds 'checkpoint\.ckpt', which would be lost"):
         oracle.save_pretrained("oracle")
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_precision_and_device_by_name(oracle, tmp_path):
+    oracle.save_pretrained(tmp_path / "oracle")
+    low = DiffOracle.from_pretrained(tmp_path / "oracle", dtype="bfloat16", device="cpu")
+    assert next(low.reader.model.parameters()).dtype == torch.bfloat16
+    assert low.reconstruct(["It promotes red"]).shape == (1, zoo.D_MODEL)
+    for wrong in ({"dtype": "int3"}, {"device": "gpu7"}):
+        with pytest.raises(InputError):
+            DiffOracle.from_pretrained(tmp_path / "oracle", **wrong)

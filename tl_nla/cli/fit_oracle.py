@@ -13,7 +13,7 @@ from typing import Any
 UNUSABLE = 3
 """Exit code of a training that ran to its end and whose oracle tells nothing."""
 REMEDY = "Give it more --steps and --documents; a longer run starts afresh in another --keep folder"
-_OPTIONS = ("texts", "documents", "steps", "precision", "device", "injection_char", "prepend_bos", "keep")
+_OPTIONS = ("texts", "documents", "steps", "precision", "dtype", "device", "injection_char", "prepend_bos", "keep")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -25,7 +25,6 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     add_common(parser)
     parser.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="save the oracle here")
     add_training_options(parser)
-    parser.add_argument("--device", default=None, metavar="NAME", help="what is trained on: cpu (default) or cuda")
     parser.add_argument(
         "--keep", type=output_folder, default=None, metavar="DIR",
         help="keep stages here; the same command goes on from them when interrupted (default: OUT.stages)",

@@ -57,6 +57,11 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="steps of the reader, and of each reconstructor",
     )
     add("--precision", default=None, metavar="P", help="matrix products: highest (default), high, medium")
+    add(
+        "--dtype", default="float32", choices=("float32", "bfloat16", "float16", "auto"),
+        help="precision of the model that is explained; auto: what its configuration says (default float32)",
+    )  # fmt: skip
+    add("--device", default=None, metavar="NAME", help="of the model and the trainings: cpu (default) or cuda")
     add("--injection-char", default=None, metavar="C", help="the oracle's marker (default: one is chosen, or added)")
 
 

@@ -56,6 +56,15 @@ class Placement:
         return {} if self.device in (None, "cpu") else {"device_map": {"": self.device}}
 
 
+def known_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A precision for torch: given as torch's own, or by its name; ``None`` (or ``"auto"``) for that of the files.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    return Placement(dtype).torch_dtype if isinstance(dtype, str) else dtype
+
+
 def known_device(name: str) -> str:
     """The name itself.
 

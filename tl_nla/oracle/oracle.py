@@ -19,6 +19,7 @@ from tl_nla.model.cut import cut_backbone
 from tl_nla.model.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.model.files import local_folder, read_safetensors
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.placement import known_device, known_dtype
 from tl_nla.model.saving import replace_folder, save_backbone, save_causal_lm
 from tl_nla.nla import prompts
 from tl_nla.nla.inputs import check_acts
@@ -212,16 +213,25 @@ class DiffOracle(nn.Module):
             check_finite({name: value for name, value in state.items() if name not in kept}, part, dtype)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, dtype: torch.dtype | None = torch.float32) -> "DiffOracle":
+    def from_pretrained(
+        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu"
+    ) -> "DiffOracle":
         """Load a saved oracle.
 
         Args:
             name: local folder or hub id.
-            dtype: of the transformers' weights, as stored when ``None``; slots and heads are always float32.
+            dtype: of the transformers' weights, such as ``"bfloat16"``; as stored when ``None`` or ``"auto"``. Slots
+                and heads are always float32.
+            device: such as ``"cuda"``.
 
         Raises:
-            InputError: when a file is missing or damaged, or does not fit the others.
+            InputError: when a file is missing or damaged, or does not fit the others; for an unknown precision or
+                device.
+
+        Example:
+            >>> oracle = DiffOracle.from_pretrained("my_oracle", dtype="bfloat16", device="cuda")
         """
+        dtype, device = known_dtype(dtype), known_device(device)
         folder = local_folder(name, below=True)
         values = _read_sidecar(folder / SIDECAR)
         model = load_causal_lm(folder / "reader", dtype)
@@ -244,7 +254,7 @@ class DiffOracle(nn.Module):
             reconstructor.use_refinement(Refinement.load(folder / _REFINEMENT))
         known = (folder / _STRENGTH).is_file()
         strength = StrengthReference.load(folder / _STRENGTH) if known else None
-        return cls(verbalizer, reconstructor, strength, str(values["base"])).eval()
+        return cls(verbalizer, reconstructor, strength, str(values["base"])).eval().to(device)
 
 
 def _tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -165,3 +165,10 @@ def test_scores_stand_with_refinement_and_without(folder):
         torch.testing.assert_close(rows.errors[f"unrefined/{arm}"], linear.errors[arm])
         assert not torch.allclose(rows.errors[arm], linear.errors[arm])
     assert not [arm for arm in linear.errors if arm.startswith("unrefined")]
+
+
+def test_the_model_is_read_in_the_precision_that_is_asked_for(folder):
+    made = oracle_commands.recipe_of(str(folder), oracle_commands.OracleOptions(documents=8, dtype="bfloat16"))
+    assert next(made.target.model.parameters()).dtype == torch.bfloat16
+    usual = oracle_commands.recipe_of(str(folder), oracle_commands.OracleOptions(documents=8))
+    assert made.settings(1) != usual.settings(1)
