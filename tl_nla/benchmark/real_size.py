@@ -64,7 +64,7 @@ def shaped(shape: str, layers: int = 4) -> Any:
     else:
         config = transformers.LlamaConfig(
             vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=layers, num_attention_heads=9,
-            num_key_value_heads=3, tie_word_embeddings=True, max_position_embeddings=8192, rope_theta=100000.0,
+            num_key_value_heads=3, tie_word_embeddings=True, max_position_embeddings=8192,
         )  # fmt: skip
         made = transformers.LlamaForCausalLM
     config.architectures = [made.__name__]
