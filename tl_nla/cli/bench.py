@@ -1,6 +1,7 @@
 """``tl-nla bench``: our fast paths beside the obvious way, on this machine."""
 
 import argparse
+from typing import Any
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -12,6 +13,13 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--runs", type=whole_number(1), default=3, metavar="N", help="how often; the shortest counts (default 3)"
     )
     parser.add_argument("--json", type=output_file, default=None, metavar="FILE", help="write the rows as JSON too")
+    parser.add_argument(
+        "--shape", choices=("gpt2", "smollm2"), default=None, help="reading and reports on random weights of this shape"
+    )
+    parser.add_argument(
+        "--model", default=None, metavar="NAME", help="reading and reports on this model (folder or name)"
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the --model")
     parser.set_defaults(run=run)
 
 
@@ -27,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.json_file import write_json
 
     console = make_console()
+    if args.shape or args.model:
+        return _real_size(args, console)
     with console.status("timing") as status:
         tiny = tl_nla.load_tiny()
         rows = []
@@ -43,4 +53,41 @@ def run(args: argparse.Namespace) -> int:
     console.print(table)
     if args.json:
         write_json({"rows": rows, "versions": versions()}, args.json)
+    return 0
+
+
+def _real_size(args: argparse.Namespace, console: Any) -> int:
+    """Reading and reports of one model: processor seconds of one thread, ours as a multiple of the peer's."""
+    import torch
+    from rich import box
+    from rich.table import Table
+
+    import tl_nla
+    from tl_nla.benchmark.real_size import compared, reading_cases, report_cases, shaped
+    from tl_nla.benchmark.results import versions
+    from tl_nla.json_file import write_json
+
+    threads, screen, rows = torch.get_num_threads(), console, []
+    torch.set_num_threads(1)
+    try:
+        model: Any = tl_nla.load(args.model, dtype=args.dtype) if args.model else shaped(args.shape)
+        generator = torch.Generator().manual_seed(0)
+        tokens = torch.randint(10, 20_000, (1, 256), generator=generator)
+        cases = [*reading_cases(model, tokens), *report_cases(model, tokens, 1), *report_cases(model, tokens, 16)]
+        with screen.status("timing") as status:
+            for number, case in enumerate(cases, 1):
+                status.update(f"{number} of {len(cases)}: {case.name}, beside: {case.peer}")
+                rows.append(compared(case, args.runs))
+    finally:
+        torch.set_num_threads(threads)
+    table = Table(title="processor seconds of one thread", box=box.SIMPLE_HEAD, header_style="bold")
+    for name in ("case", "ours", "peer", "peer's", "ours / peer"):
+        table.add_column(name, justify="left" if name in ("case", "peer") else "right")
+    for row in rows:
+        numbers = [f"{row[name]:.3f}" for name in ("ours_cpu_s", "peer_cpu_s", "ratio")]
+        table.add_row(row["case"], numbers[0], row["peer"], *numbers[1:])
+    screen.print(table)
+    if args.json:
+        name = args.model or f"{args.shape}, 4 layers, random weights"
+        write_json({"model": name, "dtype": args.dtype, "rows": rows, "versions": versions()}, args.json)
     return 0
