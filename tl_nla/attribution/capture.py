@@ -1,5 +1,6 @@
 """One clean forward pass that keeps what a later replay of single blocks needs."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -182,7 +183,9 @@ class _Store:
 
     def _state(self, residual: Tensor, given: Tensor | None) -> Tensor:
         state = residual.detach()
-        return _same_or_copy(state if self.columns is None else state[:, self.columns], given)
+        # Several streams in one tensor (Gemma 3n) have no columns here; the run is refused afterwards.
+        whole = self.columns is None or state.ndim != len(("batch", "pos", "d_model"))
+        return _same_or_copy(state if whole else state[:, self.columns], given)
 
 
 def _same_or_copy(new: Tensor, known: Tensor | None) -> Tensor:
@@ -199,6 +202,12 @@ def state_of(model: Any) -> tuple[Any, ...]:
         if module._forward_hooks or module._forward_pre_hooks
     )
     return fingerprint(model), hooks
+
+
+def watched(state: Any) -> bool:
+    """Whether hooks of the user's are in the blocks of a model whose :func:`state_of` this is."""
+    own = re.compile(r"(norm|ln)\w*$")  # bridges watch their own norms by plain hooks
+    return any(forward or not own.search(name) for name, forward, _ in state[1])
 
 
 def _check_input(model: Any, tokens: Tensor, attention_mask: Tensor | None) -> None:

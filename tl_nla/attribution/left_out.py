@@ -1,6 +1,5 @@
 """The last residual states with components left out, by the cheapest way that is exact on the model in hand."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.attribution.beside import Copy, NotBesideError, copies_at_once, run_beside
-from tl_nla.attribution.capture import state_of
+from tl_nla.attribution.capture import state_of, watched
 from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.attribution.components import Component
 from tl_nla.attribution.exactness import all_positions_at_once, known_of, leave_out
@@ -96,18 +95,13 @@ def may_be_beside(model: Any, clean: CleanRun, cached: bool = True) -> bool:
     """Whether nothing speaks against it yet. Hooks of the user's may count positions, which copies would shift."""
     if not clean.keys if cached else clean.columns is not None:
         return False
-    return not _watched(clean.state) and known_of(model).get(_key(clean, cached), True)
+    return not watched(clean.state) and known_of(model).get(_key(clean, cached), True)
 
 
 def may_keep_columns(model: Any, columns: Sequence[int], length: int) -> bool:
     """Whether a clean run kept at these columns alone will do to leave components out there, as far as is known."""
     state = state_of(model)
-    return few(columns, length) and not _watched(state) and known_of(model).get(("beside", True, state), True)
-
-
-def _watched(state: Any) -> bool:
-    own = re.compile(r"(norm|ln)\w*$")  # bridges watch their own norms by plain hooks
-    return any(forward or not own.search(name) for name, forward, _ in state[1])
+    return few(columns, length) and not watched(state) and known_of(model).get(("beside", True, state), True)
 
 
 def _beside(

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.attribution.clean_run import CleanRun
-from tl_nla.model.reading import site_values, state_before
+from tl_nla.errors import InputError
+from tl_nla.model.reading import points_of, site_values, state_before
 from tl_nla.model.sites import Site
 
 
@@ -37,8 +38,11 @@ class RunWrites:
         """What a component adds to the stream, in float32.
 
         Raises:
-            InputError: when the writes of its heads do not add up.
+            InputError: when the writes of its heads do not add up, or a hook point of the component did not fire.
         """
+        missing = [name for name in points_of(self.model, site, self.clean.kept) if name not in self.clean.kept]
+        if missing:
+            raise InputError(f"{missing[0]} never fired, so {site} cannot be read on {type(self.model).__name__}")
         if site.kind == "head":
             found = self.clean.head_sum(self.model, int(site.layer or 0), site.part)
             return found.writes([int(site.head or 0)])[:, 0]
