@@ -5,6 +5,7 @@ This module goes with the next release, together with :mod:`tl_nla._grouped`.
 
 import importlib
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,10 @@ def _translated_name(name: str, kinds: Mapping[str, Any]) -> str:
             setting = name.removeprefix(prefix)
             group = homes_of(kind).get(setting) if kind is not None and name.startswith(prefix) else None
             if group is not None:
-                return f"{prefix}{group}.{setting}"
+                new = f"{prefix}{group}.{setting}"
+                told = f"{name} is now {new}; the old name goes with the next release"
+                warnings.warn(told, DeprecationWarning, 2)
+                return new
     return name
 
 

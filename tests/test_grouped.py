@@ -41,6 +41,18 @@ def test_old_keywords_go_into_their_group_with_a_warning_that_names_it():
         assert Training("m", rates=Rates(slow=0.2), fast=9.0).rates == Rates(9.0, 0.2)
 
 
+@grouped(("fast", "size", "slow"), rates=Rates, text=Text)
+def called(model, rates=None, text=None):
+    return model, rates or Rates(), text or Text()
+
+
+def test_old_positional_arguments_go_into_their_groups():
+    with pytest.warns(DeprecationWarning, match="alone goes"):
+        assert called("m", 2.0, 7) == ("m", Rates(2.0), Text(7))
+    assert called("m", Rates(3.0), Text(1)) == ("m", Rates(3.0), Text(1))
+    assert called("m", None) == ("m", Rates(), Text())
+
+
 def test_unknown_keywords_are_refused_as_ever():
     with pytest.raises(TypeError, match="nothing"):
         Training("m", nothing=1)

@@ -7,17 +7,18 @@ field of such a group as a keyword of its own for one release.
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def grouped(**groups: type) -> Callable[[Function], Function]:
+def grouped(order: Sequence[str] = (), **groups: type) -> Callable[[Function], Function]:
     """Accept the fields of these dataclasses as keywords, too.
 
     Args:
+        order: names of the old positional arguments from the first group's place on, where there were any.
         groups: parameter -> its dataclass, which needs a default for every field.
 
     Example:
@@ -29,10 +30,16 @@ def grouped(**groups: type) -> Callable[[Function], Function]:
 
     def wrap(function: Function) -> Function:
         own = inspect.signature(function).parameters
+        first = min(list(own).index(name) for name in groups)
 
         @functools.wraps(function)
         def call(*args: Any, **given: Any) -> Any:
             old = {name: given.pop(name) for name in list(given) if name in homes and name not in own}
+            if order and len(args) > first and not isinstance(args[first], (*groups.values(), type(None))):
+                behind = dict(zip(order, args[first:], strict=False))
+                args = args[:first]
+                old = {**{name: value for name, value in behind.items() if name in homes}, **old}
+                given |= {name: value for name, value in behind.items() if name not in homes}
             for group in {homes[name]: None for name in old}:
                 values = {name: value for name, value in old.items() if homes[name] == group}
                 _warn(group, groups[group], values, function.__qualname__)

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_modules.agreement import check_checkpoint
 from lightning_modules.data.kept_states import StateReader, kept_states
 from lightning_modules.data.resumable_loader import ResumableLoader
-from tl_nla.amounts import check_count
-from tl_nla.data import Document, ExplainedStates, check_source, load_documents, split_documents
+from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig, filled
+from tl_nla._grouped import grouped
+from tl_nla.data import Document, ExplainedStates, load_documents, split_documents
 from tl_nla.data.explained import StateCapture
 from tl_nla.data.progress import progress_bar, tell
 from tl_nla.errors import InputError
@@ -25,8 +26,6 @@ from tl_nla.explainers.column import COLUMN
 from tl_nla.metrics import normalise
 from tl_nla.model.placement import Placement
 from tl_nla.model.sites import Site
-from tl_nla.outputs import check_folder
-from tl_nla.paths import user_path
 from tl_nla.plugins import embedded, world
 
 
@@ -77,6 +76,10 @@ def brought(documents: Sequence[Document]) -> Explainer | None:
     return ColumnExplainer()
 
 
+_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "seed", "grounding",
+              "num_workers", "prepend_bos")  # fmt: skip
+
+
 class ActivationDataModule(L.LightningDataModule):
     """Captures states at a site from documents, writes their explanations, and serves both.
 
@@ -86,64 +89,32 @@ class ActivationDataModule(L.LightningDataModule):
         model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
         tokenizer: of a model given as an object; otherwise it comes with the model.
         site: residual-stream hook point to read, such as ``"blocks.2.hook_resid_post"``.
-        source: see :func:`tl_nla.data.load_documents`, or the documents themselves.
-        documents: how many documents are read at most.
-        positions_per_document: positions drawn from each document.
-        batch_size: rows a batch.
-        heldout: share of documents held out.
-        seed: of the world's stories, the drawn positions and the order of rows.
-        grounding: probes of the site that tell which facts explanations may say; for ``"tiny"`` at the embedded NLA's
-            site the embedded ones unless others are given.
-        num_workers: processes that fetch rows; the rows are in memory, so that 0 is fastest.
-        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
-        explainer: what writes the explanations: ``"mechanical"``, ``"column"`` for those that the documents bring, a
-            :data:`tl_nla.explainers.Explainer`, or a function from a :class:`tl_nla.explainers.Moment` to a text. When
-            ``None``: those that the documents bring where there are any, else those of :func:`explainer_of`.
-        cache_dir: folder in which the capture is kept; the next run with the same settings reads it, and goes on with
-            one that was interrupted.
-        dtype: precision of a model given by name, see :func:`tl_nla.load`.
-        device: of a model given by name; the CPU when ``None``.
-        device_map: of a model given by name, in the place of ``device``: its layers on several devices.
+        corpus: which texts are read, and what of them: 8,000 documents, five positions each, a tenth held out.
+        words: where the explanations come from.
+        serving: batches, of 64 rows.
+        placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
+
+    The fields of these groups may be given alone for one more release.
     """
 
     serves = "states"
 
+    @grouped(_OLD_ORDER, corpus=CorpusConfig, words=WordsConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
-        source: Any = "world", documents: int = 8000, positions_per_document: int = 5,
-        batch_size: int = 64, heldout: float = 0.1, seed: int = 0, grounding: Any = None,
-        num_workers: int = 0, prepend_bos: bool | None = None, cache_dir: str | None = None, dtype: str = "float32",
-        device: str | None = None, device_map: str | dict[str, Any] | None = None,
-        explainer: Callable[..., Any] | str | None = None,
+        corpus: CorpusConfig | None = None, words: WordsConfig | None = None, serving: ServingConfig | None = None,
+        placement: Placement | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.placement = Placement(dtype, device, device_map)
-        self.cache_dir = None if cache_dir is None else check_folder(user_path(cache_dir))
-        for name, value in (
-            ("documents", documents), ("positions_per_document", positions_per_document), ("batch_size", batch_size),
-        ):  # fmt: skip
-            if value < 1:
-                raise InputError(f"{name} is {value}; at least 1 is needed")
-        if num_workers < 0:
-            raise InputError(f"num_workers is {num_workers}; allowed: 0 or more")
-        plugin = world(source)
-        if plugin is not None and seed == plugin.HELD_OUT_SEED:
-            raise InputError(f"seed is {seed}, the stream of held-out stories; choose any other seed")
-        if not isinstance(source, str) and not source:
-            raise InputError("source holds no documents; at least one is needed on each side of the split")
-        if isinstance(source, str):
-            check_source(source)
-        counts = {"documents": documents, "positions_per_document": positions_per_document, "batch_size": batch_size}
-        for name, value in counts.items():
-            check_count(name, value)
-        check_count("num_workers", num_workers, 0)
-        split_documents([], heldout)
+        read: Any = filled(corpus or CorpusConfig(), documents=8000, positions_per_document=5, heldout=0.1)
+        served: Any = filled(serving or ServingConfig(), batch_size=64)
+        words, self.placement = words or WordsConfig(), placement or Placement()
         self._target = (model, tokenizer)
-        self.site, self.source, self.documents = Site.parse(site), source, documents
-        self.positions_per_document, self.batch_size = positions_per_document, batch_size
-        self.heldout, self.seed, self.grounding, self.num_workers = heldout, seed, grounding, num_workers
-        self.prepend_bos = prepend_bos
-        self.explainer = None if explainer is None else as_explainer(explainer)
+        self.site, self.source, self.documents = Site.parse(site), read.source, read.documents
+        self.positions_per_document, self.heldout, self.seed = read.positions_per_document, read.heldout, read.seed
+        self.prepend_bos, self.cache_dir = read.prepend_bos, read.folder
+        self.batch_size, self.num_workers, self.grounding = served.batch_size, served.num_workers, words.grounding
+        self.explainer = None if words.explainer is None else as_explainer(words.explainer)
         self.train_states: ExplainedStates | None = None
         self.heldout_states: ExplainedStates | None = None
 

@@ -1,5 +1,6 @@
 """One pass over a corpus with ``Trainer.predict``: states and their explanations, in shards on the disk."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning as L
@@ -11,6 +12,7 @@ from lightning_modules.data.activations import explainer_of
 from lightning_modules.data.documents import DocumentDataModule, Run
 from lightning_modules.data.kept_states import StateReader
 from lightning_modules.outputs import fast_dev_run
+from tl_nla._grouped import grouped
 from tl_nla.amounts import check_count
 from tl_nla.data.explained import StateCapture
 from tl_nla.data.shards import Shard, begin_capture, finish_capture, is_whole, shard_path, write_shard
@@ -21,6 +23,41 @@ from tl_nla.model.sites import Site
 from tl_nla.paths import user_path
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+_OLD_ORDER = ("positions_per_document", "seed", "batch_size", "dtype", "grounding", "prepend_bos", "model_dtype")
+
+
+@dataclass(frozen=True)
+class CaptureSettings:
+    """How states are captured to the disk.
+
+    Attributes:
+        positions_per_document: positions drawn from each document.
+        seed: of the drawn positions.
+        batch_size: documents a forward pass.
+        dtype: of the states on the disk.
+        grounding: as for ``ActivationDataModule``.
+        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        model_dtype: precision of a model given by name; see :func:`tl_nla.load`.
+        device_map: of a model given by name, on several devices; otherwise it goes to the Trainer's device.
+
+    Raises:
+        InputError: for a number that is too small.
+    """
+
+    positions_per_document: int = 5
+    seed: int = 0
+    batch_size: int = 64
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    grounding: Any = None
+    prepend_bos: bool | None = None
+    model_dtype: str = "float32"
+    device_map: Any = None
+
+    def __post_init__(self) -> None:
+        check_count("positions_per_document", self.positions_per_document)
+        check_count("batch_size", self.batch_size)
 
 
 class ActivationCapture(L.LightningModule):
@@ -35,32 +72,25 @@ class ActivationCapture(L.LightningModule):
         model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
         tokenizer: of a model given as an object; otherwise it comes with the model.
         site: residual-stream hook point to read.
-        positions_per_document: positions drawn from each document.
-        seed: of the drawn positions.
-        batch_size: documents a forward pass.
-        dtype: of the states on the disk.
-        grounding: as for ``ActivationDataModule``.
-        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
-        model_dtype: precision of a model given by name; see :func:`tl_nla.load`.
-        device_map: of a model given by name, on several devices; otherwise it goes to the Trainer's device.
+        how: what is drawn, batches, precisions on the disk and of the model.
+
+    The fields of ``how`` may be given alone for one more release.
     """
 
     target: Any
 
+    @grouped(_OLD_ORDER, how=CaptureSettings)
     def __init__(
         self, folder: str, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
-        positions_per_document: int = 5, seed: int = 0, batch_size: int = 64,
-        dtype: Literal["float32", "bfloat16", "float16"] = "float32", grounding: Any = None,
-        prepend_bos: bool | None = None, model_dtype: str = "float32", device_map: Any = None,
+        how: CaptureSettings | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._placement = Placement(model_dtype, None, device_map)
-        self.folder, self.site, self.dtype_on_disk = user_path(folder), Site.parse(site), dtype
-        self.positions_per_document, self.seed, self.batch_size = positions_per_document, seed, batch_size
-        check_count("positions_per_document", positions_per_document)
-        check_count("batch_size", batch_size)
-        self.grounding = grounding
-        self._named, self.prepend_bos = (model, tokenizer), prepend_bos
+        how = how or CaptureSettings()
+        self._placement = Placement(how.model_dtype, None, how.device_map)
+        self.folder, self.site, self.dtype_on_disk = user_path(folder), Site.parse(site), how.dtype
+        self.positions_per_document, self.seed, self.batch_size = how.positions_per_document, how.seed, how.batch_size
+        self.grounding = how.grounding
+        self._named, self.prepend_bos = (model, tokenizer), how.prepend_bos
         object.__setattr__(self, "target", None)
 
     def settings(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Training the words of every write together, so that what they sum to gives the model's output back."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_modules.base import TrainingModule, default_float32
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.settings import CorpusConfig, ServingConfig, filled
 from lightning_modules.training.diff import create_oracle
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
 from tl_nla._grouped import grouped
@@ -23,11 +23,11 @@ from tl_nla.benchmark.words_only import (
     output_logits,
     rebuild,
 )
-from tl_nla.data import Document
 from tl_nla.data.progress import progress_bar
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import normalise
 from tl_nla.metrics.norms import at_least_float32, log_norm
+from tl_nla.model.placement import Placement
 from tl_nla.oracle import CaptureConfig, DiffOracle, WriteReconstructor
 from tl_nla.oracle.labels import expected_vocabulary
 from tl_nla.reports import layer_contributions
@@ -56,40 +56,45 @@ def collate_residuals(items: list[dict[str, Any]]) -> dict[str, Any]:
     return {**batch, "texts": [item["texts"] for item in items]}
 
 
+_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "texts", "seed", "prepend_bos")
+
+
 class ContributionDataModule(ActivationDataModule):
     """Captures every write of drawn positions, with its label and with raw context of the same length.
 
     Args:
         model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
         tokenizer: of a model given as an object.
-        source: as for :class:`ActivationDataModule`.
-        documents: how many documents are read at most.
-        positions_per_document: positions drawn from each.
-        batch_size: positions a batch; each has a text for every head and MLP.
-        heldout: share of documents held out.
+        corpus: which texts are read, and what of them: 1,000 documents, four positions each, a tenth held out.
         texts: ``"gold"`` (labels) or ``"cat"`` (raw context), what is served.
-        seed: of stories, positions and order.
-        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
-        dtype: as for :class:`ActivationDataModule`.
-        device: as there.
-        device_map: as there.
+        serving: batches, of 8 positions; each has a text for every head and MLP.
+        placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
+
+    The fields of these groups may be given alone for one more release.
     """
 
     serves = "residuals"
 
+    @grouped(_OLD_ORDER, corpus=CorpusConfig, serving=ServingConfig, placement=Placement)
     def __init__(
-        self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
-        documents: int = 1000, positions_per_document: int = 4, batch_size: int = 8, heldout: float = 0.1,
-        texts: str = "gold", seed: int = 0, prepend_bos: bool | None = None, dtype: str = "float32",
-        device: str | None = None, device_map: str | dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
-                         batch_size, heldout, seed, prepend_bos=prepend_bos, dtype=dtype, device=device,
-                         device_map=device_map)  # fmt: skip
+        self,
+        model: Any = "tiny",
+        tokenizer: Any = None,
+        corpus: CorpusConfig | None = None,
+        texts: str = "gold",
+        serving: ServingConfig | None = None,
+        placement: Placement | None = None,
+    ) -> None:
+        corpus = filled(corpus or CorpusConfig(), documents=1000, positions_per_document=4)
+        serving = filled(serving or ServingConfig(), batch_size=8)
+        site = "blocks.0.hook_resid_pre"
+        super().__init__(model, tokenizer, site, corpus, serving=serving, placement=placement)
         if texts not in TEXTS:
             raise unknown("kind of texts", texts, TEXTS)
         self.kind = texts
-        self.capture = CaptureConfig(positions_per_document, skips=False, seed=seed, prepend_bos=prepend_bos)
+        self.capture = CaptureConfig(
+            self.positions_per_document, skips=False, seed=self.seed, prepend_bos=self.prepend_bos
+        )
         self.train_residuals: WrittenResiduals | None = None
         self.heldout_residuals: WrittenResiduals | None = None
 

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +13,19 @@ from torch.utils.data import DataLoader
 
 from lightning_modules.base import TrainingModule
 from lightning_modules.data.activations import ActivationDataModule, brought
+from lightning_modules.data.asked_writes import AskedConfig
 from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig, filled
 from lightning_modules.data.write_texts import WriteTexts, collate_writes
 from lightning_modules.processes import first_alone
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
+from tl_nla._grouped import grouped
 from tl_nla.data import Document
 from tl_nla.data.progress import progress_bar
 from tl_nla.data.shards import begin_capture
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
+from tl_nla.model.placement import Placement
 from tl_nla.model.sites import Site
 from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites, WriteReconstructor, WriteVerbalizer, capture_writes
 from tl_nla.oracle.labels import expected_vocabulary
@@ -35,6 +39,10 @@ GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
 """Names for all writes of a kind."""
 
 
+_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "heldout_heads", "swap_share",
+              "top_k", "skips", "seed", "questions", "sources_share", "prepend_bos")  # fmt: skip
+
+
 class DiffDataModule(ActivationDataModule):
     """Captures writes with their labels from documents, and serves explanations and answers.
 
@@ -42,52 +50,31 @@ class DiffDataModule(ActivationDataModule):
         model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
         tokenizer: of a model given as an object; otherwise it comes with the model.
         sites: ``"heads"``, ``"attn"``, ``"mlp"``, ``"blocks"``, ``"spans"`` for all writes of a kind, or single sites.
-        source: as for :class:`ActivationDataModule`.
-        documents: how many documents are read at most.
-        positions_per_document: positions drawn from each document; each gives one row a site.
-        batch_size: items a batch.
-        heldout: share of documents held out.
-        heldout_heads: share of the heads that are never trained on (they stay in the held-out writes).
-        swap_share: share of training items shown with the opposite sign.
-        top_k: tokens named on each side.
-        skips: whether the ``skip`` question is asked.
-        seed: of stories, positions, held-out heads, questions and the order of items.
-        questions: how many questions are drawn for each write beside its explanation; 0 where explanations alone are
-            trained on.
-        sources_share: how often ``sources`` is drawn where it has an answer, for a verbalizer that has to learn its
-            source slots; ``None`` draws all questions alike.
-        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
-        cache_dir: as for :class:`ActivationDataModule`.
-        dtype: as there.
-        device: as there.
-        device_map: as there.
-        explainer: what writes the explanations; the labels when ``None``, unless the documents bring some.
+        corpus: which texts are read, and what of them: 2,000 documents, four positions each, a tenth held out.
+        asked: what is asked and told about each write.
+        serving: batches, of 64 items.
+        placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
+
+    The fields of these groups may be given alone for one more release.
     """
 
     serves = "writes"
 
+    @grouped(_OLD_ORDER, corpus=CorpusConfig, asked=AskedConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
-        source: str | Sequence[Document] = "world", documents: int = 2000, positions_per_document: int = 4,
-        batch_size: int = 64, heldout: float = 0.1, heldout_heads: float = 0.0, swap_share: float = 0.2,
-        top_k: int = 4, skips: bool = True, seed: int = 0, questions: int = 1, sources_share: float | None = None,
-        prepend_bos: bool | None = None, cache_dir: str | None = None, dtype: str = "float32",
-        device: str | None = None, device_map: str | dict[str, Any] | None = None,
-        explainer: Callable[..., Any] | str | None = None,
+        corpus: CorpusConfig | None = None, asked: AskedConfig | None = None, serving: ServingConfig | None = None,
+        placement: Placement | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
-                         batch_size, heldout, seed, prepend_bos=prepend_bos, cache_dir=cache_dir, dtype=dtype,
-                         device=device, device_map=device_map, explainer=explainer)  # fmt: skip
-        for name, share in (("heldout_heads", heldout_heads), ("swap_share", swap_share)):
-            if not 0 <= share < 1:
-                raise InputError(f"{name} is {share}; allowed: a share of 0 or above, below 1")
-        if questions < 0:
-            raise InputError(f"questions is {questions}; allowed: 0 or more")
-        self.site_names, self.heldout_heads, self.swap_share = tuple(sites), heldout_heads, swap_share
-        if sources_share is not None and not 0 <= sources_share <= 1:
-            raise InputError(f"sources_share is {sources_share}; allowed: a share from 0 to 1, or none")
-        self.questions, self.sources_share = questions, sources_share
-        self.capture = CaptureConfig(positions_per_document, top_k, skips=skips, seed=seed, prepend_bos=prepend_bos)
+        corpus = filled(corpus or CorpusConfig(), documents=2000, positions_per_document=4)
+        asked = asked or AskedConfig()
+        words = WordsConfig(asked.explainer)
+        super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", corpus, words, serving, placement)
+        self.site_names, self.heldout_heads, self.swap_share = tuple(sites), asked.heldout_heads, asked.swap_share
+        self.questions, self.sources_share = asked.questions, asked.sources_share
+        self.capture = CaptureConfig(
+            self.positions_per_document, asked.top_k, skips=asked.skips, seed=self.seed, prepend_bos=self.prepend_bos
+        )
         self.train_writes: LabelledWrites | None = None
         self.heldout_writes: LabelledWrites | None = None
         self.untrained: tuple[str, ...] = ()

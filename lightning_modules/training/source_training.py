@@ -1,6 +1,5 @@
 """The encoder of a verbalizer's source slots as a Lightning training of its own."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,11 +10,14 @@ from torchmetrics import MeanMetric
 from lightning_modules.base import TrainingModule
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.settings import CorpusConfig, ServingConfig, filled
 from lightning_modules.training.diff import all_sites, create_oracle
 from lightning_modules.training.schedules import check_rates, run_length, scheduled_optimizer
 from lightning_modules.training.source_encoder import EncoderConfig, encoder_examples, new_encoder
-from tl_nla.data import Document, split_documents
+from tl_nla._grouped import grouped
+from tl_nla.data import split_documents
 from tl_nla.errors import InputError
+from tl_nla.model.placement import Placement
 from tl_nla.oracle import CaptureConfig, DiffOracle, SourceEncoder
 from tl_nla.oracle.labels import expected_vocabulary
 from tl_nla.oracle.source_examples import SourceExamples, source_examples
@@ -40,19 +42,21 @@ class SourceRows(Dataset[dict[str, Tensor]]):
 _CAPTURE_BATCH = 32
 
 
+_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "seed", "prepend_bos")
+
+
 class SourceDataModule(ActivationDataModule):
     """Writes of heads and attentions with the distant words they read, labelled by one forward pass.
 
     Args:
         model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
         tokenizer: of a model given as an object; otherwise it comes with the model.
-        source: as for :class:`ActivationDataModule`.
-        documents: how many documents are read at most.
-        positions_per_document: positions drawn from each document; each gives a row for every head and attention.
-        batch_size: rows a batch.
-        heldout: share of documents held out.
-        seed: of stories, positions and the order of rows.
-        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        corpus: which texts are read, and what of them: 4,000 documents, 16 positions each (each gives a row for every
+            head and attention), a twentieth held out.
+        serving: batches, of 512 rows.
+        placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
+
+    The fields of these groups may be given alone for one more release.
 
     Attributes:
         words: the words that training writes read; known after ``setup``.
@@ -60,13 +64,19 @@ class SourceDataModule(ActivationDataModule):
 
     serves = "sources"
 
+    @grouped(_OLD_ORDER, corpus=CorpusConfig, serving=ServingConfig, placement=Placement)
     def __init__(
-        self, model: Any = "tiny", tokenizer: Any = None, source: str | Sequence[Document] = "world",
-        documents: int = 4000, positions_per_document: int = 16, batch_size: int = 512, heldout: float = 0.05,
-        seed: int = 0, prepend_bos: bool | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(model, tokenizer, "blocks.0.hook_resid_pre", source, documents, positions_per_document,
-                         batch_size, heldout, seed, prepend_bos=prepend_bos)  # fmt: skip
+        self,
+        model: Any = "tiny",
+        tokenizer: Any = None,
+        corpus: CorpusConfig | None = None,
+        serving: ServingConfig | None = None,
+        placement: Placement | None = None,
+    ) -> None:
+        corpus = filled(corpus or CorpusConfig(), documents=4000, positions_per_document=16, heldout=0.05)
+        serving = filled(serving or ServingConfig(), batch_size=512)
+        site = "blocks.0.hook_resid_pre"
+        super().__init__(model, tokenizer, site, corpus, serving=serving, placement=placement)
         self.words: list[str] = []
         self.train_examples: SourceExamples | None = None
         self.heldout_examples: SourceExamples | None = None

@@ -13,8 +13,8 @@ from tl_nla.cli.main import main
 from tl_nla.cli.training import configs_folder, resolve_configs
 from tl_nla.errors import InputError
 
-SMALL = ["-c", "tiny_reconstructor.yaml", "--trainer.max_steps", "2", "--data.init_args.documents", "24",
-         "--data.init_args.batch_size", "4", "--trainer.limit_val_batches", "1", "--trainer.accelerator", "cpu",
+SMALL = ["-c", "tiny_reconstructor.yaml", "--trainer.max_steps", "2", "--data.init_args.corpus.documents", "24",
+         "--data.init_args.serving.batch_size", "4", "--trainer.limit_val_batches", "1", "--trainer.accelerator", "cpu",
          "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]  # fmt: skip
 
 
@@ -63,8 +63,8 @@ def test_a_trial_run_needs_no_folder_for_its_configuration(read_only_folder, mon
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--data.init_args.batch_size", "4000"], "make no batch of 4000"),
-        (["--data.init_args.batch_size", "0"], "batch_size is 0"),
+        (["--data.init_args.serving.batch_size", "4000"], "make no batch of 4000"),
+        (["--data.init_args.serving.batch_size", "0"], "batch_size is 0"),
         (["--model.init_args.layer", "1"], "states at 'blocks.2.hook_resid_post'"),
         (["--model.init_args.learning_rate", "-1"], "learning_rate is -1.0"),
         (["--trainer.precision", "16-true"], "use one of '32-true'"),

@@ -13,6 +13,7 @@ from lightning_modules.data.kept_states import StateReader
 from lightning_modules.training.capture import ActivationCapture
 from tests import zoo
 from tests.lightning_modules.forks import as_processes, in_a_fork, kill, wait
+from tests.lightning_modules.grouping import made
 from tl_nla.data import Document
 
 SITE = "blocks.1.hook_resid_post"
@@ -31,7 +32,9 @@ def data(**settings):
 
 
 def capture(folder, model, processes=1, started=None, documents=None, **settings):
-    module = ActivationCapture(str(folder), model, zoo.tokenizer(), SITE, 4, batch_size=3, **settings)
+    module = made(
+        ActivationCapture, str(folder), model, zoo.tokenizer(), SITE, positions_per_document=4, batch_size=3, **settings
+    )
     if started is not None:
         read, seen = StateReader._side, []
 

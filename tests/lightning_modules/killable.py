@@ -23,6 +23,7 @@ from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.forks import in_a_fork, kill, wait
+from tests.lightning_modules.grouping import made
 from tests.nla.test_generation import make
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
@@ -90,8 +91,18 @@ def writes():
     """Labelled writes of a random Llama, captured once before the forks."""
     texts = [" ".join(f"w{i}" for i in zoo.tokens(1, 8, seed=number)[0].tolist()) for number in range(8)]
     documents = [Document(f"d/{number}", text) for number, text in enumerate(texts)]
-    data = DiffDataModule(zoo.bridge("llama"), zoo.tokenizer(), ("blocks.1.attn.head.1", "blocks.1.mlp"), documents,
-                          positions_per_document=2, batch_size=2, heldout=0.3, swap_share=0.5, seed=5)  # fmt: skip
+    data = made(
+        DiffDataModule,
+        zoo.bridge("llama"),
+        zoo.tokenizer(),
+        ("blocks.1.attn.head.1", "blocks.1.mlp"),
+        source=documents,
+        positions_per_document=2,
+        batch_size=2,
+        heldout=0.3,
+        swap_share=0.5,
+        seed=5,
+    )
     data.setup()
     return data
 

@@ -17,6 +17,7 @@ from lightning_modules.training.source_training import SourceDataModule, SourceE
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.capturing import capture
+from tests.lightning_modules.grouping import made
 from tests.lightning_modules.test_precisions import documents
 from tests.nla.test_generation import make
 from tests.oracle.tiny import make_oracle
@@ -33,8 +34,9 @@ WRITES = (DiffOracleTraining, DiffNLATraining, DiffNLAReinforcement)
 
 
 def states(get_model, site):
-    data = ActivationDataModule(
-        get_model("bridge", "llama"), zoo.tokenizer(), site, documents(6, 7), positions_per_document=1, batch_size=2,
+    data = made(
+        ActivationDataModule, get_model("bridge", "llama"), zoo.tokenizer(), site, source=documents(6, 7),
+        positions_per_document=1, batch_size=2,
         heldout=0.3,
     )  # fmt: skip
     data.setup()
@@ -108,9 +110,11 @@ def kinds(get_model, right):
     few = {"positions_per_document": 1, "batch_size": 2, "heldout": 0.3}
     found = {
         "states": right,
-        "writes": DiffDataModule(*given, ("heads",), documents(6, 7), skips=False, questions=0, **few),
-        "sources": SourceDataModule(*given, documents(8, 40), positions_per_document=8, batch_size=8, heldout=0.3),
-        "residuals": ContributionDataModule(*given, documents(6, 7), **few),
+        "writes": made(DiffDataModule, *given, ("heads",), source=documents(6, 7), skips=False, questions=0, **few),
+        "sources": made(
+            SourceDataModule, *given, source=documents(8, 40), positions_per_document=8, batch_size=8, heldout=0.3
+        ),
+        "residuals": made(ContributionDataModule, *given, source=documents(6, 7), **few),
     }
     for data in found.values():
         data.setup()
@@ -167,7 +171,7 @@ def test_a_checkpoint_is_of_the_layer_that_the_pair_has(right, tmp_path):
 
 def test_a_checkpoint_of_other_writes_is_refused(kinds, tmp_path):
     path = saved(DiffOracleTraining(oracle=make_oracle()), kinds["writes"], tmp_path / "one.ckpt")
-    other = DiffDataModule(*kinds["writes"]._target, ("blocks.0.attn", "blocks.1.attn"), documents(6, 7),
+    other = made(DiffDataModule, *kinds["writes"]._target, ("blocks.0.attn", "blocks.1.attn"), source=documents(6, 7),
                            positions_per_document=1, batch_size=2, heldout=0.3, skips=False, questions=0)  # fmt: skip
     with pytest.raises(InputError, match=r"written with data of sites \['blocks\.0\.attn\.head\.0'"):
         L.Trainer(**{**QUIET, "max_steps": 2}).fit(

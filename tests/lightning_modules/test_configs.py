@@ -20,7 +20,8 @@ CONFIGS = sorted(path.name for path in configs_folder().glob("*.yaml"))
 CAPTURE = ["predict", "-c", "tiny_capture.yaml", "--data.init_args.documents", "24",
            "--data.init_args.documents_per_shard", "8", "--trainer.accelerator", "cpu",
            "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]  # fmt: skip
-SMALL = ["--trainer.max_steps", "2", "--data.init_args.documents", "24", "--data.init_args.batch_size", "4",
+SMALL = ["--trainer.max_steps", "2", "--data.init_args.corpus.documents", "24",
+         "--data.init_args.serving.batch_size", "4",
          "--trainer.limit_val_batches", "1", "--trainer.enable_progress_bar", "false",
          "--trainer.enable_model_summary", "false", "--trainer.precision", "32-true",
          "--trainer.accelerator", "cpu"]  # fmt: skip
@@ -81,8 +82,8 @@ def substitutes(name, folder, finished):
 
         fresh_nla(folder / "llama", 1, "constant").save_pretrained(folder / "pair")
         return ["--model.init_args.model", str(folder / "pair"), "--data.init_args.model", str(folder / "llama"),
-                "--data.init_args.site", "blocks.1.hook_resid_post", "--data.init_args.source", "text.txt",
-                "--data.init_args.device", "cpu",
+                "--data.init_args.site", "blocks.1.hook_resid_post", "--data.init_args.corpus.source", "text.txt",
+                "--data.init_args.placement.device", "cpu",
                 "--model.init_args.rollouts.max_new_tokens", "8"]  # fmt: skip
     if name in ("tiny_diff_nla.yaml", "tiny_diff_sources.yaml"):
         shutil.copytree(finished("tiny_diff_oracle.yaml"), "runs")
@@ -103,7 +104,7 @@ def small(name):
     """A capture decides itself how many rows there are; labels of writes take longest."""
     if name.startswith("captured"):
         return SMALL[:2] + SMALL[4:]
-    return [*SMALL, "--data.init_args.documents", "8"] if name.startswith("tiny_diff") else SMALL
+    return [*SMALL, "--data.init_args.corpus.documents", "8"] if name.startswith("tiny_diff") else SMALL
 
 
 @pytest.mark.parametrize("name", sorted({*CONFIGS} - {"tiny_capture.yaml"}))
@@ -171,7 +172,7 @@ def test_goes_on_from_a_saved_pair(folder, finished):
         (["-c", "nothing.yaml"], "nothing.yaml"),
         (["-c", "tiny_reconstructor.yaml", "--model.init_args.layers", "3"], "layers"),
         (["-c", "tiny_reconstructor.yaml", "--trainer.max_steps", "many"], "max_steps"),
-        (["-c", "tiny_reconstructor.yaml", "--data.init_args.source", "missing.txt"], "missing.txt"),
+        (["-c", "tiny_reconstructor.yaml", "--data.init_args.corpus.source", "missing.txt"], "missing.txt"),
     ],
 )
 def test_bad_configuration_is_one_line(arguments, says, folder, capsys):

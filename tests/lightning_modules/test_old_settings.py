@@ -43,10 +43,17 @@ def test_files_without_old_names_stay_as_they_are(tmp_path):
 def test_old_names_of_a_command_line_are_put_into_groups(tmp_path):
     file = tmp_path / "new.yaml"
     file.write_text(yaml.safe_dump({"model": {**OLD["model"], "init_args": NEW}}))
-    with translated_arguments(["fit", "-c", str(file), "--model.init_args.learning_rate", "1"]) as found:
-        assert found[3:] == ["--model.init_args.rates.learning_rate", "1"]
-    with translated_arguments(["fit", "--model=DiffNLAReinforcement", "--model.kl_weight=1"]) as found:
-        assert found[2] == "--model.policy.kl_weight=1"
+    for given, old, new in (
+        (["fit", "-c", str(file), "--model.init_args.learning_rate", "1"], 3, "--model.init_args.rates.learning_rate"),
+        (["fit", "--model=DiffNLAReinforcement", "--model.kl_weight=1"], 2, "--model.policy.kl_weight=1"),
+        (["fit", "--data=DiffDataModule", "--data.documents=3"], 2, "--data.corpus.documents=3"),
+    ):
+        with pytest.warns(DeprecationWarning, match="is now"):
+            assert words_of(given)[old] == new
     other = ["fit", "--model=DiffOracleTraining", "--model.learning_rate=1"]
-    with translated_arguments(other) as found:
-        assert found == other
+    assert words_of(other) == other
+
+
+def words_of(given):
+    with translated_arguments(given) as found:
+        return found

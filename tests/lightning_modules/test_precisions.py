@@ -22,6 +22,7 @@ from lightning_modules.training.steering import SteeringPrompt, SteeringPrompts,
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from lightning_modules.training.write_refinement import WriteRefinementTraining
 from tests import zoo
+from tests.lightning_modules.grouping import made
 from tests.lightning_modules.rewarded import rewarded
 from tests.lightning_modules.training.test_diff_rewards import Closed
 from tests.lightning_modules.training.test_nla_training import FixedBackend
@@ -81,9 +82,17 @@ def served(get_model):
     acts = torch.randn(6, zoo.D_MODEL, generator=torch.Generator().manual_seed(1))
     states = Served([{"acts": act, "texts": "abcdefgh"[: 1 + number]} for number, act in enumerate(acts)])
     few = {"positions_per_document": 1, "batch_size": 4, "heldout": 0.3}
-    writes = DiffDataModule(model, tokenizer, ("heads",), documents(8, 7), skips=False, questions=0, **few)
-    read = SourceDataModule(model, tokenizer, documents(12, 40), positions_per_document=8, batch_size=8, heldout=0.3)
-    sums = ContributionDataModule(model, tokenizer, documents(8, 7), **few)
+    writes = made(DiffDataModule, model, tokenizer, ("heads",), source=documents(8, 7), skips=False, questions=0, **few)
+    read = made(
+        SourceDataModule,
+        model,
+        tokenizer,
+        source=documents(12, 40),
+        positions_per_document=8,
+        batch_size=8,
+        heldout=0.3,
+    )
+    sums = made(ContributionDataModule, model, tokenizer, source=documents(8, 7), **few)
     for data in (writes, read, sums):
         data.setup()
     names = {"sources": read, "contribution": sums, **dict.fromkeys(("verbalizer", "reconstructor", "nla"), states)}
@@ -250,7 +259,10 @@ def test_captures_are_the_same_in_every_precision(precision, get_model, tmp_path
     model, data = get_model("bridge", "llama"), DocumentDataModule(documents(12, 9), documents_per_shard=3, heldout=0.3)
     acts = []
     for name, kind in (("usual", "32-true"), ("other", precision)):
-        module = ActivationCapture(str(tmp_path / name), model, zoo.tokenizer(), "blocks.1.hook_resid_post", 2)
+        module = made(
+            ActivationCapture, str(tmp_path / name), model, zoo.tokenizer(), "blocks.1.hook_resid_post",
+            positions_per_document=2,
+        )  # fmt: skip
         trainer = L.Trainer(**QUIET, precision=kind)
         trainer.predict(module, datamodule=data, return_predictions=False)
         acts.append(read_shard(shard_path(tmp_path / name, 0)).acts)

@@ -13,6 +13,7 @@ from lightning_modules.training.diff import DiffDataModule
 from lightning_modules.training.source_training import SourceDataModule
 from lightning_modules.training.steering import SteeringPrompt, SteeringPrompts
 from tests import tokenizers
+from tests.lightning_modules.grouping import made
 from tests.oracle.tiny import make_oracle
 from tl_nla.cli.main import main
 from tl_nla.data import Document
@@ -41,9 +42,10 @@ def total(tokenizer, documents=DOCUMENTS):
 @pytest.mark.parametrize(("prepend_bos", "more"), [(None, 0), (False, 0), (True, 1)])
 def test_states(qwen, prepend_bos, more):
     model, tokenizer = qwen
-    data = ActivationDataModule(
-        model, tokenizer, "blocks.1.hook_resid_post", DOCUMENTS, 16, ALL, 4, 0.3, prepend_bos=prepend_bos
-    )
+    data = made(
+        ActivationDataModule, model, tokenizer, "blocks.1.hook_resid_post", source=DOCUMENTS, documents=16,
+        positions_per_document=ALL, batch_size=4, heldout=0.3, prepend_bos=prepend_bos,
+    )  # fmt: skip
     data.setup()
     # Position 0 is never drawn: the begin token, or the first byte of the text.
     found = len(data.train_states) + len(data.heldout_states)
@@ -56,11 +58,11 @@ def test_writes(qwen, prepend_bos, more):
     few = DOCUMENTS[:5]
     common = {"source": few, "documents": 5, "positions_per_document": ALL, "heldout": 0.3}
     rows = total(tokenizer, few) - len(few) + more * len(few)
-    diff = DiffDataModule(model, tokenizer, ("blocks.0.mlp",), skips=False, prepend_bos=prepend_bos, **common)
+    diff = made(DiffDataModule, model, tokenizer, ("blocks.0.mlp",), skips=False, prepend_bos=prepend_bos, **common)
     diff.setup()
     assert len(diff.train_writes) + len(diff.heldout_writes) == rows
     for texts in ("gold", "cat"):
-        data = ContributionDataModule(model, tokenizer, texts=texts, prepend_bos=prepend_bos, **common)
+        data = made(ContributionDataModule, model, tokenizer, texts=texts, prepend_bos=prepend_bos, **common)
         data.setup()
         assert len(data.train_residuals) + len(data.heldout_residuals) == rows
     words = [text for texts in data.train_texts for text in texts]
@@ -77,7 +79,10 @@ def test_sources(qwen, monkeypatch):
         raise InputError("seen")
 
     monkeypatch.setattr("tl_nla.oracle.source_examples.drawn_rows", stop)
-    data = SourceDataModule(model, tokenizer, DOCUMENTS, 16, 2, heldout=0.3, prepend_bos=True)
+    data = made(
+        SourceDataModule, model, tokenizer, source=DOCUMENTS, documents=16, positions_per_document=2, heldout=0.3,
+        prepend_bos=True,
+    )  # fmt: skip
     with pytest.raises(InputError):
         data.setup()
     assert seen == [True]
@@ -89,8 +94,8 @@ def test_shards(qwen, tmp_path):
     found = {}
     for given in (None, True):
         folder = tmp_path / str(given)
-        module = ActivationCapture(folder=str(folder), model=model, tokenizer=tokenizer, prepend_bos=given,
-                                   site="blocks.1.hook_resid_post", positions_per_document=ALL)  # fmt: skip
+        module = made(ActivationCapture, folder=str(folder), model=model, tokenizer=tokenizer, prepend_bos=given,
+                      site="blocks.1.hook_resid_post", positions_per_document=ALL)  # fmt: skip
         trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False)
         data = DocumentDataModule(DOCUMENTS, 16, 16, heldout=0.3)
         trainer.predict(module, datamodule=data, return_predictions=False)
@@ -124,8 +129,8 @@ def test_yaml(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tokenizers.save_model(tmp_path / "model", "qwen2", "qwen", max_position_embeddings=1024)
     (tmp_path / "text.txt").write_text("\n\n".join(document.text for document in DOCUMENTS))
-    settings = {"model": "model", "site": "blocks.1.hook_resid_post", "source": "text.txt", "documents": 16,
-                "positions_per_document": 3, "batch_size": 2, "heldout": 0.3, "prepend_bos": True}  # fmt: skip
+    corpus = {"source": "text.txt", "documents": 16, "positions_per_document": 3, "heldout": 0.3, "prepend_bos": True}
+    settings = {"model": "model", "site": "blocks.1.hook_resid_post", "corpus": corpus, "serving": {"batch_size": 2}}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     config = {
         "model": {"class_path": "lightning_modules.VerbalizerWarmStart",
@@ -146,23 +151,23 @@ def test_yaml(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(TextEncoder, "__init__", init)
     assert main(["fit", "-c", "my.yaml"]) == 0
     assert set(seen) == {True}
-    assert main(["fit", "-c", "my.yaml", "--data.init_args.prepend_bos", "perhaps"]) == 2
+    assert main(["fit", "-c", "my.yaml", "--data.init_args.corpus.prepend_bos", "perhaps"]) == 2
     assert "prepend_bos" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: ActivationDataModule(documents=0), "documents is 0; at least 1"),
-        (lambda: ActivationDataModule(batch_size=-2), "batch_size is -2"),
-        (lambda: ActivationDataModule(positions_per_document=0), "positions_per_document is 0"),
-        (lambda: ActivationDataModule(num_workers=-1), "num_workers is -1"),
-        (lambda: ActivationDataModule(heldout=1.5), "heldout is 1.5"),
-        (lambda: ActivationDataModule(heldout=float("nan")), "heldout is nan"),
-        (lambda: ActivationDataModule(prepend_bos="no"), None),
-        (lambda: DiffDataModule(documents=0), "documents is 0"),
-        (lambda: ActivationCapture("x", positions_per_document=0), "positions_per_document is 0"),
-        (lambda: ActivationCapture("x", batch_size=0), "batch_size is 0"),
+        (lambda: made(ActivationDataModule, documents=0), "documents is 0; at least 1"),
+        (lambda: made(ActivationDataModule, batch_size=-2), "batch_size is -2"),
+        (lambda: made(ActivationDataModule, positions_per_document=0), "positions_per_document is 0"),
+        (lambda: made(ActivationDataModule, num_workers=-1), "num_workers is -1"),
+        (lambda: made(ActivationDataModule, heldout=1.5), "heldout is 1.5"),
+        (lambda: made(ActivationDataModule, heldout=float("nan")), "heldout is nan"),
+        (lambda: made(ActivationDataModule, prepend_bos="no"), None),
+        (lambda: made(DiffDataModule, documents=0), "documents is 0"),
+        (lambda: made(ActivationCapture, "x", positions_per_document=0), "positions_per_document is 0"),
+        (lambda: made(ActivationCapture, "x", batch_size=0), "batch_size is 0"),
         (lambda: DocumentDataModule(documents=0), "documents is 0"),
         (lambda: CapturedDataModule("x", window=0), "window is 0"),
         (lambda: ExplanationSamples(rows=0), "rows is 0"),

@@ -1,5 +1,6 @@
 """Passes that unembed few positions against whole ones."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -121,3 +122,15 @@ def test_batches_hold_texts_of_like_length_within_the_budget():
         assert len(batch) * pass_bytes(model, max(lengths[row] for row in batch)) <= 2 * pass_bytes(model, 41)
     wanted = fitting_batches(model, lengths, 64, wanted=[3] * 6, logits=6 * zoo.VOCAB)
     assert [len(batch) for batch in wanted] == [2, 2, 2]
+
+
+@torch.no_grad()
+def test_passes_of_other_threads_keep_their_logits():
+    model, tokens = bridge("llama"), zoo.tokens(2, 6)
+    expected, found = model(tokens), []
+    with unread_logits(model):
+        other = threading.Thread(target=lambda: found.append(model(tokens)))
+        other.start()
+        other.join()
+        assert model(tokens).shape[:2] == (1, 1)
+    torch.testing.assert_close(found[0], expected)

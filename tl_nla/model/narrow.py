@@ -5,6 +5,7 @@ unembedding is cut down to the wanted positions. Everything behind it (multiplie
 TransformerLens also leaves the attention pattern of some families on every layer; it is let go behind each attention.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -94,26 +95,27 @@ def unread_logits(model: Any) -> Iterator[None]:
 @contextmanager
 def _narrowed(model: Any, chosen: Tensor | None) -> Iterator[bool]:
     """Cut what enters the unembedding; whether that was done."""
-    unembed = getattr(model, "unembed", None)
+    unembed, owner = getattr(model, "unembed", None), threading.get_ident()
 
     def cut(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if threading.get_ident() != owner:  # a pass of another thread, which wants its logits
+            return args
         states = args[0]
         return (states[:1, :1] if chosen is None else states[chosen.to(states.device)][None], *args[1:])
+
+    def let_go(attention: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if threading.get_ident() == owner and isinstance(getattr(attention, "_pattern", None), Tensor):
+            setattr(attention, "_pattern", None)  # noqa: B010
 
     with lock_of(model), ExitStack() as hooks:
         for block in model.blocks:
             if isinstance(attention := getattr(block, "attn", None), nn.Module):
-                hooks.callback(attention.register_forward_hook(_let_go).remove)
+                hooks.callback(attention.register_forward_hook(let_go).remove)
         if isinstance(unembed, nn.Module) and not _watched(unembed):
             hooks.callback(unembed.register_forward_pre_hook(cut).remove)
             yield True
         else:
             yield False
-
-
-def _let_go(attention: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-    if isinstance(getattr(attention, "_pattern", None), Tensor):
-        setattr(attention, "_pattern", None)  # noqa: B010
 
 
 def _watched(unembed: nn.Module) -> bool:

@@ -124,8 +124,9 @@ class Verbalizer(VectorVerbalizer):
         Raises:
             InputError: for ids outside of the vocabulary, or of another number than the vectors.
         """
+        prompts = self.prompt_embeddings(acts)
         with changing(self.model, self.injection, self.injection(acts.to(self.device)), self.prompt.places):
-            return self.response_logits(self.prompt_embeddings(acts), response_ids)
+            return self.response_logits(prompts, response_ids)
 
     def encode_responses(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Training targets: each explanation between its tags, then the end token; right-padded with a mask.

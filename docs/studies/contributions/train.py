@@ -10,6 +10,7 @@ import lightning as L
 import torch
 
 from docs.studies.contributions.run import STORED
+from lightning_modules.data.settings import CorpusConfig
 from lightning_modules.training.contribution import ContributionDataModule, FittingConfig, LayerContribution, known
 from tl_nla.benchmark.arms import shuffle_across_documents
 from tl_nla.benchmark.oracle_texts import readable
@@ -184,6 +185,6 @@ def rebuild_recoveries(
     explainer = explainer or DiffOracle.from_pretrained(folder / "oracle")
     parts: list[Recoveries] = []
     for seed in seeds:
-        data = ContributionDataModule(documents=config.documents, seed=seed, **settings)
+        data = ContributionDataModule(corpus=CorpusConfig(documents=config.documents, seed=seed), **settings)
         parts.append(measure_recoveries(data, config, explainer))
         save_recoveries(parts, (rows or folder) / STORED.name)

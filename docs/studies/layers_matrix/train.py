@@ -16,6 +16,7 @@ from docs.studies.layers_matrix.score import STORED_ROWS, LayerStates, add_score
 from docs.studies.tiny.rebuild import load_rebuilt, run_steps
 from docs.studies.training.train import StudyConfig, reinforce
 from lightning_modules.data.activations import ActivationDataModule
+from lightning_modules.data.settings import CorpusConfig, WordsConfig
 from lightning_modules.training.nla_training import load_pair
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tl_nla.nla import NLA
@@ -54,8 +55,9 @@ def layer_data(model: object, tokenizer: object, layers: range, config: LayersCo
     for layer in sorted(layers, key=lambda layer: layer != home):
         grounding = embedded_grounding() if layer == home else None
         data = ActivationDataModule(
-            model, tokenizer, f"blocks.{layer}.hook_resid_post", "world", config.documents, 6, seed=seed,
-            grounding=grounding,
+            model, tokenizer, f"blocks.{layer}.hook_resid_post",
+            CorpusConfig(documents=config.documents, positions_per_document=6, seed=seed),
+            WordsConfig(grounding=grounding),
         )  # fmt: skip
         data.setup()
         if layer != home and data.train_states is not None:

@@ -13,6 +13,7 @@ from docs.studies.steganography.sweep import Point, Run, SweepConfig
 from docs.studies.warm_pairs import WarmPairs, matmul_precision
 from lightning_modules.callbacks.faithfulness import FaithfulnessCallback
 from lightning_modules.data.activations import ActivationDataModule
+from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig
 from lightning_modules.training.nla_training import Experience, NLATraining
 from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
@@ -107,9 +108,9 @@ class EmbeddedTraining:
     def _data(self, seed: int, config: SweepConfig) -> ActivationDataModule:
         if seed not in self.data:
             self.data[seed] = ActivationDataModule(
-                self.pairs.target.model, self.pairs.target.tokenizer, _SITE, documents=config.documents,
-                batch_size=config.batch_size, seed=seed, positions_per_document=_POSITIONS,
-                grounding=embedded_grounding(),
+                self.pairs.target.model, self.pairs.target.tokenizer, _SITE,
+                CorpusConfig(documents=config.documents, positions_per_document=_POSITIONS, seed=seed),
+                WordsConfig(grounding=embedded_grounding()), ServingConfig(config.batch_size),
             )  # fmt: skip
             self.data[seed].setup()
         return self.data[seed]

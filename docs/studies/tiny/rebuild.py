@@ -11,6 +11,7 @@ from docs.studies.nla.run import STORED_ROWS, held_out_states, training_states
 from docs.studies.nla.score import NLARows, load_rows, save_rows, score_nla
 from docs.studies.tiny.target import train_target
 from lightning_modules.data.activations import ActivationDataModule
+from lightning_modules.data.settings import CorpusConfig, WordsConfig
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
 from tl_nla.model.targets import Target, boot_target
@@ -159,8 +160,9 @@ def ground(target: Target, folder: Path, config: RebuildConfig) -> Grounding:
 def capture(target: Target, config: RebuildConfig, seed: int, grounding: Grounding) -> ActivationDataModule:
     """States of training stories with their explanations."""
     data = ActivationDataModule(
-        target.model, target.tokenizer, f"blocks.{config.layer}.hook_resid_post", "world", config.documents,
-        config.positions, seed=seed, grounding=grounding,
+        target.model, target.tokenizer, f"blocks.{config.layer}.hook_resid_post",
+        CorpusConfig(documents=config.documents, positions_per_document=config.positions, seed=seed),
+        WordsConfig(grounding=grounding),
     )  # fmt: skip
     data.setup()
     return data

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from docs.studies.training.train import Recorder
+from lightning_modules.data.asked_writes import AskedConfig
 from lightning_modules.data.oracle_config import CaptureSizes
 from lightning_modules.data.oracle_data import Captured, capture
+from lightning_modules.data.settings import CorpusConfig, ServingConfig
 from lightning_modules.training.diff import DiffDataModule
 from lightning_modules.training.diff_rewards import DiffNLAReinforcement, load_oracle
 from lightning_modules.training.policy_config import PolicyConfig, RateConfig
@@ -90,7 +92,11 @@ def reward(oracle: DiffOracle, data: Captured, config: WriteRewardsConfig, seed:
         policy=PolicyConfig(kl_weight=config.kl_weight, seed=seed),
         rollouts=RolloutConfig(config.group, MAX_NEW_TOKENS),
     )  # fmt: skip
-    batches = DiffDataModule(batch_size=config.batch, swap_share=0.15, questions=0, seed=seed)
+    batches = DiffDataModule(
+        corpus=CorpusConfig(seed=seed),
+        asked=AskedConfig(swap_share=0.15, questions=0),
+        serving=ServingConfig(config.batch),
+    )
     batches.train_writes, batches.heldout_writes = data.train, data.held
     recorder = Recorder(60 * config.core_minutes)
     L.seed_everything(seed, workers=True, verbose=False)

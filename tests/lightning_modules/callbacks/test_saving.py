@@ -22,6 +22,7 @@ from lightning_modules.training.stages import Stages
 from lightning_modules.training.steering import SteeringPrompt, SteeringPrompts, SteeringSweep, SteeringWriter
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
 from tests import zoo
+from tests.lightning_modules.grouping import made
 from tests.lightning_modules.test_precisions import Served, documents
 from tests.lightning_modules.training.test_diff import data  # noqa: F401 (a fixture)
 from tests.nla.test_generation import make
@@ -102,7 +103,10 @@ def test_trial_runs_of_captures_sweeps_and_reports_write_nothing(data, get_model
     (tmp_path / "runs.jsonl").write_text("of last week\n")
     model, tokenizer = get_model("bridge", "llama"), zoo.tokenizer()
     quick = {**QUIET, "fast_dev_run": True}
-    capture = ActivationCapture(str(tmp_path / "capture"), model, tokenizer, "blocks.1.hook_resid_post", 2)
+    capture = made(
+        ActivationCapture, str(tmp_path / "capture"), model, tokenizer, "blocks.1.hook_resid_post",
+        positions_per_document=2,
+    )  # fmt: skip
     few = DocumentDataModule(documents(8, 9), documents_per_shard=8, heldout=0.3)
     L.Trainer(**quick).predict(capture, datamodule=few, return_predictions=False)
     prompts = SteeringPrompts([SteeringPrompt("Tom found a kite painted red. The kite was", "red->yellow")])
@@ -165,7 +169,7 @@ def test_a_batch_that_cannot_be_filled_is_refused_before_training(kind, tmp_path
 
 
 def test_so_are_items_of_writes(data):  # noqa: F811
-    few = DiffDataModule(*data._target, ("heads",), batch_size=10**4)
+    few = made(DiffDataModule, *data._target, ("heads",), batch_size=10**4)
     few.train_writes, few.heldout_writes, few.reference = data.train_writes, data.heldout_writes, data.reference
     with pytest.raises(InputError, match=r"\d+ rows to train on make no batch of 10000"):
         L.Trainer(**QUIET, max_steps=2).fit(DiffOracleTraining(oracle=make_oracle()), datamodule=few)

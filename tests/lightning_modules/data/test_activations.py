@@ -5,6 +5,7 @@ import torch
 
 from lightning_modules.data.activations import ActivationDataModule, collate, explainer_of
 from tests import zoo
+from tests.lightning_modules.grouping import made
 from tl_nla.data import Document, split_documents
 from tl_nla.errors import InputError
 from tl_nla.explainers import explain_mechanically
@@ -21,9 +22,10 @@ DOCUMENTS = [
 
 @pytest.fixture(scope="module")
 def data(get_model):
-    module = ActivationDataModule(
-        get_model("bridge", "llama"), zoo.tokenizer(), SITE, DOCUMENTS, 16, 3, batch_size=4, heldout=0.3, seed=2
-    )
+    module = made(
+        ActivationDataModule, get_model("bridge", "llama"), zoo.tokenizer(), SITE, source=DOCUMENTS, documents=16,
+        positions_per_document=3, batch_size=4, heldout=0.3, seed=2,
+    )  # fmt: skip
     module.setup()
     return module
 
@@ -88,11 +90,11 @@ def test_probes_belong_to_the_embedded_site():
 )
 def test_refusals(settings, words):
     with pytest.raises(InputError, match=words):
-        ActivationDataModule(**settings)
+        made(ActivationDataModule, **settings)
 
 
 def test_nothing_is_served_before_setup():
-    module = ActivationDataModule(source=DOCUMENTS)
+    module = made(ActivationDataModule, source=DOCUMENTS)
     for ask in (lambda: module.mean, module.train_dataloader, module.on_contexts, lambda: module.heldout_rows(1)):
         with pytest.raises(InputError, match="call setup"):
             ask()

@@ -13,6 +13,7 @@ from lightning_modules.training.diff import DiffDataModule
 from lightning_modules.training.warm_start import VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.data.test_activations import SITE
+from tests.lightning_modules.grouping import made
 from tl_nla.errors import InputError
 from tl_nla.oracle.texts import label_text
 
@@ -27,9 +28,10 @@ def text(number):
 
 
 def module(get_model, source, **settings):
-    return ActivationDataModule(
-        get_model("bridge", "llama"), zoo.tokenizer(), SITE, source, documents=40, batch_size=8, heldout=0.3, **settings
-    )
+    return made(
+        ActivationDataModule, get_model("bridge", "llama"), zoo.tokenizer(), SITE, source=source, documents=40,
+        batch_size=8, heldout=0.3, **settings,
+    )  # fmt: skip
 
 
 def test_a_column_is_used_without_being_asked_for(get_model, tmp_path):
@@ -80,9 +82,9 @@ def test_a_warm_start_says_what_the_column_says(get_model, tmp_path):
 
 
 def writes_module(get_model, source, **settings):
-    return DiffDataModule(
-        get_model("bridge", "llama"), zoo.tokenizer(), ("heads",), source, 40, 2, batch_size=8, heldout=0.3,
-        skips=False, swap_share=0.5, **settings,
+    return made(
+        DiffDataModule, get_model("bridge", "llama"), zoo.tokenizer(), ("heads",), source=source, documents=40,
+        positions_per_document=2, batch_size=8, heldout=0.3, skips=False, swap_share=0.5, **settings,
     )  # fmt: skip
 
 

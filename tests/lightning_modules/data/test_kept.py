@@ -7,6 +7,7 @@ from lightning_modules import ActivationDataModule, DiffDataModule
 from lightning_modules.data import kept_states
 from lightning_modules.data.captured import CapturedDataModule
 from tests import zoo
+from tests.lightning_modules.grouping import made
 from tl_nla.data import Document
 from tl_nla.data.progress import listening
 from tl_nla.errors import InputError
@@ -26,7 +27,7 @@ def small_shards(monkeypatch):
 def states(llama, tokenizer):
     def make(**settings):
         chosen = {"positions_per_document": 2, "batch_size": 4, "heldout": 0.3, **settings}
-        return ActivationDataModule(llama, tokenizer, "blocks.1.hook_resid_post", DOCUMENTS, **chosen)
+        return made(ActivationDataModule, llama, tokenizer, "blocks.1.hook_resid_post", source=DOCUMENTS, **chosen)
 
     return make
 
@@ -68,8 +69,18 @@ def test_another_capture_in_the_folder_is_refused(states, tmp_path):
 
 def test_kept_writes(llama, tokenizer, tmp_path, monkeypatch):
     def data():
-        return DiffDataModule(llama, tokenizer, ["blocks.1.mlp", "blocks.1.attn.head.0"], DOCUMENTS, heldout=0.3,
-                              positions_per_document=2, batch_size=4, skips=False, cache_dir=str(tmp_path))  # fmt: skip
+        return made(
+            DiffDataModule,
+            llama,
+            tokenizer,
+            ["blocks.1.mlp", "blocks.1.attn.head.0"],
+            source=DOCUMENTS,
+            heldout=0.3,
+            positions_per_document=2,
+            batch_size=4,
+            skips=False,
+            cache_dir=str(tmp_path),
+        )
 
     first = data()
     first.setup()
@@ -86,9 +97,9 @@ def test_kept_writes(llama, tokenizer, tmp_path, monkeypatch):
 @pytest.mark.parametrize("module", [ActivationDataModule, DiffDataModule])
 def test_precision_and_device_of_a_model_by_name(module, tmp_path):
     zoo.save_target(tmp_path / "model")
-    data = module(str(tmp_path / "model"), source=DOCUMENTS, dtype="bfloat16", device="cpu")
+    data = made(module, str(tmp_path / "model"), source=DOCUMENTS, dtype="bfloat16", device="cpu")
     model, _ = data.load_target()
     assert next(model.parameters()).dtype == torch.bfloat16
     for wrong in ({"dtype": "int3"}, {"device": "gpu7"}, {"device": "cpu", "device_map": "auto"}):
         with pytest.raises(InputError):
-            module(str(tmp_path / "model"), source=DOCUMENTS, **wrong)
+            made(module, str(tmp_path / "model"), source=DOCUMENTS, **wrong)

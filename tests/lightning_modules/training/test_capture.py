@@ -9,6 +9,7 @@ from lightning_modules.data.documents import DocumentDataModule
 from tests import zoo
 from tests.lightning_modules import capturing
 from tests.lightning_modules.forks import in_a_clean_process
+from tests.lightning_modules.grouping import made
 from tl_nla.data.shards import read_index, read_shard, shard_path
 from tl_nla.errors import InputError
 
@@ -33,9 +34,10 @@ def test_kills_and_processes_change_nothing(tmp_path):
 
 
 def test_the_rows_are_those_of_the_data_module(captured, get_model):
-    data = ActivationDataModule(
-        get_model("bridge", "llama"), zoo.tokenizer(), capturing.SITE, capturing.documents(), 60, 4, heldout=0.3
-    )
+    data = made(
+        ActivationDataModule, get_model("bridge", "llama"), zoo.tokenizer(), capturing.SITE,
+        source=capturing.documents(), documents=60, positions_per_document=4, heldout=0.3,
+    )  # fmt: skip
     data.setup()
     module = CapturedDataModule(str(captured), batch_size=7)
     for split, states in (("train", data.train_states), ("heldout", data.heldout_states)):
@@ -89,7 +91,7 @@ def test_bad_settings_are_refused(get_model, tmp_path):
         DocumentDataModule(documents_per_shard=0)
     with pytest.raises(InputError, match="no source"):
         DocumentDataModule("missing.txt")
-    other = ActivationDataModule(get_model("bridge", "llama"), zoo.tokenizer(), source=capturing.documents())
+    other = made(ActivationDataModule, get_model("bridge", "llama"), zoo.tokenizer(), source=capturing.documents())
     other.setup()
     with pytest.raises(InputError, match="of a DocumentDataModule"):
         capturing.capture(tmp_path, get_model("bridge", "llama"), documents=other)

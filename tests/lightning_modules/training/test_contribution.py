@@ -4,6 +4,7 @@ import torch
 
 from lightning_modules.training.contribution import ContributionDataModule, FittingConfig, LayerContribution, _vectors
 from tests import zoo
+from tests.lightning_modules.grouping import made
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
 from tl_nla.errors import InputError
@@ -13,10 +14,15 @@ from tl_nla.reports import ContributionReport
 @pytest.fixture(scope="module")
 def data(get_model):
     texts = [" ".join(f"w{i}" for i in zoo.tokens(1, 7, seed=n)[0].tolist()) for n in range(12)]
-    module = ContributionDataModule(
-        get_model("bridge", "llama"), zoo.tokenizer(), [Document(f"d/{n}", text) for n, text in enumerate(texts)],
-        positions_per_document=2, batch_size=4, heldout=0.3,
-    )  # fmt: skip
+    module = made(
+        ContributionDataModule,
+        get_model("bridge", "llama"),
+        zoo.tokenizer(),
+        source=[Document(f"d/{n}", text) for n, text in enumerate(texts)],
+        positions_per_document=2,
+        batch_size=4,
+        heldout=0.3,
+    )
     module.setup()
     return module
 

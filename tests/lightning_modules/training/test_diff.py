@@ -12,6 +12,7 @@ from lightning_modules.training.diff import (
 )
 from lightning_modules.training.write_refinement import WriteRefinementTraining
 from tests import zoo
+from tests.lightning_modules.grouping import made
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
 from tl_nla.errors import InputError
@@ -26,10 +27,18 @@ SITES = ("heads", "blocks.1.mlp")
 def data(get_model):
     texts = [" ".join(f"w{i}" for i in zoo.tokens(1, 8, seed=n)[0].tolist()) for n in range(16)]
     docs = [Document(f"d/{n}", text) for n, text in enumerate(texts)]
-    module = DiffDataModule(
-        get_model("bridge", "llama"), zoo.tokenizer(), SITES, docs, positions_per_document=2, batch_size=16,
-        heldout=0.3, heldout_heads=0.25, swap_share=0.5,
-    )  # fmt: skip
+    module = made(
+        DiffDataModule,
+        get_model("bridge", "llama"),
+        zoo.tokenizer(),
+        SITES,
+        source=docs,
+        positions_per_document=2,
+        batch_size=16,
+        heldout=0.3,
+        heldout_heads=0.25,
+        swap_share=0.5,
+    )
     module.setup()
     return module
 
@@ -129,7 +138,7 @@ def test_sites_by_group(get_model):
 
 def test_refusals(get_model):
     with pytest.raises(InputError, match="swap_share is 1"):
-        DiffDataModule(swap_share=1.0)
+        made(DiffDataModule, swap_share=1.0)
     with pytest.raises(InputError, match="call setup"):
         DiffDataModule().train_dataloader()
 

@@ -10,6 +10,7 @@ from lightning_modules.training.diff_rewards import DiffNLAReinforcement
 from lightning_modules.training.nla_training import RewardConfig
 from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from tests import zoo
+from tests.lightning_modules.grouping import made
 from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
 from tl_nla.errors import InputError
@@ -30,10 +31,17 @@ class Closed(BuiltInBackend):
 @pytest.fixture(scope="module")
 def data(get_model):
     texts = [" ".join(f"w{i}" for i in zoo.tokens(1, 7, seed=n)[0].tolist()) for n in range(8)]
-    module = DiffDataModule(
-        get_model("bridge", "llama"), zoo.tokenizer(), ("heads",), [Document(f"d/{n}", t) for n, t in enumerate(texts)],
-        positions_per_document=1, batch_size=6, heldout=0.3, skips=False,
-    )  # fmt: skip
+    module = made(
+        DiffDataModule,
+        get_model("bridge", "llama"),
+        zoo.tokenizer(),
+        ("heads",),
+        source=[Document(f"d/{n}", t) for n, t in enumerate(texts)],
+        positions_per_document=1,
+        batch_size=6,
+        heldout=0.3,
+        skips=False,
+    )
     module.setup()
     return module
 
@@ -102,4 +110,4 @@ def test_explanations_alone_are_served_without_questions(data):
     asked = [batch["questions"] for batch in (*alone.train_dataloader(), *alone.val_dataloader())]
     assert {question for batch in asked for question in batch} == {EXPLAIN}
     with pytest.raises(InputError, match="questions is -1"):
-        DiffDataModule(questions=-1)
+        made(DiffDataModule, questions=-1)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lightning_modules import DiffDataModule, DiffOracleTraining, SaveOracle, SourceDataModule, SourceEncoderTraining
+from tests.lightning_modules.grouping import made
 from tests.oracle.tiny import make_oracle
 from tl_nla.errors import InputError
 from tl_nla.oracle import DiffOracle
@@ -19,7 +20,7 @@ QUIET = {
 
 @pytest.fixture(scope="module")
 def data():
-    found = SourceDataModule("tiny", source=world_documents(24, 0), documents=24, batch_size=64, heldout=0.2)
+    found = made(SourceDataModule, "tiny", source=world_documents(24, 0), documents=24, batch_size=64, heldout=0.2)
     found.setup()
     return found
 
@@ -47,8 +48,8 @@ def test_it_is_fitted_and_saved_and_the_reader_goes_on_from_there(data, tmp_path
     torch.testing.assert_close(found.verbalizer.slots.encoder(before, write), module.encoder(before, write))
 
     training = DiffOracleTraining(oracle=found)
-    items = DiffDataModule(
-        "tiny", source=world_documents(8, 0), documents=8, heldout=0.3, sources_share=1.0, skips=False
+    items = made(
+        DiffDataModule, "tiny", source=world_documents(8, 0), documents=8, heldout=0.3, sources_share=1.0, skips=False
     )
     weights = found.verbalizer.slots.encoder.out.weight.clone()
     L.Trainer(max_steps=2, limit_val_batches=1, **QUIET).fit(training, items)
@@ -90,8 +91,10 @@ def test_mistakes_are_told(data):
     with pytest.raises(InputError, match="fit it with a SourceDataModule"):
         L.Trainer(**QUIET).validate(SourceEncoderTraining(oracle=make_oracle()), data.val_dataloader())
     with pytest.raises(InputError, match="sources_share is 2"):
-        DiffDataModule("tiny", sources_share=2.0)
-    short = SourceDataModule("tiny", source=[type(d)(d.id, d.text[:30]) for d in world_documents(8, 0)], heldout=0.3)
+        made(DiffDataModule, "tiny", sources_share=2.0)
+    short = made(
+        SourceDataModule, "tiny", source=[type(d)(d.id, d.text[:30]) for d in world_documents(8, 0)], heldout=0.3
+    )
     with pytest.raises(InputError, match="give longer documents"):
         short.setup()
 

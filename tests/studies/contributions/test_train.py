@@ -5,6 +5,7 @@ from docs.studies.contributions import train as words_only
 from docs.studies.contributions.train import WordsOnlyConfig, measure_recoveries, train_words_only, training_texts
 from lightning_modules.training.contribution import ContributionDataModule
 from tests import zoo
+from tests.lightning_modules.grouping import made
 from tests.oracle.tiny import make_oracle
 from tl_nla.benchmark.recoveries import load_recoveries, recovery_rows
 from tl_nla.data import Document
@@ -16,10 +17,16 @@ CONFIG = WordsOnlyConfig(documents=12, steps=2, own_words=0.5)
 @pytest.fixture(scope="module")
 def data(get_model):
     texts = [" ".join(f"w{i}" for i in zoo.tokens(1, 7, seed=n)[0].tolist()) for n in range(12)]
-    module = ContributionDataModule(
-        get_model("bridge", "llama"), zoo.tokenizer(), [Document(f"d/{n}", text) for n, text in enumerate(texts)],
-        positions_per_document=2, batch_size=4, heldout=0.3, seed=5,
-    )  # fmt: skip
+    module = made(
+        ContributionDataModule,
+        get_model("bridge", "llama"),
+        zoo.tokenizer(),
+        source=[Document(f"d/{n}", text) for n, text in enumerate(texts)],
+        positions_per_document=2,
+        batch_size=4,
+        heldout=0.3,
+        seed=5,
+    )
     module.setup()
     return module
 

@@ -16,6 +16,7 @@ from docs.studies.tiny.rebuild import (
 )
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.training.warm_start import ReconstructorWarmStart
+from tests.lightning_modules.grouping import made
 from tl_nla.model.loading import load_causal_lm
 from tl_nla.nla.fresh import fresh_nla
 from tl_nla.storyworld.documents import world_documents
@@ -33,9 +34,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(folder):
     target = load_rebuilt(folder / "target")
-    module = ActivationDataModule(
-        target.model, target.tokenizer, "blocks.2.hook_resid_post", world_documents(12, 0), 12, 4, 4, 0.3
-    )
+    module = made(
+        ActivationDataModule, target.model, target.tokenizer, "blocks.2.hook_resid_post", source=world_documents(12, 0),
+        documents=12, positions_per_document=4, batch_size=4, heldout=0.3,
+    )  # fmt: skip
     module.setup()
     return module
 

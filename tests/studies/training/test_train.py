@@ -11,6 +11,7 @@ from docs.studies.training.train import StudyConfig, reinforce
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.training.nla_training import load_pair
 from tests import zoo
+from tests.lightning_modules.grouping import made
 from tests.nla.test_generation import make
 from tl_nla.metrics import squared_deviations, squared_errors
 from tl_nla.storyworld.documents import world_documents
@@ -48,7 +49,7 @@ def test_a_run_stops_and_goes_on(tmp_path):
 
 def with_states(tiny):
     found = explain_states(tiny.model, tiny.tokenizer, world_documents(4, 0), "blocks.2.hook_resid_post", 3, 5)
-    data = ActivationDataModule(None, None, "blocks.2.hook_resid_post", "world", 4, 3)
+    data = made(ActivationDataModule, None, None, "blocks.2.hook_resid_post", documents=4, positions_per_document=3)
     data.train_states = data.heldout_states = found
     return data
 
