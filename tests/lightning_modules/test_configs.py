@@ -103,7 +103,7 @@ def test_there_are_configs():
 def small(name):
     """A capture decides itself how many rows there are; labels of writes take longest."""
     if name.startswith("captured"):
-        return SMALL[:2] + SMALL[4:]
+        return [*SMALL[:2], "--data.init_args.batch_size", "4", *SMALL[6:]]
     return [*SMALL, "--data.init_args.corpus.documents", "8"] if name.startswith("tiny_diff") else SMALL
 
 

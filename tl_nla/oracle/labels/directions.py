@@ -15,6 +15,8 @@ from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 _SMALLEST = 1e-12
 _PROBED = 8
+_PIECE = 16_384
+"""Columns of the unembedding that are turned into float32 at once."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class WordDirections:
             raise InputError(f"the unembedding has {size} tokens, allowed {len(usable)}, preference {len(glad)}")
         if not bool(((glad > 0) & (glad <= 1)).all()):
             raise InputError(f"a preference is {glad.min().item():.3g} to {glad.max().item():.3g}; allowed: 0 < p <= 1")
-        space = torch.eye(len(lens.weight), device=lens.weight.device) if basis is None else basis.to(lens.weight)
-        projected = (space.T @ lens.weight).T
+        device = lens.weight.device
+        space = torch.eye(len(lens.weight), device=device) if basis is None else basis.float().to(device)
+        # Piece by piece: a float32 copy of a half-precision unembedding would be twice as large as it is.
+        projected = torch.cat([(space.T @ piece.float()).T for piece in lens.weight.split(_PIECE, 1)])
         usable &= (projected.norm(dim=1) > _SMALLEST).cpu()
         kept = _one_a_text(vocabulary.texts, usable, glad)
         if not len(kept):
