@@ -15,6 +15,7 @@ from tests.reports.tensorboard import webdriver
 from tl_nla.cli.contributions import find_oracle
 from tl_nla.model.targets import load_target
 from tl_nla.reports import layer_contributions
+from tl_nla.reports.tensorboard import LogConfig
 from tl_nla.reports.tensorboard.plugin import write_contributions
 from tl_nla.storyworld.tiny import embedded_vocabulary
 
@@ -45,7 +46,7 @@ def write_reports(folder: Path) -> None:
                 )
                 for positions in ([-2, -1], "all")
             )
-            few.log(writer, 0, name, tab=False)
+            few.log(writer, 0, name, how=LogConfig(tab=False))
             write_contributions(writer, name, every.to_dict(), 0)
 
 

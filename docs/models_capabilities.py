@@ -8,7 +8,7 @@ from torch import Tensor
 
 from docs.models_measure import TOKENS, Case, Found, reason, stream_of
 from tl_nla.adapters import VectorAdapter, attach
-from tl_nla.attribution import direct_attribution, skip_effects
+from tl_nla.attribution import SkipConfig, direct_attribution, skip_effects
 from tl_nla.attribution.components import Component, all_components
 from tl_nla.errors import InputError
 from tl_nla.model.facts import block_form, branches_of, facts_of
@@ -171,7 +171,8 @@ def _left_out(case: Case) -> tuple[dict[Component, Tensor], list[tuple[str, Inpu
     """Effects of everything at once, or kind by kind where something is refused."""
 
     def effects_of(components: list[Component]) -> dict[Component, Tensor]:
-        found = skip_effects(case.model, TOKENS, components, top_k=1, targets=case.targets, positions=[_PLACE])
+        how = SkipConfig(top_k=1)
+        found = skip_effects(case.model, TOKENS, components, targets=case.targets, positions=[_PLACE], how=how)
         change = torch.zeros(0) if found.target_change is None else found.target_change
         return dict(zip(found.components, change[..., _PLACE], strict=True))
 

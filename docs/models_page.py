@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from docs.models_measure import FLOAT32_LIMIT, PRECISIONS
+from tl_nla.markdown import cell, escape
 
 COLUMNS = {
     "states": "states", "parts": "parts of blocks", "heads": "heads", "direct": "direct attribution",
     "skips": "skips", "promoted": "tokens promoted", "sources": "tokens read", "report": "report",
     "steering": "steering", "generation": "generation",
 }  # fmt: skip
+_REASON_LIMIT = 2000
 _VERDICTS = ("exact", "approximate", "partly", "refused", "crash")
 
 
@@ -31,7 +33,7 @@ class _Notes:
 
     def lines(self) -> list[str]:
         """The list of reasons."""
-        shown = [text.replace("|", "/").replace("<", "&lt;") for text in self.texts.values()]
+        shown = [escape(text, _REASON_LIMIT) for text in self.texts.values()]
         return [f"{number}. {text}" for number, text in enumerate(shown, 1)]
 
 
@@ -58,8 +60,8 @@ def _counts(runs: Sequence[dict[str, Any]]) -> str:
     for precision in PRECISIONS:
         for run in runs:
             counted: dict[str, Counter[str]] = {name: Counter() for name in COLUMNS}
-            for capability, cell in _cells(run, precision):
-                counted[capability][cell[0]] += 1
+            for capability, found in _cells(run, precision):
+                counted[capability][found[0]] += 1
             own = [" / ".join(str(counted[name][verdict]) for verdict in _VERDICTS[:4]) for name in COLUMNS]
             lines.append([precision, _line(run), *own])
     return _markdown(["precision", "TransformerLens", *COLUMNS.values()], lines)
@@ -119,7 +121,7 @@ def _percent(value: float) -> str:
 
 def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [header, ["---"] * len(header), *lines]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return "".join(f"| {' | '.join(cell(text) for text in row)} |\n" for row in rows)
 
 
 def _made(runs: Sequence[dict[str, Any]]) -> str:

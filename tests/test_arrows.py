@@ -17,6 +17,7 @@ EVERYBODYS = {
     "finite",
     "http",
     "json_file",
+    "markdown",
     "outputs",
     "paths",
     "plugins",

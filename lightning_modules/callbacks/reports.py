@@ -1,16 +1,47 @@
 """Contribution reports while a model trains."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_modules.outputs import fast_dev_run
+from tl_nla._grouped import grouped
 from tl_nla.errors import InputError
-from tl_nla.reports import ContributionReport, layer_contributions
+from tl_nla.model.positions import Positions
+from tl_nla.reports import ContributionReport, ReportConfig, layer_contributions
 
 FROM_MODULE = "module"
+
+
+@dataclass(frozen=True)
+class ShownConfig:
+    """What is shown of each prompt.
+
+    Attributes:
+        target: the explained token; the model's likeliest when ``None``.
+        positions: as for :func:`tl_nla.reports.layer_contributions`.
+        images: whether heat maps are drawn; without matplotlib they are left out with a warning.
+    """
+
+    target: str | None = None
+    positions: Positions = -1
+    images: bool = True
+
+
+def _settings_are_explain(function: Callable[..., None]) -> Callable[..., None]:
+    """Take ``settings``, as ``config.explain`` was called; goes with the next release."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **given: Any) -> None:
+        if "settings" in given:
+            given["explain"] = given.pop("settings") or {}
+        function(*args, **given)
+
+    return call
 
 
 class ContributionReportCallback(L.Callback):
@@ -22,14 +53,12 @@ class ContributionReportCallback(L.Callback):
         prompts: texts, or texts by name; names are the tags.
         every_n_steps: optimiser steps between two reports; one more is written at the end of the training.
         model: ``"tiny"``, a local folder, a hub id, or a TransformerLens model.
-        tokenizer: of a model given as an object that carries none.
+        tokenizer: of a model given as an object that carries none; goes before that of the ``config``.
         oracle: who explains: a :class:`tl_nla.oracle.DiffOracle`, ``"module"`` for the ``oracle`` of the module in
             training (labels when it has none), or ``None`` for labels.
-        target: the explained token; the model's likeliest when ``None``.
-        positions: as for :func:`tl_nla.reports.layer_contributions`.
-        images: whether heat maps are drawn; without matplotlib they are left out with a warning.
-        settings: for ``oracle.explain``, such as ``max_new_tokens``.
-        prepend_bos: whether prompts get a begin token, see :class:`tl_nla.model.text.TextEncoder`.
+        shown: which prediction is explained, and whether it is drawn.
+        config: what the reports tell. Its ``explain`` holds settings for ``oracle.explain``, such as
+            ``max_new_tokens``; they are left aside where no oracle explains.
 
     Attributes:
         reports: the last report of each prompt, on rank zero.
@@ -37,12 +66,17 @@ class ContributionReportCallback(L.Callback):
     Raises:
         InputError: for no prompts or a bad ``every_n_steps``; when the training starts, for a trainer without a
             TensorBoard logger.
+
+    Example:
+        ``ContributionReportCallback({"colour": text}, shown=ShownConfig(" red"), config=ReportConfig(skips=False))``
     """
 
+    @_settings_are_explain
+    @grouped(shown=ShownConfig, config=ReportConfig)
     def __init__(
         self, prompts: Sequence[str] | Mapping[str, str], every_n_steps: int = 500, model: Any = "tiny",
-        tokenizer: Any = None, oracle: Any = FROM_MODULE, target: str | None = None, positions: Any = -1,
-        images: bool = True, settings: Mapping[str, Any] | None = None, prepend_bos: bool | None = None,
+        tokenizer: Any = None, oracle: Any = FROM_MODULE, *, shown: ShownConfig | None = None,
+        config: ReportConfig | None = None,
     ) -> None:  # fmt: skip
         if isinstance(prompts, str) or not prompts:
             raise InputError("prompts must be a list of texts or a mapping of names to texts, with at least one text")
@@ -50,9 +84,9 @@ class ContributionReportCallback(L.Callback):
             raise InputError(f"every_n_steps is {every_n_steps}; at least 1 step must lie between two reports")
         named = prompts if isinstance(prompts, Mapping) else {f"prompt_{i}": text for i, text in enumerate(prompts)}
         self.prompts, self.every_n_steps = dict(named), every_n_steps
-        self.model, self.tokenizer, self.oracle, self.target = model, tokenizer, oracle, target
-        self.positions, self.images, self.settings = positions, images, dict(settings or {})
-        self.prepend_bos = prepend_bos
+        self.model, self.oracle = model, oracle
+        self.shown, self.config = shown or ShownConfig(), config or ReportConfig()
+        self.tokenizer = self.config.tokenizer if tokenizer is None else tokenizer
         self.reports: dict[str, ContributionReport] = {}
         self._last_step = -1
 
@@ -89,20 +123,19 @@ class ContributionReportCallback(L.Callback):
             self.model, self.tokenizer = target.model, self.tokenizer or target.tokenizer
 
     def _report(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int, number: int, last: bool) -> None:
-        from tl_nla.reports.tensorboard.log import log_report, log_writes
+        from tl_nla.reports.tensorboard.log import LogConfig, log_report, log_writes
 
         oracle = getattr(pl_module, "oracle", None) if self.oracle == FROM_MODULE else self.oracle
+        config = replace(self.config, tokenizer=self.tokenizer)
+        config = replace(config, explain={}) if oracle is None else config
+        shown, how = self.shown, LogConfig(images=self.shown.images)
         for name, prompt in self.prompts.items():
-            report = layer_contributions(
-                self.model, prompt, oracle, self.target, self.positions, tokenizer=self.tokenizer,
-                prepend_bos=self.prepend_bos,
-                **({} if oracle is None else self.settings),
-            )  # fmt: skip
+            report = layer_contributions(self.model, prompt, oracle, shown.target, shown.positions, config)
             self.reports[name] = report
             if fast_dev_run(trainer):
                 continue
             if step != self._last_step:
-                log_report(_writer(trainer), report, step, name, number=number, images=self.images)
+                log_report(_writer(trainer), report, step, name, number=number, how=how)
             if last:
                 log_writes(_writer(trainer), report, step, name)
         self._last_step = step

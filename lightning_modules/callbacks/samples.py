@@ -8,7 +8,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
+from tl_nla.markdown import escape
 from tl_nla.metrics import cosine, squared_deviations, squared_errors
+
+_SHOWN = 2000
+"""Characters of an explanation that the table shows."""
 
 
 class ExplanationSamples(L.Callback):
@@ -78,7 +82,7 @@ class ExplanationSamples(L.Callback):
         lines = ["| written | said | cosine | FVE |", "| --- | --- | ---: | ---: |"]
         columns = (written, said.texts, cosine(found, truth).tolist(), shares.tolist())
         for gold, text, angle, share in zip(*columns, strict=True):
-            lines.append(f"| {_cell(gold)} | {_cell(text)} | {angle:.3f} | {share:.3f} |")
+            lines.append(f"| {escape(gold, _SHOWN)} | {escape(text, _SHOWN)} | {angle:.3f} | {share:.3f} |")
         fraction = float(shares.mean())
         lines.append(f"| | all {len(written)} rows | | {fraction:.3f} |")
         return "\n".join(lines), fraction
@@ -89,8 +93,3 @@ def _rows_of(trainer: L.Trainer) -> Any:
     if not hasattr(data, "heldout_rows"):
         raise InputError("ExplanationSamples needs a data module with heldout_rows, such as ActivationDataModule")
     return data
-
-
-def _cell(text: str) -> str:
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\").replace("|", "\\|")
-    return " ".join(escaped.split())

@@ -12,7 +12,7 @@ from lightning_modules.data.write_texts import WriteTexts, collate_writes
 from lightning_modules.training.diff import taught_loss
 from lightning_modules.training.stage import StageConfig, StageSpec
 from tl_nla.benchmark.oracle_score import component_means, start_rows
-from tl_nla.benchmark.oracle_texts import arm_texts, state_texts
+from tl_nla.benchmark.oracle_texts import MadeTexts, arm_texts, state_texts
 from tl_nla.metrics import squared_errors
 from tl_nla.model.targets import Target
 from tl_nla.model.text import TextEncoder
@@ -82,7 +82,7 @@ def texts_of(
     documents = data.train_documents if training else data.held_documents
     states = state_texts(writes, Lens.of(target.model), data.vocabulary, top_k) if arm == "state" else None
     encode = TextEncoder(target.tokenizer, target.model)
-    return arm_texts(arm, writes, encode, documents, seed, training, explanations, states)
+    return arm_texts(arm, writes, encode, documents, seed, training, MadeTexts(explanations, states))
 
 
 def curve_scorer(reconstructor: WriteReconstructor, texts: Sequence[str], data: Captured) -> Callable[[], list[float]]:

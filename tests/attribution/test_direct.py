@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests import zoo
-from tl_nla.attribution import direct_attribution
+from tl_nla.attribution import DirectConfig, direct_attribution
 from tl_nla.errors import InputError
 
 
@@ -48,10 +48,10 @@ def test_log_probability_is_linearised_at_the_prediction(any_model):
     tokens = zoo.tokens(2, 7)
     if any_model.cfg.output_logits_soft_cap and any_model.cfg.output_logits_soft_cap > 0:
         with pytest.raises(InputError, match="caps its logits"):
-            direct_attribution(any_model, tokens, 5, quantity="log_prob")
+            direct_attribution(any_model, tokens, 5, how=DirectConfig("log_prob"))
         return
     log_p = any_model(tokens).log_softmax(-1)
-    parts = direct_attribution(any_model, tokens, 5, quantity="log_prob")
+    parts = direct_attribution(any_model, tokens, 5, how=DirectConfig("log_prob"))
     assert torch.allclose(parts.values.sum(0), log_p[..., 5], atol=1e-4)
     # Every token of the vocabulary as a target: one row of the batch for each.
     rows = direct_attribution(any_model, tokens[:1].expand(zoo.VOCAB, -1), torch.arange(zoo.VOCAB)[:, None])
@@ -83,8 +83,8 @@ def test_bad_requests_are_refused(llama):
     tokens = zoo.tokens(1, 5)
     for settings, message in [
         ({"unit": "neuron"}, "unknown unit"),
-        ({"quantity": "rank"}, "unknown quantity"),
-        ({"quantity": "difference"}, "against"),
+        ({"how": DirectConfig("rank")}, "unknown quantity"),
+        ({"how": DirectConfig("difference")}, "against"),
         ({"target": zoo.VOCAB}, "target is 64; allowed: token ids from 0 to 63"),
         ({"target": True}, "target is True"),
         ({"against": -1}, "against is -1"),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests import families, zoo
 from tests.attribution.reference import leave_out, left_padded
-from tl_nla.attribution import Component, all_components, skip_effects, skip_logits
+from tl_nla.attribution import Component, SkipConfig, all_components, skip_effects, skip_logits
 from tl_nla.attribution.capture import _check_input, capture
 from tl_nla.attribution.readout import read_out
 from tl_nla.attribution.replay import replay, start_of
@@ -49,7 +49,7 @@ def test_left_padding_equals_the_loop(family, get_model):
 def test_public_function_and_chunks_agree(kind, get_model):
     model, tokens = get_model(kind, "llama"), zoo.tokens(2, 9)
     whole = skip_effects(model, tokens, all_components(model, KINDS))
-    chunked = skip_effects(model, tokens, all_components(model, KINDS), chunk=2)
+    chunked = skip_effects(model, tokens, all_components(model, KINDS), how=SkipConfig(chunk=2))
     assert torch.allclose(whole.kl, chunked.kl, atol=1e-6)
     clean = model(tokens).log_softmax(-1)
     for part in whole.components:
@@ -64,6 +64,20 @@ def test_public_function_and_chunks_agree(kind, get_model):
         best = weight.abs().argmax(-1, keepdim=True)
         assert torch.equal(whole.tokens[index, ..., :1], best)
         assert torch.allclose(whole.token_weight[index, ..., :1], weight.gather(-1, best), atol=1e-5)
+
+
+def test_a_shift_of_all_logits_changes_no_divergence(llama):
+    tokens = zoo.tokens(2, 9)
+    shifted = zoo.bridge("llama")
+    shift = 20 * torch.randn(shifted.cfg.d_model, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():  # every state now raises or lowers all logits by the same, each state by another amount
+        shifted.original_model.lm_head.weight.add_(shift)
+        moved = (shifted(tokens) - llama(tokens)).mean(-1)
+    assert float(moved.std()) > 50
+    parts = all_components(llama, KINDS)
+    expected, found = (skip_effects(model, tokens, parts, targets=tokens.roll(-1, 1)) for model in (llama, shifted))
+    torch.testing.assert_close(found.kl, expected.kl, atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(found.target_change, expected.target_change, atol=2e-4, rtol=1e-3)
 
 
 def test_the_targets_log_probability_is_followed(llama):
@@ -247,13 +261,15 @@ def test_effects_refuse_bad_settings(llama):
     with pytest.raises(InputError, match="no component"):
         skip_effects(llama, tokens, [])
     with pytest.raises(InputError, match="top_k"):
-        skip_effects(llama, tokens, top_k=0)
+        skip_effects(llama, tokens, how=SkipConfig(top_k=zoo.VOCAB + 1))
+    with pytest.raises(InputError, match="top_k"):
+        SkipConfig(top_k=0)
     with pytest.raises(InputError, match="chunk"):
-        skip_effects(llama, tokens, chunk=0)
+        SkipConfig(chunk=0)
     with pytest.raises(InputError, match="targets is 64; allowed: token ids from 0 to 63"):
         skip_effects(llama, tokens, targets=torch.full_like(tokens, zoo.VOCAB))
     with pytest.raises(InputError, match="not among"):
-        skip_effects(llama, tokens, ["blocks.0"], replacements={"blocks.1": torch.zeros(32)})
+        skip_effects(llama, tokens, ["blocks.0"], how=SkipConfig({"blocks.1": torch.zeros(32)}))
     with pytest.raises(InputError, match="no effect"):
         skip_effects(llama, tokens, ["blocks.0"])["blocks.1"]
 

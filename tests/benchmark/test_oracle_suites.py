@@ -13,6 +13,7 @@ from tl_nla.benchmark.oracle_score import score_long_context
 from tl_nla.benchmark.oracle_suite import ScoredOracles
 from tl_nla.benchmark.oracle_texts import (
     TEXT_ARMS,
+    MadeTexts,
     arm_texts,
     context_ids,
     long_context_texts,
@@ -211,10 +212,8 @@ def test_texts_of_the_arms(llama, tokenizer):
         if place != row:
             whole = tokenizer.encode(documents[number].text, add_special_tokens=False)[:position]
             assert ids[place] == whole[-budgets[place] :]
-    texts = {
-        arm: arm_texts(arm, writes, TextEncoder(tokenizer, llama), documents, 0, False, states=["s"] * len(writes))
-        for arm in TEXT_ARMS
-    }
+    made = MadeTexts(states=["s"] * len(writes))
+    texts = {arm: arm_texts(arm, writes, TextEncoder(tokenizer, llama), documents, 0, False, made) for arm in TEXT_ARMS}
     assert texts["gold"][row] == writes.text(row)
     assert texts["cat"][row].startswith(f"layer {int(writes.site[row])} ")
     assert texts["cat_and_explanation"][row] == f"{texts['cat'][row]}; {writes.text(row)}"

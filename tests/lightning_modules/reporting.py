@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_modules.callbacks.reports import ContributionReportCallback
+from lightning_modules.callbacks.reports import ContributionReportCallback, ShownConfig
 from tests import zoo
 from tests.lightning_modules.forks import as_processes, wait
 
@@ -59,7 +59,7 @@ def train(folder, callback, **settings):
 
 def make_callback(**settings):
     model = zoo.bridge("llama")
-    given = {"every_n_steps": 1, "model": model, "tokenizer": zoo.tokenizer(), "images": False}
+    given = {"every_n_steps": 1, "model": model, "tokenizer": zoo.tokenizer(), "shown": ShownConfig(images=False)}
     return ContributionReportCallback(PROMPTS, **{**given, **settings})
 
 

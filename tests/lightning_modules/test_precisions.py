@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from docs.studies.tiny.target import train_target
 from lightning_modules.base import TrainingModule
-from lightning_modules.callbacks.reports import ContributionReportCallback
+from lightning_modules.callbacks.reports import ContributionReportCallback, ShownConfig
 from lightning_modules.callbacks.samples import ExplanationSamples
 from lightning_modules.callbacks.saving import SaveNLA, SaveOracle
 from lightning_modules.data.documents import DocumentDataModule
@@ -35,7 +35,7 @@ from tl_nla.metrics import FractionOfVarianceExplained
 from tl_nla.metrics.norms import log_norm
 from tl_nla.nla import NLA, RolloutConfig
 from tl_nla.oracle import DiffOracle
-from tl_nla.reports import layer_contributions
+from tl_nla.reports import ReportConfig, layer_contributions
 from tl_nla.storyworld.target import TargetConfig
 from tl_nla.storyworld.tokenizer import build_tokenizer
 
@@ -234,7 +234,8 @@ def test_casting_moves_and_keeps_gradients():
 def test_callbacks_and_saved_parts(precision, served, get_model, tmp_path):
     model, tokenizer, data = get_model("bridge", "llama"), zoo.tokenizer(), served["oracle"]
     reports = ContributionReportCallback(
-        ["w5 w9 w6"], 1, model, tokenizer, images=False, settings={"max_new_tokens": 3}
+        ["w5 w9 w6"], 1, model, tokenizer, shown=ShownConfig(images=False),
+        config=ReportConfig(explain={"max_new_tokens": 3}),
     )  # fmt: skip
     kept = {"logger": TensorBoardLogger(tmp_path / "logs"), "max_steps": 1, "limit_val_batches": 0}
     module = build("oracle", get_model)

@@ -19,7 +19,7 @@ from tl_nla.cli.main import main
 from tl_nla.data import Document
 from tl_nla.data.shards import read_index, read_shard
 from tl_nla.errors import InputError
-from tl_nla.reports import ContributionReport
+from tl_nla.reports import ContributionReport, ReportConfig
 
 DOCUMENTS = [Document(f"d/{n}", f"Text {n} is {'very ' * (n % 3)}short.") for n in range(16)]
 ALL = 1000
@@ -110,7 +110,8 @@ def test_prompts(qwen):
     module = LayerContribution(oracle=make_oracle(), target=model, tokenizer=tokenizer, prepend_bos=True)
     [report] = module.predict_step(["Hi"], 0)
     assert ContributionReport.from_dict(report).tokens == ("<|im_end|>", "H", "i")
-    callback = ContributionReportCallback(["Hi"], 1, model, tokenizer, oracle=None, prepend_bos=True)
+    config = ReportConfig(prepend_bos=True)
+    callback = ContributionReportCallback(["Hi"], 1, model, tokenizer, oracle=None, config=config)
     callback._last_step = 0
     callback._report(L.Trainer(accelerator="cpu", logger=False, barebones=True), module, 0, 0, False)
     assert callback.reports["prompt_0"].tokens == ("<|im_end|>", "H", "i")

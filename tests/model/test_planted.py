@@ -9,7 +9,7 @@ import torch
 from tests import families, zoo
 from tests.attribution.reference import leave_out
 from tests.model.planted import GAINS, LAYER, Reference, plants
-from tl_nla.attribution import direct_attribution, skip_logits
+from tl_nla.attribution import DirectConfig, direct_attribution, skip_logits
 from tl_nla.attribution.components import as_component
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
@@ -67,7 +67,7 @@ def test_no_planted_error_is_silent(family, name, dtype):
         if dtype == torch.bfloat16:  # else what is known of the model is from before the plant
             fresh_facts(model)
         reference = Reference(model, TOKENS)
-        found = direct_attribution(model, TOKENS, TARGETS, unit="head", max_unaccounted=1e9)
+        found = direct_attribution(model, TOKENS, TARGETS, unit="head", how=DirectConfig(max_unaccounted=1e9))
     fresh_facts(model)
     told = found.unaccounted_share.double() > SILENT
     error = worst(found, reference, name, TARGETS)
@@ -93,7 +93,7 @@ def test_without_a_planted_error_parts_are_right_and_nothing_is_said(family, dty
 def test_large_errors_behind_the_last_block_are_refused(name, dtype):
     model = shared("llama", dtype)
     with plants(model)[name](), pytest.raises(InputError, match="of the range of the logits is unaccounted for"):
-        direct_attribution(model, TOKENS, TARGETS, max_unaccounted=0.03)
+        direct_attribution(model, TOKENS, TARGETS, how=DirectConfig(max_unaccounted=0.03))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -106,7 +106,7 @@ def test_large_errors_behind_the_last_block_are_refused(name, dtype):
 )
 def test_a_refusal_names_what_is_at_fault(name, said, dtype):
     with plants(shared("llama", dtype))[name](), pytest.raises(InputError, match=said):
-        direct_attribution(shared("llama", dtype), TOKENS, 5, max_unaccounted=0.001)
+        direct_attribution(shared("llama", dtype), TOKENS, 5, how=DirectConfig(max_unaccounted=0.001))
 
 
 SITES = ("blocks.0.mlp", "blocks.1.mlp", "blocks.0.attn", "blocks.1.attn.head.1")

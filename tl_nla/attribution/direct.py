@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tl_nla._grouped import grouped
 from tl_nla.attribution.capture import capture
 from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.errors import InputError, unknown
@@ -78,6 +79,21 @@ class DirectAttribution:
         return share if self.misfit is None else torch.maximum(share, self.misfit.to(share))
 
 
+@dataclass(frozen=True)
+class DirectConfig:
+    """What number is split, and how much of it may stay unexplained.
+
+    Attributes:
+        quantity: ``logit``, ``difference`` or ``log_prob``; by default ``difference`` when ``against`` is given, and
+            ``logit`` otherwise.
+        max_unaccounted: share of the range of a position's logits that may stay unexplained.
+    """
+
+    quantity: str | None = None
+    max_unaccounted: float = UNACCOUNTED
+
+
+@grouped(how=DirectConfig)
 def direct_attribution(
     model: Any,
     tokens: Int[Tensor, "batch pos"],
@@ -85,9 +101,8 @@ def direct_attribution(
     attention_mask: Int[Tensor, "batch pos"] | None = None,
     *,
     against: Int[Tensor, "..."] | int | None = None,
-    quantity: str | None = None,
     unit: str = "component",
-    max_unaccounted: float = UNACCOUNTED,
+    how: DirectConfig | None = None,
 ) -> DirectAttribution:
     """Split a logit, a logit difference or a log-probability at every position into what each part writes.
 
@@ -97,24 +112,27 @@ def direct_attribution(
         target: the token id to explain, one for all or broadcasting to ``[batch, pos]``.
         attention_mask: 1 for tokens, 0 for padding. Values at padding mean nothing.
         against: the other token of a logit difference.
-        quantity: ``logit``, ``difference`` or ``log_prob``; by default ``difference`` when ``against`` is given.
         unit: ``component`` (attention, other mixers, MLP and per-layer embedding of each block), ``layer`` (blocks) or
             ``head`` (heads, attention bias and the other components). Behind a norm on the attention's output heads
             count with that norm's scale held fixed. Layers without heads stay whole; ``notes`` say why.
-        max_unaccounted: share of the range of a position's logits that may stay unexplained.
+        how: the quantity that is split, and the share that may stay unexplained.
 
     Returns:
         The parts, in float32. Their sum is compared with the model's own number.
 
     Raises:
         InputError: unknown unit, quantity or token id; a log-probability behind a soft cap; more unexplained than
-            ``max_unaccounted``.
+            ``how.max_unaccounted``.
+
+    Example:
+        ``direct_attribution(model, tokens, 5, how=DirectConfig("log_prob"))["blocks.2.mlp"]``
     """
-    asked = Asked(target, against, quantity or ("logit" if against is None else "difference"), unit)
+    how = how or DirectConfig()
+    asked = Asked(target, against, how.quantity or ("logit" if against is None else "difference"), unit)
     check_tokens(model, tokens)
     asked.check(model)
     clean = capture(model, tokens, attention_mask, solve=False, heads=unit == "head")
-    return attribute_run(model, clean, asked, max_unaccounted)
+    return attribute_run(model, clean, asked, how.max_unaccounted)
 
 
 @dataclass(frozen=True)
@@ -339,7 +357,7 @@ def _check_sum(model: Any, found: DirectAttribution, clean: CleanRun, allowed: f
         raise InputError(
             f"{type(model).__name__}: {worst:.1%} of the range of the logits is unaccounted for ({allowed:.0%} is "
             f"allowed). The parts do not sum to the model's own number: {_suspect(model, clean)}. To see the parts all "
-            "the same, raise max_unaccounted"
+            "the same, raise DirectConfig.max_unaccounted"
         )
 
 

@@ -13,21 +13,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tl_nla._grouped import grouped
+from tl_nla.amounts import check_count
 from tl_nla.attribution.capture import capture
 from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.attribution.components import Component, all_components, as_component
 from tl_nla.attribution.exactness import check_causal, check_writable
 from tl_nla.attribution.left_out import Group, Way, last_states
 from tl_nla.attribution.readout import read_out_of
+from tl_nla.attribution.skip_measures import Followed, measure, percentiles
 from tl_nla.errors import InputError
 from tl_nla.model.predicted import predicted_ids
 from tl_nla.model.probe import lock_of
-from tl_nla.model.readout import ReadOut
-from tl_nla.model.rounding import unmixed
-
-VOCAB_BUDGET = 2**22
-"""Logits held at once while effects are measured: few enough to stay in the processor's cache."""
-_FEWEST_ROWS, _SUMMED = 32, 2048
 
 
 @dataclass(frozen=True)
@@ -115,18 +112,41 @@ def skip_logits(
         return read_out_of(model, clean).logits(last[0])
 
 
+@dataclass(frozen=True)
+class SkipConfig:
+    """How components are left out, and how much is told of it.
+
+    Attributes:
+        replacements: for some components what they write instead of nothing (see :func:`skip_logits`), by site or text.
+        everywhere: leave each out at all positions at once, so that later positions see the changed earlier ones.
+        top_k: how many changed tokens to keep for each position.
+        chunk: how many components run side by side; None to choose from the sizes.
+
+    Raises:
+        InputError: for a number below 1.
+    """
+
+    replacements: Mapping[Any, Tensor] | None = None
+    everywhere: bool = False
+    top_k: int = 5
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        check_count("top_k", self.top_k)
+        if self.chunk is not None:
+            check_count("chunk", self.chunk)
+
+
+@grouped(how=SkipConfig)
 def skip_effects(
     model: Any,
     tokens: Int[Tensor, "batch pos"],
     components: Iterable[Any] | None = None,
     attention_mask: Int[Tensor, "batch pos"] | None = None,
     *,
-    replacements: Mapping[Any, Tensor] | None = None,
-    everywhere: bool = False,
-    top_k: int = 5,
-    chunk: int | None = None,
     targets: Int[Tensor, "batch pos"] | None = None,
     positions: Sequence[int] | None = None,
+    how: SkipConfig | None = None,
 ) -> SkipEffects:
     """Measure the effect of leaving out each of several components, at every position or at some.
 
@@ -138,33 +158,35 @@ def skip_effects(
         tokens: token ids.
         components: writing sites or their texts; None for all blocks.
         attention_mask: 1 for tokens, 0 for padding.
-        replacements: for some components what they write instead of nothing (see ``skip_logits``), by site or text.
-        everywhere: leave each out at all positions at once.
-        top_k: how many changed tokens to keep for each position.
-        chunk: how many components run side by side; None to choose from the sizes.
         targets: token ids whose log-probability is followed at every position.
         positions: columns at which effects are wanted; all of them when ``None``. Elsewhere they are NaN.
+        how: what is written instead, where, and how many changed tokens are told.
 
     Returns:
         The effects, in the order of the components.
 
     Raises:
         InputError: as ``skip_logits``; also a replacement for a component that is not left out.
+
+    Example:
+        ``skip_effects(model, tokens, ["blocks.2.mlp"], positions=[-1], how=SkipConfig(top_k=8))["blocks.2.mlp"]``
     """
+    how = how or SkipConfig()
     parts = all_components(model) if components is None else [as_component(site, model) for site in components]
     if not parts:
         raise InputError("no component to leave out was given")
-    written = {as_component(site, model): value for site, value in (replacements or {}).items()}
+    written = {as_component(site, model): value for site, value in (how.replacements or {}).items()}
     if strangers := [str(part) for part in written if part not in parts]:
         raise InputError(f"replacements name {', '.join(strangers)}, which are not among the components left out")
-    if not 1 <= top_k <= model.cfg.d_vocab:
-        raise InputError(f"top_k must be between 1 and the vocabulary size {model.cfg.d_vocab}; found {top_k}")
+    if how.top_k > model.cfg.d_vocab:
+        raise InputError(f"top_k is {how.top_k}; it must be between 1 and the vocabulary size {model.cfg.d_vocab}")
     followed = None if targets is None else predicted_ids(model, targets, "targets")
     if followed is not None and followed.shape != tokens.shape:
         raise InputError(f"targets must have the tokens' shape {tuple(tokens.shape)}; found {tuple(followed.shape)}")
-    wanted = Wanted(parts, Way(everywhere, _columns(positions, tokens.shape[1]), chunk), followed, top_k, written)
+    way = Way(how.everywhere, _columns(positions, tokens.shape[1]), how.chunk)
     with lock_of(model):
-        return effects_of_run(model, capture(model, tokens, attention_mask, solve=not everywhere), wanted)
+        clean = capture(model, tokens, attention_mask, solve=not how.everywhere)
+        return effects_of_run(model, clean, Wanted(parts, way, followed, how.top_k, written))
 
 
 @dataclass(frozen=True)
@@ -201,8 +223,8 @@ def effects_of_run(
         _check_replacement(value, part, clean)
     given = torch.zeros_like(clean.tokens) if wanted.targets is None else wanted.targets.to(clean.tokens.device)
     groups = _counted(last_states(model, clean, parts, wanted.written, wanted.way), len(parts), tell)
-    followed = _Followed(len(parts), columns, given)
-    found = _measure(read_out_of(model, clean), clean, groups, wanted.top_k, followed)
+    followed = Followed(len(parts), columns, given)
+    found = measure(read_out_of(model, clean), clean, groups, wanted.top_k, followed)
     kl, top, ids, weights, change = (found[name] for name in ("kl", "top", "ids", "weights", "change"))
     shown = torch.zeros_like(clean.valid)
     shown[:, columns] = clean.valid[:, columns]
@@ -211,7 +233,7 @@ def effects_of_run(
     flip = (top != clean_top) & shown
     kl = kl.masked_fill(~shown, float("nan"))
     return SkipEffects(
-        tuple(parts), kl, flip, _percentiles(parts, kl), ids, weights, clean_top, top, wanted.way.everywhere, moved
+        tuple(parts), kl, flip, percentiles(parts, kl), ids, weights, clean_top, top, wanted.way.everywhere, moved
     )
 
 
@@ -231,15 +253,6 @@ def _columns(positions: Sequence[int] | None, length: int) -> list[int]:
     if not columns or columns[-1] >= length:
         raise InputError(f"positions must be columns of the {length} tokens; found {list(positions)}")
     return columns
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """How many components there are, the columns at which their effect is wanted, and the target of each column."""
-
-    components: int
-    columns: Sequence[int]
-    targets: Int[Tensor, "batch pos"]
 
 
 def _prepared(
@@ -272,95 +285,3 @@ def _check_replacement(replacement: Tensor | None, part: Component, clean: Clean
         )
     if not bool(torch.isfinite(replacement).all()):
         raise InputError(f"the replacement for {part} contains NaN or infinite values")
-
-
-def _measure(
-    readout: ReadOut, clean: CleanRun, groups: Iterable[Group], top_k: int, followed: _Followed
-) -> dict[str, Tensor]:
-    """KL, top token, most changed tokens with their signed weights, and the targets' change, of every component."""
-    count, shape, device = followed.components, clean.valid.shape, clean.logits.device
-    found = {
-        "kl": torch.zeros(count, *shape, device=device), "change": torch.zeros(count, *shape, device=device),
-        "top": torch.zeros(count, *shape, dtype=torch.long, device=device),
-        "ids": torch.zeros(count, *shape, top_k, dtype=torch.long, device=device),
-        "weights": torch.zeros(count, *shape, top_k, device=device),
-    }  # fmt: skip
-    batch, vocab = clean.logits.shape[0], clean.logits.shape[-1]
-    rows = max(_FEWEST_ROWS // batch, VOCAB_BUDGET // (batch * vocab), 1)
-    for members, states in groups:
-        for first in range(0, len(followed.columns), rows):
-            own = list(followed.columns[first : first + rows])
-            old = _Old.of(clean.logits[:, own].float(), followed.targets[:, own])
-            step = max(1, rows // len(own))
-            for begin in range(0, len(members), step):
-                some = torch.tensor(members[begin : begin + step], device=device)
-                part = states[begin : begin + step, :, first : first + rows]
-                # The read-out gives tensors that nobody else holds.
-                make = lambda part=part: readout.logits(part).float().to(device)  # noqa: E731
-                for name, value in _compare(old, make, top_k).items():
-                    found[name][some[:, None, None], torch.arange(batch, device=device)[:, None], own] = value
-    return found
-
-
-@dataclass(frozen=True)
-class _Old:
-    """The clean prediction of some columns."""
-
-    logits: Float[Tensor, "batch column vocab"]
-    log_p: Float[Tensor, "batch column vocab"]
-    p: Float[Tensor, "batch column vocab"]
-    targets: Int[Tensor, "batch column"]
-
-    @classmethod
-    def of(cls, logits: Float[Tensor, "batch column vocab"], targets: Int[Tensor, "batch column"]) -> "_Old":
-        """Of the clean logits."""
-        return cls(logits, torch.log_softmax(logits, -1), torch.softmax(logits, -1), targets)
-
-    def mean(self, values: Float[Tensor, "component batch column vocab"]) -> Float[Tensor, "component batch column"]:
-        """What is expected of values under the clean prediction, added up in pieces: long sums lose digits."""
-        with unmixed(values):
-            pieces = zip(values.split(_SUMMED, -1), self.p.split(_SUMMED, -1), strict=True)
-            return torch.stack([torch.einsum("mbcv,bcv->mbc", value, p) for value, p in pieces]).sum(0)
-
-
-def _compare(old: _Old, make: Callable[[], Tensor], top_k: int) -> dict[str, Tensor]:
-    """Compare changed logits, which ``make`` makes anew, with the clean prediction ``p``.
-
-    With ``c`` the change of the logits less its mean under ``p``, KL is ``log E[exp(c)]`` under ``p``. That is as exact
-    for a small change as for a large one, and takes few passes over the vocabulary.
-    """
-    logits = make()
-    top = logits.argmax(-1)
-    change = logits.sub_(old.logits)
-    told = old.targets[None, ..., None].expand(*change.shape[:-1], 1)
-    mean = old.mean(change)[..., None]
-    change = change.sub_(mean)
-    of_target, kept = change.gather(-1, told)[..., 0], change.clone() if top_k else None
-    kl = old.mean(change.expm1_()).log1p()
-    if not bool(kl.isfinite().all()):  # too large for an exponential
-        kl = torch.logsumexp(make() - old.logits - mean + old.log_p, -1)
-    found = {"kl": kl.clamp(min=0), "top": top, "change": of_target - kl}
-    if kept is not None:
-        moved = kept.sub_(kl[..., None])
-        # sqrt(p * p') through the logarithms: products of small probabilities underflow.
-        weight = moved.abs() * (old.log_p + moved / 2).exp()
-        found["ids"] = weight.topk(top_k, dim=-1).indices
-        found["weights"] = weight.gather(-1, found["ids"]) * moved.gather(-1, found["ids"]).sign()
-    return found
-
-
-def _percentiles(parts: list[Component], kl: Float[Tensor, "component batch pos"]) -> Tensor:
-    out = torch.full_like(kl, float("nan"))
-    groups: dict[tuple[str, int, int], list[int]] = {}
-    for i, part in enumerate(parts):
-        groups.setdefault((part.kind, part.layer, part.last), []).append(i)
-    for members in groups.values():
-        values = kl[members]
-        known = ~values.isnan()
-        if not bool(known.any()):
-            continue
-        pool = values[known].sort().values
-        below, upto = (torch.searchsorted(pool, values[known], right=side) for side in (False, True))
-        values[known] = 100.0 * (below + upto).to(values.dtype) / (2 * len(pool))
-        out[members] = values
-    return out

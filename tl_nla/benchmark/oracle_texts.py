@@ -5,12 +5,13 @@ Every arm is told which component wrote, so that no arm wins by naming it.
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tl_nla._grouped import grouped
 from tl_nla.benchmark.arms import shuffle_across_documents
 from tl_nla.data import Document
 from tl_nla.errors import unknown
@@ -30,9 +31,23 @@ UNTOLD_SHARE = 0.1
 """Share of training explanations that do not name the component, so that untrained components can be read."""
 
 
+@dataclass(frozen=True)
+class MadeTexts:
+    """Texts of rows that were made before.
+
+    Attributes:
+        explanations: generated explanations in the place of the labels.
+        states: label texts of the states before the writes (:func:`state_texts`), for the arm ``state``.
+    """
+
+    explanations: Sequence[str] | None = None
+    states: Sequence[str] | None = None
+
+
+@grouped(made=MadeTexts)
 def arm_texts(
     arm: str, writes: LabelledWrites, encode: TextEncoder, documents: Sequence[Document], seed: int, training: bool,
-    explanations: Sequence[str] | None = None, states: Sequence[str] | None = None,
+    made: MadeTexts | None = None,
 ) -> list[str]:  # fmt: skip
     """The texts of one arm.
 
@@ -43,19 +58,20 @@ def arm_texts(
         documents: what the rows' ``document`` counts in.
         seed: of the shuffle and of what is left untold.
         training: leave the component out of some explanations.
-        explanations: generated explanations in the place of the labels.
-        states: label texts of the states before the writes (:func:`state_texts`), for ``state``.
+        made: generated explanations, and texts of the states before.
 
     Raises:
         InputError: for an unknown arm.
     """
+    made = made or MadeTexts()
     if arm not in TEXT_ARMS:
         raise unknown("arm with a reader of its own", arm, TEXT_ARMS)
-    said = list(explanations) if explanations is not None else [writes.text(row) for row in range(len(writes))]
+    labels = [writes.text(row) for row in range(len(writes))]
+    said = labels if made.explanations is None else list(made.explanations)
     if arm == "gold":
         return _partly_untold(said, writes, seed) if training else said
     if arm == "state":
-        return list(states or [])
+        return list(made.states or [])
     budgets = [len(encode.tokenizer.encode(f" {text}", add_special_tokens=False)) for text in said]
     contexts = raw_contexts(writes, encode, documents, budgets)
     names = [component_words(site) or "It" for site in writes.sites]

@@ -6,6 +6,7 @@ Arms go down and metrics across; the other way round where there are more metric
 from typing import TYPE_CHECKING
 
 from tl_nla.benchmark.results import Results, Row
+from tl_nla.markdown import cell
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -67,7 +68,7 @@ def to_markdown(results: Results) -> str:
     header, lines = _grid(results.rows)
     first = _first_number(header)
     rule = ["---" if i < first else "---:" for i in range(len(header))]
-    return "".join("| " + " | ".join(_escape(cell) for cell in line) + " |\n" for line in [header, rule, *lines])
+    return "".join("| " + " | ".join(cell(text) for text in line) + " |\n" for line in [header, rule, *lines])
 
 
 def _grid(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
@@ -95,7 +96,3 @@ def _cell(row: Row) -> str:
     if row.ci_low is None or row.ci_high is None:
         return f"{row.value:.3f}"
     return f"{row.value:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -111,7 +111,7 @@ def find_oracle(model: str, folder: str | None) -> Any:
 def _print(console: Any, report: Any, heads: int) -> None:
     from rich.text import Text
 
-    from tl_nla.reports.report_text import show
+    from tl_nla.markdown import show
 
     position, row = report.positions[-1], len(report.positions) - 1
     line = Text("… " if len(report.prompt) > 300 else "")
@@ -140,7 +140,8 @@ def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from tl_nla.reports.report_text import number, show
+    from tl_nla.markdown import show
+    from tl_nla.reports.report_text import number
 
     title = f"{report.model} · what each part contributed"
     shown = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
@@ -226,12 +227,12 @@ def _log(report: Any, folder: Path) -> str:
     """Write the report as a run of its own, so that none hides another; gives the run's name."""
     from torch.utils.tensorboard import SummaryWriter
 
-    from tl_nla.reports.tensorboard.log import can_draw, log_hparams, log_layout, log_report
+    from tl_nla.reports.tensorboard.log import LogConfig, can_draw, log_hparams, log_layout, log_report
 
     run = new_run(folder)
     with SummaryWriter(str(run)) as writer:
         log_layout(writer, ["prompt"])
-        log_report(writer, report, 0, "prompt", images=can_draw(), embeddings=True)
+        log_report(writer, report, 0, "prompt", how=LogConfig(images=can_draw(), embeddings=True))
         settings = {"model": report.model, "quantity": report.target_kind, "explained_by": report.explained_by}
         log_hparams(writer, settings, {"hp/target": sum(report.totals) / len(report.totals)})
     return run.name

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.amounts import check_count
-from tl_nla.attribution import skip_effects
+from tl_nla.attribution import SkipConfig, skip_effects
 from tl_nla.data import Document
 from tl_nla.data.documents import check_documents
 from tl_nla.data.progress import told
@@ -267,7 +267,9 @@ def _capture_batch(
     heads, pooled = _sources(model, tokens, sites, config)
     skipped = [site for site in sites if site.kind != "span"]
     columns = sorted({place for _, _, places in rows for place in places})
-    effects = skip_effects(model, tokens, skipped, top_k=4, positions=columns) if config.skips and skipped else None
+    effects = None
+    if config.skips and skipped:
+        effects = skip_effects(model, tokens, skipped, positions=columns, how=SkipConfig(top_k=4))
     parts = []
     for index, site in enumerate(sites):
         found = heads if site.kind == "head" else pooled if site.kind == "attn" else None

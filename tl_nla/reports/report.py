@@ -225,7 +225,14 @@ class ContributionReport:
         return figures(self)
 
     def log(self, writer: Any, step: int, name: str = "prompt", **settings: Any) -> None:
-        """Write the report to TensorBoard; see :func:`tl_nla.reports.tensorboard.log_report`."""
+        """Write the report to TensorBoard.
+
+        Args:
+            writer: a ``torch.utils.tensorboard.SummaryWriter``.
+            step: training step, from 0.
+            name: of the prompt.
+            settings: ``number`` and ``how``, as for :func:`tl_nla.reports.tensorboard.log_report`.
+        """
         from tl_nla.reports.tensorboard.log import log_report
 
         log_report(writer, self, step, name, **settings)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tl_nla.errors import InputError
+from tl_nla.markdown import show
 from tl_nla.reports.report import Cell, ContributionReport
-from tl_nla.reports.report_text import show
 
 SIGNED, UNSIGNED = "PuOr_r", "cividis"
 """Colour maps that readers with any kind of colour vision can tell apart: purple to orange, and dark to light."""

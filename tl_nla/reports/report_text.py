@@ -1,50 +1,12 @@
 """The contribution report as Markdown that no model text can break."""
 
-import re
-import unicodedata
 from typing import Any
 
+from tl_nla.markdown import escape, show
 from tl_nla.reports.report import Cell, ContributionReport, summed
 
-CELL_LIMIT, TEXT_LIMIT = 400, 200_000
-"""Longest text of one table cell, and of a whole document, in characters."""
-_PLAIN = re.compile(r"[\\`*_{}\[\]#+!~$]")
-_ENTITIES = {"|": "&#124;", "<": "&lt;", ">": "&gt;", "&": "&amp;"}
-_VISIBLE = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
-
-
-def escape(text: str, limit: int = CELL_LIMIT) -> str:
-    """Any text as the content of one Markdown table cell.
-
-    Line breaks, tabs and other control characters become visible signs, half surrogates the replacement character,
-    marks that turn the direction of writing are dropped, and everything that Markdown or HTML would read is escaped.
-
-    Args:
-        text: any string, also one that is no valid Unicode.
-        limit: characters kept before escaping; the rest is told by its number.
-    """
-    kept = "".join(_sign(char) for char in text[:limit])
-    safe = "".join(_ENTITIES.get(char, char) for char in _PLAIN.sub(r"\\\g<0>", kept))
-    return safe if len(text) <= limit else f"{safe}… ({len(text) - limit} more)"
-
-
-def show(token: str, limit: int = 40) -> str:
-    """A token for human eyes, unescaped: a leading space shown as such, control characters visible, length capped."""
-    shown = "".join(_sign(char) for char in token[:limit]) + ("…" if len(token) > limit else "")
-    return "␣" + shown[1:] if shown[:1] == " " else shown or "∅"
-
-
-def _sign(char: str) -> str:
-    if char in _VISIBLE:
-        return _VISIBLE[char]
-    category = unicodedata.category(char)
-    if category == "Cs":
-        return "\ufffd"
-    if category in ("Zl", "Zp"):
-        return "⏎"
-    if category == "Cc":
-        return "\ufffd"
-    return "" if category == "Cf" else char
+TEXT_LIMIT = 200_000
+"""Longest text of a whole document in characters."""
 
 
 def markdown(

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.attribution import Component, all_components, skip_effects
+from tl_nla.attribution import Component, SkipConfig, all_components, skip_effects
 from tl_nla.reports import layer_contributions
 from tl_nla.reports.report import Cell, ContributionReport
 from tl_nla.storyworld.corpus import story_ids
@@ -80,7 +80,8 @@ def score_story(
     report = layer_contributions(model, short, oracle, targets[0], columns, tokenizer=tokenizer)
     parts = all_components(model, KINDS)
     local = ablate_one_at_a_time(model, short, parts, columns, targets[0, columns])
-    everywhere = skip_effects(model, short, parts, everywhere=True, targets=targets, top_k=1).target_change
+    how = SkipConfig(everywhere=True, top_k=1)
+    everywhere = skip_effects(model, short, parts, targets=targets, how=how).target_change
     scores = []
     for fact in facts:
         row = columns.index(fact.word)

@@ -2,14 +2,15 @@ import json
 
 import lightning as L
 import pytest
+from jsonargparse import ArgumentParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_modules.callbacks.reports import ContributionReportCallback
+from lightning_modules.callbacks.reports import ContributionReportCallback, ShownConfig
 from tests.lightning_modules import reporting
 from tests.lightning_modules.forks import in_a_clean_process
 from tests.lightning_modules.reporting import PROMPTS, Training, make_callback, train
 from tl_nla.errors import InputError
-from tl_nla.reports import ContributionReport
+from tl_nla.reports import ContributionReport, ReportConfig
 
 
 def assert_same(one, other):
@@ -46,6 +47,35 @@ def test_reports_come_every_few_steps_and_at_the_end(tmp_path):
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
     assert [event.step for event in events.Tensors("contributions/second")] == [2]
+
+
+def test_reports_tell_what_their_settings_ask_for(tmp_path):
+    shown = ShownConfig("w5", [1, 2], images=False)
+    callback = make_callback(oracle=None, shown=shown, config=ReportConfig(skips=False, explain={"max_new_tokens": 3}))
+    train(tmp_path, None, callbacks=[callback])
+    report = callback.reports["first"]
+    assert report.positions == (1, 2)
+    assert set(report.targets) == {"w5"}
+    assert all(cell.skip_kl is None for cell in report.cells)
+
+
+def test_keywords_of_the_last_release_find_their_groups():
+    old = {"positions": "all", "images": False, "settings": {"max_new_tokens": 3}, "prepend_bos": True}
+    with pytest.warns(DeprecationWarning, match="ContributionReportCallback.__init__ takes"):
+        callback = ContributionReportCallback(["a"], 5, **old)
+    assert callback.shown == ShownConfig(positions="all", images=False)
+    assert callback.config == ReportConfig(explain={"max_new_tokens": 3}, prepend_bos=True)
+
+
+def test_the_callback_is_made_from_a_configuration_file():
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(L.Callback, "callback")
+    path = f"{ContributionReportCallback.__module__}.ContributionReportCallback"
+    settings = {"prompts": ["a"], "shown": {"target": " red"}, "config": {"skips": False}}
+    found = parser.parse_object({"callback": {"class_path": path, "init_args": settings}})
+    callback = parser.instantiate(found).callback
+    assert callback.shown == ShownConfig(" red")
+    assert callback.config == ReportConfig(skips=False)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from lightning_modules.callbacks.reports import ContributionReportCallback
+from lightning_modules.callbacks.reports import ContributionReportCallback, ShownConfig
 from lightning_modules.callbacks.resume import ExactResume
 from lightning_modules.callbacks.samples import ExplanationSamples
 from lightning_modules.callbacks.saving import SaveNLA, SaveOracle
@@ -112,7 +112,8 @@ def test_trial_runs_of_captures_sweeps_and_reports_write_nothing(data, get_model
     prompts = SteeringPrompts([SteeringPrompt("Tom found a kite painted red. The kite was", "red->yellow")])
     writer = SteeringWriter(str(tmp_path / "runs.jsonl"))
     L.Trainer(**quick, callbacks=[writer]).predict(SteeringSweep(new_tokens=2), datamodule=prompts)
-    report = ContributionReportCallback(["w5 w9 w6"], 1, model, tokenizer, oracle=None, images=False)
+    shown = ShownConfig(images=False)
+    report = ContributionReportCallback(["w5 w9 w6"], 1, model, tokenizer, oracle=None, shown=shown)
     L.Trainer(**quick, callbacks=[report]).fit(DiffOracleTraining(oracle=make_oracle()), datamodule=data)
     assert report.reports, "what would be logged is made all the same"
     assert [path.name for path in tmp_path.rglob("*")] == ["runs.jsonl"]

@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from tests import zoo
-from tl_nla.attribution import skip_effects, skip_logits
+from tl_nla.attribution import SkipConfig, skip_effects, skip_logits
 from tl_nla.errors import InputError
 from tl_nla.oracle.labels import skip_labels
 
 
 def test_labels_are_those_of_the_skipped_run(llama):
     tokens = zoo.tokens()
-    effects = skip_effects(llama, tokens, ["blocks.0.attn.head.1", "blocks.1.mlp"], top_k=8)
+    effects = skip_effects(llama, tokens, ["blocks.0.attn.head.1", "blocks.1.mlp"], how=SkipConfig(top_k=8))
     batch, column = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 6])
     found = skip_labels(effects, "blocks.1.mlp", batch, column)
     without = skip_logits(llama, tokens, "blocks.1.mlp")[batch, column].log_softmax(-1)
@@ -33,4 +33,4 @@ def test_refusals(llama):
     with pytest.raises(InputError, match="no effect of"):
         skip_labels(skip_effects(llama, tokens, ["blocks.1"]), "blocks.2", here, here)
     with pytest.raises(InputError, match="all positions at once"):
-        skip_labels(skip_effects(llama, tokens, ["blocks.1"], everywhere=True), "blocks.1", here, here)
+        skip_labels(skip_effects(llama, tokens, ["blocks.1"], how=SkipConfig(everywhere=True)), "blocks.1", here, here)

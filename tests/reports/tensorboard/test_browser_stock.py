@@ -9,8 +9,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_modules import ContributionReportCallback
+from lightning_modules.callbacks.reports import ShownConfig
 from tests.reports.tensorboard import reports, webdriver
 from tl_nla.reports import ContributionReport
+from tl_nla.reports.tensorboard import LogConfig
 
 pytestmark = pytest.mark.skipif(webdriver.missing_browser() is not None, reason=str(webdriver.missing_browser()))
 
@@ -35,7 +37,7 @@ class Line(L.LightningModule):
 def trained(tmp_path_factory):
     """A folder in which a training has left reports after each of its two steps."""
     folder = tmp_path_factory.mktemp("logs")
-    callback = ContributionReportCallback({"drum": PROMPT}, every_n_steps=1, images=False)
+    callback = ContributionReportCallback({"drum": PROMPT}, every_n_steps=1, shown=ShownConfig(images=False))
     trainer = L.Trainer(
         accelerator="cpu", devices=1, max_steps=2, callbacks=[callback], logger=TensorBoardLogger(folder, name="run"),
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, log_every_n_steps=1,
@@ -50,7 +52,7 @@ def address(trained):
     for number, text in enumerate(reports.HOSTILE):
         with SummaryWriter(folder / f"hostile {number}") as writer:
             hostile = ContributionReport.from_dict(reports.report(tokens=reports.HOSTILE, explanation=text))
-            hostile.log(writer, 0, "text", images=False)
+            hostile.log(writer, 0, "text", how=LogConfig(images=False))
     with webdriver.tensorboard(sys.executable, folder) as url:
         yield url
 

@@ -8,7 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.reports.test_report_text import NASTY, make_report
 from tl_nla.errors import InputError
-from tl_nla.reports.tensorboard.log import PAGE, log_hparams, log_layout, log_report, scalars, segment
+from tl_nla.reports.tensorboard.log import PAGE, LogConfig, log_hparams, log_layout, log_report, scalars, segment
 
 
 def read_run(folder):
@@ -44,7 +44,7 @@ def test_everything_lands_in_one_run(tmp_path, texts):
 def test_layout_patterns_match_the_scalars(tmp_path):
     with SummaryWriter(tmp_path) as writer:
         log_layout(writer, ["a (story)"])
-        log_report(writer, make_report(), 0, "a (story)", images=False, tab=False)
+        log_report(writer, make_report(), 0, "a (story)", how=LogConfig(images=False, tab=False))
     events = read_run(tmp_path)
     from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
@@ -58,7 +58,8 @@ def test_layout_patterns_match_the_scalars(tmp_path):
 def test_no_report_is_lost_to_retention(tmp_path):
     with SummaryWriter(tmp_path) as writer:
         for step in range(2 * PAGE + 1):
-            log_report(writer, make_report(n_layers=1, n_heads=1, positions=(1,)), step, "s", images=False)
+            report = make_report(n_layers=1, n_heads=1, positions=(1,))
+            log_report(writer, report, step, "s", how=LogConfig(images=False))
     # What the server keeps of a text tag without its fast loader.
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": PAGE})
     events.Reload()
@@ -74,7 +75,7 @@ def test_writes_go_to_the_projector(tmp_path):
     count = sum(cell.site is not None for cell in report.cells)
     report = replace(report, writes=torch.randn(count, 8))
     with SummaryWriter(tmp_path) as writer:
-        log_report(writer, report, 0, "s", images=False, embeddings=True)
+        log_report(writer, report, 0, "s", how=LogConfig(images=False, embeddings=True))
     lines = next(tmp_path.glob("00000/*/metadata.tsv")).read_text().split("\n")
     assert len([line for line in lines if line]) == count + 1
     assert {line.count("\t") for line in lines if line} == {4}
@@ -87,7 +88,7 @@ def test_empty_and_infinite_numbers_do_not_stop_a_training(tmp_path):
     report = make_report()
     broken = replace(report, cells=tuple(replace(cell, direct=float("nan")) for cell in report.cells))
     with SummaryWriter(tmp_path) as writer:
-        log_report(writer, broken, 0, "s", images=False)
+        log_report(writer, broken, 0, "s", how=LogConfig(images=False))
     assert read_run(tmp_path).Tags()["histograms"] == []
 
 

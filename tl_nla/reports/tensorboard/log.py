@@ -9,14 +9,16 @@ import importlib.util
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from tl_nla._grouped import grouped
 from tl_nla.errors import InputError
+from tl_nla.markdown import escape
 from tl_nla.reports.report import ContributionReport
 from tl_nla.reports.report_schema import TAG_PREFIX
-from tl_nla.reports.report_text import escape
 
 PAGE = 10
 """Reports a tag: as many steps as TensorBoard keeps of an image or a text at its strictest."""
@@ -25,9 +27,25 @@ _PARTS = ("attn", "mixer", "mlp", "ple", "block")
 _counts: "weakref.WeakKeyDictionary[Any, dict[str, int]]" = weakref.WeakKeyDictionary()
 
 
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written beside the scalars and tables of a report.
+
+    Attributes:
+        images: whether heat maps are drawn; without matplotlib they are left out with a warning.
+        embeddings: whether the writes go to the projector, coloured by layer; a folder of files a step.
+        tab: whether the report's JSON is written for the Contributions tab.
+    """
+
+    images: bool = True
+    embeddings: bool = False
+    tab: bool = True
+
+
+@grouped(how=LogConfig)
 def log_report(
     writer: Any, report: ContributionReport, step: int, name: str = "prompt", *, number: int | None = None,
-    images: bool = True, embeddings: bool = False, tab: bool = True,
+    how: LogConfig | None = None,
 ) -> None:  # fmt: skip
     """Write one report to a run.
 
@@ -40,13 +58,15 @@ def log_report(
         step: training step, from 0.
         name: of the prompt; one path segment of the tags.
         number: how many reports of this prompt the run holds already; counted for each writer when ``None``.
-        images: whether heat maps are drawn; without matplotlib they are left out with a warning.
-        embeddings: whether the writes go to the projector, coloured by layer; a folder of files a step.
-        tab: whether the report's JSON is written for the Contributions tab.
+        how: what is written beside scalars and tables.
 
     Raises:
         InputError: when the writer writes no summaries, or a name or step cannot be used.
+
+    Example:
+        ``log_report(logger.experiment, report, step=100, how=LogConfig(images=False))``
     """
+    how = how or LogConfig()
     prefix = _prefix(writer, name, step)
     known = _counts.setdefault(writer, {})
     count = known.get(name, 0) if number is None else number
@@ -59,14 +79,14 @@ def log_report(
     heads = heads[torch.isfinite(heads)]  # TensorBoard raises on empty and on non-finite histograms
     if len(heads):
         writer.add_histogram(f"{prefix}/direct_of_heads", heads, step)
-    if images and can_draw():
+    if how.images and can_draw():
         for kind, figure in report.figures().items():
             writer.add_figure(f"{prefix}/{kind}/{page}", figure, step, close=False)
-    elif images:
+    elif how.images:
         warnings.warn(f"the report is logged without heat maps: {NO_FIGURES}", stacklevel=2)
-    if embeddings:
+    if how.embeddings:
         log_writes(writer, report, step, name)
-    if tab:
+    if how.tab:
         from tl_nla.reports.tensorboard.plugin.summary import write_contributions
 
         write_contributions(writer, TAG_PREFIX + segment(name), report.to_dict(), step)

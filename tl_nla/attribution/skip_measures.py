@@ -1,0 +1,120 @@
+"""How far the prediction moves with a component left out: divergence, tokens that change most, ranks among others."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tl_nla.attribution.clean_run import CleanRun
+from tl_nla.attribution.components import Component
+from tl_nla.attribution.left_out import Group
+from tl_nla.model.readout import ReadOut
+from tl_nla.model.rounding import unmixed
+
+VOCAB_BUDGET = 2**22
+"""Logits held at once while effects are measured: few enough to stay in the processor's cache."""
+_FEWEST_ROWS, _SUMMED = 32, 2048
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How many components there are, the columns at which their effect is wanted, and the target of each column."""
+
+    components: int
+    columns: Sequence[int]
+    targets: Int[Tensor, "batch pos"]
+
+
+def measure(
+    readout: ReadOut, clean: CleanRun, groups: Iterable[Group], top_k: int, followed: Followed
+) -> dict[str, Tensor]:
+    """KL, top token, most changed tokens with their signed weights, and the targets' change, of every component."""
+    count, shape, device = followed.components, clean.valid.shape, clean.logits.device
+    found = {
+        "kl": torch.zeros(count, *shape, device=device), "change": torch.zeros(count, *shape, device=device),
+        "top": torch.zeros(count, *shape, dtype=torch.long, device=device),
+        "ids": torch.zeros(count, *shape, top_k, dtype=torch.long, device=device),
+        "weights": torch.zeros(count, *shape, top_k, device=device),
+    }  # fmt: skip
+    batch, vocab = clean.logits.shape[0], clean.logits.shape[-1]
+    rows = max(_FEWEST_ROWS // batch, VOCAB_BUDGET // (batch * vocab), 1)
+    for members, states in groups:
+        for first in range(0, len(followed.columns), rows):
+            own = list(followed.columns[first : first + rows])
+            old = _Old.of(clean.logits[:, own].float(), followed.targets[:, own])
+            step = max(1, rows // len(own))
+            for begin in range(0, len(members), step):
+                some = torch.tensor(members[begin : begin + step], device=device)
+                part = states[begin : begin + step, :, first : first + rows]
+                # The read-out gives tensors that nobody else holds.
+                make = lambda part=part: readout.logits(part).float().to(device)  # noqa: E731
+                for name, value in _compare(old, make, top_k).items():
+                    found[name][some[:, None, None], torch.arange(batch, device=device)[:, None], own] = value
+    return found
+
+
+@dataclass(frozen=True)
+class _Old:
+    """The clean prediction of some columns."""
+
+    logits: Float[Tensor, "batch column vocab"]
+    log_p: Float[Tensor, "batch column vocab"]
+    p: Float[Tensor, "batch column vocab"]
+    targets: Int[Tensor, "batch column"]
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "batch column vocab"], targets: Int[Tensor, "batch column"]) -> "_Old":
+        """Of the clean logits."""
+        return cls(logits, torch.log_softmax(logits, -1), torch.softmax(logits, -1), targets)
+
+    def mean(self, values: Float[Tensor, "component batch column vocab"]) -> Float[Tensor, "component batch column"]:
+        """What is expected of values under the clean prediction, added up in pieces: long sums lose digits."""
+        with unmixed(values):
+            pieces = zip(values.split(_SUMMED, -1), self.p.split(_SUMMED, -1), strict=True)
+            return torch.stack([torch.einsum("mbcv,bcv->mbc", value, p) for value, p in pieces]).sum(0)
+
+
+def _compare(old: _Old, make: Callable[[], Tensor], top_k: int) -> dict[str, Tensor]:
+    """Compare changed logits, which ``make`` makes anew, with the clean prediction ``p``.
+
+    With ``c`` the change of the logits less its mean under ``p``, KL is ``log E[exp(c)]`` under ``p``. That is as exact
+    for a small change as for a large one, and takes few passes over the vocabulary.
+    """
+    logits = make()
+    top = logits.argmax(-1)
+    change = logits.sub_(old.logits)
+    told = old.targets[None, ..., None].expand(*change.shape[:-1], 1)
+    mean = old.mean(change)[..., None]
+    change = change.sub_(mean)
+    of_target, kept = change.gather(-1, told)[..., 0], change.clone() if top_k else None
+    kl = old.mean(change.expm1_()).log1p()
+    if not bool(kl.isfinite().all()):  # too large for an exponential
+        kl = torch.logsumexp(make() - old.logits - mean + old.log_p, -1)
+    found = {"kl": kl.clamp(min=0), "top": top, "change": of_target - kl}
+    if kept is not None:
+        moved = kept.sub_(kl[..., None])
+        # sqrt(p * p') through the logarithms: products of small probabilities underflow.
+        weight = moved.abs() * (old.log_p + moved / 2).exp()
+        found["ids"] = weight.topk(top_k, dim=-1).indices
+        found["weights"] = weight.gather(-1, found["ids"]) * moved.gather(-1, found["ids"]).sign()
+    return found
+
+
+def percentiles(parts: list[Component], kl: Float[Tensor, "component batch pos"]) -> Tensor:
+    """Share (0 to 100) of the KLs of the same kind in the same layer that are smaller, ties half; NaN at padding."""
+    out = torch.full_like(kl, float("nan"))
+    groups: dict[tuple[str, int, int], list[int]] = {}
+    for i, part in enumerate(parts):
+        groups.setdefault((part.kind, part.layer, part.last), []).append(i)
+    for members in groups.values():
+        values = kl[members]
+        known = ~values.isnan()
+        if not bool(known.any()):
+            continue
+        pool = values[known].sort().values
+        below, upto = (torch.searchsorted(pool, values[known], right=side) for side in (False, True))
+        values[known] = 100.0 * (below + upto).to(values.dtype) / (2 * len(pool))
+        out[members] = values
+    return out
