@@ -16,7 +16,7 @@ from tests.oracle.tiny import make_oracle
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.oracle import DiffOracle
-from tl_nla.oracle.questions import parse_answer
+from tl_nla.oracle.questions import QUESTIONS, parse_answer
 from tl_nla.oracle.texts import NOTHING, parse_label
 
 SITES = ("heads", "blocks.1.mlp")
@@ -69,7 +69,7 @@ def test_items_tell_the_truth_about_their_write(data):
         else:
             assert sign > 0
     assert 0 < turned < len(items)
-    assert {items[i]["question"] for i in range(len(items))} == {"explain", "promotes", "suppresses", "sources", "skip"}
+    assert {items[i]["question"] for i in range(len(items))} == {"explain", *QUESTIONS}
 
 
 def test_reader_training_learns(data):
