@@ -97,6 +97,7 @@ PATHS: dict[str, _Paths] = {
         ),
         _LLAMA,
     ),
+    "qwen3_vl_images": replace(_LLAMA, blocks="model.language_model.layers"),
     **dict.fromkeys(("olmo2", "olmo3", "exaone4", "flex_olmo"), _POST_NORM),
     **dict.fromkeys(("gemma2", "gemma3"), _GEMMA),
     "gemma4": _GEMMA4,
@@ -168,7 +169,7 @@ def reference_writes(family: str, model: nn.Module, tokens: Tensor) -> dict[str,
             handle.remove()
     writes: dict[str, Tensor] = {}
     for i, block in enumerate(blocks):
-        for name, value in _block_writes(block, seen[i], paths, model.config):
+        for name, value in _block_writes(block, seen[i], paths, model.config.get_text_config()):
             writes[f"blocks.{i}{name}"] = value
     return writes
 

@@ -25,7 +25,7 @@ from tl_nla.steering import SteeringVector
 # One of each group of tests.families, and of each kind of norm, bias and multiplier.
 SAMPLE = (
     *("gpt2", "gptj", "cohere", "bloom", "gemma2", "olmo2", "gemma4", "granite", "mixtral", "deepseek_v3"),
-    *("qwen3_next", "falcon_h1", "nemotron_h", "mamba2"),
+    *("qwen3_next", "falcon_h1", "nemotron_h", "mamba2", "qwen3_vl_images"),
 )
 ODD = [
     *[(family, "float32") for family in ("openai_gpt", "gemma3n", "deepseek_v4", "hrm_text", "rwkv")],
