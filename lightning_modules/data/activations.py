@@ -96,7 +96,7 @@ class ActivationDataModule(L.LightningDataModule):
             site the embedded ones unless others are given.
         num_workers: processes that fetch rows; the rows are in memory, so that 0 is fastest.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
-        explainer: what writes the explanations: ``"mechanical"``, ``"column"`` for those that the documents bring, a
+        explainer: what writes the explanations: a name of :data:`tl_nla.explainers.functions.NAMED`, a
             :data:`tl_nla.explainers.Explainer`, or a function from a :class:`tl_nla.explainers.Moment` to a text. When
             ``None``: those that the documents bring where there are any, else those of :func:`explainer_of`.
         cache_dir: folder in which the capture is kept; the next run with the same settings reads it, and goes on with
