@@ -322,6 +322,9 @@ HEAD_WITH_A_LAYER = ("modernbert_decoder",)
 PER_LAYER_EMBEDDINGS = ("gemma3n", "gemma4", "gemma4_images")
 NO_FLOAT64 = ("xglm",)  # its mask has a number that float32 cannot hold: Hugging Face fails
 NO_BFLOAT16 = ("codegen",)  # the bridge multiplies float32 by bfloat16
+# Those that tests/model/test_families.py runs: one of each group, and of each kind of norm, bias and multiplier.
+SAMPLE = ("gpt2", "gptj", "cohere", "bloom", "gemma2", "olmo2", "gemma4", "granite", "mixtral", "deepseek_v3",
+          "qwen3_next", "falcon_h1", "nemotron_h", "mamba2", "qwen3_vl_images")
 # fmt: on
 
 

@@ -154,11 +154,11 @@ def reference_writes(family: str, model: nn.Module, tokens: Tensor) -> dict[str,
     the bias of its last linear map. A norm behind the attention is one factor a position, its scale held fixed.
 
     Args:
-        family: a key of :data:`PATHS`.
+        family: a key of :data:`PATHS`; of any other the modules are looked for where Llama has them.
         model: the Hugging Face model, not yet inside a bridge.
         tokens: its input, ``[batch, pos]``.
     """
-    paths = PATHS[family]
+    paths = PATHS.get(family, _LLAMA)
     blocks = model.get_submodule(paths.blocks)
     seen, handles = _watch(blocks, paths)
     try:

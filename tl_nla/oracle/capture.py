@@ -31,9 +31,8 @@ from tl_nla.oracle.labels import (
     skip_labels,
     write_effects,
 )
-from tl_nla.oracle.labels.alignment import ALIGNMENTS, alignment
 from tl_nla.oracle.labels.sources import sources_of_both
-from tl_nla.oracle.questions import EXPLAIN, Answer, make_answer
+from tl_nla.oracle.questions import EXPLAIN, LEVELS, Answer, make_answer
 from tl_nla.oracle.texts import Label, component_words, label_text
 
 SHARE_FLOOR = 0.04
@@ -282,8 +281,9 @@ def _capture_batch(
         told = write_effects(lens, write, before, vocabulary, config.top_k)
         up, down = vocabulary.words(told.promoted), vocabulary.words(told.suppressed)
         labels, answers = _in_words(component_words(site), up, down, sources, skips, vocabulary, config)
-        for answer, level in zip(answers, alignment(write, before).tolist(), strict=True):
-            answer["alignment"] = make_answer("alignment", ALIGNMENTS[level : level + 1] if level >= 0 else ())
+        for name, level in LEVELS.items():
+            for answer, words in zip(answers, level.told(write, before), strict=True):
+                answer[name] = make_answer(name, words)
         parts.append(LabelledWrites(
             before.cpu(), write.cpu(), labels, answers, (), torch.full((len(reading),), index),
             numbers[reading.batch].cpu(), reading.column.cpu(),

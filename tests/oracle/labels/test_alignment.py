@@ -6,7 +6,8 @@ from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.data import Document
 from tl_nla.oracle.capture import capture_writes
 from tl_nla.oracle.labels.alignment import ALIGNED, ALIGNMENTS, alignment
-from tl_nla.oracle.questions import make_answer, parse_answer
+from tl_nla.oracle.questions import QUESTIONS, SHORT_WORDINGS, make_answer, parse_answer
+from tl_nla.storyworld.tokenizer import build_tokenizer
 
 SITES = ["blocks.1.attn.head.2", "blocks.0.mlp", "blocks.2"]
 
@@ -52,3 +53,10 @@ def test_an_oracle_is_asked_and_taught():
     answers = oracle.ask("alignment", write, before=before, max_new_tokens=4)
     assert [answer.question for answer in answers] == ["alignment"] * 3
     assert oracle.verbalizer.loss(before, write, ["alignment"] * 3, list(ALIGNMENTS)).isfinite()
+
+
+def test_the_small_verbalizer_is_asked_with_one_token_of_its_own():
+    tokenizer = build_tokenizer()
+    ids = [tokenizer.encode(SHORT_WORDINGS[question], add_special_tokens=False) for question in QUESTIONS]
+    assert [len(asked) for asked in ids] == [1] * len(QUESTIONS)
+    assert len({asked[0] for asked in ids}) == len(QUESTIONS)

@@ -5,6 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, hardshrink
 
+from tl_nla.oracle.labels.levels import Levels
+
 ALIGNMENTS = ("against", "across", "along")
 """Words for the cosine of write and state: below ``-ALIGNED``, in between, and above ``ALIGNED``."""
 ALIGNED = 0.2
@@ -23,3 +25,9 @@ def alignment(write: Float[Tensor, "n d_model"], before: Float[Tensor, "n d_mode
     write, before = write.float(), before.float()
     level = 1 + torch.sign(hardshrink(cosine_similarity(write, before, dim=-1), ALIGNED)).long()
     return level.masked_fill((write == 0).all(-1) | (before == 0).all(-1), -1)
+
+
+ALIGNMENT = Levels(
+    "alignment", "Does this write point along the state it is added to, across it or against it?", " before",
+    ALIGNMENTS, alignment,
+)  # fmt: skip
