@@ -269,6 +269,11 @@ FAMILIES: dict[str, Family] = {
         "text_config": {**_GROUPED, "model_type": "llama"},
         "vision_config": {**_SIGLIP, "model_type": "clip_vision_model"}},
         model="LlavaForConditionalGeneration"),
+    "qwen3_vl_images": Family("Qwen3VL", {
+        "text_config": {**_HEADS_OF_8, "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1]}},
+        "vision_config": {"hidden_size": 16, "intermediate_size": 16, "depth": 2, "num_heads": 2, "patch_size": 4,
+                          "out_hidden_size": D_MODEL, "deepstack_visual_indexes": [0]}},
+        model="Qwen3VLForConditionalGeneration"),
 }
 
 # Families that TransformerLens has no adapter for, or whose adapter fails, and why (the same in 3.9 and 4.3).
@@ -317,6 +322,9 @@ HEAD_WITH_A_LAYER = ("modernbert_decoder",)
 PER_LAYER_EMBEDDINGS = ("gemma3n", "gemma4", "gemma4_images")
 NO_FLOAT64 = ("xglm",)  # its mask has a number that float32 cannot hold: Hugging Face fails
 NO_BFLOAT16 = ("codegen",)  # the bridge multiplies float32 by bfloat16
+# Those that tests/model/test_families.py runs: one of each group, and of each kind of norm, bias and multiplier.
+SAMPLE = ("gpt2", "gptj", "cohere", "bloom", "gemma2", "olmo2", "gemma4", "granite", "mixtral", "deepseek_v3",
+          "qwen3_next", "falcon_h1", "nemotron_h", "mamba2", "qwen3_vl_images")
 # fmt: on
 
 
@@ -358,12 +366,12 @@ def bridge(family: str, dtype: torch.dtype = torch.float32, tokenizer: bool = Fa
 
     Never by ``boot_transformers``: for models that see images it installs a package with pip when one is missing.
     """
+    from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
     from transformer_lens.model_bridge.sources import build_bridge_from_module
-    from transformer_lens.model_bridge.supported_architectures import Gemma3nArchitectureAdapter
 
     model = build(family, dtype, **settings)
     words = zoo.tokenizer() if tokenizer else None
-    # The adapter of Gemma 3n asks for a library that only its image tower uses.
-    with mock.patch.object(Gemma3nArchitectureAdapter, "required_libraries", []):
+    # Some adapters ask for libraries that only their image towers use.
+    with mock.patch.object(ArchitectureAdapter, "_check_required_libraries"):
         architecture = model.config.architectures[0]
         return build_bridge_from_module(model, architecture, hf_config=model.config, tokenizer=words).eval()

@@ -97,6 +97,7 @@ PATHS: dict[str, _Paths] = {
         ),
         _LLAMA,
     ),
+    "qwen3_vl_images": replace(_LLAMA, blocks="model.language_model.layers"),
     **dict.fromkeys(("olmo2", "olmo3", "exaone4", "flex_olmo"), _POST_NORM),
     **dict.fromkeys(("gemma2", "gemma3"), _GEMMA),
     "gemma4": _GEMMA4,
@@ -153,11 +154,11 @@ def reference_writes(family: str, model: nn.Module, tokens: Tensor) -> dict[str,
     the bias of its last linear map. A norm behind the attention is one factor a position, its scale held fixed.
 
     Args:
-        family: a key of :data:`PATHS`.
+        family: a key of :data:`PATHS`; of any other the modules are looked for where Llama has them.
         model: the Hugging Face model, not yet inside a bridge.
         tokens: its input, ``[batch, pos]``.
     """
-    paths = PATHS[family]
+    paths = PATHS.get(family, _LLAMA)
     blocks = model.get_submodule(paths.blocks)
     seen, handles = _watch(blocks, paths)
     try:
@@ -168,7 +169,7 @@ def reference_writes(family: str, model: nn.Module, tokens: Tensor) -> dict[str,
             handle.remove()
     writes: dict[str, Tensor] = {}
     for i, block in enumerate(blocks):
-        for name, value in _block_writes(block, seen[i], paths, model.config):
+        for name, value in _block_writes(block, seen[i], paths, model.config.get_text_config()):
             writes[f"blocks.{i}{name}"] = value
     return writes
 

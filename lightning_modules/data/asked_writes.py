@@ -19,6 +19,8 @@ class AskedConfig:
             trained on.
         sources_share: how often ``sources`` is drawn where it has an answer, for a verbalizer that has to learn its
             source slots; ``None`` draws all questions alike.
+        levels: questions with a word of a few as their answer, such as ``"alignment"``; see
+            :data:`tl_nla.oracle.questions.LEVELS`.
         swap_share: share of training items shown with the opposite sign.
         heldout_heads: share of the heads that are never trained on (they stay in the held-out writes).
         explainer: what writes the explanations; the labels when ``None``, unless the documents bring some.
@@ -31,6 +33,7 @@ class AskedConfig:
     skips: bool = True
     questions: int = 1
     sources_share: float | None = None
+    levels: tuple[str, ...] = ()
     swap_share: float = 0.2
     heldout_heads: float = 0.0
     explainer: Callable[..., Any] | str | None = None

@@ -73,8 +73,9 @@ class DiffDataModule(ActivationDataModule):
         self.site_names, self.heldout_heads, self.swap_share = tuple(sites), asked.heldout_heads, asked.swap_share
         self.questions, self.sources_share = asked.questions, asked.sources_share
         self.capture = CaptureConfig(
-            self.positions_per_document, asked.top_k, skips=asked.skips, seed=self.seed, prepend_bos=self.prepend_bos
-        )
+            self.positions_per_document, asked.top_k, skips=asked.skips, seed=self.seed, prepend_bos=self.prepend_bos,
+            levels=tuple(asked.levels),
+        )  # fmt: skip
         self.train_writes: LabelledWrites | None = None
         self.heldout_writes: LabelledWrites | None = None
         self.untrained: tuple[str, ...] = ()

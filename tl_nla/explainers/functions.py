@@ -8,10 +8,12 @@ from tl_nla.errors import InputError, unknown
 from tl_nla.explainers.base import Explainer, Moment
 from tl_nla.explainers.column import ColumnExplainer
 from tl_nla.explainers.mechanical import explain_mechanically
+from tl_nla.explainers.sentence import explain_by_sentence
 
 NAMED: dict[str, Callable[[], Explainer]] = {
     "mechanical": lambda: explain_mechanically,
     "column": ColumnExplainer,
+    "sentence": lambda: explain_by_sentence,
 }
 """What ``explainer:`` may be in a YAML file, beside a class with its arguments."""
 
@@ -36,8 +38,8 @@ def as_explainer(given: Any) -> Explainer:
     """An explainer by its name, or made of a function.
 
     Args:
-        given: ``"mechanical"``; ``"column"`` for the explanations that the documents bring; an :data:`Explainer`; or a
-            function of one argument, which gets a :class:`Moment` and gives its text.
+        given: a name in :data:`NAMED`; an :data:`Explainer`; or a function of one argument, which gets a
+            :class:`Moment` and gives its text.
 
     Raises:
         InputError: for an unknown name, or what cannot be called.

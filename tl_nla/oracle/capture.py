@@ -14,7 +14,7 @@ from tl_nla.attribution import SkipConfig, skip_effects
 from tl_nla.data import Document
 from tl_nla.data.documents import check_documents
 from tl_nla.data.progress import told
-from tl_nla.errors import InputError
+from tl_nla.errors import InputError, unknown
 from tl_nla.explainers import Explainer
 from tl_nla.model.memory import fitting_batches
 from tl_nla.model.probe import device_of
@@ -32,7 +32,7 @@ from tl_nla.oracle.labels import (
     write_effects,
 )
 from tl_nla.oracle.labels.sources import sources_of_both
-from tl_nla.oracle.questions import EXPLAIN, Answer, make_answer
+from tl_nla.oracle.questions import EXPLAIN, LEVELS, Answer, make_answer
 from tl_nla.oracle.texts import Label, component_words, label_text
 
 SHARE_FLOOR = 0.04
@@ -77,6 +77,7 @@ class CaptureConfig:
         seed: of the drawn positions.
         batch_size: documents a forward pass at most; long ones go through in smaller batches.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        levels: questions of :data:`tl_nla.oracle.questions.LEVELS` that are answered, too, such as ``"alignment"``.
         explainer: writes the explanations in the place of the label texts (:data:`tl_nla.explainers.Explainer`);
             questions are answered by labels all the same.
     """
@@ -89,11 +90,15 @@ class CaptureConfig:
     seed: int = 0
     batch_size: int = 16
     prepend_bos: bool | None = None
+    levels: tuple[str, ...] = ()
     explainer: Explainer | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("positions_per_document", "top_k", "sources", "batch_size"):
             check_count(name, getattr(self, name))
+        for name in self.levels:
+            if name not in LEVELS:
+                raise unknown("question with a few answers", name, LEVELS)
         if not 0 < self.distant_floor <= SHARE_FLOOR:
             raise InputError(f"distant_floor is {self.distant_floor}; allowed: a share above 0, at most {SHARE_FLOOR}")
 
@@ -283,6 +288,9 @@ def _capture_batch(
         told = write_effects(lens, write, before, vocabulary, config.top_k)
         up, down = vocabulary.words(told.promoted), vocabulary.words(told.suppressed)
         labels, answers = _in_words(component_words(site), up, down, sources, skips, vocabulary, config)
+        for name in config.levels:
+            for answer, words in zip(answers, LEVELS[name].told(write, before), strict=True):
+                answer[name] = make_answer(name, words)
         parts.append(LabelledWrites(
             before.cpu(), write.cpu(), labels, answers, (), torch.full((len(reading),), index),
             numbers[reading.batch].cpu(), reading.column.cpu(),

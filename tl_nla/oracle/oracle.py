@@ -125,7 +125,7 @@ class DiffOracle(nn.Module):
         """Answers to one question about each write.
 
         Args:
-            question: ``promotes``, ``suppresses``, ``sources`` or ``skip``.
+            question: one of :data:`tl_nla.oracle.QUESTIONS`.
             write: writes, in model units.
             before: the states they are added to.
             settings: for :meth:`WriteVerbalizer.generate`; greedy by default.

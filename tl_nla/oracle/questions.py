@@ -2,14 +2,15 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from tl_nla.errors import unknown
+from tl_nla.oracle.labels.alignment import ALIGNMENT
 from tl_nla.oracle.labels.skip import SIZES
 from tl_nla.oracle.texts import list_words, parse_words, split_parts
 
-Question = Literal["promotes", "suppresses", "sources", "skip"]
-QUESTIONS: tuple[str, ...] = ("promotes", "suppresses", "sources", "skip")
+LEVELS = {level.name: level for level in (ALIGNMENT,)}
+"""Questions that are answered with one word of a few."""
+QUESTIONS: tuple[str, ...] = ("promotes", "suppresses", "sources", "skip", *LEVELS)
 LISTS = ("promotes", "suppresses", "sources")
 """Questions that are answered with a list of words."""
 EXPLAIN = "explain"
@@ -20,10 +21,11 @@ WORDINGS = {
     "suppresses": "Which tokens does this write make less likely?",
     "sources": "Which tokens did this write read? Name the distant ones, then after a semicolon those close by.",
     "skip": "Without this write, what would be predicted next, and how large is the effect?",
+    **{name: level.wording for name, level in LEVELS.items()},
 }
 """How each question is put to a verbalizer."""
 SHORT_WORDINGS = {EXPLAIN: "", "promotes": " promotes", "suppresses": " suppresses", "sources": " attended",
-                  "skip": " skip"}  # fmt: skip
+                  "skip": " skip", **{name: level.short for name, level in LEVELS.items()}}  # fmt: skip
 """The same for the embedded default's small verbalizer, whose tokenizer has these as single tokens."""
 _SKIP = re.compile(r"(flips to|keeps)\s(.*)", re.DOTALL)
 
@@ -35,8 +37,8 @@ class Answer:
     Attributes:
         question: what was asked.
         text: the answer as it was given.
-        tokens: the words it names, strongest first: promoted or suppressed words, distant sources, or the next token
-            without the write.
+        tokens: the words it names, strongest first: promoted or suppressed words, distant sources, the next token
+            without the write, or the one word of a question in ``LEVELS``.
         local: words of local sources (at most 15 back); ``sources`` only.
         weaker: distant sources that were read too little to count, named behind the others; right answers of
             ``sources`` only.
@@ -98,6 +100,8 @@ def parse_answer(question: str, text: str) -> Answer:
         if match is None:
             return Answer(question, text, size=size)
         return Answer(question, text, tuple(parse_words(match[2]))[:1], (), match[1] != "keeps", size)
+    if question in LEVELS:
+        return Answer(question, text, tuple(word for word in parse_words(body, 1) if word in LEVELS[question].words))
     return Answer(question, text, tuple(parse_words(body)))
 
 
