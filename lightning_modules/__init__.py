@@ -15,7 +15,6 @@ _HOMES = {
     "DiffNLAReinforcement": "training.diff_rewards",
     "DiffNLATraining": "training.diff",
     "DiffOracleTraining": "training.diff",
-    "CorpusConfig": "data.settings",
     "DocumentDataModule": "data.documents",
     "ExactResume": "callbacks.resume",
     "ExplanationSamples": "callbacks.samples",

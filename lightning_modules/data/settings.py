@@ -90,9 +90,9 @@ class WordsConfig:
 
     Attributes:
         explainer: a name of :data:`tl_nla.explainers.functions.NAMED` (``"mechanical"``, ``"column"`` for those that
-            the documents bring), a :data:`tl_nla.explainers.Explainer`, or a function from a :class:`tl_nla.explainers.Moment` to a text. When
-            ``None``: those that the documents bring where there are any, else mechanical ones, or those of an embedded
-            model's world.
+            the documents bring), a :data:`tl_nla.explainers.Explainer`, or a function from a
+            :class:`tl_nla.explainers.Moment` to a text. When ``None``: those that the documents bring where there are
+            any, else mechanical ones, or those of an embedded model's world.
         grounding: probes of the site that tell which facts explanations may say; for ``"tiny"`` at the embedded NLA's
             site the embedded ones unless others are given.
     """

@@ -14,7 +14,8 @@ RUN = {
     },
     "data": {
         "class_path": "lightning_modules.ActivationDataModule",
-        "init_args": {"model": "tiny", "source": "text.txt", "documents": 24, "explainer": "sentence"},
+        "init_args": {"model": "tiny", "corpus": {"source": "text.txt", "documents": 24},
+                      "words": {"explainer": "sentence"}},
     },
     "trainer": {
         "accelerator": "cpu", "max_steps": 1, "logger": False, "enable_checkpointing": False,
