@@ -1,19 +1,23 @@
 """Joint reinforcement learning of a pair: the verbalizer by policy gradient, the reconstructor by regression."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lightning_modules.processes import denominators, rank, sums, world_size
 from lightning_modules.training.policy_config import PolicyConfig, RateConfig
+from lightning_modules.training.policy_losses import Backward, Experience, LossShares, in_order
 from lightning_modules.training.trained_only import TrainedOnly
 from tl_nla._grouped import grouped
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained
-from tl_nla.nla import NLA, Generation
+from tl_nla.model.checkpointing import checkpointed
+from tl_nla.nla import NLA
+from tl_nla.nla.batching import micro_batches
 from tl_nla.nla.policy import (
     group_advantages,
     k3_divergence,
@@ -68,25 +72,6 @@ class RewardConfig:
             raise InputError(f"budget_from is {self.budget_from}; a budget is at least 1 token, or None for no budget")
 
 
-@dataclass
-class Experience:
-    """Rollouts of one batch with what the losses need.
-
-    Attributes:
-        acts: one activation a rollout.
-        generation: the explanations.
-        texts: what the reconstructor reads; empty where extraction failed.
-        credited: response tokens that the policy gradient runs over.
-        reference: log-probabilities under the frozen warm start; ``None`` when the KL weighs nothing.
-    """
-
-    acts: Float[Tensor, "n d_model"]
-    generation: Generation
-    texts: list[str]
-    credited: Bool[Tensor, "n pos"]
-    reference: Float[Tensor, "n pos"] | None
-
-
 class NLATraining(TrainedOnly):
     """Reinforcement learning on explanations after a warm start (Anthropic 2026, NLA paper; GRPO, Shao et al. 2024).
 
@@ -127,7 +112,7 @@ class NLATraining(TrainedOnly):
         self.rollouts, self.reward = rollouts or RolloutConfig(), reward or RewardConfig()
         self.rates, self.policy = rates or RateConfig(), policy or PolicyConfig()
         self.backend = self.policy.backend or BuiltInBackend()
-        pair = nla or load_pair(model)
+        pair = nla or load_pair(model, torch.float32 if lora is None else lora.torch_dtype or torch.float32)
         if lora is not None:
             add_lora(pair, lora)
         float32_masters((pair.verbalizer, pair.reconstructor))
@@ -184,11 +169,9 @@ class NLATraining(TrainedOnly):
         """Sample, read back, reward, and step both parts."""
         experience = self.explore(batch["acts"])
         for _ in range(self.policy.updates):
-            loss, logs = self.losses(experience)
-            optimizer: Any = self.optimizers()
-            self.manual_backward(loss / self.policy.accumulate)
+            loss, logs = self.losses(experience, self._send_back)
             if (self.batches + 1) % self.policy.accumulate == 0:
-                logs |= self._step(optimizer, loss)
+                logs |= self._step(self.optimizers(), loss)
         self.batches += 1
         logs |= {"extraction_rate": experience.generation.extracted.float().mean(), "skipped": float(self.skipped)}
         logs["length"] = experience.generation.mask.sum(1).float().mean()
@@ -211,43 +194,96 @@ class NLATraining(TrainedOnly):
             texts, credited = cut_explanations(self.verbalizer.tokenizer, generation, budgets)
         mask = generation.mask.to(acts.device)
         credited = mask if credited is None else credited.to(acts.device)
-        frozen = None
-        if self.frozen is not None:
-            frozen = self.frozen.logprobs(rows, generation.ids.to(acts.device), mask, config.temperature)
-        return Experience(rows, generation, texts, credited, frozen)
+        return Experience(rows, generation, texts, credited, self._reference(rows, generation.ids, mask))
 
-    def losses(self, found: Experience) -> tuple[Tensor, dict[str, Any]]:
-        """The loss of both parts (their gradients do not meet) and what is logged."""
+    def _reference(
+        self, acts: Float[Tensor, "n d_model"], ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]
+    ) -> Float[Tensor, "n pos"] | None:
+        """The warm start's log-probabilities, in the passes in which the policy's are computed."""
+        if self.frozen is None:
+            return None
+        ids, rows = ids.to(acts.device), micro_batches(mask.sum(1), self.policy.micro_batch)
+        places = [at.to(acts.device) for at in rows]
+        parts = [self.frozen.logprobs(acts[at], ids[at], mask[at], self.rollouts.temperature) for at in places]
+        return in_order(parts, rows)
+
+    def _send_back(self, share: Float[Tensor, ""], last: bool) -> None:
+        """A backward pass; processes exchange gradients in the last one of a step."""
+        alone = nullcontext if last else getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
+        with alone():
+            self.manual_backward(share / self.policy.accumulate)
+
+    def _recomputing(self) -> AbstractContextManager[None]:
+        if not self.policy.gradient_checkpointing:
+            return nullcontext()
+        return checkpointed((self.verbalizer.model, self.reconstructor.backbone))
+
+    def losses(self, found: Experience, backward: Backward | None = None) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of both parts (their gradients do not meet) and what is logged.
+
+        Args:
+            found: the rollouts.
+            backward: takes the loss in shares, one a micro-batch; the loss that is given back is then without gradient.
+        """
         generation, reward, device = found.generation, self.reward, found.acts.device
-        ids, mask = generation.ids.to(device), generation.mask.to(device)
-        extracted = generation.extracted.to(device)
-        errors, trained = self.read_errors(found.texts, found.acts)
-        rewards = reconstruction_rewards(errors.detach(), extracted, reward.log)
-        if reward.length_penalty:
-            rewards = rewards - length_penalties(mask.sum(1), reward.length_penalty, reward.length_free)
-        advantages = group_advantages(rewards, self.rollouts.group, reward.scale_advantages)
-        logprobs = token_logprobs(self.verbalizer, found.acts, ids, mask, self.rollouts.temperature)
-        sampled = generation.logprobs.to(device)
-        # A single step on exact rollouts is on policy: the ratio is one whatever the last digit of either pass says.
-        on_policy = self.policy.updates == 1 and self.backend.exact
-        objective = policy_objective(
-            logprobs, logprobs.detach() if on_policy else sampled, advantages, self.policy.clip
-        )
+        mask, extracted = generation.mask.to(device), generation.extracted.to(device)
         tokens, spoken, read = denominators(found.credited.sum(), mask.sum(), extracted.sum())
-        loss = masked_sum(objective, found.credited) / tokens
-        logs: dict[str, Any] = {"policy_loss": loss.detach()}
-        if found.reference is not None:
-            divergence = k3_divergence(logprobs, found.reference)
-            loss = loss + self.policy.kl_weight * (masked_sum(divergence, mask) / spoken)
-            logs["kl"] = masked_sum(divergence.detach(), mask) / spoken
-        regression = trained[extracted].sum() / read
-        failed = errors.detach().masked_fill(~extracted, 2.0)
+        rows, shares = micro_batches(mask.sum(1), self.policy.micro_batch), LossShares(backward)
+        with self._recomputing():
+            errors, regression = self._read_back(found, rows, read, shares)
+            rewards = reconstruction_rewards(errors, extracted, reward.log)
+            if reward.length_penalty:
+                rewards = rewards - length_penalties(mask.sum(1), reward.length_penalty, reward.length_free)
+            advantages = group_advantages(rewards, self.rollouts.group, reward.scale_advantages)
+            logs = self._policy_losses(found, rows, advantages, (tokens, spoken), shares)
+        failed = errors.masked_fill(~extracted, 2.0)
         logs |= {
             "reward": rewards.mean(), "reward_deviation": rewards.view(-1, self.rollouts.group).std(1).mean(),
-            "reconstruction_loss": regression.detach(), "fve": self._fraction(failed, found.acts),
-            "mismatch": masked_sum((logprobs.detach() - sampled).abs(), mask) / spoken,
+            "reconstruction_loss": regression, "fve": self._fraction(failed, found.acts),
         }  # fmt: skip
-        return loss + regression, logs
+        return shares.end(), logs
+
+    def _read_back(
+        self, found: Experience, rows: list[Tensor], count: Tensor, shares: LossShares
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, ""]]:
+        """Errors of what is read back, and the loss of the reconstructor; both without gradient."""
+        extracted = found.generation.extracted
+        parts, total = [], torch.zeros((), device=found.acts.device)
+        for at in rows:
+            errors, trained = self.read_errors(
+                [found.texts[row] for row in at.tolist()], found.acts[at.to(total.device)]
+            )
+            share = trained[extracted[at].to(trained.device)].sum() / count
+            parts.append(errors.detach())
+            total = total + share.detach()
+            shares.add(share, hold=at is rows[-1])
+        return in_order(parts, rows), total
+
+    def _policy_losses(
+        self, found: Experience, rows: list[Tensor], advantages: Float[Tensor, " n"], counts: tuple[Tensor, Tensor],
+        shares: LossShares,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The policy's part of the loss goes to the shares; its parts and the mismatch of the sampler come back."""
+        (tokens, spoken), policy, logs = counts, self.policy, dict[str, Tensor]()
+        device, generation = found.acts.device, found.generation
+        # A single step on exact rollouts is on policy: the ratio is one whatever the last digit of either pass says.
+        on_policy = policy.updates == 1 and self.backend.exact
+        for at in (rows := [one.to(device) for one in rows]):
+            ids, mask, sampled = (
+                values[at.to(values.device)].to(device)
+                for values in (generation.ids, generation.mask, generation.logprobs)
+            )
+            logprobs = token_logprobs(self.verbalizer, found.acts[at], ids, mask, self.rollouts.temperature)
+            before = logprobs.detach() if on_policy else sampled
+            objective = policy_objective(logprobs, before, advantages[at], policy.clip)
+            share = masked_sum(objective, found.credited[at]) / tokens
+            told = {"policy_loss": share, "mismatch": masked_sum((logprobs.detach() - sampled).abs(), mask) / spoken}
+            if found.reference is not None:
+                told["kl"] = masked_sum(k3_divergence(logprobs, found.reference[at]), mask) / spoken
+                share = share + policy.kl_weight * told["kl"]
+            logs = {name: logs.get(name, 0) + value.detach() for name, value in told.items()}
+            shares.add(share, hold=at is rows[-1])
+        return logs
 
     def read_errors(
         self, texts: list[str], acts: Float[Tensor, "n d_model"]
@@ -336,8 +372,12 @@ class NLATraining(TrainedOnly):
         self.batches, self.skipped = counts["batches"], counts["skipped"]
 
 
-def load_pair(name: str) -> NLA:
+def load_pair(name: str, dtype: torch.dtype = torch.float32) -> NLA:
     """The embedded pair for ``"tiny"``, or the one in a folder with ``av`` and ``ar``.
+
+    Args:
+        name: ``"tiny"``, or the folder.
+        dtype: of the weights; the reconstructor's head and the injection are float32.
 
     Raises:
         InputError: when there is none.
@@ -346,4 +386,4 @@ def load_pair(name: str) -> NLA:
     folder = user_path(name) if plugin is None else plugin.WEIGHTS
     if not (folder / "av").is_dir() or not (folder / "ar").is_dir():
         raise InputError(f"{str(folder)!r} holds no warm-started pair; give a folder with 'av' and 'ar', or 'tiny'")
-    return NLA.from_pretrained(folder / "av", folder / "ar", dtype=torch.float32)
+    return NLA.from_pretrained(folder / "av", folder / "ar", dtype=dtype)

@@ -66,6 +66,10 @@ class PolicyConfig:
         seed: of sampling and budgets; every row draws from (seed, step, its number in the global batch), so that a
             resumed run repeats itself and several processes draw what one would.
         backend: where sampling happens; the verbalizer itself when ``None``.
+        micro_batch: most explanations in one backward pass; the whole batch when ``None``. Gradients are those of the
+            whole batch; memory follows this number. Sampling has ``RolloutConfig.batch_size``.
+        gradient_checkpointing: compute activations inside blocks again on the way back instead of keeping them: about
+            a third more time for a training pass, and the memory of one block.
 
     Raises:
         InputError: for a number out of range, or updates together with accumulated batches.
@@ -77,10 +81,14 @@ class PolicyConfig:
     accumulate: int = 1
     seed: int = 0
     backend: RolloutBackend | None = None
+    micro_batch: int | None = None
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         check_number("kl_weight", self.kl_weight, 0.0)
         for name in ("updates", "accumulate"):
             check_count(name, getattr(self, name))
+        if self.micro_batch is not None:
+            check_count("micro_batch", self.micro_batch)
         if self.updates > 1 and self.accumulate > 1:
             raise InputError(f"updates is {self.updates} and accumulate {self.accumulate}; one of them must be 1")

@@ -44,6 +44,13 @@ def test_two_processes_are_one(kind, folder):
         assert mine == pytest.approx(theirs, abs=1e-5, nan_ok=True)
 
 
+@pytest.mark.slow
+def test_micro_batches_in_two_processes_are_one_batch_in_one(folder):
+    one, two = (torch.load(folder / name, weights_only=True)["weights"] for name in ("nla-1.pt", "nla_small-2.pt"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=0, msg=name)
+
+
 def test_one_process_counts_as_it_is(monkeypatch):
     count = torch.tensor(7)
     assert sums(count)[0] is not None

@@ -27,7 +27,7 @@ from tl_nla.nla.verbalizer import Generation
 ROWS, BATCH, STEPS = 22, 8, 4
 RATE = 2e-4
 """Adam moves a weight by up to this much a step whatever the size of its gradient: one of pure rounding also counts."""
-KINDS = ("verbalizer", "reconstructor", "nla", "nla_accumulated", "nla_spoiled", "nla_sampled")
+KINDS = ("verbalizer", "reconstructor", "nla", "nla_accumulated", "nla_spoiled", "nla_sampled", "nla_small")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -92,6 +92,7 @@ def build(kind):
         policy=PolicyConfig(
             kl_weight=0.5, accumulate=2 if kind == "nla_accumulated" else 1, updates=2 if spoiled else 1,
             backend=SampledBackend() if kind == "nla_sampled" else RowBackend(spoiled),
+            micro_batch=5 if kind == "nla_small" else None, gradient_checkpointing=kind == "nla_small",
         ),
     )  # fmt: skip
 

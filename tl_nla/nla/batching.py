@@ -69,6 +69,18 @@ def similar_lengths(lengths: Int[Tensor, " n"]) -> list[Int[Tensor, " rows"]]:
     return [*groups, order[start:]]
 
 
+def micro_batches(lengths: Int[Tensor, " n"], size: int | None) -> list[Int[Tensor, " rows"]]:
+    """Row numbers of parts of a batch whose rows have similar lengths; together every row once.
+
+    Args:
+        lengths: tokens of each row.
+        size: most rows a part; ``None`` is the whole batch as it stands.
+    """
+    if size is None or size >= len(lengths):
+        return [torch.arange(len(lengths))]
+    return list(lengths.cpu().argsort(stable=True).split(size))
+
+
 def check_room(model: Any, prompt: int, response: int = 1, text: str | None = None) -> None:
     """Refuse a prompt, or a prompt with a response, that is longer than the model's context.
 

@@ -10,11 +10,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tl_nla.errors import InputError
+from tl_nla.errors import InputError, unknown
 from tl_nla.model.families import is_adapted
 from tl_nla.model.lora import merge_copy
+from tl_nla.model.placement import known_dtype
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.rollouts import token_logprobs
+
+_FROZEN = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,29 @@ class LoraSettings:
         alpha: its strength; the update is scaled by alpha / rank, or alpha / sqrt(rank) with ``rank_stabilised``.
         rank_stabilised: rsLoRA.
         targets: names of the layers that get one; all linear layers but the output head by default.
+        dtype: precision of the frozen weights, ``"float32"`` or ``"bfloat16"``; as they are when ``None`` (float32 in
+            a pair that is loaded by name). Adapters and the reconstructor's head are float32 in any case.
+
+    Raises:
+        InputError: for a rank or strength that is not above 0, or another precision.
     """
 
     rank: int = 16
     alpha: float = 16.0
     rank_stabilised: bool = True
     targets: str | list[str] = "all-linear"
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.alpha > 0:
             raise InputError(f"LoRA rank is {self.rank} and alpha {self.alpha}; both must be above 0")
+        if self.dtype not in (None, *_FROZEN):
+            raise unknown("precision of the frozen weights", str(self.dtype), _FROZEN)
+
+    @property
+    def torch_dtype(self) -> torch.dtype | None:
+        """The precision for torch; ``None`` leaves the weights as they are."""
+        return known_dtype(self.dtype)
 
 
 def add_lora(nla: NLA, settings: LoraSettings) -> None:
@@ -54,6 +70,7 @@ def add_lora(nla: NLA, settings: LoraSettings) -> None:
     verbalizer, reconstructor = nla.verbalizer, nla.reconstructor
     for part, name in ((verbalizer, "model"), (reconstructor, "backbone")):
         model = merge_copy(getattr(part, name)).requires_grad_(False)
+        _cast_weights(model, settings.torch_dtype)
         config = LoraConfig(
             r=settings.rank, lora_alpha=settings.alpha,  # type: ignore[arg-type]
             use_rslora=settings.rank_stabilised,
@@ -64,6 +81,12 @@ def add_lora(nla: NLA, settings: LoraSettings) -> None:
         except ValueError as error:
             raise InputError(f"no adapter fits {type(model).__name__}: {' '.join(str(error).split())[:200]}") from error
     verbalizer.injection.requires_grad_(False)
+
+
+def _cast_weights(model: nn.Module, dtype: torch.dtype | None) -> None:
+    """Parameters only: rotary frequencies are buffers, and would lose positions in bfloat16."""
+    for parameter in model.parameters() if dtype is not None else ():
+        parameter.data = parameter.data.to(dtype)
 
 
 class FrozenReference:
