@@ -162,6 +162,14 @@ def test_padding_is_marked(llama):
     assert torch.allclose(effects.kl[:, 1], alone.kl[:, 0], atol=1e-5)
 
 
+def test_padding_says_nothing_of_what_a_hooked_model_looks_at():
+    model = zoo.bridge("llama")
+    model.blocks[0].register_forward_hook(lambda block, args, output: None)
+    tokens, mask = left_padded()
+    found = skip_effects(model, tokens, ["blocks.1"], attention_mask=mask)
+    assert torch.equal(found.kl.isnan(), (mask == 0).expand_as(found.kl))
+
+
 def test_the_model_and_its_hooks_stay_as_they_were(llama):
     tokens, calls = zoo.tokens(1, 6), []
     before = llama(tokens)
