@@ -46,7 +46,8 @@ def test_two_processes_are_one(kind, folder):
 
 @pytest.mark.slow
 def test_micro_batches_in_two_processes_are_one_batch_in_one(folder):
-    one, two = (torch.load(folder / name, weights_only=True)["weights"] for name in ("nla-1.pt", "nla_small-2.pt"))
+    files = ("nla_accumulated-1.pt", "nla_small-2.pt")
+    one, two = (torch.load(folder / name, weights_only=True)["weights"] for name in files)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-5, rtol=0, msg=name)
 

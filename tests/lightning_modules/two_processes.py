@@ -28,6 +28,8 @@ ROWS, BATCH, STEPS = 22, 8, 4
 RATE = 2e-4
 """Adam moves a weight by up to this much a step whatever the size of its gradient: one of pure rounding also counts."""
 KINDS = ("verbalizer", "reconstructor", "nla", "nla_accumulated", "nla_spoiled", "nla_sampled", "nla_small")
+ACCUMULATED = ("nla_accumulated", "nla_small")
+"""The second one also goes backward in micro-batches, with checkpointing."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -90,7 +92,7 @@ def build(kind):
     return NLATraining(
         nla=pair, rollouts=RolloutConfig(group=4, max_new_tokens=16), rates=RateConfig(RATE, RATE),
         policy=PolicyConfig(
-            kl_weight=0.5, accumulate=2 if kind == "nla_accumulated" else 1, updates=2 if spoiled else 1,
+            kl_weight=0.5, accumulate=2 if kind in ACCUMULATED else 1, updates=2 if spoiled else 1,
             backend=SampledBackend() if kind == "nla_sampled" else RowBackend(spoiled),
             micro_batch=5 if kind == "nla_small" else None, gradient_checkpointing=kind == "nla_small",
         ),
@@ -107,7 +109,7 @@ def train(kind, folder, processes):
         max_steps=STEPS, max_epochs=-1, log_every_n_steps=1,
         gradient_clip_val=0.5 if module.automatic_optimization else None,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-        limit_val_batches=0 if kind == "nla_accumulated" else 1.0,
+        limit_val_batches=0 if kind in ACCUMULATED else 1.0,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
