@@ -38,3 +38,13 @@ def test_mistakes_are_one_line(capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_an_estimate_loads_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tl_nla.model.targets.load_target", lambda *given: pytest.fail("loaded"))
+    path = tmp_path / "estimate.json"
+    assert main(["contributions", "--estimate", "64", "--json", str(path)]) == 0
+    assert "estimate of report" in capsys.readouterr().out
+    found = json.loads(path.read_text())
+    assert found["total"] > found["weights"] > 0
+    assert found["passes"] > 1

@@ -119,3 +119,12 @@ def test_a_warm_start_goes_on_to_more_steps(tmp_path, monkeypatch):
     assert main(again) == 0
     assert main([*again, "--trainer.max_steps", "4", "--ckpt_path", "kept/last.ckpt"]) == 0
     assert torch.load("kept/last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_an_estimate_of_a_training_loads_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tl_nla.model.loading.load_causal_lm", lambda *given, **named: pytest.fail("loaded"))
+    assert main(["fit", "-c", "tiny_verbalizer.yaml", "--estimate"]) == 0
+    assert "estimate of verbalizer" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    assert main(["validate", "-c", "tiny_verbalizer.yaml", "--estimate"]) == 2

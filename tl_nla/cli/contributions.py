@@ -41,6 +41,10 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--heads", type=whole_number(0), default=2, metavar="N", help="show N heads of each layer (default 2)"
     )
+    parser.add_argument(
+        "--estimate", type=whole_number(1), default=None, metavar="TOKENS",
+        help="load nothing: print what a report of a text of so many tokens takes",
+    )  # fmt: skip
     add_common(parser)
     add_target(parser)
     parser.set_defaults(run=run)
@@ -57,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.reports.progress import progress
     from tl_nla.reports.tensorboard.log import NO_FIGURES, can_draw
 
+    if args.estimate is not None:
+        return _estimated(args)
     if args.figures and not can_draw():
         raise InputError(f"--figures draws heat maps: {NO_FIGURES}")
     console = make_console(picture=args.svg is not None)
@@ -84,6 +90,21 @@ def run(args: argparse.Namespace) -> int:
         console.print(shown_command(f"the whole report, as run {run_name}:  ", args.logdir), soft_wrap=True)
         if not can_draw():
             console.print(f"It is logged without heat maps: {NO_FIGURES}.", soft_wrap=True, markup=False)
+    return 0
+
+
+def _estimated(args: argparse.Namespace) -> int:
+    from tl_nla.benchmark.estimate import Workload, estimate
+    from tl_nla.cli.options import placement_of
+    from tl_nla.cli.terminal import make_console
+    from tl_nla.json_file import write_json
+
+    positions = args.estimate if args.all_positions else 1
+    work = Workload(batch_size=1, tokens=args.estimate, positions=positions)
+    found = estimate(args.model, "report", work, placement_of(args).dtype)
+    make_console().print(found.to_table(), highlight=False, markup=False)
+    if args.json:
+        write_json(found.as_dict(), args.json)
     return 0
 
 

@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if importlib.util.find_spec("jsonargparse") is None:
         raise InputError("tl-nla fit needs jsonargparse: pip install 'tl-nla[cli]'")
+    if "--estimate" in args.extra:
+        return _estimated(args.command, [argument for argument in args.extra if argument != "--estimate"])
     if sys.stderr.isatty():
         from rich.console import Console
 
@@ -79,11 +81,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_cli(arguments: list[str]) -> Any:
+def _estimated(command: str, arguments: list[str]) -> int:
+    """Print what a training would take; nothing is loaded."""
+    from tl_nla.cli.terminal import make_console
+
+    if command != "fit":
+        raise InputError(f"--estimate is an option of fit, not of {command}; leave it out")
+    module = importlib.import_module("lightning_modules.estimating")
+    cli = run_cli(["fit", *resolve_configs(arguments)], module.EstimatingCLI)
+    make_console().print(module.estimate_of(cli.config.fit).to_table(), highlight=False, markup=False)
+    return 0
+
+
+def run_cli(arguments: list[str], kind: Any = None) -> Any:
     """Build and run LightningCLI with these arguments.
 
     Args:
         arguments: subcommand first.
+        kind: of command line; the one that runs what it reads when ``None``.
 
     Returns:
         The command line object, with ``.model``, ``.datamodule`` and ``.trainer``.
@@ -105,7 +120,7 @@ def run_cli(arguments: list[str]) -> Any:
             # Runs of documents carry their numbers themselves.
             warnings.filterwarnings("ignore", message="Couldn't infer the batch indices")
             # Commands train with lightning_modules, which is found by name: tl_nla imports nothing of it.
-            return importlib.import_module("lightning_modules.cli").CheckingCLI(
+            return (kind or importlib.import_module("lightning_modules.cli").CheckingCLI)(
                 L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
                 seed_everything_default=0, args=arguments, save_config_kwargs={"overwrite": True},
                 parser_kwargs={**settings, **dict.fromkeys(_COMMANDS, settings)},
