@@ -52,6 +52,15 @@ def test_old_names_of_packages(package, name):
     assert found is getattr(importlib.import_module(new), name)
 
 
+def test_the_old_name_of_the_oracles_verbalizer():
+    from tl_nla.oracle.verbalizer import WriteVerbalizer
+
+    with pytest.warns(DeprecationWarning, match="Reader is now WriteVerbalizer"):
+        assert importlib.import_module("tl_nla.oracle.reader").Reader is WriteVerbalizer
+    with pytest.raises(AttributeError, match="no attribute 'Writer'"):
+        importlib.import_module("tl_nla.oracle.verbalizer").Writer  # noqa: B018
+
+
 @pytest.mark.parametrize("old", sorted(_moved.STUDIES))
 def test_studies_say_where_they_are(old):
     with pytest.raises(ModuleNotFoundError, match=f"docs/studies/{_moved.STUDIES[old]}"):

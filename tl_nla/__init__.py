@@ -8,7 +8,6 @@ __version__ = "0.1.0"
 _HOMES = {
     "ActivationOracle": "tl_nla.nla",
     "ActivationOracleAdapter": "tl_nla.adapters",
-    "Adapter": "tl_nla.adapters",
     "DiffOracle": "tl_nla.oracle",
     "HeadDiffAdapter": "tl_nla.adapters",
     "ContributionReport": "tl_nla.reports.report",
@@ -21,6 +20,7 @@ _HOMES = {
     "VerbalizerAdapter": "tl_nla.adapters",
     "attach": "tl_nla.adapters",
     "check": "tl_nla.reports.check",
+    "estimate": "tl_nla.benchmark.estimate",
     "layer_contributions": "tl_nla.reports.contributions",
     "load": "tl_nla.model.targets",
     "load_smollm2": "tl_nla.smollm2.loading",

@@ -53,6 +53,7 @@ _STUDIES = (  # where, which study now, which modules
 )
 _NAMES = (  # which package, where now, which names
     ("tl_nla.attribution", "tl_nla.reports", "Cell ContributionReport layer_contributions"),
+    ("tl_nla", "tl_nla.adapters", "Adapter"),
     ("tl_nla.data", "tl_nla.storyworld.grounding", "Grounding fit_grounding"),
     ("tl_nla.data", "tl_nla.storyworld.explained", "explain_states"),
     ("tl_nla.data", "tl_nla.storyworld.documents", "world_documents"),
@@ -81,6 +82,7 @@ _NAMES = (  # which package, where now, which names
     ("tl_nla.faithfulness", "tl_nla.faithfulness.wordings", "canonical"),
     ("tl_nla.oracle", "tl_nla.oracle.texts", "NOTHING component_words"),
     ("tl_nla.oracle", "tl_nla.oracle.questions", "make_answer"),
+    ("tl_nla.oracle", "tl_nla.oracle.verbalizer", "Reader"),
     ("tl_nla.oracle", "tl_nla.oracle.two_explanations", "word_differ"),
     (
         "tl_nla.nla",
@@ -94,6 +96,9 @@ _RENAMED = {
     "lightning_modules.rebuild_oracle": "lightning_modules.training.oracle_arms",
     "tl_nla.nla.contract": "tl_nla.nla.formats.sidecar",
     "tl_nla.nla.released": "tl_nla.nla.formats.parts",
+    "tl_nla.adapters.reader": "tl_nla.adapters.reading",
+    "tl_nla.oracle.reader": "tl_nla.oracle.verbalizer",
+    "tl_nla.oracle.reader_prompts": "tl_nla.oracle.prompts",
 }
 MODULES = {f"{old}.{name}": f"{new}.{name}" for old, new, names in _MOVED for name in names.split()} | _RENAMED
 STUDIES = {f"{old}.{name}": study for old, study, names in _STUDIES for name in names.split()}

@@ -38,15 +38,15 @@ class StageLengths:
     """Optimiser steps of the stages.
 
     Attributes:
-        reader: of the reader, on explanations and answers.
+        verbalizer: of the verbalizer, on explanations and answers.
         reconstructor: of the reconstructor, on label texts.
-        own_words: of the reconstructor, on the reader's own words and as many labels; 0 for none. Every arm's own
+        own_words: of the reconstructor, on the verbalizer's own words and as many labels; 0 for none. Every arm's own
             reader has as many more.
-        own_writes: training writes that the reader explains for these.
+        own_writes: training writes that the verbalizer explains for these.
         long_context: of the reader of ``cat_long``, which sees attentions only; 0 for none.
     """
 
-    reader: int = 12_000
+    verbalizer: int = 12_000
     reconstructor: int = 4000
     own_words: int = 1000
     own_writes: int = 20_000
@@ -55,15 +55,15 @@ class StageLengths:
 
 @dataclass(frozen=True)
 class SourceSlotConfig:
-    """How a reader gets source slots.
+    """How a verbalizer gets source slots.
 
     Attributes:
         documents: that the encoder of the slots is fitted on.
         positions: of each of them.
-        practice_steps: steps in which the trained reader learns to say what stands in its slots.
+        practice_steps: steps in which the trained verbalizer learns to say what stands in its slots.
         practice_documents: documents behind those, whose heads and attentions it is asked about meanwhile.
         practice_batch: such questions a step, beside the usual items.
-        rehearsal_steps: steps afterwards in which the reader is also asked much about skips; 0 for none.
+        rehearsal_steps: steps afterwards in which the verbalizer is also asked much about skips; 0 for none.
     """
 
     documents: int = 11_000
@@ -86,7 +86,7 @@ class OracleConfig:
     Attributes:
         sizes: what is captured.
         lengths: steps of the stages.
-        sources: of the reader's source slots; ``None`` for a reader without.
+        sources: of the verbalizer's source slots; ``None`` for one without.
         refine: of the networks behind the heads of all reconstructors; not part of what other kept stages were trained
             with.
         arms: arms with a reader of their own that are trained beside the reconstructor.
@@ -96,8 +96,8 @@ class OracleConfig:
         learning_rate: of Muon in all stages; the one on the oracle's own words has half of it. ``None`` finds one on
             the model in hand (:mod:`lightning_modules.training.rate_search`).
         precision: of the matrix products of all trainings (:mod:`lightning_modules.training.precision`).
-        device: that readers and reconstructors are trained on; not part of what a kept stage was trained with.
-        injection_char: marker of the reader; chosen or added when ``None`` (:meth:`tl_nla.DiffOracle.create`).
+        device: that verbalizers and reconstructors are trained on; not part of what a kept stage was trained with.
+        injection_char: marker of the verbalizer; chosen or added when ``None`` (:meth:`tl_nla.DiffOracle.create`).
     """
 
     sizes: CaptureSizes = CaptureSizes()
@@ -131,7 +131,7 @@ class OracleConfig:
 
 SMALL = OracleConfig(
     CaptureSizes(documents=300, skip_documents=60, held_documents=30, top_k=4, heldout_heads=0.25),
-    StageLengths(reader=1500, reconstructor=1500, own_words=300, own_writes=600, long_context=300),
+    StageLengths(verbalizer=1500, reconstructor=1500, own_words=300, own_writes=600, long_context=300),
     sources=None,
     refine=RefineConfig(10_000, 40, 1, 256, 256),
     questions=2,
@@ -144,7 +144,7 @@ run) and harm other answers more."""
 
 QUICK = OracleConfig(
     CaptureSizes(12, 6, 6, positions=1, held_positions=2, top_k=4, heldout_heads=0.25),
-    StageLengths(reader=2, reconstructor=2, own_words=2, own_writes=8, long_context=2),
+    StageLengths(verbalizer=2, reconstructor=2, own_words=2, own_writes=8, long_context=2),
     SourceSlotConfig(12, 2, practice_steps=2, practice_documents=4, practice_batch=4, rehearsal_steps=2),
     RefineConfig(8, 1, 2, 4, 8),
     blocks=1,

@@ -92,7 +92,8 @@ def train_and_score(model: str, oracle: Path | None = None, options: OracleOptio
     if oracle is not None:
         built.save_pretrained(oracle)
     steps = recipe.config.lengths
-    source = f"an oracle trained now: {steps.reader} reader steps, {steps.reconstructor} steps of each reconstructor"
+    lengths = f"{steps.verbalizer} steps of the verbalizer, {steps.reconstructor} steps of each reconstructor"
+    source = f"an oracle trained now: {lengths}"
     return ScoredOracles(model, [rows], source)
 
 
@@ -110,7 +111,7 @@ def recipe_of(model: str, options: OracleOptions) -> OracleRecipe:
     train, held = _documents(options.texts, options.documents or sizes.documents, sizes.held_documents)
     sizes = replace(sizes, skip_documents=max(1, min(sizes.skip_documents, len(train) // 3)))
     if options.steps is not None:
-        lengths = replace(lengths, reader=options.steps, reconstructor=options.steps)
+        lengths = replace(lengths, verbalizer=options.steps, reconstructor=options.steps)
     config = replace(
         SMALL, sizes=sizes, lengths=lengths, precision=options.precision or SMALL.precision,
         device=options.device or SMALL.device, injection_char=options.injection_char,

@@ -2,7 +2,7 @@
 
 1. ``capture``: writes of the target model, with their labels.
 2. ``rate``: the learning rate, where the configuration gives none.
-3. ``reader``: the verbalizer learns the right words for writes.
+3. ``verbalizer``: learns the right words for writes.
 4. ``reconstructor``: learns to rebuild writes from label texts.
 5. ``encoder``, ``practice``, ``rehearsal``: source slots of the verbalizer, where the configuration asks for them.
 6. ``own_words``: the reconstructor learns the verbalizer's own words.
@@ -144,7 +144,7 @@ def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
         InputError: when no reader can be made from the model, or kept stages are of other settings.
         KeyboardInterrupt: when the user interrupts; the same call goes on.
     """
-    check_reader(recipe)
+    check_verbalizer(recipe)
     if recipe.tell is not None:
         recipe.tell("capture", 0, 0)
     kept = None if recipe.keep is None else recipe.keep / "writes"
@@ -155,7 +155,7 @@ def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
     recipe = recipe.with_rate(data, stages)
     config, seed = recipe.config, recipe.seed
     oracle = fresh_oracle(recipe, data, recipe.target.name)
-    stages.run("reader", oracle.verbalizer, lambda: words_spec(oracle, data, recipe))
+    stages.run("verbalizer", oracle.verbalizer, lambda: words_spec(oracle, data, recipe))
     reconstructor = oracle.reconstructor
     curve = stages.run("reconstructor", reconstructor, lambda: arm_spec("gold", reconstructor, data, recipe))
     add_source_slots(oracle.verbalizer, recipe.target, data, recipe.more or recipe.train, stages, config, seed)
@@ -167,7 +167,7 @@ def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
     return TrainedOracle(oracle, data, stages, curve, recipe)
 
 
-def check_reader(recipe: OracleRecipe) -> None:
+def check_verbalizer(recipe: OracleRecipe) -> None:
     """Refuse at once, not after a long capture, a model that no reader can be made from.
 
     Raises:
@@ -209,7 +209,7 @@ def fresh_oracle(recipe: OracleRecipe, data: Captured, base: str = "") -> DiffOr
 def words_spec(oracle: DiffOracle, data: Captured, recipe: OracleRecipe) -> StageSpec:
     """The reader's stage: explanations of training writes, and answers to questions about them."""
     items = WriteTexts(data.train, 0.15, recipe.seed, 0.6, 0.05, recipe.config.questions)
-    return verbalizer_spec(oracle.verbalizer, items, recipe.stage(recipe.config.lengths.reader))
+    return verbalizer_spec(oracle.verbalizer, items, recipe.stage(recipe.config.lengths.verbalizer))
 
 
 def arm_spec(arm: str, reader: WriteReconstructor, data: Captured, recipe: OracleRecipe) -> StageSpec:

@@ -13,7 +13,7 @@ from tl_nla.cli.fit_oracle import UNUSABLE, complain_of, told
 from tl_nla.cli.main import INTERRUPTED, main
 from tl_nla.oracle import DiffOracle
 
-STAGES = ["capture", "reader", "reconstructor", "own_words", "refinement"]
+STAGES = ["capture", "verbalizer", "reconstructor", "own_words", "refinement"]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_an_interrupted_command_goes_on_and_saves_the_oracle(folder, tmp_path, m
     said, warned = capsys.readouterr()
     assert "WARNING: do not use this oracle: its explanations tell nothing of a write" in warned
     said = said.splitlines()
-    assert said[:5] == ["stage capture", "stage reader: found", "stage reconstructor: found", "stage own_words",
+    assert said[:5] == ["stage capture", "stage verbalizer: found", "stage reconstructor: found", "stage own_words",
                         "stage refinement"]  # fmt: skip
     kept = {file.name for file in (tmp_path / "oracle.stages").iterdir()}
     assert kept == {f"{name}.safetensors" for name in STAGES[1:]} | {"writes"}
@@ -74,7 +74,7 @@ def test_stages_of_other_settings_are_refused(folder, tmp_path, capsys):
         ("metaspace_bpe", 256, [], "has a context of 256 tokens; its oracle's prompts have up to"),
     ],
 )
-def test_a_reader_that_cannot_be_made_is_refused_before_the_capture(
+def test_a_verbalizer_that_cannot_be_made_is_refused_before_the_capture(
     make, context, options, message, tmp_path, monkeypatch, capsys
 ):
     tokenizer = vocabularies.tokenizer(make)
@@ -111,10 +111,10 @@ def test_numbers_below_one_are_refused(tmp_path, capsys):
 def test_each_stage_has_one_line():
     shown, lines = [], []
     tell = told(shown.append, lines.append)
-    for said in (("capture", 0, 0), ("reader", 0, 0), ("reader", 1, 4), ("reader", 4, 4), ("cat", 4, 4)):
+    for said in (("capture", 0, 0), ("verbalizer", 0, 0), ("verbalizer", 1, 4), ("verbalizer", 4, 4), ("cat", 4, 4)):
         tell(*said)
-    assert lines == ["stage capture", "stage reader", "stage cat: found"]
-    assert shown == ["capture", "reader", "reader: step 1 of 4", "reader: step 4 of 4", "cat: step 4 of 4"]
+    assert lines == ["stage capture", "stage verbalizer", "stage cat: found"]
+    assert shown == ["capture", "verbalizer", "verbalizer: step 1 of 4", "verbalizer: step 4 of 4", "cat: step 4 of 4"]
 
 
 def test_what_is_wrong_with_an_oracle_is_said_and_decides_the_exit_code(capsys):

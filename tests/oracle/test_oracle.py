@@ -159,7 +159,7 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path, monkeypatch):
 def test_precision_and_device_by_name(oracle, tmp_path):
     oracle.save_pretrained(tmp_path / "oracle")
     low = DiffOracle.from_pretrained(tmp_path / "oracle", dtype="bfloat16", device="cpu")
-    assert next(low.reader.model.parameters()).dtype == torch.bfloat16
+    assert next(low.verbalizer.model.parameters()).dtype == torch.bfloat16
     assert low.reconstruct(["It promotes red"]).shape == (1, zoo.D_MODEL)
     for wrong in ({"dtype": "int3"}, {"device": "gpu7"}):
         with pytest.raises(InputError):

@@ -5,7 +5,7 @@ from tl_nla.adapters.attach import attach
 from tl_nla.adapters.base import Adapter
 from tl_nla.adapters.diff import DiffAdapter, HeadDiffAdapter, LayerDiffAdapter, WriteExplanation
 from tl_nla.adapters.oracle import ActivationOracleAdapter, OracleAnswer
-from tl_nla.adapters.reader import ReadingAdapter
+from tl_nla.adapters.reading import ReadingAdapter
 from tl_nla.adapters.steering import Steered, SteeringAdapter, VectorAdapter
 from tl_nla.adapters.verbalizer import Explanation, VerbalizerAdapter
 

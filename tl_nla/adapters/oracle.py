@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from tl_nla.adapters.reader import ReadingAdapter
+from tl_nla.adapters.reading import ReadingAdapter
 from tl_nla.adapters.stream import Generated
 from tl_nla.errors import InputError
 from tl_nla.model.hooks import HookPair

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.adapters.reader import ReadingAdapter, joined
+from tl_nla.adapters.reading import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import cosine, squared_deviations, squared_errors

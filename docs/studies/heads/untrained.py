@@ -14,7 +14,7 @@ from tl_nla.storyworld.documents import world_documents
 UNTRAINED_ROWS = "oracle_heldout_rows.safetensors"
 WITHOUT_HEADS = OracleConfig(
     CaptureSizes(heldout_heads=0.25),
-    StageLengths(reader=4000, reconstructor=2500, own_words=500, own_writes=8000, long_context=0),
+    StageLengths(verbalizer=4000, reconstructor=2500, own_words=500, own_writes=8000, long_context=0),
     sources=None,
     refine=RefineConfig(passes=0),
     arms=("cat",),

@@ -33,7 +33,7 @@ def test_the_command_trains_on_any_folder(folder, tmp_path, monkeypatch):
     saved, path = tmp_path / "oracle", tmp_path / "heads.json"
     common = ["--model", str(folder), "--documents", "6", "--steps", "2"]
     assert main(["evaluate", "heads", *common, "--json", str(path), "--oracle", str(saved)]) == UNUSABLE
-    assert (tmp_path / "oracle.stages" / "reader.safetensors").is_file()
+    assert (tmp_path / "oracle.stages" / "verbalizer.safetensors").is_file()
     results = read_results(path)
     arms = {row.arm for row in results.rows if row.metric == "fve"}
     assert {"explanation", "gold", "cat", "cat_and_explanation", "cat_and_shuffled", "state", "component", "shuffled",
@@ -57,7 +57,7 @@ def recipe(folder, seed=0, keep=None, tell=None, **settings):
     return OracleRecipe(target, folder, stories[:5], stories[5:], quick(**settings), seed, keep, tell=tell)
 
 
-STAGES = ("reader", "reconstructor", "encoder", "practice", "rehearsal", "own_words", "refinement", "cat",
+STAGES = ("verbalizer", "reconstructor", "encoder", "practice", "rehearsal", "own_words", "refinement", "cat",
           "cat_refinement", "cat_and_explanation", "cat_and_explanation_refinement", "state", "state_refinement",
           "cat_long", "cat_long_refinement")  # fmt: skip
 
