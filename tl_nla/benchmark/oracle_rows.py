@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from tl_nla.benchmark.row_store import read_rows, write_rows
 from tl_nla.errors import InputError
 from tl_nla.model.sites import Site
 
@@ -106,8 +105,8 @@ def save_rows(parts: Sequence[OracleRows], path: Path) -> None:
         own |= {f"errors/{name}": value.half() for name, value in rows.errors.items()}
         own |= {f"counts/{name}": _small(value) for name, value in rows.counts.items()}
         own |= {f"curves/{name}": value.float() for name, value in rows.curves.items()}
-        named |= {f"{rows.seed}/{name}": value.contiguous() for name, value in own.items()}
-    save_file(named, path, metadata=texts)
+        named |= {f"{rows.seed}/{name}": value for name, value in own.items()}
+    write_rows(path, named, texts)
 
 
 def rows_of_seed(path: Path, seed: int) -> OracleRows:
@@ -145,19 +144,16 @@ def load_rows(path: Path) -> list[OracleRows]:
     Raises:
         InputError: when the file is missing.
     """
-    if not path.is_file():
-        raise InputError(f"no stored results at {path}; run 'python -m docs.studies tiny --parts oracle'")
     parts = []
-    with safe_open(path, "pt") as file:
-        texts, names = file.metadata(), list(file.keys())
-        for seed in sorted(texts, key=int):
-            found = {name.split("/", 1)[1]: file.get_tensor(name) for name in names if name.startswith(f"{seed}/")}
-            sites, untrained = (tuple(listed) for listed in json.loads(texts[seed]))
-            site, document, position = (found[name].long() for name in ("site", "document", "position"))
-            means, deviation = found["means"].float(), found["deviation"].float()
-            rows = OracleRows(int(seed), sites, untrained, means, site, document, position, deviation)
-            for kind in ("errors", "counts", "curves"):
-                own = {name: _plain(value) for name, value in found.items() if name.startswith(f"{kind}/")}
-                getattr(rows, kind).update({name.removeprefix(f"{kind}/"): value for name, value in own.items()})
-            parts.append(rows)
+    stored, texts = read_rows(path, "run 'python -m docs.studies tiny --parts oracle'")
+    for seed in sorted(texts, key=int):
+        found = {name.split("/", 1)[1]: value for name, value in stored.items() if name.startswith(f"{seed}/")}
+        sites, untrained = (tuple(listed) for listed in json.loads(texts[seed]))
+        site, document, position = (found[name].long() for name in ("site", "document", "position"))
+        means, deviation = found["means"].float(), found["deviation"].float()
+        rows = OracleRows(int(seed), sites, untrained, means, site, document, position, deviation)
+        for kind in ("errors", "counts", "curves"):
+            own = {name: _plain(value) for name, value in found.items() if name.startswith(f"{kind}/")}
+            getattr(rows, kind).update({name.removeprefix(f"{kind}/"): value for name, value in own.items()})
+        parts.append(rows)
     return parts

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tl_nla.benchmark.bootstrap import fve_interval, mean_interval
 from tl_nla.benchmark.results import Row
-from tl_nla.errors import InputError
+from tl_nla.benchmark.row_store import read_rows, write_rows
 
 
 @dataclass
@@ -38,7 +37,7 @@ def save_recoveries(parts: Sequence[Recoveries], path: Path) -> None:
         named[f"{part.seed}/document"] = part.document.clone()
         named |= {f"{part.seed}/kl/{arm}": value.float().clone() for arm, value in part.kl.items()}
         named |= {f"{part.seed}/same/{arm}": value.to(torch.uint8).clone() for arm, value in part.same.items()}
-    save_file(named, path)
+    write_rows(path, named)
 
 
 def load_recoveries(path: Path) -> list[Recoveries]:
@@ -47,9 +46,7 @@ def load_recoveries(path: Path) -> list[Recoveries]:
     Raises:
         InputError: when there is no such file.
     """
-    if not path.is_file():
-        raise InputError(f"no stored results at {path}; train them with lightning_modules.training.contribution")
-    found = load_file(path)
+    found, _ = read_rows(path, "train them with lightning_modules.training.contribution")
     seeds = sorted({int(name.partition("/")[0]) for name in found})
     parts = {seed: Recoveries(seed, found[f"{seed}/document"]) for seed in seeds}
     for name, value in found.items():

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tl_nla.benchmark.bootstrap import Interval, fve_interval, ratio_interval, statistic_interval
 from tl_nla.benchmark.results import Row
+from tl_nla.benchmark.row_store import read_rows, write_rows
 from tl_nla.data import ExplainedStates
 from tl_nla.faithfulness.scoring import Reconstruct
 from tl_nla.metrics import squared_deviations, squared_errors
@@ -102,22 +101,20 @@ def save_rows(rows: WithholdingRows, threshold: float, steps: int, warm_start: i
     named |= {f"errors/{arm}": value.half() for arm, value in rows.errors.items()}
     named |= {f"counts/{arm}": value for arm, value in rows.counts.items() if arm in ARMS[:2]}
     made = {"threshold": str(threshold), "steps": str(steps), "warm_start": str(warm_start)}
-    save_file(named, folder / f"withholding_rows_{rows.seed}.safetensors", made)
+    write_rows(folder / f"withholding_rows_{rows.seed}.safetensors", named, made)
 
 
 def load_rows(folder: Path = FOLDER) -> tuple[list[WithholdingRows], dict[str, str]]:
     """Stored row scores of all seeds, and how each was made in words."""
     parts, made = [], {}
     for path in sorted(folder.glob("withholding_rows_*.safetensors")):
-        named, seed = load_file(path), int(path.stem.rsplit("_", 1)[1])
+        (named, about), seed = read_rows(path), int(path.stem.rsplit("_", 1)[1])
         rows = WithholdingRows(seed, named["document"].long(), named["deviation"].double())
         for name, value in named.items():
             kind, _, arm = name.partition("/")
             if arm:
                 getattr(rows, kind)[arm] = value.double()
         parts.append(rows)
-        with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
         made[f"seed {seed}"] = ", ".join(f"{name} {value}" for name, value in about.items())
     return parts, made
 

@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from tl_nla.benchmark.bootstrap import fve_interval, mean_interval
 from tl_nla.benchmark.results import INJECTION_ARMS, Results, Row
+from tl_nla.benchmark.row_store import read_rows
 from tl_nla.errors import InputError
 
 STORED = Path(__file__).parent / "rows"
@@ -37,7 +37,7 @@ def evaluate(model: str = "tiny") -> Results:
     paths = sorted(STORED.glob("injection_rows_*.safetensors"))
     if not paths:
         raise InputError("no stored runs of suite 'injection'; make one: python -m docs.studies.injection.train")
-    parts = {int(path.stem.rsplit("_", 1)[1]): load_file(path) for path in paths}
+    parts = {int(path.stem.rsplit("_", 1)[1]): read_rows(path)[0] for path in paths}
     rows = [row for arm in INJECTION_ARMS for row in arm_rows(arm, parts)]
     steps = {seed: int(part["steps"]) for seed, part in parts.items()}
     definition = {**DEFINITION, "stored": f"every row, of seeds {list(parts)}", "steps": steps}

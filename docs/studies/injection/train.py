@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from docs.studies.tiny.rebuild import run_steps
@@ -15,6 +14,7 @@ from lightning_modules.training.nla_training import load_pair
 from lightning_modules.training.warm_start import VerbalizerWarmStart
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
 from tl_nla.benchmark.results import INJECTION_ARMS
+from tl_nla.benchmark.row_store import read_rows, write_rows
 from tl_nla.data import ExplainedStates
 from tl_nla.metrics import squared_deviations, squared_errors
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
@@ -79,7 +79,7 @@ def injection_study(
     data, held = data or study_data(seed), held or study_held_out()
     first = torch.isin(held.document, held.document.unique()[:stories])
     acts, document = held.acts[first], held.document[first]
-    known = {name: value.clone() for name, value in load_file(path).items()} if path.is_file() else {
+    known = read_rows(path)[0] or {
         "document": document.unique(),
         "deviation": document_sums(squared_deviations(acts, data.mean), document).float(),
         "steps": torch.tensor(steps),
@@ -88,7 +88,7 @@ def injection_study(
         if f"errors/{arm}" not in known:
             errors, extracted = score_arm(train_arm(arm, data, steps, seed), acts, document)
             known |= {f"errors/{arm}": errors, f"extracted/{arm}": extracted}
-            save_file(known, path)
+            write_rows(path, known)
 
 
 def main(arguments: list[str] | None = None) -> None:

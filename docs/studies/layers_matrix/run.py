@@ -5,13 +5,13 @@ import time
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from docs.studies.layers_matrix.score import STORED_ROWS, LayerStates, layer_states
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
 from tl_nla.benchmark.bootstrap import fve_interval, mean_interval
 from tl_nla.benchmark.results import Results, Row
+from tl_nla.benchmark.row_store import read_rows
 from tl_nla.cli.options import whole_number
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise, squared_deviations, squared_errors
@@ -94,9 +94,7 @@ def layer_rows(nla: NLA, train: LayerStates, held: LayerStates, layer: int) -> l
 
 def stored_rows() -> list[Row]:
     """The matrix of layers from stored scores; nothing when there are none."""
-    if not STORED_ROWS.is_file():
-        return []
-    known = load_file(STORED_ROWS)
+    known, _ = read_rows(STORED_ROWS)
     rows = []
     for name in sorted({name.rsplit("/", 1)[0] for name in known if name.startswith("errors/")}):
         _, trained, layer, how = name.split("/")

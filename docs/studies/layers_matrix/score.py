@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from docs.studies.nla.run import MIN_POSITION
 from docs.studies.training.score import document_sums
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
+from tl_nla.benchmark.row_store import read_rows, write_rows
 from tl_nla.metrics import normalise, squared_deviations, squared_errors
 from tl_nla.model.sites import Site
 from tl_nla.model.text import TextEncoder
@@ -70,9 +70,8 @@ def add_scores(
     texts = [text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
     errors = squared_errors(pair.reconstruct(texts), there, ~found.extracted)
     mean = normalise(train.acts[layer]).double().mean(0).float()
-    named = load_file(path) if path.is_file() else {}
+    named, _ = read_rows(path)
     named["document"] = document.unique()
     named[f"deviation/{layer}/{seed}"] = document_sums(squared_deviations(there, mean), document).float()
     named[f"errors/{name}/{seed}"] = document_sums(errors, document).float()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(named, path)
+    write_rows(path, named)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS, shuffle_across_documents
+from tl_nla.benchmark.row_store import read_rows, write_rows
 from tl_nla.data import ExplainedStates
-from tl_nla.errors import InputError
 from tl_nla.metrics import cosine, normalise, squared_deviations, squared_errors
 from tl_nla.metrics.probe import fit_probe
 from tl_nla.nla import NLA
@@ -62,15 +61,13 @@ def save_rows(rows: Sequence[NLARows], path: Path) -> None:
     named: dict[str, Tensor] = {}
     for one in rows:
         named |= one.tensors()
-    save_file(named, path)
+    write_rows(path, named)
 
 
 def load_rows(path: Path) -> list[NLARows]:
     """Row scores stored by :func:`save_rows`, by seed."""
-    if not path.is_file():
-        raise InputError(f"no stored results at {path}; run 'python -m docs.studies tiny'")
     by_seed: dict[int, NLARows] = {}
-    found = load_file(path)
+    found, _ = read_rows(path, "run 'python -m docs.studies tiny'")
     for seed in sorted({int(name.split("/")[0]) for name in found}):
         by_seed[seed] = NLARows(seed, found[f"{seed}/document"].long(), found[f"{seed}/deviation"])
     for name, value in found.items():

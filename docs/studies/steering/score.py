@@ -7,12 +7,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Int
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from docs.studies.steering.cases import Case
-from tl_nla.errors import InputError
+from tl_nla.benchmark.row_store import read_rows, write_rows
 
 STORED_ROWS = Path(__file__).parent / "rows" / "steering_rows.safetensors"
 _MEASURED = ("kl", "log_perplexity", "distance", "repetition", "leak", "target_probability")
@@ -70,7 +68,7 @@ def save_rows(rows: Sequence[SteeringRows], path: Path) -> None:
             counts = table.nan_to_num(_NONE).to(torch.uint8)
             named[f"{one.seed}/values/{metric}"] = table.half() if metric in _MEASURED else counts
             about[f"{one.seed}/{metric}"] = json.dumps(list(arms))
-    save_file(named, path, metadata=about)
+    write_rows(path, named, about)
 
 
 def load_rows(path: Path = STORED_ROWS) -> list[SteeringRows]:
@@ -79,19 +77,15 @@ def load_rows(path: Path = STORED_ROWS) -> list[SteeringRows]:
     Raises:
         InputError: when there is no such file.
     """
-    if not path.is_file():
-        raise InputError(f"no stored results at {path}; this installation is not whole")
+    found, about = read_rows(path, "this installation is not whole")
     by_seed: dict[int, SteeringRows] = {}
-    with safe_open(path, "pt") as file:
-        about = file.metadata() or {}
-        for seed in sorted({int(name.split("/")[0]) for name in file.keys()}):  # noqa: SIM118  (no mapping)
-            rows = SteeringRows(seed, *(file.get_tensor(f"{seed}/{name}").long() for name in ("story", "length")))
-            by_seed[seed] = rows
-        for key, arms in about.items():
-            seed_text, metric = key.split("/", 1)
-            table = file.get_tensor(f"{seed_text}/values/{metric}")
-            values = table.double()
-            if table.dtype == torch.uint8:
-                values[table == _NONE] = float("nan")
-            by_seed[int(seed_text)].values[metric] = dict(zip(json.loads(arms), values, strict=True))
+    for seed in sorted({int(name.split("/")[0]) for name in found}):
+        by_seed[seed] = SteeringRows(seed, *(found[f"{seed}/{name}"].long() for name in ("story", "length")))
+    for key, arms in about.items():
+        seed_text, metric = key.split("/", 1)
+        table = found[f"{seed_text}/values/{metric}"]
+        values = table.double()
+        if table.dtype == torch.uint8:
+            values[table == _NONE] = float("nan")
+        by_seed[int(seed_text)].values[metric] = dict(zip(json.loads(arms), values, strict=True))
     return list(by_seed.values())

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from docs.studies.steganography.auc import FALSE_ALARMS, auc_interval, false_alarms
 from tl_nla.benchmark.results import Row
+from tl_nla.benchmark.row_store import read_rows, write_rows
 
 FOLDER = Path(__file__).parent / "rows"
 STREAM = 3_000_003
@@ -39,7 +39,7 @@ class TrainedScores:
 def save_scores(part: TrainedScores, folder: Path = FOLDER) -> None:
     """Store one seed's scores."""
     named = {f"{writer}/{name}": value.half() for writer, by in part.scores.items() for name, value in by.items()}
-    save_file(named, folder / f"trained_references_{part.seed}.safetensors")
+    write_rows(folder / f"trained_references_{part.seed}.safetensors", named)
 
 
 def load_scores(folder: Path = FOLDER) -> list[TrainedScores]:
@@ -47,7 +47,7 @@ def load_scores(folder: Path = FOLDER) -> list[TrainedScores]:
     parts = []
     for path in sorted(folder.glob("trained_references_*.safetensors")):
         part = TrainedScores(int(path.stem.rsplit("_", 1)[1]))
-        for name, value in load_file(path).items():
+        for name, value in read_rows(path)[0].items():
             writer, detector = name.rsplit("/", 1)
             part.scores.setdefault(writer, {})[detector] = value.double()
         parts.append(part)

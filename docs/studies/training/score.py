@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from docs.studies.nla.score import NLARows, claim_counts
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
+from tl_nla.benchmark.row_store import read_rows, write_rows
 from tl_nla.data import ExplainedStates
 from tl_nla.errors import InputError
 from tl_nla.metrics import cosine, squared_deviations, squared_errors
@@ -83,7 +83,7 @@ class TrainingRows:
         Raises:
             InputError: when the file is of other held-out states.
         """
-        named = load_file(path) if path.is_file() else {}
+        named, _ = read_rows(path)
         seed = self.scores.seed
         known = named.get(f"{seed}/deviation", self.scores.deviation)
         if known.shape != self.scores.deviation.shape or not torch.allclose(known, self.scores.deviation, rtol=1e-4):
@@ -93,8 +93,7 @@ class TrainingRows:
         kinds |= {"prefix": self.prefix, "claims": {arm: _counts(counts) for arm, counts in self.scores.claims.items()}}
         kinds["curve"] = {arm: _thinned(curve) for arm, curve in self.curve.items()}
         named |= {f"{seed}/{kind}/{arm}": value for kind, arms in kinds.items() for arm, value in arms.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in named.items()}, path)
+        write_rows(path, named)
 
 
 def document_sums(values: Tensor, document: Int[Tensor, " n"]) -> Tensor:
@@ -124,7 +123,7 @@ def load_training_rows(paths: Sequence[Path]) -> list[TrainingRows]:
         raise InputError("no stored runs of suite 'training'; make one: python -m docs.studies.training.train training")
     found = []
     for path in sorted(paths):
-        tensors = load_file(path)
+        tensors, _ = read_rows(path)
         seed = next(iter(tensors)).split("/")[0]
         rows = TrainingRows(NLARows(int(seed), tensors[f"{seed}/document"].long(), tensors[f"{seed}/deviation"]))
         for name, value in tensors.items():
