@@ -1,7 +1,8 @@
 import pytest
 
 from tests import zoo
-from tl_nla.benchmark.real_size import Comparison, compared, reading_cases, report_cases, shaped
+from tl_nla.benchmark.bench import Case
+from tl_nla.benchmark.real_size import compared, reading_cases, report_cases, shaped
 from tl_nla.errors import InputError
 
 
@@ -15,7 +16,7 @@ def test_every_case_compares_its_results_and_tells_both_times(llama, monkeypatch
 
 
 def test_ways_that_differ_are_not_timed():
-    case = Comparison("sum", "another", lambda: 1, lambda: 2, lambda one, other: one == other)
+    case = Case("sum", "another", lambda: 1, lambda: 2, lambda one, other: one == other)
     with pytest.raises(RuntimeError, match="sum: the two ways differ"):
         compared(case, 1)
 

@@ -14,6 +14,7 @@ from tests.nla.test_generation import make
 from tl_nla.benchmark.dry_run import ADDED
 from tl_nla.benchmark.estimate import Workload, estimate
 from tl_nla.benchmark.peak_memory import PeakMemory
+from tl_nla.errors import InputError
 from tl_nla.nla.reference import LoraSettings
 
 pytestmark = [
@@ -107,3 +108,13 @@ def test_training_by_reward(rank, tmp_path):
     watch.weights += copied  # the frozen warm start is no part of the module
     watch.gradients = sum(p.nbytes for p in module.parameters() if p.requires_grad)
     compare(found, watch, TAGS)
+
+
+def test_mixtures_of_experts_are_refused_in_a_line():
+    from transformers import MixtralConfig
+
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = MixtralConfig(vocab_size=100, num_key_value_heads=2, num_local_experts=4, **small)
+    with pytest.raises(InputError, match=r"MixtralConfig cannot be run without contents .*; mixtures of experts"):
+        estimate(config, "verbalizer", Workload(batch_size=2, tokens=8, layer=1))
+    assert estimate(config, "read", Workload(batch_size=2, tokens=8)).total > 0

@@ -6,6 +6,7 @@ from typing import Any
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError, unknown
+from tl_nla.model.files import first_line
 
 READINGS = ("read", "report", "capture-states", "capture-writes")
 TRAININGS = ("verbalizer", "reconstructor", "reward", "oracle", "oracle-reconstructor")
@@ -138,7 +139,8 @@ def estimate(
         The estimate.
 
     Raises:
-        InputError: for a model without configuration, an unknown task or setting, or a layer that there is not.
+        InputError: for a model without configuration, an unknown task or setting, a layer that there is not, or a
+            mixture of experts, whose step depends on contents.
 
     Example:
         >>> found = estimate("tiny", "verbalizer", Workload(batch_size=8, tokens=20))
@@ -159,7 +161,13 @@ def estimate(
     if task in READINGS:
         return reading(config, task, work, kind)
     recipe = Recipe(kind, precision == MIXED, rank, work.checkpointing)
-    return training(config, task, work, recipe, optimizer)
+    try:
+        return training(config, task, work, recipe, optimizer)
+    except RuntimeError as error:
+        raise InputError(
+            f"a training step of {type(config).__name__} cannot be run without contents ({first_line(error)}); "
+            "mixtures of experts choose rows by what they hold: give a dense model of the same size"
+        ) from error
 
 
 def configuration(model: Any) -> Any:
@@ -175,7 +183,6 @@ def configuration(model: Any) -> Any:
         return getattr(model, "text_config", None) or model
     from transformers import AutoConfig
 
-    from tl_nla.model.files import first_line
     from tl_nla.model.targets import model_folder
     from tl_nla.paths import user_path
     from tl_nla.plugins import embedded, named

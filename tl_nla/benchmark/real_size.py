@@ -5,14 +5,14 @@ Processor seconds of one thread are compared: on a busy machine the clock tells 
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tl_nla.benchmark.bench import Case
 from tl_nla.errors import unknown
 from tl_nla.model.reading import read
 from tl_nla.reports import ContributionReport, layer_contributions
@@ -21,25 +21,6 @@ _PLACES = [1, 17, 33, 49, 65, 81, 97, 127]
 _SHAPES = ("gpt2", "smollm2")
 _ONE_BY_ONE = 6
 """Models of more layers are not skipped component by component for comparison: that takes minutes."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A row of the table: our way and a peer's way to do the same.
-
-    Attributes:
-        name: of the work.
-        peer: what the other way is.
-        ours: our way.
-        theirs: the other way.
-        same: compares the two results.
-    """
-
-    name: str
-    peer: str
-    ours: Callable[[], Any]
-    theirs: Callable[[], Any]
-    same: Callable[[Any, Any], bool]
 
 
 def shaped(shape: str, layers: int = 4) -> Any:
@@ -74,33 +55,33 @@ def shaped(shape: str, layers: int = 4) -> Any:
     return build_bridge_from_module(plain, made.__name__, hf_config=config, tokenizer=None).eval()
 
 
-def reading_cases(model: Any, tokens: Tensor) -> Iterator[Comparison]:
+def reading_cases(model: Any, tokens: Tensor) -> Iterator[Case]:
     """Reading of states and heads, beside the bare forward pass and beside TransformerLens's cache."""
     layers = int(model.cfg.n_layers)
     states = [f"blocks.{layer}.hook_resid_post" for layer in range(layers)]
     bare = partial(_bare, model, tokens)
     for name, sites in (("one layer's states", states[-1:]), ("all layers' states", states)):
         ours = partial(_states, model, tokens, sites)
-        yield Comparison(name, "bare forward pass", ours, bare, _anything)
-        yield Comparison(name, "run_with_cache", ours, partial(_cached, model, tokens, sites), _close)
+        yield Case(name, "bare forward pass", ours, bare, _anything)
+        yield Case(name, "run_with_cache", ours, partial(_cached, model, tokens, sites), _close)
     heads = partial(_heads, model, tokens)
-    yield Comparison("all heads at 8 positions", "bare forward pass", heads, bare, _anything)
-    yield Comparison("all heads at 8 positions", "run_with_cache, use_attn_result", heads,
+    yield Case("all heads at 8 positions", "bare forward pass", heads, bare, _anything)
+    yield Case("all heads at 8 positions", "run_with_cache, use_attn_result", heads,
                      partial(_cached_heads, model, tokens), _close)  # fmt: skip
 
 
-def report_cases(model: Any, tokens: Tensor, positions: int) -> Iterator[Comparison]:
+def report_cases(model: Any, tokens: Tensor, positions: int) -> Iterator[Case]:
     """A report of the last positions, beside the bare forward pass; for few layers also one run a part."""
     columns = list(range(tokens.shape[1] - positions, tokens.shape[1]))
     ours = partial(layer_contributions, model, tokens, positions=columns)
     name = f"report at {positions} position{'s' if positions > 1 else ''} of {tokens.shape[1]} tokens"
-    yield Comparison(name, "bare forward pass", ours, partial(_bare, model, tokens), _anything)
+    yield Case(name, "bare forward pass", ours, partial(_bare, model, tokens), _anything)
     if int(model.cfg.n_layers) <= _ONE_BY_ONE and positions == 1:
         theirs = partial(_one_by_one, model, tokens, columns[0])
-        yield Comparison(name, "one run_with_hooks an attention and MLP", ours, theirs, _same_skips)
+        yield Case(name, "one run_with_hooks an attention and MLP", ours, theirs, _same_skips)
 
 
-def compared(case: Comparison, rounds: int) -> dict[str, Any]:
+def compared(case: Case, rounds: int) -> dict[str, Any]:
     """Compare both results, then time both ways in turns.
 
     Args:
