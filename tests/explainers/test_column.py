@@ -52,5 +52,7 @@ def test_stored_texts_are_given_at_their_positions():
     with pytest.raises(InputError, match="brings no explanation of token 0"):
         explainer("the text", moments(1))
     assert explainer.positions(SimpleNamespace(id="e", text="other", notes={}), 5) == []
+    back = {"explanation": "third", "position": -3}
+    assert explainer.positions(SimpleNamespace(id="g", text="one more", notes=back), 5) == [2]
     with pytest.raises(InputError, match="explains token 4, but its text has 4 tokens"):
         explainer.positions(SimpleNamespace(id="f", text="short", notes={"explanation": "x", "position": 4}), 4)
