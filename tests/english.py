@@ -19,6 +19,7 @@ SHARE = 0.95
 PACKAGES = ("tl_nla", "lightning_modules", "docs")
 ABBREVIATIONS = ("e.g.", "i.e.", "cf.", "vs.", "approx.", "et al.")
 
+INDENTED = re.compile(r"(?<=\n)\n( {4,}(?![-*+] |\d+\. ).*\n)+(?=\n|$)")
 FENCE = re.compile(r"^ *(```+|~~~+).*?^ *\1 *$", re.DOTALL | re.MULTILINE)
 LEFT_OUT = re.compile(r"<!--.*?-->|\$\$.*?\$\$|<[^<>\n]+>|!\[[^\]]*\]\([^)]*\)", re.DOTALL)
 NO_PROSE = re.compile(r"^ *(\||#|---|===|!!!|\?\?\?|:::|\[[^\]]+\]:|>>>|\.\.\. )")
