@@ -22,7 +22,7 @@ ABBREVIATIONS = ("e.g.", "i.e.", "cf.", "vs.", "approx.", "et al.")
 INDENTED = re.compile(r"(?<=\n)\n( {4,}(?![-*+] |\d+\. ).*\n)+(?=\n|$)")
 FENCE = re.compile(r"^ *(```+|~~~+).*?^ *\1 *$", re.DOTALL | re.MULTILINE)
 LEFT_OUT = re.compile(r"<!--.*?-->|\$\$.*?\$\$|<[^<>\n]+>|!\[[^\]]*\]\([^)]*\)", re.DOTALL)
-NO_PROSE = re.compile(r"^ *(\||#|---|===|!!!|\?\?\?|:::|\[[^\]]+\]:|>>>|\.\.\. )")
+NO_PROSE = re.compile(r"^ *(\||#|---|===|!!!|\?\?\?|:::|\[[^\]]+\]:|>>>|\.\.\. |\w+:$)")
 ITEM = re.compile(r"^\s*([-*+]|\d+\.)\s+")
 LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 END = re.compile(r"""(?<=[.!?])["”»)*_]*\s+(?=["“«(*_`]*[A-Z0-9ÄÖÜ`])""")
@@ -32,7 +32,7 @@ FIELD = re.compile(r"^\s*(\*{0,2}[\w.]+(, \*{0,2}[\w.]+)*( \([^)]*\))?|[A-Z]\w*(
 
 def sentences(markdown: str) -> list[str]:
     """Sentences of a page or docstring, without code and tables."""
-    text = LEFT_OUT.sub(" ", FENCE.sub("\n\n", markdown))
+    text = LEFT_OUT.sub(" ", INDENTED.sub("\n", FENCE.sub("\n\n", markdown)))
     found: list[str] = []
     block: list[str] = []
     for line in [*text.splitlines(), ""]:
@@ -99,8 +99,10 @@ def complaints(name: str, text: str, banned: dict[str, str]) -> list[str]:
     told = []
     if length(found) > MOST_WORDS:
         longest = max(found, key=words)
-        told.append(f"{name}: 1 sentence in 20 is longer than {length(found) - 1} words, allowed {MOST_WORDS}; longest "
-                    f"({words(longest)}): {longest[:100]}")  # fmt: skip
+        told.append(
+            f"{name}: 95% of the sentences have up to {length(found)} words; allowed are {MOST_WORDS}. "
+            f"The longest has {words(longest)}: {longest[:100]}"
+        )
     if name != str(GLOSSARY.relative_to(ROOT)):
         whole = " ".join(found).lower()
         told += [
