@@ -38,8 +38,8 @@
 
 The component "attn" is the sum of its layer's "head" cells and of that layer's "bias". The component "block" is the sum
 of its layer's parts. So these take part in the sum only where the model's own numbers permit nothing finer. The
-component "rounding" is what storing the stream in the model's precision added. In a TensorBoard run the same JSON is a string tensor of plugin ``PLUGIN_NAME``,
-tag ``contributions/<prompt name>``, one a step.
+component "rounding" is what storing the stream in the model's precision added. In a TensorBoard run the same JSON is a
+string tensor of plugin ``PLUGIN_NAME``, tag ``contributions/<prompt name>``, one a step.
 """
 
 from typing import Any
