@@ -259,12 +259,12 @@ def _log(report: Any, folder: Path) -> str:
     return run.name
 
 
-def new_run(folder: Path) -> Path:
-    """Make the first of ``contributions_1``, ``contributions_2``, ... that is not there yet."""
+def new_run(folder: Path, name: str = "contributions") -> Path:
+    """Make the first of ``NAME_1``, ``NAME_2``, ... that is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
-        run = folder / f"contributions_{number}"
+        run = folder / f"{name}_{number}"
         try:
             run.mkdir()
         except FileExistsError:  # an earlier run, or one at this very moment
