@@ -14,8 +14,13 @@ from tl_nla.amounts import check_number
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
 from tl_nla.metrics.functional import normalise
+from tl_nla.model.files import local_folder
 from tl_nla.nla.inputs import check_acts
+from tl_nla.nla.provenance import versions
 from tl_nla.paths import user_path
+from tl_nla.sharing import About
+
+FILE = "steering_vector.safetensors"
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,39 @@ class SteeringVector:
         if "site" not in about:
             raise InputError(f"{path} does not say which site it is for; write it with SteeringVector.save")
         return cls(vector, about["site"], about.get("model", ""), float(about.get("strength", "1")))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the vector into a folder as :meth:`from_pretrained` reads it."""
+        folder = user_path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.save(folder / FILE)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> "SteeringVector":
+        """Load a shared vector.
+
+        Args:
+            name: local folder or hub id.
+
+        Raises:
+            InputError: when it cannot be had or is no steering vector.
+
+        Example:
+            >>> vector = SteeringVector.from_pretrained("me/gpt2-yellow")
+        """
+        return cls.load(local_folder(name) / FILE)
+
+    def about(self) -> About:
+        """What a card says of the vector (:func:`tl_nla.sharing.push_to_hub`)."""
+        model = self.model or "a model that is not named"
+        what = (f"A steering vector of {len(self.vector)} numbers for `{self.site}` of `{model}`, in units in which "
+                f"every state has norm √d_model. It is meant to be added at strength {self.strength:g}.")  # fmt: skip
+        load = ('import tl_nla\nfrom tl_nla.adapters import VectorAdapter\n'
+                'from tl_nla.steering import SteeringVector\n\n'
+                'adapter = VectorAdapter(SteeringVector.from_pretrained("{repo}"))\n'
+                "with tl_nla.attach(model, adapter):\n    model.generate(tokens)")  # fmt: skip
+        made = ", ".join(f"{name} {version}" for name, version in versions().items())
+        return About(what, load, self.model, f"{made}; in float32.", "steering-vector")
 
 
 def vector_from_words(nla: Any, before: str, after: str, site: str, model: str = "") -> SteeringVector:
