@@ -203,8 +203,8 @@ class DiffOracle(nn.Module):
         """What a card says of the oracle (:func:`tl_nla.sharing.push_to_hub`)."""
         model = self.base or "a model that is not named"
         what = (f"A diff oracle for `{model}`. It reads what an attention head, an attention, an MLP, a block or a "
-                f"span writes to the residual stream ({self.d_model} numbers), and the state before it. It explains the "
-                "write in words, answers questions about it, and reads words back.")  # fmt: skip
+                f"span writes to the residual stream ({self.d_model} numbers), and the state before it. It explains "
+                "the write in words, answers questions about it, and reads words back.")  # fmt: skip
         load = ('import tl_nla\n\noracle = tl_nla.DiffOracle.from_pretrained("{repo}")\n'
                 'adapter = tl_nla.HeadDiffAdapter(oracle, layer=5, head=0, positions=-1)')  # fmt: skip
         made = told(record(self.verbalizer.model, None, self.base))
