@@ -131,6 +131,7 @@ def test_a_steering_vector_goes_round(hub):
     again = SteeringVector.from_pretrained("me/yellow")
     assert torch.equal(again.vector, vector.vector)
     assert (again.site, again.model, again.strength) == (vector.site, "gpt2", 2.5)
+    assert again.provenance["compared"] == "equal"
     card = model_card(vector, "me/yellow", CardFacts("mit"))
     assert yaml.safe_load(card.split("---\n", 2)[1])["base_model"] == "gpt2"
     assert 'SteeringVector.from_pretrained("me/yellow")' in card

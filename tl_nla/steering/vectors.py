@@ -1,6 +1,8 @@
 """Steering vectors: from an edit of words, from examples, or at random; usable without the NLA."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from tl_nla.finite import check_finite
 from tl_nla.metrics.functional import normalise
 from tl_nla.model.files import local_folder
 from tl_nla.nla.inputs import check_acts
-from tl_nla.nla.provenance import versions
+from tl_nla.nla.provenance import compared, versions
 from tl_nla.paths import user_path
 from tl_nla.sharing import About
 
@@ -32,12 +34,14 @@ class SteeringVector:
         site: hook point that it was made for.
         model: name of the model.
         strength: factor that it is meant to be used with.
+        provenance: of a loaded vector, with what it was saved and how that compares with what is here.
     """
 
     vector: Float[Tensor, " d_model"]
     site: str
     model: str = ""
     strength: float = 1.0
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.vector.ndim != 1:
@@ -47,7 +51,8 @@ class SteeringVector:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file with its site, model and strength."""
-        about = {"site": self.site, "model": self.model, "strength": str(self.strength)}
+        made = json.dumps({"versions": versions()})
+        about = {"site": self.site, "model": self.model, "strength": str(self.strength), "made": made}
         tensors = {"vector": self.vector.detach().float().contiguous()}
         check_finite(tensors, "the steering vector")
         save_file(tensors, user_path(path), metadata=about)
@@ -68,7 +73,12 @@ class SteeringVector:
             raise InputError(f"{path} holds no steering vector: {error}") from None
         if "site" not in about:
             raise InputError(f"{path} does not say which site it is for; write it with SteeringVector.save")
-        return cls(vector, about["site"], about.get("model", ""), float(about.get("strength", "1")))
+        try:
+            strength, made = float(about.get("strength", "1")), json.loads(about.get("made", "{}"))
+        except ValueError as error:
+            raise InputError(f"{path} has a damaged header ({error}); write it with SteeringVector.save") from None
+        told = compared(made, {"versions": versions()}, str(path))
+        return cls(vector, about["site"], about.get("model", ""), strength, told)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the vector into a folder as :meth:`from_pretrained` reads it."""
