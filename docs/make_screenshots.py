@@ -1,7 +1,7 @@
 """Make the pictures of docs/tensorboard.md: `make gallery`. Needs Chromium and chromedriver, no network.
 
 Reports of the embedded target are written to a folder, a real TensorBoard server shows them, and a headless browser
-looks at them, by the same means as tests/reports/tensorboard/test_browser.py.
+looks at them. The means are those of tests/reports/tensorboard/test_browser.py.
 """
 
 import argparse

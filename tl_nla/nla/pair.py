@@ -45,7 +45,7 @@ class NLA(nn.Module):
         base: name of the model that the pair was made from.
         mean: mean of the normalised training states, the zero of every FVE; ``None`` when it is not known.
         provenance: of a loaded pair, its family, folders and conventions, and how what it was saved with compares with
-            what is here; empty for one made here.
+            what is here. Empty for one made here.
     """
 
     def __init__(self, verbalizer: Verbalizer, reconstructor: Reconstructor, layer: int, base: str = "") -> None:

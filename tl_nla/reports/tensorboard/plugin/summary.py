@@ -11,7 +11,7 @@ from tl_nla.reports.tensorboard.plugin.names import PLUGIN_NAME, TAG_PREFIX
 def contribution_summary(tag: str, report: dict[str, Any]) -> Any:
     """Turn a report into the summary that the Contributions tab reads.
 
-    Numbers that are not finite become null, since JSON has none; text that is no valid Unicode (half of a surrogate
+    Numbers that are not finite become null, since JSON has none. Text that is no valid Unicode (half of a surrogate
     pair) is kept as an escape.
 
     Args:
