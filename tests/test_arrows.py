@@ -21,6 +21,7 @@ EVERYBODYS = {
     "outputs",
     "paths",
     "plugins",
+    "text_file",
     "_grouped",
     "_lazy",
     "_moved",
