@@ -6,7 +6,7 @@ keys and values come from the cache that the model filled in the clean run. Wher
 through the block once more, in front of the copies.
 
 Every run proves that the model permits this. An unchanged copy of each position, behind all changed ones, must end as
-that position did; clean tokens that are run again must give what they gave in the clean run.
+that position did. Clean tokens that are run again must give what they gave in the clean run.
 """
 
 from collections.abc import Sequence
