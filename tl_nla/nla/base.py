@@ -28,8 +28,8 @@ class VectorVerbalizer(nn.Module):
         tokenizer: its tokenizer.
 
     Attributes:
-        by_length: whether rows of similar length share a pass where there is a gradient, which saves tokens, or all rows
-            do, which saves launches: the faster way for a small model on a GPU. Processes that hold shares of the
+        by_length: whether rows of similar length share a pass where there is a gradient, which saves tokens, or all
+            rows do, which saves launches: the faster way for a small model on a GPU. Processes that hold shares of the
             weights have to make the same number of passes.
     """
 

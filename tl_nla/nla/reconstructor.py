@@ -32,8 +32,8 @@ class ReconstructorBase(nn.Module):
         columns: outputs of the head; as many as the backbone is wide when ``None``.
 
     Attributes:
-        by_length: whether rows of similar length share a pass where there is a gradient, which saves tokens, or all rows
-            do. Processes that hold shares of the weights have to make the same number of passes.
+        by_length: whether rows of similar length share a pass where there is a gradient, which saves tokens, or all
+            rows do. Processes that hold shares of the weights have to make the same number of passes.
     """
 
     by_length = True
