@@ -74,10 +74,6 @@ class WriteVerbalizer(VectorVerbalizer):
         scale: L2 norm at which directions enter.
         d_act: size of the vectors; that of the embeddings when ``None``.
 
-    Attributes:
-        by_length: whether the loss takes texts of similar length together, which saves tokens, or all rows in one pass,
-            which saves launches. The second is the faster way for a small model on a GPU.
-
     Raises:
         InputError: when the template or the character cannot be used.
     """
@@ -92,7 +88,6 @@ class WriteVerbalizer(VectorVerbalizer):
         self.slots = Slots(self.d_act, width, scale)
         self.prompts = self._prompts()
         check_room(model, max(len(prompt.ids) for prompt in self.prompts.values()))
-        self.by_length = True
 
     def use_encoder(self, encoder: SourceEncoder | None) -> None:
         """Give the verbalizer slots that tell which words a write probably read, or take them away.
