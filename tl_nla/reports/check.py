@@ -16,6 +16,7 @@ from tl_nla.model.heads import out_projection
 from tl_nla.model.probe import probe_tokens
 from tl_nla.model.reading import read
 from tl_nla.model.rounding import Fit
+from tl_nla.notebook import table_html
 
 EXACT, APPROXIMATE, REFUSED = "exact", "approximate", "refused"
 _SKIP_TOLERANCE = 8.0
@@ -76,6 +77,13 @@ class ModelCheck:
     def to_json(self) -> str:
         """The check as JSON text."""
         return json.dumps(self.to_dict(), allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        return table_html(
+            ("capability", "verdict", "error", "detail"),
+            [(row.capability, row.verdict, row.error, row.detail) for row in self.rows],
+            f"{self.model}, {self.dtype} on {self.device}",
+        )
 
     def __str__(self) -> str:
         width = max(len(row.capability) for row in self.rows)
