@@ -24,7 +24,7 @@ PROMPTS = {
     "to the farm too. Lily had a drum painted blue. They sang a song together. The kite was",
     "park": "Anna went to the park. Paul had a red kite. Anna was in the",
 }
-GRID = "return document.querySelectorAll('td[tabindex]').length > 0"
+GRID = "return document.querySelectorAll('.grid [data-key]').length > 0"
 
 
 def write_reports(folder: Path) -> None:

@@ -133,7 +133,8 @@ def _models() -> list[Finding]:
     except InputError as error:
         found.append(Finding("model tiny", "missing", str(error), "install tl-nla again"))
     for name in plugins.named_models():
-        place = plugins.named(name).local_place()
+        plugin = plugins.named(name)
+        place = plugin.local_place() if plugin else None
         remedy = "" if place else f"make {name}"
         found.append(Finding(f"model {name}", "ok" if place else "absent", place or "not on this machine", remedy))
     cached = _cached_models()

@@ -27,6 +27,7 @@ COMMANDS = {
     "diff": "diff",
     "steer": "steer",
     "contributions": "contributions",
+    "heads": "heads",
     "fit-oracle": "fit_oracle",
     "fit": "training",
     "validate": "training",
