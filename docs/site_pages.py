@@ -58,7 +58,7 @@ def reference(package: str, what: str) -> str:
     """The reference page of a package: each public name with its signature and docstring."""
     parts = [f"# `{package}`\n\n{what}\n"]
     for name in sorted(homes(package)):
-        parts.append(f"## `{package}.{name}`\n\n::: {origin(package, name)}\n")
+        parts.append(f"::: {origin(package, name)}\n")
     return "\n".join(parts)
 
 
@@ -67,7 +67,9 @@ def homes(package: str) -> dict[str, str]:
     tree = ast.parse(_file(package).read_text(encoding="utf-8"))
     found, public = {}, set()
     for name, value in _assignments(tree):
-        if name == "_HOMES":
+        if name == "__getattr__" and isinstance(value, ast.Call) and isinstance(value.args[-1], ast.Dict):
+            value = value.args[-1]  # lazy(__name__, {...})
+        if name in ("_HOMES", "__getattr__") and isinstance(value, ast.Dict):
             found |= ast.literal_eval(value)
             public |= set(found)
         elif name == "__all__" and isinstance(value, ast.List):
