@@ -35,7 +35,7 @@ def without_encoding(tree: ast.Module) -> list[int]:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         module = isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id
-        if name not in ("open", "read_text", "fdopen") or module == "os" and name == "open":
+        if name not in ("open", "read_text", "fdopen") or (module == "os" and name == "open"):
             continue
         texts = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
         binary = any("b" in text and len(text) <= 3 for text in texts)
