@@ -16,9 +16,10 @@ VENV_PLAIN := .venv-plain
 EXTRAS := cli,lora,plots,dev
 PIP := -m pip install --disable-pip-version-check -qq
 INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+SITE := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo smollm2 corpus test test-tl3 test-plain lint bench gallery install install-tl3
+.PHONY: demo smollm2 corpus test test-tl3 test-plain lint bench gallery docs docs-serve notebooks package install install-tl3
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -72,6 +73,24 @@ bench: $(VENV)/.installed
 gallery: $(VENV)/.installed
 	$(OFFLINE) PYTHONPATH=. $(VENV)/bin/python docs/make_screenshots.py
 
+# The documentation site, in site/; a warning is an error. docs-serve shows it while you write.
+docs: $(VENV)/.docs
+	$(SITE) build --strict --quiet
+
+docs-serve: $(VENV)/.docs
+	$(SITE) serve
+
+# Executes the notebooks and keeps their outputs. SLOWER multiplies the limit of 60 seconds for each.
+SLOWER ?= 1
+notebooks: $(VENV)/.docs
+	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV)/bin/python docs/run_notebooks.py --slower $(SLOWER)
+
+# The wheel and the source archive, in dist/, checked for what package registries ask.
+package: $(VENV)/.docs
+	rm -rf build dist
+	$(VENV)/bin/python -m build --outdir dist > dist.log || (cat dist.log; exit 1)
+	$(VENV)/bin/twine check --strict dist/*
+
 install: $(VENV)/.installed
 install-tl3: $(VENV_TL3)/.installed
 
@@ -80,6 +99,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) $(INDEX) -c constraints.txt torch
 	$(VENV)/bin/python $(PIP) -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(VENV_TL3)/.installed: pyproject.toml constraints.txt
