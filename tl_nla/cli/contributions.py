@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
             quantity=args.quantity, skips=not args.no_skips, tokenizer=target.tokenizer, name=target.name,
             vocabulary="all" if args.all_tokens else named, tell=tell,
         )  # fmt: skip
-    _print(console, report, args.heads)
+    print_report(console, report, args.heads)
     if args.svg:
         console.save_svg(str(args.svg), title="tl-nla contributions")
     if args.json:
@@ -129,7 +129,8 @@ def find_oracle(model: str, folder: str | None) -> Any:
     return DiffOracle.from_pretrained(found)
 
 
-def _print(console: Any, report: Any, heads: int) -> None:
+def print_report(console: Any, report: Any, heads: int) -> None:
+    """Print the prediction, the table of the last reported position with so many heads a layer, and what it means."""
     from rich.text import Text
 
     from tl_nla.markdown import show

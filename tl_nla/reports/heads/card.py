@@ -11,6 +11,7 @@ from tl_nla.json_file import write_json
 from tl_nla.paths import user_path
 from tl_nla.reports.heads.kinds import THRESHOLDS
 from tl_nla.reports.heads.sums import Attention
+from tl_nla.text_file import write_text
 
 NONE = "none of these"
 SCHEMA = 1
@@ -224,4 +225,4 @@ class HeadCards:
         """Write one page that needs nothing else: a table that sorts by a click, each card to be unfolded."""
         from tl_nla.reports.heads.html import page
 
-        user_path(path).write_text(page(self), encoding="utf-8")
+        write_text(page(self), path)
