@@ -32,6 +32,7 @@ class Words:
         heldout: writes that these are over.
         fve_oracle: of an oracle's explanations, on fewer writes.
         oracle_rows: how many.
+        ov: copying by the weights, see :func:`tl_nla.reports.heads.ov_circuit.ov_scores`.
     """
 
     always: tuple[tuple[str, ...], tuple[str, ...]]
@@ -42,6 +43,7 @@ class Words:
     heldout: int
     fve_oracle: float | None = None
     oracle_rows: int = 0
+    ov: float | None = None
 
 
 @dataclass(frozen=True)
