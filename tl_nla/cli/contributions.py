@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
                 vocabulary="all" if args.all_tokens else named, tell=tell,
             )  # fmt: skip
     report = reports["prompt"]
-    _print(console, report, args.heads)
+    print_report(console, report, args.heads)
     if args.svg:
         console.save_svg(str(args.svg), title="tl-nla contributions")
     if args.json:
@@ -154,7 +154,8 @@ def find_oracle(model: str, folder: str | None, **placed: Any) -> Any:
     return DiffOracle.from_pretrained(found, **placed)
 
 
-def _print(console: Any, report: Any, heads: int) -> None:
+def print_report(console: Any, report: Any, heads: int) -> None:
+    """Print the prediction, the table of the last reported position with so many heads a layer, and what it means."""
     from rich.text import Text
 
     from tl_nla.markdown import show

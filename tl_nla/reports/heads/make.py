@@ -25,6 +25,7 @@ from tl_nla.reports.heads.config import HeadCardsConfig
 from tl_nla.reports.heads.effects import NAMES, effect_columns, head_effects
 from tl_nla.reports.heads.kinds import THRESHOLDS, kinds_of
 from tl_nla.reports.heads.oracle_words import oracle_fve
+from tl_nla.reports.heads.ov_circuit import ov_scores, read_back
 from tl_nla.reports.heads.parts import Parts, opened, parts_in
 from tl_nla.reports.heads.rows import Rows
 from tl_nla.reports.heads.sums import Attention, attention_sums, ids_of, is_delimiter
@@ -86,6 +87,7 @@ class _Maker:
     heads: dict[int, int]
     parts: Parts
     notes: list[str]
+    _back: Tensor | None = None
 
     def cards(self, oracle: Any) -> tuple[Card, ...]:
         """All stages, in order."""
@@ -201,10 +203,18 @@ class _Maker:
 
     def _words(self, wording: Wording, reads: list[Path], layer: int) -> list[dict[str, Any]]:
         def made() -> list[dict[str, Any]]:
-            return layer_words(wording, Rows.load(reads, layer, self.texts), layer_weight(self.model, layer))
+            weight = layer_weight(self.model, layer)
+            told = layer_words(wording, Rows.load(reads, layer, self.texts), weight)
+            scores = ov_scores(self.model, layer, weight, self._read_back(wording.lens))
+            return [{**own, "ov": score} for own, score in zip(told, scores, strict=True)]
 
         found: list[dict[str, Any]] = self.parts.values(f"words-{layer:03d}", made)
         return found
+
+    def _read_back(self, lens: Lens) -> Tensor:
+        if self._back is None:
+            self._back = read_back(self.model, lens)
+        return self._back
 
     def _oracle(self, oracle: Any, reads: list[Path], layer: int) -> list[dict[str, Any]]:
         if oracle is None:
@@ -230,7 +240,7 @@ def _card(
         "sink": attention.sink,
     }  # fmt: skip
     shape = {"delimiter_chance": attention.delimiter_chance, "peak": attention.peak, "sink": attention.sink}
-    words = {name: told[name] for name in ("usual", "fve", "fve_shuffled", "heldout")}
+    words = {name: told[name] for name in ("usual", "fve", "fve_shuffled", "heldout", "ov")}
     words |= {name: told[name] for name in ("fve_oracle", "oracle_rows") if name in told}
     up, down = (tuple(side) for side in told["always"])
     often = tuple((word, share) for word, share in told["often"])
