@@ -29,8 +29,8 @@ def cell(text: str) -> str:
 def escape(text: str, limit: int = CELL_LIMIT) -> str:
     """Any text as the content of one Markdown table cell.
 
-    Line breaks, tabs and other control characters become visible signs, half surrogates the replacement character,
-    marks that turn the direction of writing are dropped, and everything that Markdown or HTML would read is escaped.
+    Line breaks, tabs and other control characters become visible signs, half surrogates the replacement character.
+    Marks that turn the direction of writing are dropped. Everything that Markdown or HTML would read is escaped.
 
     Args:
         text: any string, also one that is no valid Unicode.

@@ -220,7 +220,7 @@ class DiffOracleTraining(_DiffTraining):
     """Supervised training of the verbalizer on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
 
     Args:
-        model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id; the
+        model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id. The
             folder of an oracle (:class:`lightning_modules.SaveOracle`) goes on with that one.
         learning_rate: peak of the schedule.
         weight_decay: of the optimiser.

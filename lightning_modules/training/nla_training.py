@@ -50,7 +50,7 @@ class RewardConfig:
         log: minus log error instead of minus error.
         length_penalty: for every token beyond ``length_free``; 0 for none.
         length_free: tokens of a response that cost nothing.
-        budget_from: smallest prefix budget in tokens; with it, the reward is that of the explanation cut at a random
+        budget_from: smallest prefix budget in tokens. With it, the reward is that of the explanation cut at a random
             budget shared by the group, up to ``budget_to``, so that what matters most is said first. ``None``: whole.
         budget_to: largest prefix budget; the cap on new tokens when ``None``.
         budget_log: budgets are log-uniform, so that most are small and some are not, instead of uniform.
@@ -77,7 +77,7 @@ class NLATraining(TrainedOnly):
     """Reinforcement learning on explanations after a warm start (Anthropic 2026, NLA paper; GRPO, Shao et al. 2024).
 
     A batch's activations get ``rollouts.group`` explanations each. The reward is minus the squared error of the vector
-    that the reconstructor reads from an explanation; a failed or truncated one counts as an error of 2. In the same
+    that the reconstructor reads from an explanation. A failed or truncated one counts as an error of 2. In the same
     step, on the same explanations, the reconstructor learns to read them better; no gradient goes from it to the words.
     One optimiser with a parameter group a part (so that the Trainer's steps are steps), trained weights in float32.
     Means run over the tokens and rows of all processes; batches that are accumulated weigh the same.

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def check_released(args: argparse.Namespace) -> int:
-    """Load what was named, run its checks, measure layers where the target is at hand.
+    """Load what was named, run its checks, measure layers where the target is given.
 
     Returns:
         0 when everything is as described, 1 when something is not.

@@ -187,7 +187,7 @@ def points_of(model: Any, site: Site, known: Collection[str] | None = None) -> l
     Args:
         model: the TransformerLens model.
         site: what is to be read.
-        known: ``model.hook_dict``, where it is at hand: bridges take milliseconds to build it.
+        known: ``model.hook_dict``, where it was built already: bridges take milliseconds to build it.
 
     Raises:
         InputError: for an expert, whose write takes more than hook points.

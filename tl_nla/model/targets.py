@@ -58,7 +58,7 @@ def load(
 
     Args:
         name: ``"tiny"``, ``"smollm2"``, a local folder with a Hugging Face model, or a hub id.
-        dtype: precision of the weights; ``"auto"`` is what the model's configuration says, which is ``"bfloat16"`` for
+        dtype: precision of the weights. ``"auto"`` is what the model's configuration says, which is ``"bfloat16"`` for
             most models of today, and for ``"smollm2"`` what this machine runs fastest.
         device: such as ``"cuda"``; the CPU when ``None``.
         device_map: layers on several devices; see :class:`tl_nla.model.placement.Placement`.

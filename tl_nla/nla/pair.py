@@ -29,10 +29,11 @@ from tl_nla.nla.injection import InjectionConfig
 from tl_nla.nla.inputs import check_texts
 from tl_nla.nla.marker import choose_marker, make_room
 from tl_nla.nla.provenance import FILE as PROVENANCE
-from tl_nla.nla.provenance import record
+from tl_nla.nla.provenance import record, told
 from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.verbalizer import Generation, Verbalizer
 from tl_nla.outputs import check_folder, check_replaceable
+from tl_nla.sharing import About
 
 
 class NLA(nn.Module):
@@ -46,7 +47,7 @@ class NLA(nn.Module):
         base: name of the model that the pair was made from.
         mean: mean of the normalised training states, the zero of every FVE; ``None`` when it is not known.
         provenance: of a loaded pair, its family, folders and conventions, and how what it was saved with compares with
-            what is here; empty for one made here.
+            what is here. Empty for one made here.
         turns: of the parts on the device, where they were loaded with ``offload``; ``None`` where they stay.
     """
 
@@ -159,6 +160,16 @@ class NLA(nn.Module):
                 save_file({"mean": self.mean.detach().float().contiguous()}, ar / MEAN_FILE)
             for part in (av, ar):
                 replace_folder(part, folder / part.name)
+
+    def about(self) -> About:
+        """What a card says of the pair (:func:`tl_nla.sharing.push_to_hub`)."""
+        made = record(self.verbalizer.model, self.layer, self.base)
+        model = self.base or "a model that is not named"
+        what = (f"Verbalizer (`av/`) and reconstructor (`ar/`) of states of `{model}`, layer {self.layer}: "
+                f"the {made['layer_convention']}, `{self.site}` in TransformerLens.")  # fmt: skip
+        load = 'import tl_nla\n\nnla = tl_nla.NLA.from_pretrained("{repo}")\nprint(nla.verbalize(states))'
+        line = f"{told(made)}; injection `{self.verbalizer.injection.config.kind}`."
+        return About(what, load, self.base, line, "natural-language-autoencoder")
 
     @staticmethod
     def check_saving(folder: str | Path) -> Path:

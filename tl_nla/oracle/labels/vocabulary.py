@@ -22,7 +22,7 @@ class Vocabulary:
     """The tokens that labels may name.
 
     Attributes:
-        texts: text of every token without the space around it; blank for control tokens and characters that mark a
+        texts: text of every token without the space around it. Blank for control tokens and characters that mark a
             verbalizer's slots: named in a label, one would end the verbalizer's answer.
         group: number of the word that a token spells, case and leading space aside; the same for all its variants.
         allowed: false for special tokens, tags, blank and unprintable ones and parts of a UTF-8 character.

@@ -1,15 +1,15 @@
 """The whole words of a tokenizer, found from its vocabulary alone: what labels name unless more is asked for.
 
-A token is named when it spells a word from its beginning: it carries the tokenizer's mark of a word's beginning, has at
-least two letters and nothing but letters (hyphens and apostrophes inside aside), and is not mostly the beginning of
+A token is named when it spells a word from its beginning. It carries the tokenizer's mark of a word's beginning and has
+at least two letters and nothing but letters (hyphens and apostrophes inside aside). It is not mostly the beginning of
 longer words. Its other spellings (without the mark, in capitals) go with it.
 
-The last condition reads the merges of byte-pair encodings. Merges are listed by how often a pair stood in the
-training text, so one over a merge's number stands for its frequency (Zipf's law). " strugg" (merge 3,176) is continued
-to " struggle" (5,629), " struggles", " struggling" and " struggled": together as frequent as the token itself, so that
-nothing is left for the token alone. " strong" is continued too, but not often enough. What is continued by an "s"
-(" detects") is a word all the same. Two kinds of errors remain: a beginning that is never merged on (" harb") stays,
-and some words go (" play"). Of 70 tokens drawn from those kept of SmolLM2's, 66 were words.
+The last condition reads the merges of byte-pair encodings. Merges are listed by how often a pair stood in the training
+text, so one over a merge's number stands for its frequency (Zipf's law). The token " strugg" (merge 3,176) is continued
+to " struggle" (5,629), " struggles", " struggling" and " struggled". Together these are as frequent as the token
+itself, so that nothing is left for the token alone. The token " strong" is continued too, but not often enough. What is
+continued by an "s" (" detects") is a word all the same. Two kinds of errors remain: a beginning that is never merged on
+(" harb") stays, and some words go (" play"). Of 70 tokens drawn from those kept of SmolLM2's, 66 were words.
 """
 
 import json
