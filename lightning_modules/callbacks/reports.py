@@ -116,10 +116,10 @@ class ContributionReportCallback(L.Callback):
 
     def _shared_report(self, trainer: L.Trainer, pl_module: L.LightningModule, number: int, last: bool) -> None:
         """The first process reports; weights that are shared out are gathered by all."""
-        self._last_step = trainer.global_step
         with gathered(pl_module):
             if trainer.is_global_zero:
                 self._report(trainer, pl_module, trainer.global_step, number, last)
+        self._last_step = trainer.global_step
 
     def _load(self) -> None:
         if isinstance(self.model, str):
@@ -144,7 +144,6 @@ class ContributionReportCallback(L.Callback):
                 log_report(_writer(trainer), report, step, name, number=number, how=how)
             if last:
                 log_writes(_writer(trainer), report, step, name)
-        self._last_step = step
 
 
 def _writer(trainer: L.Trainer) -> Any:
