@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -97,12 +98,14 @@ class NNsight:
 
         with quiet():
             self.model = nnsight.NNsight(plain)
+        blocks = decoder_layers(plain)
+        self.path = next(name for name, module in plain.named_modules() if module is blocks)
 
     @torch.no_grad()
     def states(self, tokens: Tensor, layers: Sequence[int]) -> Tensor:
         """States by one trace, logits of one position only."""
         found: list[Any] = []
-        blocks: Any = decoder_layers(self.model)
+        blocks: Any = attrgetter(self.path)(self.model)
         with self.model.trace(tokens, logits_to_keep=1, use_cache=False):
             for layer in layers:
                 found.append(blocks[layer].output.save())

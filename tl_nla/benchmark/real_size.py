@@ -15,6 +15,7 @@ from tl_nla.attribution.direct import direct_attribution
 from tl_nla.benchmark import peers
 from tl_nla.benchmark.bench import Case
 from tl_nla.benchmark.shapes import BenchModel
+from tl_nla.model.families import text_backbone
 from tl_nla.model.reading import read
 from tl_nla.reports import ContributionReport, layer_contributions
 
@@ -35,6 +36,7 @@ def reading_cases(made: BenchModel, tokens: Tensor) -> Iterator[Case]:
         sites = [states[layer] for layer in kept]
         ours = partial(_states, model, tokens, sites)
         yield Case(name, "bare forward pass", ours, bare, _anything)
+        yield Case(name, "bare forward pass without logits", ours, partial(_without_logits, model, tokens), _anything)
         yield Case(name, "run_with_cache", ours, partial(peers.cached, model, tokens, sites), _close)
         if made.plain is not None:
             theirs = partial(peers.hooked, made.plain, tokens, kept)
@@ -43,6 +45,7 @@ def reading_cases(made: BenchModel, tokens: Tensor) -> Iterator[Case]:
             yield Case(name, "nnsight", ours, partial(sight.states, tokens, kept), _close)
     name, heads = "all heads at 8 positions", partial(_heads, model, tokens)
     yield Case(name, "bare forward pass", heads, bare, _anything)
+    yield Case(name, "bare forward pass without logits", heads, partial(_without_logits, model, tokens), _anything)
     yield Case(name, "run_with_cache, use_attn_result", heads,
                partial(peers.cached_heads, model, tokens, _PLACES), _close)  # fmt: skip
     if made.plain is not None:
@@ -98,6 +101,14 @@ def compared(case: Case, rounds: int) -> dict[str, Any]:
 @torch.no_grad()
 def _bare(model: Any, tokens: Tensor) -> Tensor:
     found: Tensor = model(tokens)
+    return found
+
+
+@torch.no_grad()
+def _without_logits(model: Any, tokens: Tensor) -> Tensor:
+    """The same blocks alone: what reading costs beside them does not hide behind a large vocabulary."""
+    backbone: Any = text_backbone(model.original_model)
+    found: Tensor = backbone(input_ids=tokens, use_cache=False).last_hidden_state
     return found
 
 
