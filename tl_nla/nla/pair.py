@@ -45,6 +45,7 @@ class NLA(nn.Module):
         mean: mean of the normalised training states, the zero of every FVE; ``None`` when it is not known.
         provenance: of a loaded pair, its family, folders and conventions, and how what it was saved with compares with
             what is here; empty for one made here.
+        adapted: how a small pair was made (:class:`tl_nla.nla.adapted.AdaptedPair`); ``None`` for one with all weights.
     """
 
     def __init__(self, verbalizer: Verbalizer, reconstructor: Reconstructor, layer: int, base: str = "") -> None:
@@ -52,6 +53,7 @@ class NLA(nn.Module):
         self.verbalizer, self.reconstructor, self.layer, self.base = verbalizer, reconstructor, layer, base
         self.mean: Tensor | None = None
         self.provenance: dict[str, Any] = {}
+        self.adapted: Any = None
         sizes = verbalizer.d_model, reconstructor.head.out_features
         if sizes[0] != sizes[1]:
             raise InputError(f"the verbalizer reads vectors of size {sizes[0]}, the reconstructor writes {sizes[1]}")
