@@ -66,7 +66,7 @@ def check_fingerprint(model: Any, known: Sequence[float], what: str) -> float:
     found = agreement(model, known)
     if not found >= LEAST:
         raise InputError(
-            f"{what} was made for SmolLM2-135M-Instruct; this model's states agree with it by {found:.2f} only (a cosine; "
-            f"{LEAST} or more is needed). Train one of its own: `tl-nla fit-oracle`"
+            f"{what} was made for SmolLM2-135M-Instruct; this model's states agree with it by {found:.2f} only (a "
+            f"cosine; {LEAST} or more is needed). Train one of its own: `tl-nla fit-oracle`"
         )
     return found

@@ -4,7 +4,6 @@ Writes of the training documents are captured once into ``--keep``; held-out doc
 """
 
 import argparse
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from tl_nla.smollm2.weights import find_weights
 
 DOCUMENTS = {"train": 48, "held_out": 14}
 """Documents a kind of text."""
+EVERY = 2
+"""Every second of the captured rows is used."""
 
 
 def captured(corpus: Path, keep: Path, name: str) -> AllWrites:
@@ -33,7 +34,7 @@ def captured(corpus: Path, keep: Path, name: str) -> AllWrites:
         rows = capture_all(model, load_tokenizer(folder), corpus, name, DOCUMENTS[name])
         rows.save(path.with_suffix(".unfinished"))
         path.with_suffix(".unfinished").rename(path)
-    return AllWrites.load(path)
+    return AllWrites.load(path).every(EVERY)
 
 
 def site_writes(rows: AllWrites, target: Any) -> SiteWrites:
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="folder of captured writes")
     parser.add_argument("--out", type=Path, required=True, help="folder of the oracle")
     parser.add_argument("--log", type=Path, help="progress, a line a component")
+    parser.add_argument("--commit", default="", help="noted with the oracle")
     args = parser.parse_args()
     WordOracle.check_saving(args.out)
     target, begun = load_target("smollm2"), time.monotonic()
@@ -64,10 +66,10 @@ def main() -> None:
     with listening(log):
         writes, keep = site_writes(rows, target), args.keep / "fitted"
         oracle = WordOracle.fitted(target.model, target.tokenizer, writes, counts, config, "smollm2", keep)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = args.commit
     oracle.about = {
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct", "read in": "bfloat16", "documents a kind": DOCUMENTS["train"],
-        "rows": len(rows.document), "fit": str(config), "commit": commit, "seconds": round(time.monotonic() - begun),
+        "rows": len(rows.document), "fit": str(config), "commit": args.commit, "seconds": round(time.monotonic() - begun),
         "corpus": "make corpus, training documents only", "torch": torch.__version__, "seed": 0,
         "fingerprint": fingerprint(target.model),
     }  # fmt: skip

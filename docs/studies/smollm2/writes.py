@@ -45,6 +45,10 @@ class AllWrites:
         """Write all of it as safetensors."""
         save_file({name: getattr(self, name).contiguous() for name in self.__dataclass_fields__}, path)
 
+    def every(self, step: int) -> "AllWrites":
+        """One row of so many."""
+        return AllWrites(**{name: getattr(self, name)[::step].clone() for name in self.__dataclass_fields__})
+
     @classmethod
     def load(cls, path: Path) -> "AllWrites":
         """Read what was saved."""
@@ -84,8 +88,8 @@ def capture_all(model: Any, tokenizer: Any, corpus: Path, name: str, each: int) 
                 continue
             ids = torch.tensor([ids for _, ids in rows])
             model.model(ids)
-            places = torch.stack([(torch.randperm(TOKENS - FIRST, generator=generator)[:POSITIONS] + FIRST).sort().values
-                                  for _ in rows])  # fmt: skip
+            drawn = [torch.randperm(TOKENS - FIRST, generator=generator)[:POSITIONS] + FIRST for _ in rows]
+            places = torch.stack(drawn).sort(1).values
             row = torch.arange(len(rows))[:, None]
             for part in ("z", "before", "mlp"):
                 layers = range(len(model.model.layers))
@@ -129,9 +133,8 @@ class SiteWrites(Mapping[str, tuple[Tensor, Tensor]]):
         self.rows, self.out = rows, out
         self.width = 64
         layers = range(len(out))
-        heads = [
-            f"blocks.{layer}.attn.head.{head}" for layer in layers for head in range(out[0].shape[1] // self.width)
-        ]
+        count = out[0].shape[1] // self.width
+        heads = [f"blocks.{layer}.attn.head.{head}" for layer in layers for head in range(count)]
         whole = [f"blocks.{layer}{part}" for part in (".attn", ".mlp", "") for layer in layers]
         self.sites = sites or (*heads, *whole)
 

@@ -1,4 +1,4 @@
-"""A code of words: what the words of an explanation add up to at each component, and which words to choose for a write."""
+"""A code of words: what words add up to at each component, and which words to choose for a write."""
 
 import json
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""A diff oracle of words: no network, fitted to a model in minutes, saved in a megabyte beside the model's own tables."""
+"""A diff oracle of words: no network; fitted to a model in minutes, and small beside the model's own tables."""
 
 import tempfile
 from collections.abc import Sequence
