@@ -66,10 +66,10 @@ def main() -> None:
     with listening(log):
         writes, keep = site_writes(rows, target), args.keep / "fitted"
         oracle = WordOracle.fitted(target.model, target.tokenizer, writes, counts, config, "smollm2", keep)
-    commit = args.commit
     oracle.about = {
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct", "read in": "bfloat16", "documents a kind": DOCUMENTS["train"],
-        "rows": len(rows.document), "fit": str(config), "commit": args.commit, "seconds": round(time.monotonic() - begun),
+        "rows": len(rows.document), "fit": str(config), "commit": args.commit,
+        "seconds": round(time.monotonic() - begun),
         "corpus": "make corpus, training documents only", "torch": torch.__version__, "seed": 0,
         "fingerprint": fingerprint(target.model),
     }  # fmt: skip
