@@ -63,6 +63,7 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m tests.english
 
 bench: $(VENV)/.installed
 	$(OFFLINE) $(VENV)/bin/python -m pytest $(PYTEST_ARGS) -o addopts= tests/benchmarks

@@ -1,7 +1,7 @@
 """Make the pictures of docs/tensorboard.md: `make gallery`. Needs Chromium and chromedriver, no network.
 
 Reports of the embedded target are written to a folder, a real TensorBoard server shows them, and a headless browser
-looks at them, by the same means as tests/reports/tensorboard/test_browser.py.
+looks at them. The means are those of tests/reports/tensorboard/test_browser.py.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PROMPTS = {
     "to the farm too. Lily had a drum painted blue. They sang a song together. The kite was",
     "park": "Anna went to the park. Paul had a red kite. Anna was in the",
 }
-GRID = "return document.querySelectorAll('td[tabindex]').length > 0"
+GRID = "return document.querySelectorAll('.grid [data-key]').length > 0"
 
 
 def write_reports(folder: Path) -> None:

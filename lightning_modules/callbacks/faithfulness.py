@@ -37,10 +37,11 @@ class WordMeasures:
 class FaithfulnessCallback(L.Callback):
     """Explains the same states every so many steps and measures whether the words can still be believed.
 
-    Works with any module that has the pair as ``nla``. Logged (when the Trainer has a logger) and kept in ``history``:
-    ``faithfulness/fve``, ``/retention`` (FVE of paraphrased words over FVE), ``/claim_precision`` where the truth is
-    known, ``/cross_reconstructor_gap/KIND`` where references are given, ``/legibility`` where a clean model is given
-    (nats a token), and the same for the written words: :func:`tl_nla.faithfulness.trust.pair_terms` names them all.
+    Works with any module that has the pair as ``nla``. Values are logged (when the Trainer has a logger) and kept in
+    ``history``. They are ``faithfulness/fve`` and ``/retention`` (FVE of paraphrased words over FVE), and
+    ``/claim_precision`` where the truth is known. With references comes ``/cross_reconstructor_gap/KIND``, with a clean
+    model ``/legibility`` (nats a token). The same is logged for the written words;
+    :func:`tl_nla.faithfulness.trust.pair_terms` names them all.
 
     Args:
         states: held-out states with their truths; a hundred are enough for a curve.

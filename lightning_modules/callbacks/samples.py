@@ -18,9 +18,9 @@ _SHOWN = 2000
 class ExplanationSamples(L.Callback):
     """Logs held-out states, or writes: the written explanation, the verbalizer's own, and how well its vector fits.
 
-    Beside the table goes the scalar ``explanations/fve``, the FVE of the rows in it: greedy words, explanations that
-    could not be extracted counted as an error of 2, against the training set's mean. The rows are few: for a number to
-    report, use ``val/fve``.
+    Beside the table goes the scalar ``explanations/fve``, the FVE of the rows in it against the training set's mean.
+    The words are greedy; explanations that could not be extracted count as an error of 2. The rows are few: for a
+    number to report, use ``val/fve``.
 
     Args:
         every_n_steps: optimiser steps between two tables.

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from lightning_modules.base import TrainingModule
 from lightning_modules.processes import denominators
+from lightning_modules.sharding import gathered
 from lightning_modules.training.schedules import check_rates, run_length, scheduled_optimizer
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
@@ -154,7 +155,8 @@ class VerbalizerWarmStart(_WarmStart):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
         """Greedy explanations."""
-        return self.verbalizer.generate(batch["acts"]).texts
+        with gathered(self.verbalizer):
+            return self.verbalizer.generate(batch["acts"]).texts
 
 
 class ReconstructorWarmStart(_WarmStart):
@@ -200,4 +202,5 @@ class ReconstructorWarmStart(_WarmStart):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Float[Tensor, "n d_model"]:
         """Vectors read back from the written explanations."""
-        return self.reconstructor.reconstruct(batch["texts"])
+        with gathered(self.reconstructor):
+            return self.reconstructor.reconstruct(batch["texts"])

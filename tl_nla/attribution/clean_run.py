@@ -65,6 +65,7 @@ class CleanRun:
         keys: by layer, the keys and values of all columns as the model's cache is given them, where it has one.
         ends: last states and logits at up to eight columns, on which the read-out is solved.
         sums: the writes as sums of their heads, by layer and part, as far as they were asked for.
+        rows_of_copies: whether copies of its positions may be rows of a batch; false where that failed.
     """
 
     points: dict[str, Any]
@@ -82,6 +83,7 @@ class CleanRun:
     keys: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     ends: tuple[Tensor, Tensor] | None = None
     sums: dict[tuple[int, str], HeadSum | InputError] = field(default_factory=dict)
+    rows_of_copies: bool = True
     _readout: ReadOut | None = None
 
     @property

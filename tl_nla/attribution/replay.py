@@ -1,8 +1,8 @@
 """Run only the later blocks again, many left-out components side by side, each copy against the clean past.
 
 A copy of a position must see the clean keys and values of the earlier positions and its own at its own. So the clean
-ones are handed to the attention, and the one entry that is then wrong, the position's attention to itself, is put
-right in the scores and in the head's output. That costs one attention of ordinary size for each component.
+ones are handed to the attention. One entry is then wrong, the position's attention to itself. It is put right in the
+scores and in the head's output. That costs one attention of ordinary size for each component.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -53,7 +53,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the report, print its table, write the files."""
     from tl_nla.cli.explaining import encode_text
-    from tl_nla.cli.options import target_of
+    from tl_nla.cli.options import own_placement, target_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.plugins import embedded
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     with console.status("loading the model"):
         target = target_of(args)
         encode_text(target, args.text)
-        oracle = None if args.labels else find_oracle(args.model, args.oracle)
+        oracle = None if args.labels else find_oracle(args.model, args.oracle, **own_placement(args))
         plugin = embedded(args.model)
         named = None if plugin is None else plugin.vocabulary(target.model, target.tokenizer)
     with progress(console) as tell:
@@ -115,8 +115,11 @@ def shown_command(before: str, folder: Path) -> Any:
     return Text.assemble(before, (f"tensorboard --logdir {shlex.quote(str(folder))}", "bold"))
 
 
-def find_oracle(model: str, folder: str | None) -> Any:
-    """The oracle of a folder; the embedded one for the embedded model where there is one, else ``None``."""
+def find_oracle(model: str, folder: str | None, **placed: Any) -> Any:
+    """The oracle of a folder; the embedded one for the embedded model where there is one, else ``None``.
+
+    ``placed`` is as of ``DiffOracle.from_pretrained``.
+    """
     from tl_nla.plugins import embedded
 
     plugin = embedded(model)
@@ -126,7 +129,7 @@ def find_oracle(model: str, folder: str | None) -> Any:
         return None
     from tl_nla.oracle import DiffOracle
 
-    return DiffOracle.from_pretrained(found)
+    return DiffOracle.from_pretrained(found, **placed)
 
 
 def _print(console: Any, report: Any, heads: int) -> None:
@@ -259,12 +262,12 @@ def _log(report: Any, folder: Path) -> str:
     return run.name
 
 
-def new_run(folder: Path) -> Path:
-    """Make the first of ``contributions_1``, ``contributions_2``, ... that is not there yet."""
+def new_run(folder: Path, name: str = "contributions") -> Path:
+    """Make the first of ``NAME_1``, ``NAME_2``, ... that is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
-        run = folder / f"contributions_{number}"
+        run = folder / f"{name}_{number}"
         try:
             run.mkdir()
         except FileExistsError:  # an earlier run, or one at this very moment

@@ -28,14 +28,13 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain the sentence and print the table."""
-    from tl_nla.cli.explaining import explain_text, load_pair
-    from tl_nla.cli.options import placement_of
+    from tl_nla.cli.explaining import explain_text, pair_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.json_file import write_json
 
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target, nla = load_pair(args.model, args.nla, args.prepend_bos, placement_of(args))
+        target, nla = pair_of(args)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
     console.print(_table(explained, target.name, nla.layer))
     console.print(_legend(explained))

@@ -13,7 +13,8 @@ from typing import Any
 UNUSABLE = 3
 """Exit code of a training that ran to its end and whose oracle tells nothing."""
 REMEDY = "Give it more --steps and --documents; a longer run starts afresh in another --keep folder"
-_OPTIONS = ("texts", "documents", "steps", "precision", "dtype", "device", "injection_char", "prepend_bos", "keep")
+_OPTIONS = ("texts", "documents", "steps", "precision", "dtype", "device", "quantization",
+            "injection_char", "prepend_bos", "keep")  # fmt: skip
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:

@@ -1,8 +1,8 @@
 """A vector as a few signed words, chosen jointly: orthogonal matching pursuit over the unembedding.
 
 The strongest tokens of a write repeat each other ("France French Paris"). Here each word is the one that fits best what
-the words before it leave over, and all weights are fitted anew (Pati et al. 1993, "Orthogonal matching pursuit";
-Tropp 2004). Rows and words are searched a block at a time, so memory does not grow with either.
+the words before it leave over, and all weights are fitted anew. (Pati et al. 1993, "Orthogonal matching pursuit"; Tropp
+2004.) Rows and words are searched a block at a time, so memory does not grow with either.
 """
 
 from dataclasses import dataclass
