@@ -102,7 +102,7 @@ def substitutes(name, folder, finished):
 
 
 def small_pair(folder, family):
-    """The recipe of SmolLM2 on a tiny model of another shape: the model, its layer and the text are all that changes."""
+    """The recipe of SmolLM2 on a tiny model of another shape: model, layer and text are all that changes."""
     save_model(family, folder / family)
     model = str(folder / family)
     return ["--model.init_args.nla.init_args.model", model, "--data.init_args.model", model,
