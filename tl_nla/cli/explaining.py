@@ -16,7 +16,7 @@ def load_pair(
 
     Args:
         model: ``tiny``, a local folder or a hub id.
-        folders: verbalizer and reconstructor; may be left out for embedded models only.
+        folders: verbalizer and reconstructor; may be left out for ``tiny`` and ``smollm2`` only.
         prepend_bos: see :func:`tl_nla.model.targets.load_target`.
         placement: precision and device of the target.
 
@@ -27,8 +27,12 @@ def load_pair(
 
     from tl_nla.model.targets import load_target
     from tl_nla.nla import NLA
-    from tl_nla.plugins import embedded, part
+    from tl_nla.plugins import embedded, named, part
 
+    plugin = named(model)
+    if folders is None and plugin is not None:
+        found = load_target(model, prepend_bos, placement)
+        return found, plugin.nla(found.model)
     if folders is None and embedded(model) is None:
         raise InputError(
             f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)"
