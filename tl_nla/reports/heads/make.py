@@ -33,6 +33,9 @@ from tl_nla.reports.heads.texts import Batch, Texts
 from tl_nla.reports.heads.watch import LayerRead, layer_weight, layers_with_heads, watched_pass
 from tl_nla.reports.heads.words import Wording, layer_words
 
+_WHY = "why"
+"""Name of the reason in a part, where a layer could not be read."""
+
 
 def head_cards(
     model: Any, texts: Sequence[str | Document], config: HeadCardsConfig | None = None, *, oracle: Any = None,
@@ -108,10 +111,14 @@ class _Maker:
         tell("putting writes into words, layers", len(self.heads), len(self.heads))
         return tuple(found)
 
-    def _drop(self, failed: dict[int, str]) -> None:
-        for layer, why in failed.items():
-            self.heads.pop(layer, None)
-            self.notes.append(f"Layer {layer} has no cards: {why}")
+    def _drop(self, paths: list[Path]) -> None:
+        """Leave out the layers that could not be read in every batch."""
+        for path in paths:
+            with opened(path) as file:
+                for layer in [layer for layer in self.heads if f"{layer}.{_WHY}" in set(file.keys())]:
+                    why = bytes(file.get_tensor(f"{layer}.{_WHY}").tolist()).decode()
+                    del self.heads[layer]
+                    self.notes.append(f"Layer {layer} has no cards: {why}")
         if not self.heads:
             raise InputError(f"no layer's heads could be read. {self.notes[-1]}")
 
@@ -126,10 +133,7 @@ class _Maker:
             paths.append(self.parts.tensors(f"read-{number:05d}", partial(self._read_batch, batch, marks)))
             done += len(batch.numbers)
             tell("reading documents", done, total)
-        with opened(paths[0]) as file:
-            known = set(file.keys())
-        self._drop({layer: "its heads do not add up to its attention's write, or it shows no pattern"
-                    for layer in list(self.heads) if f"{layer}.sums" not in known})  # fmt: skip
+        self._drop(paths)
         return paths
 
     def _read_batch(self, batch: Batch, marks: Tensor) -> dict[str, Tensor]:
@@ -144,6 +148,8 @@ class _Maker:
             if isinstance(read, LayerRead) and read.z is not None:
                 values = {"sums": read.sums, "z": read.z, "source": read.source, "share": read.share}
                 kept |= {f"{layer}.{name}": value for name, value in values.items() if value is not None}
+            else:
+                kept[f"{layer}.{_WHY}"] = torch.tensor(list(str(read).encode()), dtype=torch.uint8)
         return kept
 
     def _repeats(self) -> dict[int, list[list[float]]]:
