@@ -12,7 +12,7 @@ from tl_nla.attribution.components import Component
 from tl_nla.attribution.left_out import Group
 from tl_nla.model.readout import ReadOut
 
-VOCAB_BUDGET = 2**22
+VOCAB_BUDGET = 2**23
 """Logits held at once while effects are measured: few enough to stay in the processor's cache."""
 _FEWEST_ROWS, _SUMMED, _PIECE = 32, 2048, 256
 

@@ -1,7 +1,7 @@
 """One forward pass, many sites: states, writes, and writes of heads and experts at the chosen positions only."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from tl_nla.model.narrow import unread_logits
 from tl_nla.model.positions import Positions, real_tokens, row_positions, select_positions
 from tl_nla.model.probe import lock_of
 from tl_nla.model.sites import Site
+from tl_nla.notebook import table_html
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Reading:
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def _repr_html_(self) -> str:
+        rows = [(str(site), "write" if site.is_write else "state", f"{len(self)} × {self.model.cfg.d_model}")
+                for site in self.sites]  # fmt: skip
+        texts = len(self.batch.unique())
+        return table_html(("site", "kind", "shape"), rows, f"Reading of {len(self)} positions in {texts} texts")
 
     def __getitem__(self, site: Site | str) -> Float[Tensor, "n d_model"]:
         """The state or write at ``site``: detached, in the model's precision.
@@ -156,7 +163,10 @@ def read(
     check_tokens(model, tokens)
     mask = select_positions(tokens, positions, attention_mask, getattr(model, "tokenizer", None))
     values: dict[str, Tensor] = {}
-    names = dict.fromkeys(name for site in chosen_sites for name in _points(model, site, known))
+    # Heads of a layer, and experts, are read from the same points.
+    alike = dict.fromkeys(replace(site, head=0 if site.kind == "head" else None, expert=None) if site.kind in
+                          ("head", "expert") else site for site in chosen_sites)  # fmt: skip
+    names = dict.fromkeys(name for site in alike for name in _points(model, site, known))
     mixtures = sorted({int(site.layer or 0) for site in chosen_sites if site.kind == "expert"})
     routed: dict[int, dict[str, Tensor]] = {}
     arguments: dict[str, Any] = {}

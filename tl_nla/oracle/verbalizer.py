@@ -17,6 +17,7 @@ from tl_nla.nla.base import VectorVerbalizer
 from tl_nla.nla.batching import check_room, pad_right, similar_lengths
 from tl_nla.nla.generation import Generators, Prompts, Responses, Run, SamplingConfig
 from tl_nla.nla.inputs import check_acts, check_generator, check_texts
+from tl_nla.nla.output_head import contiguous_head
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, refuse_injection_char
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.naming import AtLeastWords
@@ -208,7 +209,8 @@ class WriteVerbalizer(VectorVerbalizer):
         vectors = self.slots(before.to(self.device), write.to(self.device)).to(embeddings)
         embeddings = embeddings.scatter(1, slots[..., None].expand_as(vectors), vectors)
         kept = whole.shape[1] + 1 - int(starts.min())
-        logits = self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept).logits[:, -kept:]
+        with contiguous_head(self.model):
+            logits = self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept).logits[:, -kept:]
         row, column = torch.nonzero(real, as_tuple=True)
         return logits[row, places[row, column] - 1 - (whole.shape[1] - kept)]
 

@@ -17,6 +17,7 @@ from tl_nla.model.probe import probe_tokens
 from tl_nla.model.quantised import scheme_of
 from tl_nla.model.reading import read
 from tl_nla.model.rounding import Fit
+from tl_nla.notebook import table_html
 
 EXACT, APPROXIMATE, REFUSED = "exact", "approximate", "refused"
 _SKIP_TOLERANCE = 8.0
@@ -79,6 +80,13 @@ class ModelCheck:
     def to_json(self) -> str:
         """The check as JSON text."""
         return json.dumps(self.to_dict(), allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        return table_html(
+            ("capability", "verdict", "error", "detail"),
+            [(row.capability, row.verdict, row.error, row.detail) for row in self.rows],
+            f"{self.model}, {self.dtype} on {self.device}",
+        )
 
     def __str__(self) -> str:
         width = max(len(row.capability) for row in self.rows)

@@ -73,16 +73,28 @@ export class Grid {
     return [...range(scrollTop, clientHeight, HIGH, this.table.rows.length), ...range(scrollLeft, clientWidth, WIDE, this.table.columns.length)];
   }
 
+  /** Put the cells in sight into the page; those that stay are kept while nothing but the sight changes. */
   fill(anew = false) {
     if (!this.scene) return;
     const sight = this.sight();
     if (!anew && String(sight) === String(this.seen)) return;
-    this.seen = sight;
-    const [top, bottom, left, right] = sight;
+    const [top, bottom, left, right] = this.seen = sight;
     const focused = this.body.contains(document.activeElement);
-    const rows = [];
-    for (let row = top; row < bottom; row++) rows.push(this.row(row, left, right));
-    this.body.replaceChildren(...rows);
+    if (anew) {
+      this.body.replaceChildren();
+      this.shown = new Map();
+    }
+    for (const [row, node] of this.shown) {
+      if (row >= top && row < bottom) continue;
+      node.remove();
+      this.shown.delete(row);
+    }
+    const fresh = [];
+    for (let row = top; row < bottom; row++) {
+      if (this.shown.has(row)) this.mend(this.shown.get(row), row, left, right);
+      else fresh.push(this.row(row, left, right));
+    }
+    this.body.append(...fresh);
     this.head.replaceChildren(...this.table.columns.slice(left, right).map(({ name, sum }, number) => placed(
       element("span", { role: "columnheader", class: sum ? "sum" : "", text: name }), (left + number) * WIDE, 0)));
     this.side.replaceChildren(...this.table.rows.slice(top, bottom).map(({ name }, number) => placed(element("span", { text: name }), 0, (top + number) * HIGH)));
@@ -90,12 +102,27 @@ export class Grid {
   }
 
   row(row, left, right) {
+    const node = element("div", { role: "row", "aria-rowindex": row + 1 });
+    this.mend(node, row, left, right);
+    this.shown.set(row, node);
+    return node;
+  }
+
+  /** Take cells out of sight from a row, and add those that came into it. */
+  mend(node, row, left, right) {
     const { cells } = this.table.rows[row];
-    const nodes = [];
-    for (let column = left; column < Math.min(right, cells.length); column++) {
-      if (cells[column] >= 0 && this.report.has(cells[column], this.scene.a.p)) nodes.push(this.cell(cells[column], row, column));
+    const kept = new Set();
+    for (const cell of [...node.children]) {
+      const column = Number(cell.getAttribute("aria-colindex")) - 1;
+      if (column < left || column >= right) cell.remove();
+      else kept.add(column);
     }
-    return element("div", { role: "row", "aria-rowindex": row + 1 }, ...nodes);
+    const fresh = [];
+    for (let column = left; column < Math.min(right, cells.length); column++) {
+      const c = cells[column];
+      if (!kept.has(column) && c >= 0 && this.report.has(c, this.scene.a.p)) fresh.push(this.cell(c, row, column));
+    }
+    node.append(...fresh);
   }
 
   cell(c, row, column) {
