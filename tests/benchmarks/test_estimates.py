@@ -1,4 +1,4 @@
-"""Estimates beside what is then measured, at more than toy size; run by ``make bench``. Trainings and reports are within 20%."""
+"""Estimates beside what is then measured, at more than toy size (``make bench``): trainings and reports within 20%."""
 
 import warnings
 
