@@ -85,7 +85,7 @@ def run_benchmark(what: Benchmark, config: BenchmarkConfig | None = None) -> lis
     check_kept(what.keep, settings)
     documents = _documents(what, config, plugin)
     target = load_target(what.model, what.prepend_bos)
-    verbalizer = as_verbalizer(given, what.layer)
+    verbalizer = as_verbalizer(given, what.layer, "embedded pair" if what.nla is None else None)
     if verbalizer.layer is None:
         raise InputError("the verbalizer does not say which layer it reads; give --layer K")
     if not 0 <= verbalizer.layer < int(target.model.cfg.n_layers):
