@@ -31,7 +31,8 @@ JUDGED = (
 DEFINITION = {
     "score/TASK": "as in docs/benchmark.md; split score/overall: mean over tasks of (score - chance) / (1 - chance), "
     "claims left out",
-    "claim_precision": "claim accuracy 2 true / (said + expected), known from the world; layer: number of the verbalizer",
+    "claim_precision": "claim accuracy 2 true / (said + expected), known from the world. The layer of a row is the "
+    "number of the verbalizer",
     "spearman/strength": "rank correlation of overall score and claim accuracy over the verbalizers",
     "intervals": "95%, bootstrap over documents",
 }

@@ -26,7 +26,8 @@ def test_each_candidate_of_a_group_is_right_once():
         assert options[found.right[row]] == PIECES[row]
         assert len({tuple(one) for one in options}) == OPTIONS
         groups.setdefault(frozenset(map(tuple, options)), []).append(tuple(PIECES[row]))
-    assert all(set(rows) == group for group, rows in groups.items()) and len(groups) == 4
+    assert all(set(rows) == group for group, rows in groups.items())
+    assert len(groups) == 4
 
 
 def test_no_two_candidates_share_a_document():
@@ -51,11 +52,13 @@ def test_a_leak_is_found():
     leaky = type(found)(odd, found.right)
     reader = OverlapReader(zoo.tokenizer(), Rarity(["w4"]))
     tests = {leak.test: leak for leak in leak_tests({"task": leaky}, DOCUMENT, reader, zoo.tokenizer(), 0)}
-    assert tests["rare words"].found and tests["least central"].found
+    assert tests["rare words"].found
+    assert tests["least central"].found
 
 
 def test_another_seed_asks_otherwise():
-    assert choices(0).options != choices(1).options and choices(3).options == choices(3).options
+    assert choices(0).options != choices(1).options
+    assert choices(3).options == choices(3).options
 
 
 def test_near_vectors_are_candidates_for_each_other():

@@ -31,10 +31,14 @@ def test_the_headline_is_against_the_best_control_of_every_draw():
     document = torch.arange(40)
     own, low, high = torch.full((40,), 0.5), torch.zeros(40), torch.full((40,), 0.4)
     found = headline(own, {"mean": low, "black_box_end": high}, document, 0)
-    assert found.best == "black_box_end" and found.gain.value == pytest.approx(0.1) and found.passed
+    assert found.best == "black_box_end"
+    assert found.gain.value == pytest.approx(0.1)
+    assert found.passed
     split = torch.cat([torch.ones(20), torch.zeros(20)])
     lucky = headline(own, {"mean": split, "shuffled": 1 - split}, document, 0)
-    assert lucky.gain.value == pytest.approx(0) and lucky.gain.high <= 1e-9 and lucky.gain.low < -0.05
+    assert lucky.gain.value == pytest.approx(0)
+    assert lucky.gain.high <= 1e-9
+    assert lucky.gain.low < -0.05
     with pytest.raises(InputError, match="needs a control"):
         headline(own, {}, document, 0)
 
@@ -67,10 +71,13 @@ def test_words_are_cut_kept_and_read_again(tmp_path):
     long = Arm("probe", lambda asked, lengths: ["w9 " * 60] * len(asked))
     whole = Arm("mean", lambda asked, lengths: ["w9 " * 60] * len(asked), equal=False)
     words = Words(own, zoo.tokenizer(), 6, tmp_path)
-    assert words(own, rows(3))[0] == "w5 w6 w7 w8" and words.lengths(rows(3)) == [4, 4, 4]
-    assert words(long, rows(3))[0].split() == ["w9"] * 4 and words(whole, rows(3))[0].split() == ["w9"] * 6
+    assert words(own, rows(3))[0] == "w5 w6 w7 w8"
+    assert words.lengths(rows(3)) == [4, 4, 4]
+    assert words(long, rows(3))[0].split() == ["w9"] * 4
+    assert words(whole, rows(3))[0].split() == ["w9"] * 6
     again = Words(own, zoo.tokenizer(), 6, tmp_path)
-    assert again(own, rows(3)) == words(own, rows(3)) and calls == [3]
+    assert again(own, rows(3)) == words(own, rows(3))
+    assert calls == [3]
     (tmp_path / "words" / "explanation__test.json").write_text("[")
     with pytest.raises(InputError, match="damaged"):
         Words(own, zoo.tokenizer(), 6, tmp_path)(own, rows(3))
@@ -99,7 +106,8 @@ def test_the_letter_code_is_read_by_its_own_decoder():
     mean = normalise(acts).mean(0)
     missed = (normalise(code.reconstruct(texts)) - normalise(acts[:50])).square().sum()
     assert 1 - float(missed / squared_deviations(acts[:50], mean).sum()) > 0.8
-    assert len(set(texts)) > 40 and set(" ".join(texts).split()) <= set(code.symbols)
+    assert len(set(texts)) > 40
+    assert set(" ".join(texts).split()) <= set(code.symbols)
     assert len(code.say(asked, [3] * 50)[0].split()) == 3
 
 
@@ -119,10 +127,15 @@ def test_mixing_weights_find_the_mixture():
 
 
 def test_silence_is_words_that_say_so():
-    assert is_silent("") and is_silent("...") and is_silent("The content is unknown.") and is_silent("Cannot tell")
-    assert not is_silent("A story about a dog") and not is_silent("They know it")
+    assert is_silent("")
+    assert is_silent("...")
+    assert is_silent("The content is unknown.")
+    assert is_silent("Cannot tell")
+    assert not is_silent("A story about a dog")
+    assert not is_silent("They know it")
     nothing = empty_rows(rows(), rows(seed=1), 4, 0)
-    assert len(nothing) == 12 and torch.allclose(nothing.acts[4:8], rows(seed=1).acts.mean(0).expand(4, -1))
+    assert len(nothing) == 12
+    assert torch.allclose(nothing.acts[4:8], rows(seed=1).acts.mean(0).expand(4, -1))
     assert torch.allclose(nothing.acts[:4].norm(dim=1), nothing.acts[8:].norm(dim=1), rtol=1e-5)
 
 
@@ -150,13 +163,16 @@ def test_facts_are_told_early_and_asked_late():
     assert facts != english_facts([Document("a", "some words " * 80), Document("b", "other words " * 80)], 6, 1)
     for fact in facts:
         stem = fact.text.rpartition("As I said before, ")[2]
-        assert f"By the way, {stem}{fact.answer}." in fact.text and fact.answer in fact.options
-        assert len(set(fact.options)) == 10 and not fact.text.endswith(fact.answer)
+        assert f"By the way, {stem}{fact.answer}." in fact.text
+        assert fact.answer in fact.options
+        assert len(set(fact.options)) == 10
+        assert not fact.text.endswith(fact.answer)
 
 
 def test_anything_that_tells_vectors_can_be_benchmarked():
     found = as_verbalizer(lambda acts: ["a"] * len(acts), layer=1, name="mine")
-    assert found.say(torch.zeros(2, 3)) == ["a", "a"] and (found.name, found.layer) == ("mine", 1)
+    assert found.say(torch.zeros(2, 3)) == ["a", "a"]
+    assert (found.name, found.layer) == ("mine", 1)
     assert as_verbalizer(found) is found
     with pytest.raises(InputError, match="tells no vectors"):
         as_verbalizer(3)
