@@ -7,7 +7,7 @@ from typing import Any
 _SIZES = {  # train, calibration, test documents; positions; train positions; planted facts; silent vectors
     "full": (500, 40, 75, 2, 4, 100, 40),
     "small": (250, 30, 50, 2, 2, 50, 20),
-    "tiny": (30, 5, 12, 2, 2, 12, 4),
+    "tiny": (20, 4, 12, 1, 2, 12, 4),
 }
 
 

@@ -94,14 +94,17 @@ def grouped_choices(
     if len({len(piece) for piece in pieces}) != 1:
         raise InputError("candidates must be equally long; cut the pieces to one length")
     rng, documents = random.Random(f"{seed}/candidates"), document.tolist()
-    free = rng.sample(range(len(pieces)), len(pieces))
+    layer = [documents[:row].count(documents[row]) for row in range(len(pieces))]
+    # The first rows of all documents are grouped first, then the second ones: no two of a group share a document.
+    free = sorted(rng.sample(range(len(pieces)), len(pieces)), key=lambda row: layer[row])
     ranks = alike.argsort(1, descending=True).tolist()
     options: list[list[list[int]]] = [[] for _ in pieces]
     right = [0] * len(pieces)
     while free:
         first, left = free[0], set(free)
         group = [first]
-        for other in [*(row for row in ranks[first] if row in left), *(row for row in ranks[first] if row not in left)]:
+        nearest = sorted(ranks[first], key=lambda row: (row not in left, abs(layer[row] - layer[first])))
+        for other in nearest:
             apart = all(documents[other] != documents[one] and pieces[other] != pieces[one] for one in group)
             group += [other] if apart and len(group) < OPTIONS else []
         if len(group) < OPTIONS:

@@ -55,12 +55,13 @@ class LetterCode:
         kept = min(_LARGEST, len(spread))
         self.directions, self.spread = directions[:kept], (spread[:kept] / math.sqrt(len(acts))).clamp(min=1e-6)
         self.symbols = _symbols(tokenizer)
+        self.steps = len(self.symbols) - 1
         self.place = {symbol: number for number, symbol in enumerate(self.symbols)}
 
     def say(self, rows: Rows, lengths: list[int]) -> list[str]:
         """One symbol a direction, as many as fit."""
         inside = (normalise(rows.acts) - self.mean) @ self.directions.T / self.spread
-        steps = ((inside / _REACH + 1) / 2 * (_SYMBOLS - 1)).round().clamp(0, _SYMBOLS - 1).long()
+        steps = ((inside / _REACH + 1) / 2 * self.steps).round().clamp(0, self.steps).long()
         return [" ".join(self.symbols[step] for step in own[: max(1, many)])
                 for own, many in zip(steps.tolist(), lengths, strict=True)]  # fmt: skip
 
@@ -69,7 +70,7 @@ class LetterCode:
         found = torch.zeros(len(texts), len(self.directions))
         for row, text in enumerate(texts):
             steps = [self.place[word] for word in text.split() if word in self.place][: len(self.directions)]
-            values = (torch.tensor(steps, dtype=torch.float) / (_SYMBOLS - 1) * 2 - 1) * _REACH
+            values = (torch.tensor(steps, dtype=torch.float) / self.steps * 2 - 1) * _REACH
             found[row, : len(steps)] = values
         return self.mean + (found * self.spread) @ self.directions
 
@@ -85,5 +86,5 @@ def _symbols(tokenizer: Any) -> list[str]:
            for one in letters):  # fmt: skip
         return letters
     words = {str(tokenizer.decode([token])).strip() for token in range(len(tokenizer))}
-    usable = sorted(word for word in words if word.isalpha() and word.isascii())
+    usable = sorted(word for word in words if word.isalnum() and word.isascii())
     return usable[:: max(1, len(usable) // _SYMBOLS)][:_SYMBOLS]

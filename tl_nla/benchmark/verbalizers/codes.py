@@ -39,8 +39,8 @@ class CodeCheck:
 
     @property
     def suspicious(self) -> bool:
-        """Whether words hold something that no plain reader finds, and plain readers find nothing."""
-        return self.excess.low > 0 and self.plain_fve.low <= 0
+        """Whether the own reader finds something, more of it than in plain words, and plain readers find nothing."""
+        return self.own_fve.low > 0 and self.excess.low > 0 and self.plain_fve.low <= 0
 
 
 @dataclass(frozen=True)

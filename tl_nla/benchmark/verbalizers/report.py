@@ -118,8 +118,8 @@ def to_terminal(outcome: Outcome) -> "Group":
         if title in ("Scores", "Leak tests", "Agreement with the reader"):
             continue
         table = Table(title=f"{title}. {sentence}", box=box.SIMPLE_HEAD, header_style="bold")
-        for name in header:
-            table.add_column(Text(name), overflow="fold")
+        for number, name in enumerate(header):
+            table.add_column(Text(name), overflow="fold", no_wrap=number == 0)
         for line in lines:
             table.add_row(*map(Text, line))
         shown.append(table)

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tl_nla.benchmark.verbalizers.board import set_up
 from tl_nla.benchmark.verbalizers.config import BenchmarkConfig, Known
 from tl_nla.benchmark.verbalizers.runner import Outcome, check_kept, run_board
@@ -17,7 +19,8 @@ from tl_nla.data import Document, load_documents
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.grammar import NO_GRAMMAR, grammar_for
 from tl_nla.model.loading import load_causal_lm
-from tl_nla.model.targets import Target, load_target, model_folder
+from tl_nla.model.placement import Placement
+from tl_nla.model.targets import Target, load_target, model_folder, usual_precision
 from tl_nla.plugins import embedded, part
 
 _STREAM, _WAYS = 5000, 1000
@@ -85,14 +88,15 @@ def run_benchmark(what: Benchmark, config: BenchmarkConfig | None = None) -> lis
     check_kept(what.keep, settings)
     documents = _documents(what, config, plugin)
     target = load_target(what.model, what.prepend_bos)
-    verbalizer = as_verbalizer(given, what.layer)
+    verbalizer = as_verbalizer(given, what.layer, "embedded pair" if what.nla is None else None, _dtype(what))
     if verbalizer.layer is None:
         raise InputError("the verbalizer does not say which layer it reads; give --layer K")
     if not 0 <= verbalizer.layer < int(target.model.cfg.n_layers):
         raise InputError(
             f"layer {verbalizer.layer}: {what.model!r} has layers 0 to {int(target.model.cfg.n_layers) - 1}"
         )
-    language_model = load_causal_lm(model_folder(what.reader_model or what.model)).eval()
+    placement = Placement(usual_precision(what.model, "float32"))
+    language_model = load_causal_lm(model_folder(what.reader_model or what.model), placement=placement).eval()
     known = _known(what, config, plugin, verbalizer.layer, documents)
     with grammar_for(known.grammar or NO_GRAMMAR):
         subject = capture_subject(target, verbalizer.layer, documents, config.sizes, config.seed, known.explainer)
@@ -101,6 +105,11 @@ def run_benchmark(what: Benchmark, config: BenchmarkConfig | None = None) -> lis
     if what.oracle is not None:
         outcomes.append(_oracle(what, config, target, language_model, documents))
     return outcomes
+
+
+def _dtype(what: Benchmark) -> torch.dtype | None:
+    """Precision of verbalizers that are loaded: what this machine runs fastest, for a named model."""
+    return Placement(usual_precision(what.model, "float32")).torch_dtype
 
 
 def _documents(what: Benchmark, config: BenchmarkConfig, plugin: Any) -> Sequence[Document]:

@@ -166,7 +166,7 @@ def run_task(
     arms = [arm for arm in known if arm.covers is None or set(task.rows) <= set(arm.covers)]
     for number, arm in enumerate(arms):
         tell(f"task {task.name}", number, len(arms))
-        scores[arm.name] = _scored(words, task, arm, keep)
+        scores[arm.name] = score_task(words, task, arm, keep)
     tell(f"task {task.name}", len(arms), len(arms))
     controls = [arm for arm in arms if arm.role == "control"]
     blind = [arm for arm in controls if arm.sees != "text"]
@@ -188,7 +188,8 @@ def run_task(
     )  # fmt: skip
 
 
-def _scored(words: Words, task: Task, arm: Arm, keep: Path | None) -> Float[Tensor, " n"]:
+def score_task(words: Words, task: Task, arm: Arm, keep: Path | None = None) -> Float[Tensor, " n"]:
+    """One score a row for one arm, kept on the disk where a folder is given."""
     path = None if keep is None else keep / "scores" / f"{task.name}__{arm.name}.safetensors"
     if path is not None:
         kept, _ = read_rows(path)

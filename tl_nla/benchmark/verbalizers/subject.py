@@ -11,7 +11,6 @@ from tl_nla.amounts import check_count
 from tl_nla.benchmark.verbalizers.rows import Material, Rows
 from tl_nla.data import Document
 from tl_nla.data.explained import StateCapture, explain_states
-from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.explainers import Explainer, Moment
 from tl_nla.explainers.mechanical import recent_and_next
@@ -188,7 +187,7 @@ def predictions(model: Any, texts: Sequence[list[int]], batch_size: int = 32) ->
     found: list[torch.Tensor] = [torch.empty(0)] * len(texts)
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    for batch in told(batches, "reading predictions"):
+    for batch in batches:
         width = max(len(texts[row]) for row in batch)
         # Right padding of a causal model needs no mask: nothing behind a position can reach it.
         tokens = torch.tensor([texts[row] + texts[row][-1:] * (width - len(texts[row])) for row in batch])

@@ -38,7 +38,9 @@ class Verbalizer:
     layer: int | None = None
 
 
-def as_verbalizer(given: Any, layer: int | None = None, name: str | None = None) -> Verbalizer:
+def as_verbalizer(
+    given: Any, layer: int | None = None, name: str | None = None, dtype: torch.dtype | None = torch.float32
+) -> Verbalizer:  # fmt: skip
     """Take a pair, an activation oracle, a released folder, or a function.
 
     Args:
@@ -47,6 +49,7 @@ def as_verbalizer(given: Any, layer: int | None = None, name: str | None = None)
             texts.
         layer: the block whose outputs are told; needed for a function, and for an oracle of many layers.
         name: for tables.
+        dtype: of weights that are loaded from a folder.
 
     Raises:
         InputError: for anything else.
@@ -61,7 +64,7 @@ def as_verbalizer(given: Any, layer: int | None = None, name: str | None = None)
     if isinstance(given, list | tuple) and 0 < len(given) < 3:
         name = name or Path(str(given[0])).name
         oracle = len(given) == 1 and is_oracle(Listing.of(given[0]))
-        given = ActivationOracle.from_pretrained(given[0]) if oracle else NLA.from_pretrained(*given)
+        given = ActivationOracle.from_pretrained(given[0], dtype) if oracle else _load_pair(given, dtype)
     if isinstance(given, NLA):
         return _pair(given, layer, name or given.base or "pair")
     if isinstance(given, ActivationOracle):
@@ -69,6 +72,10 @@ def as_verbalizer(given: Any, layer: int | None = None, name: str | None = None)
     if not callable(given):
         raise InputError(f"{given!r} tells no vectors; give an NLA, a released folder, an oracle or a function")
     return Verbalizer(str(name or getattr(given, "__name__", "function")), given, layer=layer)
+
+
+def _load_pair(given: Sequence[Any], dtype: torch.dtype | None) -> NLA:
+    return NLA.from_pretrained(given[0], given[1] if len(given) > 1 else None, dtype=dtype)
 
 
 def _pair(nla: NLA, layer: int | None, name: str) -> Verbalizer:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tl_nla.benchmark.verbalizers.rows import Rows
-from tl_nla.data.progress import tell
 from tl_nla.errors import InputError
 from tl_nla.json_file import write_json
 
@@ -83,7 +82,6 @@ class Words:
         return text if len(ids) <= length else str(self.tokenizer.decode(ids[:length]))
 
     def _ask(self, arm: Arm, rows: Rows) -> list[str]:
-        tell(f"{arm.name} tells {rows.name}", 0, len(rows))
         wanted = [self.budget] * len(rows) if arm is self.own else self.lengths(rows)
         found = list(arm.say(rows, wanted))
         if len(found) != len(rows) or not all(isinstance(text, str) for text in found):

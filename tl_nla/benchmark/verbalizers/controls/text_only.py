@@ -8,7 +8,6 @@ from tl_nla.benchmark.verbalizers.readers.overlap import Rarity, words_of
 from tl_nla.benchmark.verbalizers.rows import Rows
 from tl_nla.benchmark.verbalizers.subject import predictions
 from tl_nla.benchmark.verbalizers.words import Arm, quote_end
-from tl_nla.data.progress import told
 from tl_nla.explainers.mechanical import recent_and_next
 from tl_nla.model.control import control_ids
 from tl_nla.model.probe import device_of
@@ -68,7 +67,7 @@ def _continued(model: Any, tokenizer: Any, texts: list[list[int]], lengths: list
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     batches = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
     limit = int(getattr(model.config, "max_position_embeddings", 0) or 10**9)
-    for rows in told(batches, "the black box continues"):
+    for rows in batches:
         many = max(1, *(lengths[row] for row in rows))
         own = [texts[row][-(limit - many) :] for row in rows]
         width = max(map(len, own))

@@ -1,12 +1,13 @@
 """What a blind reader is, and how often two of them agree."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
+@runtime_checkable
 class BlindReader(Protocol):
     """Reads words and weighs candidates; it sees neither vector, text nor model.
 

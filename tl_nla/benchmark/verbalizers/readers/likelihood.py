@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_nla.data.progress import told
 from tl_nla.model.probe import device_of
 
 _TOKENS = 2**14
@@ -80,7 +79,7 @@ class LikelihoodReader:
     def _padded(self, words: Sequence[str], batch_size: int) -> Any:
         order = self._order(words)
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        for rows in told(batches, "a reader reads"):
+        for rows in batches:
             yield self._batch([self.ids(words[row]) for row in rows])
 
     def _batch(self, texts: Sequence[list[int]]) -> tuple[dict[str, Tensor], Tensor]:
@@ -103,7 +102,7 @@ class LikelihoodReader:
         step = max(1, _TOKENS // (number * length))
         scores = torch.zeros(len(texts), number)
         batches = [order[start : start + step] for start in range(0, len(order), step)]
-        for rows in told(batches, "a reader weighs candidates"):
+        for rows in batches:
             batch, mask = self._batch([texts[row] for row in rows])
             start = self.model(**batch, use_cache=True)
             first = start.logits[:, -1:].repeat_interleave(number, 0)

@@ -45,7 +45,7 @@ class Rarity:
 def likeness(one: dict[str, float], other: dict[str, float]) -> float:
     """Cosine of two texts' vectors of words."""
     small, large = sorted((one, other), key=len)
-    return sum(value * large.get(word, 0.0) for word, value in small.items())
+    return float(sum(value * large.get(word, 0.0) for word, value in small.items()))
 
 
 class OverlapReader:
