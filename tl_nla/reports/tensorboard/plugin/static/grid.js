@@ -26,15 +26,18 @@ export function tableOf(report) {
   for (let layer = 0; layer < report.n_layers; layer++) rows.push({ name: String(layer), cells: columns.map((column) => at(layer, column)) });
   rows.push({ name: "final bias", cells: [place(report.n_layers, ["bias", "attn", null])] });
   const rounding = place(report.n_layers, ["rounding", "attn", null]);
-  if (rounding >= 0) rows.push({ name: "rounding", cells: [rounding] });
+  if (rounding >= 0 && seen(report, rounding)) rows.push({ name: "rounding", cells: [rounding] });
   return { rows, columns: columns.map(([component, part, head]) => ({ sum: SUMS.includes(component), name: head === null ? NAMES[component] : part === "mixer" ? `M${head}` : `H${head}` })) };
 }
 
 /** Biases get a column only where some of them is seen: most models of today have none. */
 function worthAColumn(report, { component, part, layer }, c) {
   if (component !== "bias") return true;
-  return layer < report.n_layers && part !== "mixer" && report.positions.some((_, p) => Math.abs(report.value("direct", c, p)) >= 0.005);
+  return layer < report.n_layers && part !== "mixer" && seen(report, c);
 }
+
+/** Whether a component is other than 0.00 anywhere. */
+function seen(report, c) { return report.positions.some((_, p) => Math.abs(report.value("direct", c, p)) >= 0.005); }
 
 export class Grid {
   /** @param choose - called with a component's number. */
