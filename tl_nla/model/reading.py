@@ -1,7 +1,7 @@
 """One forward pass, many sites: states, writes, and writes of heads and experts at the chosen positions only."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -163,7 +163,10 @@ def read(
     check_tokens(model, tokens)
     mask = select_positions(tokens, positions, attention_mask, getattr(model, "tokenizer", None))
     values: dict[str, Tensor] = {}
-    names = dict.fromkeys(name for site in chosen_sites for name in _points(model, site, known))
+    # Heads of a layer, and experts, are read from the same points.
+    alike = dict.fromkeys(replace(site, head=0 if site.kind == "head" else None, expert=None) if site.kind in
+                          ("head", "expert") else site for site in chosen_sites)  # fmt: skip
+    names = dict.fromkeys(name for site in alike for name in _points(model, site, known))
     mixtures = sorted({int(site.layer or 0) for site in chosen_sites if site.kind == "expert"})
     routed: dict[int, dict[str, Tensor]] = {}
     arguments: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from tl_nla.json_file import write_json
 from tl_nla.paths import user_path
 from tl_nla.reports.heads.kinds import THRESHOLDS
 from tl_nla.reports.heads.sums import Attention
+from tl_nla.text_file import write_text
 
 NONE = "none of these"
 SCHEMA = 1
@@ -31,6 +32,7 @@ class Words:
         heldout: writes that these are over.
         fve_oracle: of an oracle's explanations, on fewer writes.
         oracle_rows: how many.
+        ov: copying by the weights, see :func:`tl_nla.reports.heads.ov_circuit.ov_scores`.
     """
 
     always: tuple[tuple[str, ...], tuple[str, ...]]
@@ -41,6 +43,7 @@ class Words:
     heldout: int
     fve_oracle: float | None = None
     oracle_rows: int = 0
+    ov: float | None = None
 
 
 @dataclass(frozen=True)
@@ -224,4 +227,4 @@ class HeadCards:
         """Write one page that needs nothing else: a table that sorts by a click, each card to be unfolded."""
         from tl_nla.reports.heads.html import page
 
-        user_path(path).write_text(page(self), encoding="utf-8")
+        write_text(page(self), path)
