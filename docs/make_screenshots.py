@@ -1,8 +1,8 @@
 """Make the pictures of docs/tensorboard.md: `make gallery`. Needs Chromium and chromedriver, no network.
 
-Reports are written to a folder, a real TensorBoard server shows them, and a headless browser looks at them, by the same
-means as tests/reports/tensorboard/test_browser.py. Pictures of SmolLM2 are made where `make smollm2` has put it, or
-where TL_NLA_SMOLLM2 names its folder; elsewhere the old ones stay.
+Reports are written to a folder, a real TensorBoard server shows them, and a headless browser looks at them. The
+means are those of tests/reports/tensorboard/test_browser.py. Pictures of SmolLM2 are made where `make smollm2` has put
+it, or where TL_NLA_SMOLLM2 names its folder; elsewhere the old ones stay.
 """
 
 import argparse

@@ -94,7 +94,7 @@ class OracleConfig:
         questions: questions a training write, beside its explanation.
         batch_size: rows a step.
         learning_rate: of Muon in all stages; the one on the oracle's own words has half of it. ``None`` finds one on
-            the model in hand (:mod:`lightning_modules.training.rate_search`).
+            your model (:mod:`lightning_modules.training.rate_search`).
         precision: of the matrix products of all trainings (:mod:`lightning_modules.training.precision`).
         device: that verbalizers and reconstructors are trained on; not part of what a kept stage was trained with.
         injection_char: marker of the verbalizer; chosen or added when ``None`` (:meth:`tl_nla.DiffOracle.create`).

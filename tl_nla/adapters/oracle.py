@@ -31,7 +31,7 @@ class OracleAnswer(Shown):
         tokens: the tokens there, decoded; ``None`` where the ids or the tokenizer are not known.
         question: what was asked.
         text: the answer.
-        untrained: the answer of the same model without its adapter to the same prompt with the same vectors; ``None``
+        untrained: the answer of the same model without its adapter to the same prompt with the same vectors. ``None``
             where the controls were not asked for, or the oracle has no adapter.
         black_box: the answer of the model without its adapter to the row's text up to there, without vectors.
     """
@@ -116,7 +116,7 @@ class ActivationOracleAdapter(ReadingAdapter):
             One answer for each site, row and position (or row), in that order.
 
         Raises:
-            InputError: when nothing was read, a site has no layer, or the oracle refuses the states or the layer; for
+            InputError: when nothing was read, a site has no layer, or the oracle refuses the states or the layer. For
                 the black box also where the ids or the tokenizer are not known.
         """
         reading = self.reading(tokens)

@@ -196,13 +196,13 @@ class SteeringAdapter(_ShiftingAdapter):
     """Steers by editing words: reads the state, verbalizes, rewrites, reconstructs, and puts the change into the state.
 
     The model goes on from the changed state. Nothing is changed where the rewriter changes nothing (``delta``) or the
-    strength is 0, to the bit. See :func:`tl_nla.steering.change_states` for the two modes. Several layers are steered
+    strength is 0, bit for bit. See :func:`tl_nla.steering.change_states` for the two modes. Several layers are steered
     by several adapters, each with the NLA of its layer: ``attach(model, lower, upper)``; the upper one reads what the
     lower one changed.
 
     Args:
         nla: the NLA of the site: anything with ``verbalize(acts)`` and ``reconstruct(texts)``.
-        site: a state, or a write (of a head, an attention, an MLP, a block); the change of a write is added where the
+        site: a state, or a write (of a head, an attention, an MLP, a block). The change of a write is added where the
             write enters the residual stream.
         rewrite: from explanation to explanation; see :mod:`tl_nla.steering.rewriters`. One for all, or one a row of
             the batch.

@@ -30,8 +30,8 @@ class Explanation(Shown):
         text: the explanation; an unfinished one as it stands.
         closed: whether the explanation was finished and could be extracted.
         fve: 1 − ‖p − g‖² / ‖g − mean‖² with the reconstruction p and the activation g normalised to √d_model and the
-            mean of the training set; ``None`` when the NLA has no ``mean``, for one row has no variance of its own.
-            A single row's value can be far below zero where g lies near the mean.
+            mean of the training set. ``None`` when the NLA has no ``mean``, for one row has no variance of its own. A
+            single row's value can be far below zero where g lies near the mean.
         cosine: of the reconstruction with the activation.
     """
 

@@ -55,7 +55,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the report, print its table, write the files."""
     from tl_nla.cli.explaining import encode_text
-    from tl_nla.cli.options import target_of
+    from tl_nla.cli.options import own_placement, target_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.plugins import embedded
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         target = target_of(args)
         for text in _texts(args).values():
             encode_text(target, text)
-        oracle = None if args.labels else find_oracle(args.model, args.oracle)
+        oracle = None if args.labels else find_oracle(args.model, args.oracle, **own_placement(args))
         plugin = embedded(args.model)
         named = None if plugin is None else plugin.vocabulary(target.model, target.tokenizer)
     reports = {}
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
                 vocabulary="all" if args.all_tokens else named, tell=tell,
             )  # fmt: skip
     report = reports["prompt"]
-    _print(console, report, args.heads)
+    print_report(console, report, args.heads)
     if args.svg:
         console.save_svg(str(args.svg), title="tl-nla contributions")
     if args.json:
@@ -137,8 +137,11 @@ def shown_command(before: str, folder: Path) -> Any:
     return Text.assemble(before, (f"tensorboard --logdir {shlex.quote(str(folder))}", "bold"))
 
 
-def find_oracle(model: str, folder: str | None) -> Any:
-    """The oracle of a folder; the embedded one for the embedded model where there is one, else ``None``."""
+def find_oracle(model: str, folder: str | None, **placed: Any) -> Any:
+    """The oracle of a folder; the embedded one for the embedded model where there is one, else ``None``.
+
+    ``placed`` is as of ``DiffOracle.from_pretrained``.
+    """
     from tl_nla.plugins import embedded
 
     plugin = embedded(model)
@@ -148,10 +151,11 @@ def find_oracle(model: str, folder: str | None) -> Any:
         return None
     from tl_nla.oracle import DiffOracle
 
-    return DiffOracle.from_pretrained(found)
+    return DiffOracle.from_pretrained(found, **placed)
 
 
-def _print(console: Any, report: Any, heads: int) -> None:
+def print_report(console: Any, report: Any, heads: int) -> None:
+    """Print the prediction, the table of the last reported position with so many heads a layer, and what it means."""
     from rich.text import Text
 
     from tl_nla.markdown import show
@@ -283,12 +287,12 @@ def _log(reports: dict[str, Any], folder: Path) -> str:
     return run.name
 
 
-def new_run(folder: Path) -> Path:
-    """Make the first of ``contributions_1``, ``contributions_2``, ... that is not there yet."""
+def new_run(folder: Path, name: str = "contributions") -> Path:
+    """Make the first of ``NAME_1``, ``NAME_2``, ... that is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
-        run = folder / f"contributions_{number}"
+        run = folder / f"{name}_{number}"
         try:
             run.mkdir()
         except FileExistsError:  # an earlier run, or one at this very moment

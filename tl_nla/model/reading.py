@@ -1,7 +1,7 @@
 """One forward pass, many sites: states, writes, and writes of heads and experts at the chosen positions only."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -163,7 +163,10 @@ def read(
     check_tokens(model, tokens)
     mask = select_positions(tokens, positions, attention_mask, getattr(model, "tokenizer", None))
     values: dict[str, Tensor] = {}
-    names = dict.fromkeys(name for site in chosen_sites for name in _points(model, site, known))
+    # Heads of a layer, and experts, are read from the same points.
+    alike = dict.fromkeys(replace(site, head=0 if site.kind == "head" else None, expert=None) if site.kind in
+                          ("head", "expert") else site for site in chosen_sites)  # fmt: skip
+    names = dict.fromkeys(name for site in alike for name in _points(model, site, known))
     mixtures = sorted({int(site.layer or 0) for site in chosen_sites if site.kind == "expert"})
     routed: dict[int, dict[str, Tensor]] = {}
     arguments: dict[str, Any] = {}
@@ -194,7 +197,7 @@ def points_of(model: Any, site: Site, known: Collection[str] | None = None) -> l
     Args:
         model: the TransformerLens model.
         site: what is to be read.
-        known: ``model.hook_dict``, where it is at hand: bridges take milliseconds to build it.
+        known: ``model.hook_dict``, where it was built already: bridges take milliseconds to build it.
 
     Raises:
         InputError: for an expert, whose write takes more than hook points.

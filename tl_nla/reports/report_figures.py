@@ -22,9 +22,10 @@ def figures(report: ContributionReport) -> dict[str, Any]:
     """Draw the report.
 
     Returns:
-        ``direct/layer_token`` and ``skip/layer_token`` (rows: embedding, attention and MLP of every layer; columns: the
-        reported positions, the last ``MAX_TOKENS`` of them), ``direct/layer_head`` and ``skip/layer_head`` at the last
-        reported position. Those of skips are left out of reports without skips.
+        ``direct/layer_token`` and ``skip/layer_token``, ``direct/layer_head`` and ``skip/layer_head``. In the first
+        two, rows are embedding, attention and MLP of every layer. Columns are the reported positions, the last
+        ``MAX_TOKENS`` of them. The other two are at the last reported position. Those of skips are left out of reports
+        without skips.
 
     Raises:
         InputError: when matplotlib is not installed.

@@ -37,10 +37,11 @@
                "unaccounted": [0.0, 0.0],    "logit" less "sum_of_parts"
                "unaccounted_share": [0, 0]}} the same as a share of the range of that position's logits
 
-"attn" is the sum of its layer's "head" cells and of that layer's "bias"; "block" is the sum of its layer's parts; so
-these take part in the sum only where the model's own numbers permit nothing finer. "rounding" is what storing the
-stream in the model's precision added. A TensorBoard run holds it packed (:mod:`tl_nla.reports.packed`) as a string
-tensor of plugin ``PLUGIN_NAME``, tag ``contributions/<prompt name>``, one a step.
+The component "attn" is the sum of its layer's "head" cells and of that layer's "bias". The component "block" is the sum
+of its layer's parts. So these take part in the sum only where the model's own numbers permit nothing finer. The
+component "rounding" is what storing the stream in the model's precision added. A TensorBoard run holds it packed
+(:mod:`tl_nla.reports.packed`) as a string tensor of plugin ``PLUGIN_NAME``, tag ``contributions/<prompt name>``, one a
+step.
 """
 
 from typing import Any

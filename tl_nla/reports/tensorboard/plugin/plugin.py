@@ -1,6 +1,6 @@
 """Server side of the Contributions tab: lists runs, prompts and steps, and hands out one report as JSON.
 
-TensorBoard imports this module through the entry point whenever it starts, for whatever it is started, so nothing here
+TensorBoard imports this module through the entry point whenever it starts, for whatever it is started. So nothing here
 imports torch or reads a file before it is asked to.
 """
 
