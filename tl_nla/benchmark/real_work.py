@@ -36,12 +36,14 @@ class WorkSizes:
         tokens: about how many tokens each has.
         states: vectors that are put into words.
         new_tokens: longest explanation, and how long the model generates under hooks.
+        prompt: tokens of the text that the model goes on with.
     """
 
     documents: int = _DOCUMENTS
     tokens: int = _TOKENS
     states: int = 64
     new_tokens: int = _NEW
+    prompt: int = 32
 
 
 def texts_of(tokenizer: Any, size: int, sizes: WorkSizes) -> list[Document]:
@@ -74,7 +76,7 @@ def capture_cases(model: Any, tokenizer: Any, sizes: WorkSizes) -> Iterator[Case
 
 def speaking_case(nla: NLA, sizes: WorkSizes) -> Case:
     """Vectors put into words, beside ``generate`` of Hugging Face on the same rows; the words are compared."""
-    acts = torch.randn(sizes.states, nla.d_act, generator=torch.Generator().manual_seed(0))
+    acts = torch.randn(sizes.states, nla.verbalizer.d_model, generator=torch.Generator().manual_seed(0))
     return Case(f"{sizes.states} states put into words", "transformers generate, the same rows at once",
                 partial(_spoken, nla, acts, sizes.new_tokens), partial(_spoken_by_transformers, nla, acts,
                 sizes.new_tokens), _equal)  # fmt: skip
@@ -82,7 +84,7 @@ def speaking_case(nla: NLA, sizes: WorkSizes) -> Case:
 
 def hook_case(model: Any, sizes: WorkSizes) -> Case:
     """A text that the model continues while an adapter reads it, beside the same without."""
-    tokens = torch.randint(10, 20_000, (1, 32), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(int(model.cfg.d_vocab), (1, sizes.prompt), generator=torch.Generator().manual_seed(0))
     site = f"blocks.{int(model.cfg.n_layers) // 2}.hook_resid_post"
     return Case(f"adapter while {sizes.new_tokens} tokens are generated", "generation without it",
                 partial(_generated, model, tokens, sizes.new_tokens, ReadingAdapter([site])),

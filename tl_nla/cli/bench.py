@@ -20,6 +20,16 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--model", default=None, metavar="NAME", help="reading and reports on this model (folder or name)"
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the --model")
+    parser.add_argument(
+        "--work", action="store_true", help="captures, speaking and generation under hooks of the --model instead"
+    )
+    parser.add_argument(
+        "--states",
+        type=whole_number(1),
+        default=64,
+        metavar="N",
+        help="of --work: put into words (default 64)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -59,27 +69,52 @@ def run(args: argparse.Namespace) -> int:
 def _real_size(args: argparse.Namespace, console: Any) -> int:
     """Reading and reports of one model: processor seconds of one thread, ours as a multiple of the peer's."""
     import torch
-    from rich import box
-    from rich.table import Table
 
     import tl_nla
     from tl_nla.benchmark.real_size import compared, reading_cases, report_cases, shaped
     from tl_nla.benchmark.results import versions
+    from tl_nla.errors import InputError
     from tl_nla.json_file import write_json
 
+    if args.work and not args.model:
+        raise InputError("--work takes a model with a tokenizer; name one with --model")
     threads, screen, rows = torch.get_num_threads(), console, []
     torch.set_num_threads(1)
     try:
         model: Any = tl_nla.load(args.model, dtype=args.dtype) if args.model else shaped(args.shape)
         generator = torch.Generator().manual_seed(0)
         tokens = torch.randint(10, 20_000, (1, 256), generator=generator)
-        cases = [*reading_cases(model, tokens), *report_cases(model, tokens, 1), *report_cases(model, tokens, 16)]
+        if args.work:
+            cases = _work(model, args)
+        else:
+            cases = [*reading_cases(model, tokens), *report_cases(model, tokens, 1), *report_cases(model, tokens, 16)]
         with screen.status("timing") as status:
             for number, case in enumerate(cases, 1):
                 status.update(f"{number} of {len(cases)}: {case.name}, beside: {case.peer}")
                 rows.append(compared(case, args.runs))
     finally:
         torch.set_num_threads(threads)
+    _show(rows, screen)
+    if args.json:
+        name = args.model or f"{args.shape}, 4 layers, random weights"
+        write_json({"model": name, "dtype": args.dtype, "rows": rows, "versions": versions()}, args.json)
+    return 0
+
+
+def _work(model: Any, args: argparse.Namespace) -> list[Any]:
+    """Captures, speaking and hooks during generation; the verbalizer is an untrained one of the same model."""
+    from tl_nla.benchmark.real_work import WorkSizes, capture_cases, hook_case, speaking_case
+    from tl_nla.nla.fresh import fresh_nla
+
+    sizes = WorkSizes(states=args.states)
+    nla = fresh_nla(args.model, int(model.cfg.n_layers) // 2, "constant")
+    return [*capture_cases(model, model.tokenizer, sizes), hook_case(model, sizes), speaking_case(nla, sizes)]
+
+
+def _show(rows: list[dict[str, Any]], screen: Any) -> None:
+    from rich import box
+    from rich.table import Table
+
     table = Table(title="processor seconds of one thread", box=box.SIMPLE_HEAD, header_style="bold")
     for name in ("case", "ours", "peer", "peer's", "ours / peer"):
         table.add_column(name, justify="left" if name in ("case", "peer") else "right")
@@ -87,7 +122,3 @@ def _real_size(args: argparse.Namespace, console: Any) -> int:
         numbers = [f"{row[name]:.3f}" for name in ("ours_cpu_s", "peer_cpu_s", "ratio")]
         table.add_row(row["case"], numbers[0], row["peer"], *numbers[1:])
     screen.print(table)
-    if args.json:
-        name = args.model or f"{args.shape}, 4 layers, random weights"
-        write_json({"model": name, "dtype": args.dtype, "rows": rows, "versions": versions()}, args.json)
-    return 0
