@@ -27,6 +27,12 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--growth", type=output_file, default=None, metavar="FIGURE",
         help="draw how reports and labels grow with the prompt, layers, heads and vocabulary (15 minutes)",
     )  # fmt: skip
+    parser.add_argument(
+        "--work", action="store_true", help="captures, speaking and generation under hooks of the --model instead"
+    )
+    parser.add_argument(
+        "--states", type=whole_number(1), default=64, metavar="N", help="of --work: put into words (default 64)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -67,18 +73,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _real_size(args: argparse.Namespace, console: Any) -> int:
     """Reading and reports of one model: processor seconds of one thread, ours as a multiple of the peer's."""
-    import torch
-
-    from tl_nla.benchmark.real_size import compared, direct_cases, reading_cases, report_cases
+    from tl_nla.benchmark.real_size import compared
     from tl_nla.benchmark.shapes import named_model, shaped
+    from tl_nla.errors import InputError
 
+    if args.work and not args.model:
+        raise InputError("--work takes a model with a tokenizer; name one with --model")
     rows = []
     with _one_thread():
         made = named_model(args.model, args.dtype) if args.model else shaped(args.shape, dtype=args.dtype)
-        tokens = torch.randint(10, 20_000, (1, 256), generator=torch.Generator().manual_seed(0))
-        cases = [*reading_cases(made, tokens), *report_cases(made, tokens, 1), *report_cases(made, tokens, 16)]
-        if args.shape and args.dtype == "float32":  # TransformerLens rounds its normalised parts in bfloat16
-            cases += direct_cases(made, tokens)
+        cases = _work(made.bridge, args) if args.work else _reading(made, args)
         with console.status("timing") as status:
             for number, case in enumerate(cases, 1):
                 status.update(f"{number} of {len(cases)}: {case.name}, beside: {case.peer}")
@@ -101,6 +105,29 @@ def _growth(args: argparse.Namespace, console: Any) -> int:
     draw_growth(rows, args.growth)
     _write(args, {"rows": rows})
     return 0
+
+
+def _reading(made: Any, args: argparse.Namespace) -> list[Any]:
+    """States, writes and reports at 256 tokens."""
+    import torch
+
+    from tl_nla.benchmark.real_size import direct_cases, reading_cases, report_cases
+
+    tokens = torch.randint(10, 20_000, (1, 256), generator=torch.Generator().manual_seed(0))
+    cases = [*reading_cases(made, tokens), *report_cases(made, tokens, 1), *report_cases(made, tokens, 16)]
+    if args.shape and args.dtype == "float32":  # TransformerLens rounds its normalised parts in bfloat16
+        cases += direct_cases(made, tokens)
+    return cases
+
+
+def _work(model: Any, args: argparse.Namespace) -> list[Any]:
+    """Captures, speaking and hooks during generation; the verbalizer is an untrained one of the same model."""
+    from tl_nla.benchmark.real_work import WorkSizes, capture_cases, hook_case, speaking_case
+    from tl_nla.nla.fresh import fresh_nla
+
+    sizes = WorkSizes(states=args.states)
+    nla = fresh_nla(args.model, int(model.cfg.n_layers) // 2, "constant")
+    return [*capture_cases(model, model.tokenizer, sizes), hook_case(model, sizes), speaking_case(nla, sizes)]
 
 
 @contextmanager
