@@ -126,7 +126,7 @@ def set_up(
         calibration = subject.calibration.rows
         arms += [quoting_cheater(subject.tokenizer), code.arm, constant_cheater(words, calibration)]
     tasks = [
-        *reconstruction_tasks(subject, readers.plain, words), *choosing_tasks(subject, readers.chosen),
+        *reconstruction_tasks(subject, readers.plain), *choosing_tasks(subject, readers.chosen),
         next_token_task(subject, readers.likelihood), stability_task(subject, readers.rarity), silence_task(subject),
     ]  # fmt: skip
     notes = []
