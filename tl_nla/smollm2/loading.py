@@ -26,6 +26,17 @@ class SmolLM2:
     tokenizer: Any
     folder: Path
 
+    @property
+    def oracle(self) -> Any:
+        """The shipped diff oracle (:func:`tl_nla.smollm2.oracle.shipped_oracle`); made anew each time.
+
+        Raises:
+            InputError: when this installation lacks it, or the folder's weights are another model's.
+        """
+        from tl_nla.smollm2.oracle import shipped_oracle
+
+        return shipped_oracle(self.model)
+
 
 def load_smollm2(folder: str | Path | None = None, dtype: str | None = None, device: str | None = None) -> SmolLM2:
     """Load SmolLM2-135M-Instruct.

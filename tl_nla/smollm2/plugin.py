@@ -1,8 +1,17 @@
 """What SmolLM2 gives to the core: see :mod:`tl_nla.plugins`."""
 
+from typing import Any
+
 from tl_nla.smollm2.machine import best_precision
 from tl_nla.smollm2.weights import find_weights, local_place
 
-__all__ = ["local_place", "precision", "target_folder"]
+__all__ = ["local_place", "oracle", "precision", "target_folder"]
 
 precision, target_folder = best_precision, find_weights
+
+
+def oracle(model: Any) -> Any | None:
+    """The shipped oracle with the tables of the loaded model; ``None`` where this installation has none."""
+    from tl_nla.smollm2.oracle import FOLDER, shipped_oracle
+
+    return shipped_oracle(model) if FOLDER.is_dir() else None

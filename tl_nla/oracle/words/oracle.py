@@ -14,14 +14,13 @@ from tl_nla.errors import InputError
 from tl_nla.model.files import local_folder
 from tl_nla.model.saving import replace_folder
 from tl_nla.oracle.labels import StrengthReference
-from tl_nla.oracle.oracle import DiffOracle
+from tl_nla.oracle.oracle import WORDS_SIDECAR, DiffOracle
 from tl_nla.oracle.words.code import WordCode
 from tl_nla.oracle.words.fitting import FitConfig, WritesBySite, fit_code
 from tl_nla.oracle.words.parts import WordReconstructor, WordVerbalizer
 from tl_nla.oracle.words.tables import WordTables, frequent_words
 from tl_nla.outputs import check_replaceable
 
-SIDECAR = "words.yaml"
 _CODE, _TABLES, _STRENGTH = "code.safetensors", "tables.safetensors", "strength.safetensors"
 _MEASURED = 400
 """Writes of a component whose norms are measured."""
@@ -45,10 +44,11 @@ class WordOracle(DiffOracle):
         self, code: WordCode, strength: StrengthReference, base: str = "", about: dict[str, Any] | None = None
     ) -> None:
         nn.Module.__init__(self)
-        self.code, self.strength, self.usual = code, strength, strength
-        self.base, self.about = base, dict(about or {})
         self.verbalizer: Any = WordVerbalizer(code, strength)
         self.reconstructor: Any = WordReconstructor(code, strength)
+        self.code, self.usual, self.strength = code, strength, strength
+        self.base, self.about = base, dict(about or {})
+        self.provenance, self.turns = {}, None
 
     @classmethod
     def fitted(
@@ -114,7 +114,8 @@ class WordOracle(DiffOracle):
                 self.code.tables.save(new / _TABLES)
             self.usual.save(new / _STRENGTH)
             sidecar = {"version": 1, "base": self.base, "about": self.about}
-            (new / SIDECAR).write_text(yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False), encoding="utf-8")
+            shown = yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False)
+            (new / WORDS_SIDECAR).write_text(shown, encoding="utf-8")
             replace_folder(new, folder)
 
     @staticmethod
@@ -124,18 +125,20 @@ class WordOracle(DiffOracle):
         Raises:
             InputError: saying why.
         """
-        return check_replaceable(folder, SIDECAR, (SIDECAR, _CODE, _TABLES, _STRENGTH))
+        return check_replaceable(folder, WORDS_SIDECAR, (WORDS_SIDECAR, _CODE, _TABLES, _STRENGTH))
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu", model: Any = None
-    ) -> "WordOracle":
+        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu",
+        offload: bool = False, model: Any = None,
+    ) -> "WordOracle":  # fmt: skip
         """Load a saved oracle.
 
         Args:
             name: local folder or hub id.
             dtype: for other oracles.
             device: for other oracles; words are chosen on the CPU.
+            offload: for other oracles.
             model: the TransformerLens model that it explains; needed where the folder holds no tables.
 
         Raises:
@@ -143,10 +146,10 @@ class WordOracle(DiffOracle):
         """
         folder = local_folder(name, below=True)
         try:
-            values = yaml.safe_load((folder / SIDECAR).read_text(encoding="utf-8"))
+            values = yaml.safe_load((folder / WORDS_SIDECAR).read_text(encoding="utf-8"))
             base, about = str(values["base"]), dict(values["about"])
         except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{folder / SIDECAR} is not that of an oracle of words") from error
+            raise InputError(f"{folder / WORDS_SIDECAR} is not that of an oracle of words") from error
         code = WordCode.load(folder / _CODE)
         if model is not None:
             tables = WordTables.of(model, (code.tables.token, code.text), code.sites)
