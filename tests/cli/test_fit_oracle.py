@@ -136,3 +136,16 @@ def test_the_time_left_is_told(monkeypatch):
         tell(name, done, 100)
     assert shown == ["capture: step 0 of 100", "capture: step 10 of 100, 0:03:00 left", "capture: step 0 of 100",
                      "capture: step 90 of 100, 0:00:10 left"]  # fmt: skip
+
+
+def test_words_are_fitted_by_default_and_beat_the_component_and_the_probe(folder, tmp_path, capsys):
+    out, path = tmp_path / "oracle", tmp_path / "fit.json"
+    command = ["fit-oracle", "--model", str(folder), "--documents", "40", "--out", str(out), "--json", str(path)]
+    assert main(command) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["stage capture", "stage words"]
+    found = json.loads(path.read_text())
+    assert found["complaints"] == []
+    assert found["fve"]["head"] > 0.9
+    assert min(found["fve"][kind] for kind in ("attn", "mlp", "block")) > 0.5
+    assert main(["diff", "Tom was happy", "--model", str(folder), "--oracle", str(out)]) == 0

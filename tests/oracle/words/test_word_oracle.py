@@ -69,7 +69,7 @@ def test_it_tells_the_component_and_believes_a_caller(made):
 
 
 def test_promoted_words_point_along_the_write_in_the_logits(made):
-    model, _, held, oracle = made
+    _, _, held, oracle = made
     rows = torch.nonzero(held.site == 0).flatten()[:20]
     code, site = oracle.code, SITES[0]
     beside = normalise(held.write[rows]) - code.mean[0]
@@ -95,7 +95,8 @@ def test_it_answers_lists_and_refuses_what_words_do_not_tell(made):
 
 def test_junk_reads_as_what_is_known_of_it(made):
     oracle = made[3]
-    found = oracle.reconstruct(["", "layer 0 head 1 promotes nonsense; deviation seven", "not a label", "layer 0 head 1"])
+    texts = ["", "layer 0 head 1 promotes nonsense; deviation seven", "not a label", "layer 0 head 1"]
+    found = oracle.reconstruct(texts)
     assert torch.equal(found[[0, 2]], torch.zeros(2, oracle.d_model))
     torch.testing.assert_close(normalise(found[1]), normalise(oracle.code.mean[0]))
     torch.testing.assert_close(found[1], found[3])
