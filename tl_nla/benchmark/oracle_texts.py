@@ -141,6 +141,8 @@ def long_context_texts(
 
 def readable(reconstructor: WriteReconstructor, texts: Sequence[str]) -> list[str]:
     """Texts cut at the end where they are longer than the reconstructor's context (words of an untrained reader)."""
+    if reconstructor.backbone is None:  # no language model reads the texts
+        return list(texts)
     limit = context_length(reconstructor.backbone)
     if limit is None:
         return list(texts)
