@@ -82,8 +82,8 @@ def compared(case: Case, rounds: int) -> dict[str, Any]:
         rounds: how often; the least processor time counts.
 
     Returns:
-        One row: names, processor seconds of both, and ours as a multiple of the peer's: of the least of both, and the
-        median over the rounds.
+        One row: names, processor seconds of both, and ours as a multiple of the peer's. It is that of the least of
+        both, and the median over the rounds.
 
     Raises:
         RuntimeError: when the two ways do not give the same result.
