@@ -28,7 +28,7 @@ class CorpusConfig:
             one that was interrupted.
         longest: tokens of a text that are read at most; all that the model can take when ``None``.
         shuffled: draw the documents from the whole source, in an order given by ``seed``, instead of taking the first
-            ones; a source whose documents stand together by kind needs it.
+            ones. A source whose documents stand together by kind needs it.
 
     Raises:
         InputError: for a source that is not there, the seed of held-out stories, or a number out of range.
@@ -94,10 +94,10 @@ class WordsConfig:
     """Where the explanations of states come from.
 
     Attributes:
-        explainer: a name of :data:`tl_nla.explainers.functions.NAMED` (``"mechanical"``, ``"column"`` for those that
-            the documents bring), a :data:`tl_nla.explainers.Explainer`, or a function from a
-            :class:`tl_nla.explainers.Moment` to a text. When ``None``: those that the documents bring where there are
-            any, else mechanical ones, or those of an embedded model's world.
+        explainer: a name of :data:`tl_nla.explainers.functions.NAMED`, a :data:`tl_nla.explainers.Explainer`, or a
+            function from a :class:`tl_nla.explainers.Moment` to a text. Names are ``"mechanical"``, and ``"column"``
+            for those that the documents bring. When ``None``: those that the documents bring where there are any, else
+            mechanical ones, or those of an embedded model's world.
         grounding: probes of the site that tell which facts explanations may say; for ``"tiny"`` at the embedded NLA's
             site the embedded ones unless others are given.
     """

@@ -67,6 +67,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tl-nla evaluate heads --model FOLDER --json scores.json", "trains an oracle with its controls and scores it"),
         ("tl-nla evaluate heads --markdown", "the table for a page"),
     ),
+    "benchmark": (
+        ("tl-nla benchmark --size tiny --json scores.json", "the embedded pair beside planted cheaters, in short"),
+        ("tl-nla benchmark --nla AV AR --model FOLDER --texts FILE --markdown report.md", "your own pair"),
+    ),
     "bench": (
         ("tl-nla bench", "fast paths beside the obvious way"),
         ("tl-nla bench --model FOLDER --json times.json", "reading and reports on your model"),

@@ -28,8 +28,8 @@ def start_slots(verbalizer: Any, acts: Float[Tensor, "n d_model"], texts: Sequen
     """Let slots begin as linear maps from states to the embeddings of the words that stand at the texts' ends.
 
     Slot 0 keeps its start, the state itself. Of k further slots, the last guesses the last token, the one in front of
-    it the token before, and so on, so that the slots are a blurred copy of the text's end. Trained from the state
-    alone, they would first have to find these maps.
+    it the token before, and so on. So the slots are a blurred copy of the text's end. Trained from the state alone,
+    they would first have to find these maps.
 
     Args:
         verbalizer: with injection ``affine`` and two slots or more; changed in place.

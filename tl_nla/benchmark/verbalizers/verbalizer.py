@@ -44,9 +44,9 @@ def as_verbalizer(
     """Take a pair, an activation oracle, a released folder, or a function.
 
     Args:
-        given: a :class:`tl_nla.NLA`; a :class:`tl_nla.ActivationOracle`; the folder or hub id of one of any released
-            family, or two of them for a pair (verbalizer and reconstructor); or a function from ``[n, d_model]`` to n
-            texts.
+        given: a :class:`tl_nla.NLA` or a :class:`tl_nla.ActivationOracle`. Also the folder or hub id of one of any
+            released family, or two of them for a pair (verbalizer and reconstructor). Also a function from ``[n,
+            d_model]`` to n texts.
         layer: the block whose outputs are told; needed for a function, and for an oracle of many layers.
         name: for tables.
         dtype: of weights that are loaded from a folder.

@@ -2,7 +2,7 @@
 
 The circuit goes from a token's embedding through the values and the out-projection of a head to the logits. Where it
 copies, its eigenvalues are positive. What the layers between do is left out, so the score means most where a head reads
-embeddings; :mod:`tl_nla.reports.heads.copying` measures the head in the model.
+embeddings. The module :mod:`tl_nla.reports.heads.copying` measures the head in the model.
 """
 
 from typing import Any

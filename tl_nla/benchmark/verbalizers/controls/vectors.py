@@ -11,7 +11,7 @@ def vector_arms(words: Words, train: Rows, seed: int) -> list[Arm]:
     """``mean``, ``shuffled`` and ``random_vector``.
 
     Args:
-        words: whose own arm speaks.
+        words: of its own arm.
         train: whose mean is taken; of writes, that of each site.
         seed: of shuffling and noise.
     """

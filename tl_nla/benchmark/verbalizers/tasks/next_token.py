@@ -1,8 +1,8 @@
 """Next token: how near is the reader's guess to the model's own prediction?
 
-The reader mixes five guesses: how frequent tokens are; the tokens that the words hold, evenly and by their order; what
-stands behind words such as "next"; and what a base language model expects behind the words. The five weights are fitted
-for each arm on other documents. Five numbers can hold no code.
+The reader mixes five guesses. They are how frequent tokens are, the tokens that the words hold (evenly, and by their
+order), and what stands behind words such as "next". The last is what a base language model expects behind the words.
+The five weights are fitted for each arm on other documents. Five numbers can hold no code.
 """
 
 import re

@@ -29,7 +29,7 @@ def again_rows(subject: Subject) -> Rows:
 def stability_task(subject: Subject, rarity: Rarity) -> Task:
     """The reader picks the second words that go with the first among those of ten vectors of other documents.
 
-    Whoever answers without chance is perfectly stable, so that this can be lost and not won.
+    A verbalizer that answers without chance is perfectly stable, so that this can be lost and not won.
     """
     rows, again = subject.test.rows, again_rows(subject)
     documents = rows.document.tolist()
