@@ -92,7 +92,7 @@ def test_head_cards_find_what_is_known_of_it(smol, texts, tmp_path):
 
 
 def test_the_oracles_words_give_writes_back(smol, texts):
-    oracle = getattr(smol, "oracle", None)
+    oracle = demo.shipped(smol, "oracle")
     if oracle is None:
         pytest.skip("no diff oracle ships with smollm2 yet")
     cards = head_cards(smol.model, texts, documents=24, length=48, rows=6, effects=0, layers=(3, 15, 27), oracle=oracle)
@@ -103,7 +103,7 @@ def test_the_nlas_words_give_states_back(smol, texts):
     from tl_nla.cli.explaining import explain_text
     from tl_nla.model.targets import Target
 
-    nla = getattr(smol, "nla", None)
+    nla = demo.shipped(smol, "nla")
     if nla is None:
         pytest.skip("no NLA ships with smollm2 yet")
     target = Target("smollm2", smol.model, smol.tokenizer)

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests import zoo
+from tl_nla.errors import InputError
 from tl_nla.smollm2 import demo
 
 Smol = make_dataclass("Smol", ["model", "tokenizer"])
@@ -43,6 +44,16 @@ def test_without_parts_it_shows_labels_and_says_so(stand_in, monkeypatch):
     assert "w4 w5 w6" in found
     assert "direct adds up" in found
     assert "No oracle and no NLA ships with smollm2 yet: the words above are labels." in found
+
+
+def test_a_part_that_this_installation_lacks_is_none():
+    class Lacks:
+        @property
+        def nla(self):
+            raise InputError("no NLA here")
+
+    assert demo.shipped(Lacks(), "nla") is None
+    assert demo.shipped(Lacks(), "oracle") is None
 
 
 def test_parts_that_ship_are_used(stand_in, monkeypatch):

@@ -47,7 +47,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the cards, print the table, write the files."""
     from tl_nla.cli.contributions import find_oracle
-    from tl_nla.cli.options import target_of
+    from tl_nla.cli.options import own_placement, target_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.data.progress import progress_bar
     from tl_nla.errors import unknown
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     documents = _documents(args.texts, args.model, config.documents)
     with console.status("loading the model"):
         target = target_of(args)
-        oracle = None if args.oracle is None else find_oracle(args.model, args.oracle)
+        oracle = None if args.oracle is None else find_oracle(args.model, args.oracle, **own_placement(args))
     with progress_bar():
         cards = replace(head_cards(target.model, documents, config, oracle=oracle, cache=args.cache), model=target.name)
     console.print(table(cards, args.sort, args.show, console.width))

@@ -30,7 +30,7 @@ def run(console: Any = None) -> None:
 
     console, begun = console or make_console(), time.monotonic()
     smol = load_smollm2()
-    oracle, nla = getattr(smol, "oracle", None), getattr(smol, "nla", None)
+    oracle, nla = shipped(smol, "oracle"), shipped(smol, "nla")
     with progress() as tell:
         report = layer_contributions(
             smol.model, TEXT, oracle, TARGET, tokenizer=smol.tokenizer, name=NAME, tell=tell
@@ -43,6 +43,19 @@ def run(console: Any = None) -> None:
         words = ": the words above are labels" if oracle is None else ""
         console.print(f"No {' and no '.join(missing)} ships with {NAME} yet{words}.", style="dim")
     console.print(f"{time.monotonic() - begun:.0f} seconds", style="dim")
+
+
+def shipped(smol: Any, part: str) -> Any | None:
+    """A part that is made for the model; ``None`` where this installation has none, or it is for other weights.
+
+    Args:
+        smol: see :func:`tl_nla.load_smollm2`.
+        part: ``"oracle"`` or ``"nla"``.
+    """
+    try:
+        return getattr(smol, part, None)
+    except InputError:
+        return None
 
 
 def _print_states(console: Any, smol: Any, nla: Any) -> None:

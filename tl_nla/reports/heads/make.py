@@ -24,7 +24,7 @@ from tl_nla.reports.heads.card import Card, Example, HeadCards, Matters, Words
 from tl_nla.reports.heads.config import HeadCardsConfig
 from tl_nla.reports.heads.effects import NAMES, effect_columns, head_effects
 from tl_nla.reports.heads.kinds import THRESHOLDS, kinds_of
-from tl_nla.reports.heads.oracle_words import oracle_fve
+from tl_nla.reports.heads.oracle_words import oracle_fve, said_by
 from tl_nla.reports.heads.ov_circuit import ov_scores, read_back
 from tl_nla.reports.heads.parts import Parts, opened, parts_in
 from tl_nla.reports.heads.rows import Rows
@@ -225,7 +225,7 @@ class _Maker:
     def _oracle(self, oracle: Any, reads: list[Path], layer: int) -> list[dict[str, Any]]:
         if oracle is None:
             return [{} for _ in range(self.heads[layer])]
-        name = f"oracle-{_sum_of(oracle):016x}-{layer:03d}"
+        name = f"oracle-{said_by(oracle, int(self.model.cfg.d_model))}-{layer:03d}"
         found: list[dict[str, Any]] = self.parts.values(
             name,
             lambda: oracle_fve(oracle, Rows.load(reads, layer, self.texts), layer_weight(self.model, layer), (
@@ -284,12 +284,6 @@ def _summed(paths: Sequence[Path], name: str) -> Tensor:
     if total is None:
         raise InputError(f"no part holds {name}")
     return total
-
-
-def _sum_of(module: Any) -> int:
-    """A number that tells one set of weights from another."""
-    total = sum(float(value.detach().double().sum()) for value in module.parameters())
-    return hash(round(total, 6)) & (2**64 - 1)
 
 
 def _fingerprint(model: Any) -> str:
