@@ -18,6 +18,7 @@ EVERYBODYS = {
     "http",
     "json_file",
     "markdown",
+    "notebook",
     "outputs",
     "paths",
     "plugins",

@@ -41,6 +41,11 @@ def escape(text: str, limit: int = CELL_LIMIT) -> str:
     return safe if len(text) <= limit else f"{safe}… ({len(text) - limit} more)"
 
 
+def visible(text: str) -> str:
+    """A text whose line breaks and other control characters are signs that can be seen, unescaped."""
+    return "".join(_sign(char) for char in text)
+
+
 def show(token: str, limit: int = 40) -> str:
     """A token for human eyes, unescaped: a leading space shown as such, control characters visible, length capped."""
     shown = "".join(_sign(char) for char in token[:limit]) + ("…" if len(token) > limit else "")

@@ -28,6 +28,7 @@ class OracleOptions:
         precision: of matrix products: ``"highest"`` (default), ``"high"`` or ``"medium"``.
         dtype: precision of the model that is explained.
         device: of that model, and of the parts that are trained; ``"cpu"`` when ``None``.
+        quantization: of that model, see :func:`tl_nla.load`.
         prepend_bos: see :func:`tl_nla.model.targets.load_target`.
         injection_char: the oracle's marker; one is chosen, or added, when ``None``.
         keep: folder in which stages are kept, and gone on with.
@@ -40,6 +41,7 @@ class OracleOptions:
     precision: str | None = None
     dtype: str = "float32"
     device: str | None = None
+    quantization: str | None = None
     prepend_bos: bool | None = None
     injection_char: str | None = None
     keep: Path | None = None
@@ -116,7 +118,9 @@ def recipe_of(model: str, options: OracleOptions) -> OracleRecipe:
         SMALL, sizes=sizes, lengths=lengths, precision=options.precision or SMALL.precision,
         device=options.device or SMALL.device, injection_char=options.injection_char,
     )  # fmt: skip
-    target = load_target(model, options.prepend_bos, Placement(options.dtype, options.device))
+    target = load_target(
+        model, options.prepend_bos, Placement(options.dtype, options.device, quantization=options.quantization)
+    )
     return OracleRecipe(target, model_folder(model), train, held, config, 0, options.keep, tell=options.tell)
 
 

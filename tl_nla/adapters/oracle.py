@@ -15,12 +15,13 @@ from tl_nla.model.positions import Positions
 from tl_nla.model.reading import Reading
 from tl_nla.model.sites import Site
 from tl_nla.nla.activation_oracle import ActivationOracle, Asking
+from tl_nla.notebook import Rows, Shown
 
 _GREEDY = Asking()
 
 
 @dataclass(frozen=True)
-class OracleAnswer:
+class OracleAnswer(Shown):
     """One answer about a state, a difference, or several positions together.
 
     Attributes:
@@ -129,7 +130,7 @@ class ActivationOracleAdapter(ReadingAdapter):
             texts = self._black_box(reading, group, asked, asking) if controls else [None] * len(found)
             told = zip(group, found, base, texts, strict=True)
             answers += [self._answer(reading, case, asked, *rest) for case, *rest in told]
-        return answers
+        return Rows(answers)
 
     def results(self) -> Any:
         """Answers to the oracle's own question; see :meth:`ask`."""

@@ -20,6 +20,7 @@ from tl_nla.model.hooks import HookPair
 from tl_nla.model.positions import Positions
 from tl_nla.model.reading import head_sum, points_of, site_values
 from tl_nla.model.sites import Site
+from tl_nla.notebook import Rows, Shown
 from tl_nla.steering.change import MODES, change_states
 from tl_nla.steering.rewriters import Rewriter
 from tl_nla.steering.vectors import SteeringVector
@@ -43,7 +44,7 @@ def entry_point(model: Any, site: Site) -> tuple[str, float]:
 
 
 @dataclass(frozen=True)
-class Steered:
+class Steered(Shown):
     """One steered state or write.
 
     Attributes:
@@ -107,7 +108,7 @@ class _ShiftingAdapter(Adapter):
 
     def results(self) -> list[Steered]:
         """What was changed, in the order in which the model came by."""
-        return list(self._rows)
+        return Rows(self._rows)
 
     @abstractmethod
     def _shifts(

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from tl_nla.errors import InputError
 
 _NEEDED = ("torch", "transformer-lens", "transformers", "lightning", "torchmetrics", "tensorboard")
-_EXTRAS = {"cli": "jsonargparse", "lora": "peft", "plots": "matplotlib"}
+_EXTRAS = {"cli": "jsonargparse", "lora": "peft", "plots": "matplotlib", "int8": "torchao", "nf4": "bitsandbytes"}
 _OLDEST = (3, 10)
 
 
@@ -113,7 +113,9 @@ def _precision() -> Finding:
     if MATRIX_UNIT in units:
         return Finding("processor", "ok", f"{', '.join(units)}: --dtype bfloat16 is fastest here")
     told = ", ".join(units) or "units not known on this system"
-    return Finding("processor", "ok", f"{told}; no AMX, so that float32 is fastest on this CPU")
+    if "avx512_bf16" in units:
+        return Finding("processor", "ok", f"{told}: long texts and trainings run faster with --dtype bfloat16")
+    return Finding("processor", "ok", f"{told}; no unit for bfloat16, so that float32 is fastest on this CPU")
 
 
 def _tab() -> Finding:
@@ -133,7 +135,8 @@ def _models() -> list[Finding]:
     except InputError as error:
         found.append(Finding("model tiny", "missing", str(error), "install tl-nla again"))
     for name in plugins.named_models():
-        place = plugins.named(name).local_place()
+        plugin = plugins.named(name)
+        place = plugin.local_place() if plugin else None
         remedy = "" if place else f"make {name}"
         found.append(Finding(f"model {name}", "ok" if place else "absent", place or "not on this machine", remedy))
     cached = _cached_models()

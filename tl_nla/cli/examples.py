@@ -46,6 +46,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tl-nla contributions --model FOLDER --dtype bfloat16 --json report.json", "your model, kept as JSON"),
         ("tl-nla contributions --model FOLDER --estimate 1000", "memory and passes, nothing is loaded"),
     ),
+    "heads": (
+        ("tl-nla heads", "every head of the embedded model"),
+        ("tl-nla heads --model smollm2 --texts FILE --html heads.html --json heads.json", "a real model, as one page"),
+    ),
     "fit-oracle": (
         ("tl-nla fit-oracle --model FOLDER --out my_oracle", "a first oracle of a small model, on stories"),
         ("tl-nla fit-oracle --model FOLDER --out my_oracle --texts stories.txt --steps 4000", "on your own text"),

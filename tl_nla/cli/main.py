@@ -27,12 +27,14 @@ COMMANDS = {
     "diff": "diff",
     "steer": "steer",
     "contributions": "contributions",
+    "heads": "heads",
     "fit-oracle": "fit_oracle",
     "fit": "training",
     "validate": "training",
     "test": "training",
     "predict": "training",
     "evaluate": "evaluate",
+    "benchmark": "benchmark",
     "bench": "bench",
 }
 BAD_INPUT, INTERRUPTED = 2, 130

@@ -17,6 +17,7 @@ from tl_nla.model.narrow import unread_logits
 from tl_nla.model.positions import Positions, real_tokens, row_positions, select_positions
 from tl_nla.model.probe import lock_of
 from tl_nla.model.sites import Site
+from tl_nla.notebook import table_html
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Reading:
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def _repr_html_(self) -> str:
+        rows = [(str(site), "write" if site.is_write else "state", f"{len(self)} × {self.model.cfg.d_model}")
+                for site in self.sites]  # fmt: skip
+        texts = len(self.batch.unique())
+        return table_html(("site", "kind", "shape"), rows, f"Reading of {len(self)} positions in {texts} texts")
 
     def __getitem__(self, site: Site | str) -> Float[Tensor, "n d_model"]:
         """The state or write at ``site``: detached, in the model's precision.

@@ -107,7 +107,8 @@ def token_logprobs(
         mask: true where a token is real.
         temperature: of the policy.
     """
-    groups, width = similar_lengths(mask.sum(1)), ids.shape[1]
+    together = not getattr(verbalizer, "by_length", True)
+    groups, width = [torch.arange(len(ids))] if together else similar_lengths(mask.sum(1)), ids.shape[1]
     parts = []
     for rows in groups:
         near = rows.to(ids.device)

@@ -20,6 +20,7 @@ from tl_nla.model.cut import cut_backbone
 from tl_nla.model.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.model.files import local_folder, read_json, read_safetensors
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.offload import Turns, placed, turn
 from tl_nla.model.placement import known_device, known_dtype
 from tl_nla.model.saving import replace_folder, save_backbone, save_causal_lm
 from tl_nla.nla import prompts
@@ -53,6 +54,7 @@ class DiffOracle(nn.Module):
         reconstructor: from explanations to writes, magnitude included.
         strength: what norms are usual, measured with the training writes; ``None`` before that.
         base: name of the model that both were made from.
+        turns: of the parts on the device, where they were loaded with ``offload``; ``None`` where they stay.
         provenance: of a loaded oracle, how what it was saved with compares with what is here; empty for one made here.
     """
 
@@ -65,6 +67,7 @@ class DiffOracle(nn.Module):
             sizes = (verbalizer.d_act, reconstructor.d_act)
             raise InputError(f"the verbalizer reads writes of size {sizes[0]}, the reconstructor gives size {sizes[1]}")
         self.verbalizer, self.reconstructor, self.strength, self.base = verbalizer, reconstructor, strength, base
+        self.turns: Turns | None = None
         self.provenance: dict[str, Any] = {}
 
     @property
@@ -123,7 +126,8 @@ class DiffOracle(nn.Module):
             before: the states they are added to.
             settings: for :meth:`WriteVerbalizer.generate`; greedy by default.
         """
-        return self.verbalizer.generate(before, write, EXPLAIN, **settings)
+        with turn(self.turns, self.verbalizer):
+            return self.verbalizer.generate(before, write, EXPLAIN, **settings)
 
     def ask(
         self, question: str, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any
@@ -140,13 +144,16 @@ class DiffOracle(nn.Module):
             InputError: for an unknown question, or vectors that cannot be read.
         """
         check_question(question)
-        return [parse_answer(question, text) for text in self.verbalizer.generate(before, write, question, **settings)]
+        with turn(self.turns, self.verbalizer):
+            texts = self.verbalizer.generate(before, write, question, **settings)
+        return [parse_answer(question, text) for text in texts]
 
     def reconstruct(
         self, texts: Sequence[str], batch_size: int = 256, refined: bool = True
     ) -> Float[Tensor, "n d_act"]:
         """Writes read back from explanations, in model units (see :meth:`WriteReconstructor.reconstruct`)."""
-        return self.reconstructor.reconstruct(texts, batch_size, refined)
+        with turn(self.turns, self.reconstructor):
+            return self.reconstructor.reconstruct(texts, batch_size, refined)
 
     def fit(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> None:
         """Take the usual magnitudes from training writes and the states before them.
@@ -232,8 +239,9 @@ class DiffOracle(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu"
-    ) -> "DiffOracle":
+        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu",
+        offload: bool = False,
+    ) -> "DiffOracle":  # fmt: skip
         """Load a saved oracle.
 
         Args:
@@ -241,10 +249,11 @@ class DiffOracle(nn.Module):
             dtype: of the transformers' weights, such as ``"bfloat16"``; as stored when ``None`` or ``"auto"``. Slots
                 and heads are always float32.
             device: such as ``"cuda"``.
+            offload: whether both parts wait on the CPU and take turns on the device.
 
         Raises:
             InputError: when a file is missing or damaged, or does not fit the others; for an unknown precision or
-                device.
+                device, or ``offload`` to the CPU.
 
         Example:
             >>> oracle = DiffOracle.from_pretrained("my_oracle", dtype="bfloat16", device="cuda")
@@ -272,7 +281,8 @@ class DiffOracle(nn.Module):
             reconstructor.use_refinement(Refinement.load(folder / _REFINEMENT))
         known = (folder / _STRENGTH).is_file()
         strength = StrengthReference.load(folder / _STRENGTH) if known else None
-        oracle = cls(verbalizer, reconstructor, strength, str(values["base"])).eval().to(device)
+        oracle = cls(verbalizer, reconstructor, strength, str(values["base"])).eval()
+        oracle.turns = placed(oracle, device, offload)
         saved = read_json(folder / PROVENANCE) if (folder / PROVENANCE).is_file() else {}
         oracle.provenance = compared(saved, record(model, None, oracle.base), str(name))
         return oracle

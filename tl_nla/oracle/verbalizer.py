@@ -17,6 +17,7 @@ from tl_nla.nla.base import VectorVerbalizer
 from tl_nla.nla.batching import check_room, pad_right, similar_lengths
 from tl_nla.nla.generation import Generators, Prompts, Responses, Run, SamplingConfig
 from tl_nla.nla.inputs import check_acts, check_generator, check_texts
+from tl_nla.nla.output_head import contiguous_head
 from tl_nla.nla.prompts import VerbalizerPrompt, build_verbalizer_prompt, refuse_injection_char
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.naming import AtLeastWords
@@ -74,10 +75,6 @@ class WriteVerbalizer(VectorVerbalizer):
         scale: L2 norm at which directions enter.
         d_act: size of the vectors; that of the embeddings when ``None``.
 
-    Attributes:
-        by_length: whether the loss takes texts of similar length together, which saves tokens, or all rows in one pass,
-            which saves launches. The second is the faster way for a small model on a GPU.
-
     Raises:
         InputError: when the template or the character cannot be used.
     """
@@ -92,7 +89,6 @@ class WriteVerbalizer(VectorVerbalizer):
         self.slots = Slots(self.d_act, width, scale)
         self.prompts = self._prompts()
         check_room(model, max(len(prompt.ids) for prompt in self.prompts.values()))
-        self.by_length = True
 
     def use_encoder(self, encoder: SourceEncoder | None) -> None:
         """Give the verbalizer slots that tell which words a write probably read, or take them away.
@@ -213,7 +209,8 @@ class WriteVerbalizer(VectorVerbalizer):
         vectors = self.slots(before.to(self.device), write.to(self.device)).to(embeddings)
         embeddings = embeddings.scatter(1, slots[..., None].expand_as(vectors), vectors)
         kept = whole.shape[1] + 1 - int(starts.min())
-        logits = self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept).logits[:, -kept:]
+        with contiguous_head(self.model):
+            logits = self.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=kept).logits[:, -kept:]
         row, column = torch.nonzero(real, as_tuple=True)
         return logits[row, places[row, column] - 1 - (whole.shape[1] - kept)]
 

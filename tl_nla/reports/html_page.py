@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl_nla.errors import InputError
+from tl_nla.markdown import show
 from tl_nla.reports.packed import pack
 from tl_nla.reports.tensorboard.plugin.names import SHARED, STATIC, STYLE
 
@@ -54,7 +55,7 @@ def html_page(
     first = next(iter(reports.values()))
     fields = {
         "style": style, "script": script, "style_hash": _hash(style), "script_hash": _hash(script),
-        "title": html.escape(f"Contributions in {first.model}"),
+        "title": html.escape(f"Contributions in {show(first.model)}"),
     }  # fmt: skip
     room = most_bytes - len(_PAGE.format(**fields, reports="").encode())
     share = (room - 200 * len(reports)) // len(reports)

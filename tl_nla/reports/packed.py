@@ -39,6 +39,8 @@ NUMBERS = {"direct": "direct", "kl": "skip_kl", "change": "skip_target_change", 
 _LISTS = {"promoted": "promoted", "suppressed": "suppressed"}
 _LABELS = 3
 _PLAIN = re.compile(r'[^\s,;"]+')
+_ODD = re.compile("[\x00-\x1f\x7f-\x9f\ufeff\ud800-\udfff]")
+"""Signs that Python and JavaScript take for blanks, or escape, in different ways."""
 _LEVEL = 9
 
 
@@ -139,10 +141,8 @@ class _Cells:
         columns.add("text", self.codes * told)
         for name, values in self.lists.items():
             columns.add(name, values * told, each=len(values))
-        used = self.codes * told
-        texts = self.texts if share == 1.0 else [
-            text if number in set(used.tolist()) else "" for number, text in enumerate(self.texts, _LABELS)
-        ]  # fmt: skip
+        kept = set((self.codes * told).tolist())
+        texts = [text if number in kept else "" for number, text in enumerate(self.texts, _LABELS)]
         rest = {name: value for name, value in self.report.items() if name not in ("cells", "schema")}
         header = {**rest, "components": self.components, "words": self.words, "texts": texts, "columns": columns.layout}
         text = json.dumps(_finite(header), allow_nan=False, separators=(",", ":")).encode()
@@ -180,15 +180,19 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _label(promoted: list[str], suppressed: list[str], sources: list[str] | None) -> str | None:
-    """The label of :func:`tl_nla.oracle.texts.label_text` where no word needs quotes; a browser makes it anew."""
-    parts = [f"It promotes {' '.join(promoted) or 'none'}", f"suppresses {' '.join(suppressed) or 'none'}"]
-    words = [*promoted, *suppressed]
+def _label(promoted: list[str], suppressed: list[str], sources: list[str] | None) -> str:
+    """The label of :func:`tl_nla.oracle.texts.label_text`, whose package needs torch; a browser makes it anew."""
+    parts = [f"It promotes {_listed(promoted)}", f"suppresses {_listed(suppressed)}"]
     if sources is not None:
-        read = list(dict.fromkeys(text.strip() for text in sources))
-        parts.append(f"attended {' '.join(read) or 'none'}")
-        words += read
-    return "; ".join(parts) if all(_PLAIN.fullmatch(word) and word != "none" for word in words) else None
+        named = dict.fromkeys(name for text in sources if (name := text.strip()))
+        parts.append(f"attended {_listed(list(named))}")
+    return "; ".join(parts)
+
+
+def _listed(words: list[str]) -> str:
+    plain = (word if _PLAIN.fullmatch(word) and word != "none" else json.dumps(word, ensure_ascii=False)
+             for word in words)  # fmt: skip
+    return " ".join(plain) or "none"
 
 
 def _text_code(cell: dict[str, Any], tokens: list[str], texts: dict[str, int]) -> int:
@@ -196,6 +200,8 @@ def _text_code(cell: dict[str, Any], tokens: list[str], texts: dict[str, int]) -
     text = cell["explanation"]
     if not text:
         return 0
+    if _ODD.search(text):
+        return texts.setdefault(text, len(texts) + _LABELS)
     sources = [tokens[place] for place, _ in _sources(cell)]
     for code, read in ((1, sources), (2, None)):
         if text == _label(cell["promoted"], cell["suppressed"], read):

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from jaxtyping import Float
@@ -135,7 +136,14 @@ class ContributionReport:
             raise unknown("position of the report", position, map(str, self.positions))
         if strangers := [name for name in components if name not in COMPONENTS]:
             raise unknown("component", strangers[0], COMPONENTS)
-        return [cell for cell in self.cells if cell.position == position and cell.component in components]
+        return [cell for cell in self._by_position.get(position, ()) if cell.component in components]
+
+    @cached_property
+    def _by_position(self) -> dict[int, list[Cell]]:
+        found: dict[int, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.position, []).append(cell)
+        return found
 
     def ranked(self, position: int, components: tuple[str, ...] = ("head", "mlp"), by: str = "skip") -> list[Cell]:
         """The cells of a position, those that the output needs most first.

@@ -1,6 +1,7 @@
 """SmolLM2 with all that is made for it, loaded by one call."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ class SmolLM2:
     model: Any
     tokenizer: Any
     folder: Path
+
+    @cached_property
+    def nla(self) -> Any:
+        """The natural language autoencoder of layer 16 (:class:`tl_nla.NLA`), loaded when first asked for.
+
+        Raises:
+            InputError: when the model is not the one that it was trained on.
+        """
+        from tl_nla.smollm2.nla import load_nla
+
+        return load_nla(self.model, self.folder)
 
 
 def load_smollm2(folder: str | Path | None = None, dtype: str | None = None, device: str | None = None) -> SmolLM2:

@@ -158,7 +158,8 @@ export class App {
     this.overview.show(scene, this.grid, this.c);
     this.list.show(scene, this.c, this.everywhere && !b);
     this.all.disabled = Boolean(b);
-    this.count.textContent = this.find.empty ? `${this.list.count} parts` : `${this.list.count} found`;
+    const few = report.untold ? "; words of weak parts were left out" : "";
+    this.count.textContent = (this.find.empty ? `${this.list.count} parts` : `${this.list.count} found`) + few;
     this.details.replaceChildren(...detailsOf(scene, this.c));
     if (b) {
       this.stripB.show(other, this.bp);
@@ -196,6 +197,7 @@ export class App {
     this.key = this.report.components[c].key;
     this.draw();
     this.grid.reveal();
+    this.strip.centre();
   }
 
   search() {

@@ -10,6 +10,7 @@ export class Report {
       { layer, component, part, head, key: keyOf(layer, component, part, head) }));
     this.places = new Map(this.components.map(({ key }, place) => [key, place]));
     this.size = this.components.length * this.positions.length;
+    this.untold = columns.told.some((told, index) => !told && columns.there[index]);
   }
 
   index(c, p) { return c * this.positions.length + p; }
@@ -76,8 +77,9 @@ function siteOf({ layer, component, part, head }) {
 
 /** The label that tl_nla.reports.packed left out, since the words of the cell make it. */
 function labelOf({ promoted, suppressed, sources }, attended) {
-  const list = (words) => words.join(" ") || "none";
+  const quotes = (word) => (/^[^\s,;"]+$/.test(word) && word !== "none" ? word : JSON.stringify(word));
+  const list = (words) => words.map(quotes).join(" ") || "none";
   const parts = [`It promotes ${list(promoted)}`, `suppresses ${list(suppressed)}`];
-  if (attended) parts.push(`attended ${list([...new Set(sources.map(([token]) => token.trim()))])}`);
+  if (attended) parts.push(`attended ${list([...new Set(sources.map(([token]) => token.trim()).filter(Boolean))])}`);
   return parts.join("; ");
 }
