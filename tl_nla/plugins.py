@@ -14,6 +14,7 @@ A named model is less: its weights come from elsewhere and it has no world of it
 
 - ``target_folder()``: where the weights are; it may fetch or convert them first.
 - ``local_place()``: where the weights are on this machine, as a text; ``None`` where they would have to be fetched.
+- ``oracle(model)``: its diff oracle, given the loaded model; ``None`` where none is installed.
 - ``precision()``: the one that suits this machine, as :class:`tl_nla.model.placement.Placement` writes it.
 - ``nla(model)``: the pair that was made for it, over the loaded model's weights.
 """

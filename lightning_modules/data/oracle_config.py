@@ -21,6 +21,7 @@ class CaptureSizes:
         top_k: words named on each side.
         kinds: of writes that are trained on, such as ``head``; all where it is empty.
         heldout_heads: share of heads that nothing is trained on.
+        held_skips: whether held-out documents have the ``skip`` question labelled, which takes most of their time.
     """
 
     documents: int = 3100
@@ -31,6 +32,7 @@ class CaptureSizes:
     top_k: int = 8
     kinds: tuple[str, ...] = ()
     heldout_heads: float = 0.0
+    held_skips: bool = field(default=True, repr=False)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def capture(
              (("train", train[:cut], False), ("train_skips", train[cut:], True)) if chosen]  # fmt: skip
     writes = LabelledWrites.join(parts)
     reference = writes.reference()
-    settings = replace(settings, positions_per_document=sizes.held_positions, skips=True)
+    settings = replace(settings, positions_per_document=sizes.held_positions, skips=sizes.held_skips)
     told = captured("heldout", held, sites, settings).with_strength(reference)
     return Captured(writes.with_strength(reference), told, untrained, train, held, reference, named)
 

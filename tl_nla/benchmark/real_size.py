@@ -6,6 +6,7 @@ Processor seconds of one thread are compared: on a busy machine the clock tells 
 import time
 from collections.abc import Iterator
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -81,21 +82,24 @@ def compared(case: Case, rounds: int) -> dict[str, Any]:
         rounds: how often; the least processor time counts.
 
     Returns:
-        One row: names, processor seconds of both, and ours as a multiple of the peer's.
+        One row: names, processor seconds of both, and ours as a multiple of the peer's: of the least of both, and the
+        median over the rounds.
 
     Raises:
         RuntimeError: when the two ways do not give the same result.
     """
     if not case.same(case.ours(), case.theirs()):
         raise RuntimeError(f"{case.name}: the two ways differ, so their times say nothing")
-    best = [float("inf")] * 2
+    taken: tuple[list[float], list[float]] = [], []
     for _ in range(rounds):
-        for side, function in enumerate((case.ours, case.theirs)):
+        for own, function in zip(taken, (case.ours, case.theirs), strict=True):
             begun = time.process_time()
             function()
-            best[side] = min(best[side], time.process_time() - begun)
-    return {"case": case.name, "peer": case.peer, "ours_cpu_s": best[0], "peer_cpu_s": best[1],
-            "ratio": best[0] / best[1], "rounds": rounds}  # fmt: skip
+            own.append(time.process_time() - begun)
+    ours, theirs = (min(own) for own in taken)
+    ratios = [one / other for one, other in zip(*taken, strict=True)]
+    return {"case": case.name, "peer": case.peer, "ours_cpu_s": ours, "peer_cpu_s": theirs, "ratio": ours / theirs,
+            "median_ratio": median(ratios), "rounds": rounds}  # fmt: skip
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         target = target_of(args)
         for text in _texts(args).values():
             encode_text(target, text)
-        oracle = None if args.labels else find_oracle(args.model, args.oracle, **own_placement(args))
+        oracle = None if args.labels else find_oracle(args.model, args.oracle, target.model, **own_placement(args))
         plugin = embedded(args.model)
         named = None if plugin is None else plugin.vocabulary(target.model, target.tokenizer)
     reports = {}
@@ -137,13 +137,18 @@ def shown_command(before: str, folder: Path) -> Any:
     return Text.assemble(before, (f"tensorboard --logdir {shlex.quote(str(folder))}", "bold"))
 
 
-def find_oracle(model: str, folder: str | None, **placed: Any) -> Any:
-    """The oracle of a folder; the embedded one for the embedded model where there is one, else ``None``.
+def find_oracle(model: str, folder: str | None, loaded: Any = None, **placed: Any) -> Any:
+    """The oracle of a folder; the embedded or shipped one of the model where there is one, else ``None``.
+
+    ``loaded`` is the TransformerLens model of that name.
 
     ``placed`` is as of ``DiffOracle.from_pretrained``.
     """
-    from tl_nla.plugins import embedded
+    from tl_nla.plugins import embedded, named
 
+    shipped = named(model)
+    if shipped is not None and folder is None:
+        return None if loaded is None else shipped.oracle(loaded)
     plugin = embedded(model)
     own = None if plugin is None else plugin.WEIGHTS / "oracle"
     found = folder if folder is not None else own if own is not None and own.is_dir() else None

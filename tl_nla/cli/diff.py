@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     asked = chosen_sites(args.layer, args.part, args.head, args.span)
     target = target_of(args)
-    oracle = load_oracle(args.model, args.oracle, **own_placement(args))
+    oracle = load_oracle(args.model, args.oracle, target.model, **own_placement(args))
     ids = encode_text(target, args.text).ids
     if not -len(ids) <= args.position < len(ids):
         raise InputError(f"--position is {args.position}; the text has {len(ids)} tokens, a begin token included")
@@ -102,16 +102,26 @@ def chosen_sites(layer: int | None, part: str | None, head: int | None, span: st
     return [f"blocks.{layer}" + ("" if part in (None, "block") else f".{part}")]
 
 
-def load_oracle(model: str, folder: str | None, **placed: Any) -> Any:
-    """The oracle of a folder, or the embedded one for the embedded model; ``placed`` as of ``from_pretrained``.
+def load_oracle(model: str, folder: str | None, loaded: Any = None, **placed: Any) -> Any:
+    """The oracle of a folder, or the embedded or shipped one of the model; ``placed`` as of ``from_pretrained``.
+
+    Args:
+        model: its name.
+        folder: of an oracle.
+        loaded: the TransformerLens model of that name.
+        placed: precision and device.
 
     Raises:
         InputError: when another model comes without an oracle.
     """
     from tl_nla.errors import InputError
     from tl_nla.oracle import DiffOracle
-    from tl_nla.plugins import embedded, part
+    from tl_nla.plugins import embedded, named, part
 
+    plugin = named(model)
+    own = plugin.oracle(loaded) if plugin is not None and folder is None and loaded is not None else None
+    if own is not None:
+        return own
     if folder is None and embedded(model) is None:
         raise InputError(
             f"--model {model!r} needs its oracle: add --oracle DIR, which this trains: "

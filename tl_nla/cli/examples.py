@@ -43,6 +43,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "contributions": (
         ('tl-nla contributions "The kite was" --target " red"', "the table"),
         ('tl-nla contributions "The kite was" --all-positions --logdir runs', "then: tensorboard --logdir runs"),
+        ('tl-nla contributions "The kite was" --all-positions --html report.html', "one file for a browser"),
         ("tl-nla contributions --model FOLDER --dtype bfloat16 --json report.json", "your model, kept as JSON"),
         ("tl-nla contributions --model FOLDER --estimate 1000", "memory and passes, nothing is loaded"),
     ),

@@ -14,7 +14,8 @@ UNUSABLE = 3
 """Exit code of a training that ran to its end and whose oracle tells nothing."""
 REMEDY = "Give it more --steps and --documents; a longer run starts afresh in another --keep folder"
 _OPTIONS = ("texts", "documents", "steps", "precision", "dtype", "device", "quantization",
-            "injection_char", "prepend_bos", "keep")  # fmt: skip
+            "injection_char", "prepend_bos", "keep",
+            "method")  # fmt: skip  # fmt: skip
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -30,6 +31,11 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         help="tell the memory of every stage for documents of so many tokens, and train nothing",
     )  # fmt: skip
     add_training_options(parser)
+    parser.add_argument(
+        "--method", choices=("words", "trained"), default="words",
+        help="words: fitted in closed form, says words alone (default); trained: a verbalizer and a reconstructor made "
+        "from the model, for --steps steps each, which also answer questions",
+    )  # fmt: skip
     parser.add_argument(
         "--keep", type=output_folder, default=None, metavar="DIR",
         help="keep stages here; the same command goes on from them when interrupted (default: OUT.stages)",
@@ -68,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
         wrong = training.complaints_of(trained)
     fve = rebuilt(trained.curve)
     shown = " · ".join(f"{kind} {value:.2f}" for kind, value in fve.items() if value is not None)
+    read = "its own words" if args.method == "words" else "label texts, linear head"
     console.print(f"oracle saved in {args.out}; its stages are kept in {args.keep}", highlight=False, markup=False)
-    console.print(f"FVE of held-out writes from label texts, linear head: {shown}", highlight=False)
+    console.print(f"FVE of held-out writes from {read}: {shown}", highlight=False)
     if args.json:
         found = {"model": args.model, "oracle": str(args.out), "stages": str(args.keep), "fve": fve}
         write_json({**found, "rate": trained.recipe.config.learning_rate, "complaints": wrong}, args.json)

@@ -137,6 +137,7 @@ def read(
     sites: Sequence[Site | str],
     positions: Positions = "all",
     attention_mask: Tensor | None = None,
+    also: Sequence[HookPair] = (),
 ) -> Reading:
     """Read states and writes in one forward pass that stops after the last layer needed.
 
@@ -146,6 +147,7 @@ def read(
         sites: any number of sites.
         positions: see :func:`tl_nla.model.positions.select_positions`.
         attention_mask: 1 for tokens, 0 for padding, on either side.
+        also: hook names and functions that watch the same pass.
 
     Returns:
         The reading; only the chosen positions were kept.
@@ -175,7 +177,7 @@ def read(
     stop = stop_layer(model, chosen_sites)
     if stop is not None:
         arguments["stop_at_layer"] = stop
-    pairs = [(name, _keeper(values, name, mask)) for name in names]
+    pairs: list[HookPair] = [*((name, _keeper(values, name, mask)) for name in names), *also]
     # Hooks are the model's, not the thread's.
     with lock_of(model), tap(model, pairs, known), watch_mixtures(model, mixtures, mask, routed), unread_logits(model):
         model(tokens, **arguments)

@@ -53,6 +53,7 @@ def save_adapted(nla: NLA, folder: str | Path, dtype: torch.dtype = torch.float3
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{WEIGHTS}"
     save_file({name: value.to("cpu", dtype).contiguous() for name, value in tensors.items()}, part)
+    part.chmod(0o644)  # safetensors makes it private, others may read a result
     part.replace(folder / WEIGHTS)
     settings = {"layer": nla.layer, "slots": nla.adapted.slots, "lora": asdict(nla.adapted.lora), "base": nla.base}
     made = record(nla.verbalizer.model, nla.layer, nla.base)

@@ -38,7 +38,7 @@ from tl_nla.oracle.write_reconstructor import WriteReconstructor
 from tl_nla.outputs import check_replaceable
 from tl_nla.sharing import About
 
-SIDECAR = "oracle.yaml"
+SIDECAR, WORDS_SIDECAR = "oracle.yaml", "words.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
 _STRENGTH, _SLOTS, _HEAD = "strength.safetensors", "slots.safetensors", "write_head.safetensors"
 _ENCODER, _REFINEMENT = "encoder.safetensors", "refinement.safetensors"
@@ -242,7 +242,7 @@ class DiffOracle(nn.Module):
         cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu",
         offload: bool = False,
     ) -> "DiffOracle":  # fmt: skip
-        """Load a saved oracle.
+        """Load a saved oracle, also one of words (:class:`tl_nla.oracle.words.WordOracle`).
 
         Args:
             name: local folder or hub id.
@@ -260,6 +260,10 @@ class DiffOracle(nn.Module):
         """
         dtype, device = known_dtype(dtype), known_device(device)
         folder = local_folder(name, below=True)
+        if (folder / WORDS_SIDECAR).is_file():
+            from tl_nla.oracle.words import WordOracle
+
+            return WordOracle.from_pretrained(folder)
         values = _read_sidecar(folder / SIDECAR)
         model = load_causal_lm(folder / "reader", dtype)
         verbalizer = WriteVerbalizer(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -234,6 +234,21 @@ class ContributionReport:
         from tl_nla.reports.html_page import html_page
 
         return html_page({"report": self, **(others or {})}, path, most_bytes)
+
+    def with_cards(self, cards: Any) -> "ContributionReport":
+        """The same report with what head cards say of each head; the tab and the HTML file show it beside the head.
+
+        Args:
+            cards: a :class:`tl_nla.reports.heads.HeadCards` of the same model.
+
+        Example:
+            ``report.with_cards(HeadCards.from_json("cards.json")).to_html("report.html")``
+        """
+        from tl_nla.reports.heads.text import kinds, sentences
+
+        told = {f"blocks.{card.layer}.attn.head.{card.head}": " ".join([f"{kinds(card)}.", *sentences(card)])
+                for card in cards.cards}  # fmt: skip
+        return replace(self, cards=told)
 
     def _repr_html_(self) -> str:
         from tl_nla.reports.html_snippets import report_html

@@ -101,6 +101,8 @@ def _unaccounted(report: ContributionReport, index: int) -> str:
 
 def _row(cell: Cell, narrow: bool = False) -> str:
     name = f"**{cell.name}**" if cell.component == "block" else cell.name
+    if narrow and cell.component == "embed":
+        name = "embed"  # the page would break the longer word in two
     read = ", ".join(f"{escape(show(word))} {share:.0%}" for word, share in cell.sources)
     numbers = (f"{cell.direct:+.2f}", number(cell.skip_kl, "{:.3f}"), number(cell.skip_target_change, "{:+.3f}"))
     columns: tuple[str, ...]

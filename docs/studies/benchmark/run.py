@@ -31,9 +31,9 @@ JUDGED = (
 DEFINITION = {
     "score/TASK": "as in docs/benchmark.md; split score/overall: mean over tasks of (score - chance) / (1 - chance), "
     "claims left out",
-    "claim_precision": "claim accuracy 2 true / (said + expected), known from the world. The layer of a row is the "
+    "score/claims": "claim accuracy 2 true / (said + expected), known from the world. The layer of a row is the "
     "number of the verbalizer",
-    "spearman/strength": "rank correlation of overall score and claim accuracy over the verbalizers",
+    "spearman/claims": "rank correlation of overall score and claim accuracy over the verbalizers",
     "intervals": "95%, bootstrap over documents",
 }
 
@@ -61,7 +61,7 @@ def evaluate(seed: int = 0) -> Results:
             rows += [Row.of("explanation", f"score/{task}", value, layer=number) for task, value in scores.items()]
             rows.append(Row("explanation", "score/overall", overall[-1], None, None, len(JUDGED), layer=number))
     found = float(spearman(torch.tensor(overall), torch.tensor(claims)))
-    rows.append(Row("explanation", "spearman/strength", found, None, None, len(names)))
+    rows.append(Row("explanation", "spearman/claims", found, None, None, len(names)))
     definition = {**DEFINITION, "verbalizers": names, "tasks": list(JUDGED)}
     return Results("verbalizers", "tiny", [seed], definition, rows, time.perf_counter() - started)
 

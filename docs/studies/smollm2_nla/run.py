@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from docs.studies.smollm2_nla.context_reader import add_context, train_context_reader
 from docs.studies.smollm2_nla.score import arms_of, held_out, linear_reader, write_scores
 from docs.studies.smollm2_nla.ship import ship
 from docs.studies.smollm2_nla.table import as_markdown, read_rows
@@ -28,8 +29,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--documents", type=int, default=120, help="held-out pieces of text")
     parser.add_argument("--positions", type=int, default=3, help="states of each")
     parser.add_argument("--states", type=Path, help="states that the training kept, for the linear reader")
+    parser.add_argument("--context", action="store_true", help="train the reader of raw context, add it to the rows")
     args = parser.parse_args(arguments)
-    if not args.table:
+    if args.context:
+        smol = load_smollm2()
+        held = held_out(smol.model, smol.tokenizer, smol.nla.layer, args.corpus, args.documents, args.positions)
+        add_context(args.rows, held.states, train_context_reader(args.states, args.corpus))
+    elif not args.table:
         smol = load_smollm2()
         if args.ship is not None:
             ship(args.ship, smol, args.commit)

@@ -100,7 +100,7 @@ def claims(said: str, gold: str) -> dict[str, float]:
         are among the true ones.
     """
     (next_said, recent_said), (next_gold, recent_gold) = _parts(said), _parts(gold)
-    found = {f"last {back}": float(recent_said[-back:][:1] == recent_gold[-back:][:1])
+    found = {f"last {back}": float(len(recent_said) >= back and recent_said[-back] == recent_gold[-back])
              for back in range(1, WORDS + 1) if len(recent_gold) >= back}  # fmt: skip
     found["next"] = float(bool(next_said) and next_said[0] in next_gold)
     if recent_said:

@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
+from tl_nla.cli.training import configs_folder
 from tl_nla.nla.adapted_files import load_adapted
 from tl_nla.smollm2.nla import ship_nla
 
 CONFIGS = ("smollm2_nla_reconstructor.yaml", "smollm2_nla_verbalizer.yaml")
-_ROOT = Path(__file__).parents[3]
 
 
 def ship(folder: Path, smol: Any, commit: str) -> None:
@@ -21,7 +21,7 @@ def ship(folder: Path, smol: Any, commit: str) -> None:
         smol: the target.
         commit: of the code that it was trained with.
     """
-    settings = {name: yaml.safe_load((_ROOT / "lightning_modules/configs" / name).read_text()) for name in CONFIGS}
+    settings = {name: yaml.safe_load((configs_folder() / name).read_text(encoding="utf-8")) for name in CONFIGS}
     about = {
         "target_sha256": hashlib.sha256((smol.folder / "model.safetensors").read_bytes()).hexdigest(),
         "data": {name: one["data"]["init_args"] for name, one in settings.items()},

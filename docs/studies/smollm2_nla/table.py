@@ -9,7 +9,7 @@ import torch
 from docs.studies.smollm2_nla.score import another_document, claims
 from tl_nla.benchmark.bootstrap import Interval, fve_interval, mean_interval
 
-ARMS = ("explanation", "gold", "context, same reader", "linear", "mean", "shuffled", "empty")
+ARMS = ("explanation", "gold", "context", "context, same reader", "linear", "mean", "shuffled", "empty")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

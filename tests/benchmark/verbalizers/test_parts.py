@@ -75,6 +75,9 @@ def test_words_are_cut_kept_and_read_again(tmp_path):
     assert words.lengths(rows(3)) == [4, 4, 4]
     assert words(long, rows(3))[0].split() == ["w9"] * 4
     assert words(whole, rows(3))[0].split() == ["w9"] * 6
+    end = Arm("black_box_end", lambda asked, lengths: ["w5 w6 w7 w8"] * len(asked), keeps="end")
+    assert words(end, rows(3), 2)[0] == "w7 w8"
+    assert words.say(own)(rows(3), 2)[0] == "w5 w6"
     again = Words(own, zoo.tokenizer(), 6, tmp_path)
     assert again(own, rows(3)) == words(own, rows(3))
     assert calls == [3]

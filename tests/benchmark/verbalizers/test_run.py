@@ -56,7 +56,7 @@ def test_a_released_folder_runs_through_and_no_cheater_passes(command):
     assert black.value > 0.2
     assert value["mean", "score/which_continuation"].value == pytest.approx(0.1, abs=0.1)
     assert {"claims", "planted_facts"} <= set(found.definition["skipped"])
-    assert value["cheater_letters", "fve"].value > 0.8 > value["cheater_letters", "fve_plain"].value
+    assert value["cheater_letters", "fve"].value > 0.5 > value["cheater_letters", "fve_plain"].value
 
 
 def test_every_control_stands_in_every_table(command):

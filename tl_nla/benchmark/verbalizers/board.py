@@ -29,6 +29,7 @@ from tl_nla.benchmark.verbalizers.tasks.silence import silence_task
 from tl_nla.benchmark.verbalizers.tasks.stability import stability_task
 from tl_nla.benchmark.verbalizers.verbalizer import Verbalizer
 from tl_nla.benchmark.verbalizers.words import Arm, Words
+from tl_nla.data.progress import tell
 from tl_nla.errors import InputError
 
 _AHEAD = 8
@@ -64,6 +65,7 @@ class Readers:
         overlap = OverlapReader(tokenizer, rarity)
         named: dict[str, BlindReader] = {"overlap": overlap, "likelihood": likelihood,
                                          "both": BothReaders(overlap, likelihood)}  # fmt: skip
+        tell("fitting the plain readers")
         plain = PlainReaders(likelihood, subject.layer, subject.train, tokenizer, rarity, subject.seed)
         return cls(likelihood, overlap, named[config.reader], plain, rarity)
 
@@ -126,7 +128,7 @@ def set_up(
         calibration = subject.calibration.rows
         arms += [quoting_cheater(subject.tokenizer), code.arm, constant_cheater(words, calibration)]
     tasks = [
-        *reconstruction_tasks(subject, readers.plain, words), *choosing_tasks(subject, readers.chosen),
+        *reconstruction_tasks(subject, readers.plain), *choosing_tasks(subject, readers.chosen),
         next_token_task(subject, readers.likelihood), stability_task(subject, readers.rarity), silence_task(subject),
     ]  # fmt: skip
     notes = []

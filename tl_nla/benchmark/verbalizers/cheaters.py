@@ -24,7 +24,7 @@ def quoting_cheater(tokenizer: Any) -> Arm:
     def say(rows: Rows, lengths: list[int]) -> list[str]:
         return [quote_end(tokenizer, past, many) for past, many in zip(rows.past, lengths, strict=True)]
 
-    return Arm("cheater_quotes", say, "cheater", "text")
+    return Arm("cheater_quotes", say, "cheater", "text", keeps="end")
 
 
 def constant_cheater(words: Words, calibration: Rows) -> Arm:

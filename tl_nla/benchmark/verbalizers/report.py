@@ -47,53 +47,49 @@ def told(interval: Interval) -> str:
     return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
-def sections(outcome: Outcome) -> list[tuple[str, str, list[str], list[list[str]]]]:
-    """All tables: title, a sentence, header, lines."""
-    passed = ", ".join(outcome.passed) or "none"
-    found: list[tuple[str, str, list[str], list[list[str]]]] = [
-        ("Headlines", f"Whole interval above 0: {passed}.", HEADLINES, headline_lines(outcome)),
+Section = tuple[str, str, list[str], list[list[str]]]
+"""A table: title, a sentence, header, lines."""
+
+
+def sections(outcome: Outcome) -> list[Section]:
+    """All tables that have a line."""
+    verdict = "All are unmasked." if outcome.unmasked else "NOT all are unmasked: do not trust this run."
+    has_cheaters = any(arm in one.headlines for one in outcome.tasks for arm in CHEATERS)
+    agreed = [[*key.split("/"), f"{value:.2f}"] for key, value in outcome.agreement.items()]
+    found: list[Section] = [
+        ("Headlines", f"Whole interval above 0: {', '.join(outcome.passed) or 'none'}.", HEADLINES,
+         headline_lines(outcome)),
         ("Scores", "Higher is better.", *score_lines(outcome)),
-    ]
-    if any(arm in one.headlines for one in outcome.tasks for arm in CHEATERS):
-        verdict = "All are unmasked." if outcome.unmasked else "NOT all are unmasked: do not trust this run."
-        found.append(
-            ("Planted cheaters, gain over the best control", verdict, ["task", *CHEATERS], cheater_lines(outcome))
-        )
-    leaks = [[one.task, one.test, f"{one.accuracy.value:.3f} [{one.accuracy.low:.3f}, {one.accuracy.high:.3f}]",
-              "yes" if one.found else "no"] for one in outcome.leaks]  # fmt: skip
-    found.append(
-        (
-            "Leak tests",
-            "Right guesses without words; chance is 0.100.",
-            ["task", "guessed from", "right", "leak"],
-            leaks,
-        )
-    )
-    codes = [[one.arm, told(one.own_fve), told(one.plain_fve), told(one.excess), told(one.shuffled_fve),
-              "yes" if one.suspicious else "no"] for one in outcome.codes]  # fmt: skip
-    if codes:
-        header = [
-            "arm",
-            "FVE, own reader",
-            "FVE, plain reader",
-            "gap beyond written words",
-            "own reader, words shuffled",
-            "code",
-        ]
-        found.append(("Private codes", "A code is read by its own reader and by no plain one.", header, codes))
-    if outcome.agreement:
-        lines = [[*key.split("/"), f"{value:.2f}"] for key, value in outcome.agreement.items()]
-        found.append(
-            (
-                "Agreement with the reader",
-                "Share of rows with the same pick.",
-                ["task", "words of", "other reader", "same"],
-                lines,
-            )
-        )
-    if outcome.skipped:
-        found.append(("Left out", "", ["what", "why"], [[name, why] for name, why in outcome.skipped.items()]))
-    return found
+        ("Planted cheaters, gain over the best control", verdict, ["task", *CHEATERS],
+         cheater_lines(outcome) if has_cheaters else []),
+        ("Leak tests", "Right guesses without words; chance is 0.100.", ["task", "guessed from", "right", "leak"],
+         _leak_lines(outcome)),
+        ("Private codes", "A code is read by its own reader and by no plain one.", _CODES, _code_lines(outcome)),
+        ("Agreement with the reader", "Share of rows with the same pick.", ["task", "words of", "other reader", "same"],
+         agreed),
+        ("Left out", "", ["what", "why"], [[name, why] for name, why in outcome.skipped.items()]),
+    ]  # fmt: skip
+    return [section for section in found if section[3]]
+
+
+_CODES = [
+    "arm",
+    "FVE, own reader",
+    "FVE, plain reader",
+    "gap beyond written words",
+    "own reader, words shuffled",
+    "code",
+]
+
+
+def _leak_lines(outcome: Outcome) -> list[list[str]]:
+    return [[one.task, one.test, f"{one.accuracy.value:.3f} [{one.accuracy.low:.3f}, {one.accuracy.high:.3f}]",
+             "yes" if one.found else "no"] for one in outcome.leaks]  # fmt: skip
+
+
+def _code_lines(outcome: Outcome) -> list[list[str]]:
+    return [[one.arm, told(one.own_fve), told(one.plain_fve), told(one.excess), told(one.shuffled_fve),
+             "yes" if one.suspicious else "no"] for one in outcome.codes]  # fmt: skip
 
 
 def to_markdown(outcome: Outcome) -> str:

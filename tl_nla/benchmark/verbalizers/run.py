@@ -26,6 +26,8 @@ from tl_nla.plugins import embedded, part
 _STREAM, _WAYS = 5000, 1000
 _SPARE = 1.6
 """Texts that are read for each one that is needed: some are too short."""
+_MORE = 4
+"""Times as many are read from a file, of which the private seed takes some."""
 _ASKED = 2
 """Planted facts that are tried for each one that is asked: some the model does not know."""
 
@@ -116,7 +118,8 @@ def _documents(what: Benchmark, config: BenchmarkConfig, plugin: Any) -> Sequenc
     sizes = config.sizes
     wanted = round(_SPARE * (sizes.train + sizes.calibration + sizes.test))
     if what.texts is not None:
-        return load_documents(str(what.texts), wanted)
+        # More than are needed, so that the private seed decides which are read.
+        return load_documents(str(what.texts), _MORE * wanted)
     if plugin is None:
         raise InputError(
             f"--model {what.model!r} brings no texts: give --texts FILE, texts that nothing was trained on"

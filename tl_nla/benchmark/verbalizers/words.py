@@ -12,8 +12,8 @@ from tl_nla.errors import InputError
 from tl_nla.json_file import write_json
 
 Role = Literal["verbalizer", "control", "reference", "cheater"]
-Say = Callable[[Rows], list[str]]
-"""Rows to one text each."""
+Say = Callable[..., list[str]]
+"""Rows, and perhaps how many tokens at most, to one text each."""
 _NAME = re.compile(r"[\w-]+")
 
 
@@ -28,6 +28,7 @@ class Arm:
         sees: what it is given: ``vector``, ``text``, ``both`` or ``nothing``.
         equal: whether its words about a row are cut to the length of the verbalizer's. Off for what says words about
             another vector, which would learn something about this one from the length.
+        keeps: what is left of its words when they are cut.
         covers: names of the rows that it can speak about; all when ``None``.
     """
 
@@ -37,6 +38,7 @@ class Arm:
     sees: str = "vector"
     covers: tuple[str, ...] | None = None
     equal: bool = True
+    keeps: Literal["start", "end"] = "start"
 
 
 class Words:
@@ -53,8 +55,8 @@ class Words:
         self.own, self.tokenizer, self.budget, self.keep = own, tokenizer, budget, keep
         self._said: dict[tuple[str, str], list[str]] = {}
 
-    def __call__(self, arm: Arm, rows: Rows) -> list[str]:
-        """One text a row.
+    def __call__(self, arm: Arm, rows: Rows, most: int | None = None) -> list[str]:
+        """One text a row, of so many tokens at most.
 
         Raises:
             InputError: when the arm gives another number of texts, or none that are text.
@@ -62,11 +64,12 @@ class Words:
         key = (arm.name, rows.name)
         if key not in self._said:
             self._said[key] = self._kept(key, len(rows)) or self._ask(arm, rows)
-        return self._said[key]
+        said = self._said[key]
+        return said if most is None else [self.cut(text, most, arm.keeps) for text in said]
 
     def say(self, arm: Arm) -> Say:
         """The arm as a function of rows alone."""
-        return lambda rows: self(arm, rows)
+        return lambda rows, most=None: self(arm, rows, most)
 
     def lengths(self, rows: Rows) -> list[int]:
         """Tokens of the verbalizer's words about each row."""
@@ -76,10 +79,12 @@ class Words:
         """Token ids of a text."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def cut(self, text: str, length: int) -> str:
-        """The first tokens of a text."""
+    def cut(self, text: str, length: int, keeps: str = "start") -> str:
+        """The first tokens of a text, or the last ones."""
         ids = self.ids(text)
-        return text if len(ids) <= length else str(self.tokenizer.decode(ids[:length]))
+        if len(ids) <= length:
+            return text
+        return quote_end(self.tokenizer, ids, length) if keeps == "end" else str(self.tokenizer.decode(ids[:length]))
 
     def _ask(self, arm: Arm, rows: Rows) -> list[str]:
         wanted = [self.budget] * len(rows) if arm is self.own else self.lengths(rows)
@@ -87,7 +92,7 @@ class Words:
         if len(found) != len(rows) or not all(isinstance(text, str) for text in found):
             raise InputError(f"{arm.name} gave {len(found)} answers for {len(rows)} vectors; it must give a text each")
         most = wanted if arm.equal else [self.budget] * len(rows)
-        texts = [self.cut(text, min(self.budget, length)) for text, length in zip(found, most, strict=True)]
+        texts = [self.cut(text, min(self.budget, length), arm.keeps) for text, length in zip(found, most, strict=True)]
         path = self._path((arm.name, rows.name))
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.model.files import local_folder
 from tl_nla.model.saving import replace_folder
+from tl_nla.nla.provenance import versions
 from tl_nla.oracle.labels import StrengthReference
-from tl_nla.oracle.oracle import DiffOracle
+from tl_nla.oracle.oracle import WORDS_SIDECAR, DiffOracle
 from tl_nla.oracle.words.code import WordCode
 from tl_nla.oracle.words.fitting import FitConfig, WritesBySite, fit_code
 from tl_nla.oracle.words.parts import WordReconstructor, WordVerbalizer
 from tl_nla.oracle.words.tables import WordTables, frequent_words
 from tl_nla.outputs import check_replaceable
+from tl_nla.sharing import About
 
-SIDECAR = "words.yaml"
 _CODE, _TABLES, _STRENGTH = "code.safetensors", "tables.safetensors", "strength.safetensors"
 _MEASURED = 400
 """Writes of a component whose norms are measured."""
@@ -38,17 +39,18 @@ class WordOracle(DiffOracle):
         code: fitted.
         strength: what norms are usual.
         base: name of the model.
-        about: how it was made, kept with it.
+        made: how it was made, kept with it.
     """
 
     def __init__(
-        self, code: WordCode, strength: StrengthReference, base: str = "", about: dict[str, Any] | None = None
+        self, code: WordCode, strength: StrengthReference, base: str = "", made: dict[str, Any] | None = None
     ) -> None:
         nn.Module.__init__(self)
-        self.code, self.strength, self.usual = code, strength, strength
-        self.base, self.about = base, dict(about or {})
         self.verbalizer: Any = WordVerbalizer(code, strength)
         self.reconstructor: Any = WordReconstructor(code, strength)
+        self.code, self.usual, self.strength = code, strength, strength
+        self.base, self.made = base, dict(made or {})
+        self.provenance, self.turns = {}, None
 
     @classmethod
     def fitted(
@@ -113,9 +115,19 @@ class WordOracle(DiffOracle):
             if tables:
                 self.code.tables.save(new / _TABLES)
             self.usual.save(new / _STRENGTH)
-            sidecar = {"version": 1, "base": self.base, "about": self.about}
-            (new / SIDECAR).write_text(yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False), encoding="utf-8")
+            sidecar = {"version": 1, "base": self.base, "about": self.made}
+            shown = yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False)
+            (new / WORDS_SIDECAR).write_text(shown, encoding="utf-8")
             replace_folder(new, folder)
+
+    def about(self) -> About:
+        """What a card says of the oracle (:func:`tl_nla.sharing.push_to_hub`)."""
+        model = self.base or "a model that is not named"
+        what = (f"An oracle of words for `{model}`: words for what {len(self.code.sites)} components write to the "
+                f"residual stream ({self.d_model} numbers), and read back.")  # fmt: skip
+        load = 'import tl_nla\n\noracle = tl_nla.DiffOracle.from_pretrained("{repo}")'
+        libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
+        return About(what, load, self.base, f"{libraries}.", "diff-oracle")
 
     @staticmethod
     def check_saving(folder: str | Path) -> Path:
@@ -124,18 +136,20 @@ class WordOracle(DiffOracle):
         Raises:
             InputError: saying why.
         """
-        return check_replaceable(folder, SIDECAR, (SIDECAR, _CODE, _TABLES, _STRENGTH))
+        return check_replaceable(folder, WORDS_SIDECAR, (WORDS_SIDECAR, _CODE, _TABLES, _STRENGTH))
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu", model: Any = None
-    ) -> "WordOracle":
+        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu",
+        offload: bool = False, model: Any = None,
+    ) -> "WordOracle":  # fmt: skip
         """Load a saved oracle.
 
         Args:
             name: local folder or hub id.
             dtype: for other oracles.
             device: for other oracles; words are chosen on the CPU.
+            offload: for other oracles.
             model: the TransformerLens model that it explains; needed where the folder holds no tables.
 
         Raises:
@@ -143,10 +157,10 @@ class WordOracle(DiffOracle):
         """
         folder = local_folder(name, below=True)
         try:
-            values = yaml.safe_load((folder / SIDECAR).read_text(encoding="utf-8"))
-            base, about = str(values["base"]), dict(values["about"])
+            values = yaml.safe_load((folder / WORDS_SIDECAR).read_text(encoding="utf-8"))
+            base, made = str(values["base"]), dict(values["about"])
         except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{folder / SIDECAR} is not that of an oracle of words") from error
+            raise InputError(f"{folder / WORDS_SIDECAR} is not that of an oracle of words") from error
         code = WordCode.load(folder / _CODE)
         if model is not None:
             tables = WordTables.of(model, (code.tables.token, code.text), code.sites)
@@ -155,4 +169,4 @@ class WordOracle(DiffOracle):
         else:
             raise InputError(f"{folder} holds no {_TABLES}; give the model that the oracle explains: model=...")
         strength = StrengthReference.load(folder / _STRENGTH)
-        return cls(code.with_tables(tables), strength, base, about)
+        return cls(code.with_tables(tables), strength, base, made)

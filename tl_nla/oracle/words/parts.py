@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.metrics.norms import scale_to_norm
@@ -22,7 +22,7 @@ _USUAL = 2
 """Level of deviation of a text that tells none."""
 
 
-class WordVerbalizer:
+class WordVerbalizer(nn.Module):
     """Says the words of writes.
 
     Args:
@@ -31,6 +31,7 @@ class WordVerbalizer:
     """
 
     def __init__(self, code: WordCode, strength: StrengthReference) -> None:
+        super().__init__()
         self.code, self.strength, self.d_act = code, strength, code.d_model
 
     def generate(
@@ -102,7 +103,7 @@ class WordVerbalizer:
         return [found[row] for row in range(len(write))]
 
 
-class WordReconstructor:
+class WordReconstructor(nn.Module):
     """Reads writes back from their words.
 
     Args:
@@ -114,6 +115,7 @@ class WordReconstructor:
     """No language model reads the texts, so none is too long."""
 
     def __init__(self, code: WordCode, strength: StrengthReference) -> None:
+        super().__init__()
         self.code, self.strength, self.d_act = code, strength, code.d_model
         self._numbers, self._rows = code.numbers(), {word: row for row, word in enumerate(code.text)}
 

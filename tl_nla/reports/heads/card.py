@@ -178,6 +178,12 @@ class HeadCards:
             raise unknown("head", name, known)
         return known[name]
 
+    def _repr_html_(self) -> str:
+        from tl_nla.notebook import table_html
+        from tl_nla.reports.heads.text import COLUMNS, cells
+
+        return table_html(COLUMNS, [cells(card) for card in self.cards], f"{self.model}: {len(self)} heads")
+
     def sorted(self, by: str = "layer") -> list[Card]:
         """The cards, the largest value first; by layer from the first on, by kind in the order of the kinds.
 

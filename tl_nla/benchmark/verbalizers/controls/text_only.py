@@ -57,7 +57,8 @@ def text_only_arms(target: Any, language_model: Any, rarity: Rarity) -> list[Arm
         return _continued(language_model, tokenizer, rows.past, lengths)
 
     named = {"end": end, "start": start, "keywords": keywords, "guesses": guesses, "continuation": continuation}
-    return [Arm(f"black_box_{name}", say, sees="text") for name, say in named.items()]
+    return [Arm(f"black_box_{name}", say, sees="text", keeps="end" if name == "end" else "start")
+            for name, say in named.items()]  # fmt: skip
 
 
 @torch.no_grad()

@@ -8,19 +8,18 @@ from torch import Tensor
 from tl_nla.benchmark.verbalizers.readers.plain import PlainReaders
 from tl_nla.benchmark.verbalizers.subject import Subject
 from tl_nla.benchmark.verbalizers.tasks.base import Task
-from tl_nla.benchmark.verbalizers.words import Say, Words
+from tl_nla.benchmark.verbalizers.words import Say
 from tl_nla.metrics import normalise, squared_deviations
 
 BUDGETS = (8, 16, 32, 64)
 
 
-def reconstruction_tasks(subject: Subject, plain: PlainReaders, words: Words) -> list[Task]:
+def reconstruction_tasks(subject: Subject, plain: PlainReaders) -> list[Task]:
     """FVE at each budget of tokens with the mean as its zero, and at the largest with zero as its zero.
 
     Args:
         subject: states.
         plain: the readers.
-        words: cuts texts to a budget.
     """
     rows = subject.test.rows
     rows_needed = ("calibration", "test")
@@ -29,7 +28,7 @@ def reconstruction_tasks(subject: Subject, plain: PlainReaders, words: Words) ->
     variance = float(squared_deviations(rows.acts, plain.mean).double().mean())
 
     def fve(budget: int, say: Say) -> Float[Tensor, " n"]:
-        few, many = ([words.cut(text, budget) for text in say(one)] for one in (few_rows, rows))
+        few, many = say(few_rows, budget), say(rows, budget)
         return 1 - plain.errors(plain.choose(few, few_rows.acts), many, rows.acts)
 
     def beside_zero(say: Say) -> Float[Tensor, " n"]:
