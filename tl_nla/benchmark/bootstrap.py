@@ -1,8 +1,8 @@
 """Bootstrap intervals clustered by document, and by seed around that.
 
-Positions of one document share facts and words, so they are no independent draws: whole documents are drawn again.
-With several seeds (trained models), seeds are drawn as well, and the same drawn documents are used for all of them,
-because all seeds are usually scored on the same held-out documents.
+Positions of one document share facts and words, so they are no independent draws: whole documents are drawn again. With
+several seeds (trained models), seeds are drawn as well. The same drawn documents are used for all of them, because all
+seeds are usually scored on the same held-out documents.
 """
 
 import math
@@ -147,10 +147,11 @@ def statistic_interval(
 
 
 def join_seeds(found: Sequence[Interval]) -> Interval:
-    """Mean over seeds from each seed's own interval, where the rows themselves are no longer at hand.
+    """Mean over seeds from each seed's own interval, where the rows themselves are no longer kept.
 
-    The interval is that of a normal law whose variance is that over documents (from the seeds' intervals; the documents
-    are the same for all seeds, so that it does not shrink with them) plus that between seeds over their number.
+    The interval is that of a normal law. Its variance is that over documents plus that between seeds over their number.
+    The first comes from the seeds' intervals; the documents are the same for all seeds, so that it does not shrink with
+    them.
 
     Args:
         found: one interval a seed, of the same statistic on the same documents; a single one is returned as it is.

@@ -95,7 +95,7 @@ def load_documents(source: str, limit: int, seed: int = 0) -> list[Document]:
     """Documents of a named source.
 
     Args:
-        source: ``"world"``; the path of a text file (paragraphs) or of a JSON-lines file; ``"dataset:NAME"`` or
+        source: ``"world"``. The path of a text file (paragraphs) or of a JSON-lines file. ``"dataset:NAME"`` or
             ``"dataset:NAME:SPLIT"``, a hub dataset or a local folder of one, read through ``datasets`` as a stream.
         limit: how many at most.
         seed: stream of the world's stories.
@@ -114,6 +114,16 @@ def load_documents(source: str, limit: int, seed: int = 0) -> list[Document]:
     if Path(source).suffix in JSON_SUFFIXES:
         return jsonl_documents(source, limit=limit)
     return text_file_documents(source, limit=limit)
+
+
+def shuffle_documents(documents: Iterable[Document], seed: int = 0) -> list[Document]:
+    """Documents in an order that depends on their texts and the seed alone, not on the order of the source."""
+    return sorted(
+        documents,
+        key=lambda document: hashlib.sha256(
+            f"{seed}/{document.bucket}/{document.text}".encode("utf-8", "surrogatepass")
+        ).digest(),
+    )
 
 
 def split_documents(documents: Iterable[Document], heldout: float = 0.1) -> tuple[list[Document], list[Document]]:
