@@ -10,6 +10,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.loading import load_tokenizer
 from tl_nla.nla.adapted import AdaptedPair, adapted_nla
 from tl_nla.nla.adapted_files import load_adapted, save_adapted, saved_config
+from tl_nla.nla.generation import Responses
 from tl_nla.nla.reference import LoraSettings
 from tl_nla.nla.slot_start import never_trained, start_slots
 from tl_nla.storyworld.tiny import WEIGHTS
@@ -111,3 +112,15 @@ def test_slots_start_as_guesses_at_the_last_words():
         assert error < 0.3
     with pytest.raises(InputError, match="a text a state"):
         start_slots(verbalizer, acts, texts[:3])
+
+
+def test_the_end_token_is_no_word(monkeypatch):
+    _, nla = small()
+    verbalizer = nla.verbalizer
+    ids, mask = verbalizer.encode_responses(["Tom went home", "Tom"])
+    assert ids[0, -1] == verbalizer.end_id
+    responses = Responses(ids, mask, torch.zeros(ids.shape), torch.tensor([True, True]))
+    monkeypatch.setattr(verbalizer, "respond", lambda *_args: responses)
+    found = verbalizer.generate(torch.randn(2, nla.d_model))
+    assert found.texts == ["Tom went home", "Tom"]
+    assert found.extracted.all()

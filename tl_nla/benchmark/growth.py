@@ -142,7 +142,10 @@ def draw_growth(rows: list[dict[str, Any]], path: str | Path) -> None:
         for way in dict.fromkeys(row["way"] for row in rows):
             own = [(row["size"], row["cpu_s"]) for row in rows if (row["varied"], row["way"]) == (varied, way)]
             axis.plot(*zip(*own, strict=True), marker="o", markersize=3, label=way)
+        sizes = sorted({row["size"] for row in rows if row["varied"] == varied})
         axis.set(xscale="log", yscale="log", xlabel=varied)
+        axis.set_xticks(sizes, [f"{size // 1000}k" if size >= 10_000 else str(size) for size in sizes])
+        axis.minorticks_off()
     axes[0][0].set_ylabel("processor seconds of one thread")
     axes[0][0].legend(fontsize=7)
     figure.tight_layout()

@@ -70,7 +70,7 @@ def _variants(tiny: Any, language_model: Any) -> Iterator[tuple[str, tl_nla.NLA]
     """Verbalizers whose claims are known to be worse and worse, in two ways."""
     yield "embedded", tiny.nla
     for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0):
-        yield f"faded {share}", faded(tiny.nla, language_model, tiny.tokenizer, share)
+        yield f"faded {share}", faded(tiny.nla, language_model, share)
     for noise in (0.05, 0.1, 0.2, 0.3, 0.5):
         yield f"damaged {noise}", damaged(tiny.nla, noise, seed=0)
 

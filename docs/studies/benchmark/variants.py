@@ -5,23 +5,18 @@ from typing import Any
 
 import torch
 
-from tl_nla.nla import NLA, InjectionConfig
-from tl_nla.nla.fresh import mean_embedding_norm
+from tl_nla.nla import NLA
 
 
-def faded(nla: NLA, language_model: Any, tokenizer: Any, share: float) -> NLA:
+def faded(nla: NLA, language_model: Any, share: float) -> NLA:
     """A copy whose weights lie between the trained ones and those that training started from.
 
     Args:
         nla: the trained pair.
-        language_model: what both parts were copied from before training.
-        tokenizer: its tokenizer.
+        language_model: what the verbalizer was copied from before training.
         share: 0 is trained, 1 untrained.
     """
-    fresh = NLA.create(
-        language_model, tokenizer, nla.layer, InjectionConfig("constant", mean_embedding_norm(language_model))
-    )
-    start, changed = dict(fresh.verbalizer.model.state_dict()), copy.deepcopy(nla)
+    start, changed = dict(language_model.state_dict()), copy.deepcopy(nla)
     with torch.no_grad():
         for name, weight in changed.verbalizer.model.state_dict().items():
             if name in start and start[name].shape == weight.shape:

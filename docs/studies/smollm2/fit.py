@@ -70,7 +70,7 @@ def main() -> None:
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct", "read in": "bfloat16", "documents a kind": DOCUMENTS["train"],
         "rows": len(rows.document), "fit": str(config), "commit": args.commit,
         "seconds": round(time.monotonic() - begun),
-        "corpus": "make corpus, training documents only", "torch": torch.__version__, "seed": 0,
+        "corpus": "make corpus, training documents only", "torch": str(torch.__version__), "seed": 0,
         "fingerprint": fingerprint(target.model),
     }  # fmt: skip
     oracle.save_pretrained(args.out, tables=False)

@@ -16,14 +16,19 @@ from torch import Tensor
 
 from docs.studies.smollm2.fit import captured, site_writes
 from docs.studies.smollm2.table import read_rows
+from docs.studies.smollm2.words import first_words, seen, two_lists
 from docs.studies.smollm2.writes import SiteWrites
 from tl_nla.benchmark.bootstrap import fve_interval
 from tl_nla.metrics import normalise
 from tl_nla.model.targets import load_target
+from tl_nla.oracle.labels import pursue
+from tl_nla.oracle.labels.directions import WordDirections
 from tl_nla.oracle.words import WordOracle
 from tl_nla.smollm2.oracle import shipped_oracle
 
 LENGTHS, TOLD, SQUEEZED = (4, 8, 16), 16, 64
+GOLD = tuple(f"blocks.{layer}.attn.head.0" for layer in (3, 15, 27))
+"""Heads at which the labels are read, too; scored by themselves."""
 _DECAY = 0.1
 
 
@@ -66,7 +71,7 @@ def main() -> None:
     done = {(row["layer"], row["kind"]) for row in read_rows(args.rows)}
     args.rows.parent.mkdir(parents=True, exist_ok=True)
     for layer in args.layers:
-        for kind in ("head", "attn", "mlp", "block"):
+        for kind in ("one head", "head", "attn", "mlp", "block"):
             if (layer, kind) not in done:
                 found = [{"layer": layer, "kind": kind, "seed": 0, **row} for row in score(sides, layer, kind)]
                 with args.rows.open("a", encoding="utf-8") as file:
@@ -81,13 +86,17 @@ def kind_of(site: str) -> str:
 def score(sides: Sides, layer: int, kind: str) -> Iterator[dict[str, Any]]:
     """Rows of scores of one layer's components of one kind, all of them together."""
     sites = [site for site in sides.oracle.code.sites if kind_of(site) == kind and int(site.split(".")[1]) == layer]
+    if kind == "one head":
+        sites = [site for site in GOLD if site.startswith(f"blocks.{layer}.")]
+    if not sites:
+        return
     states = [normalise(side[sites[0]][0]) for side in (sides.train, sides.held)]
     from_state = smoother(*states)
-    parts = [_site(sides, site, from_state) for site in sites]
+    parts = [_site(sides, site, from_state, kind == "one head") for site in sites]
     document = sides.held.rows.document.repeat(len(sites))
     strict = torch.cat([part.pop("strict") for part in parts])
     plain = torch.cat([part.pop("plain") for part in parts])
-    for arm in parts[0]:
+    for arm in (arm for arm in parts[0] if all(arm in part for part in parts)):
         errors = torch.cat([part[arm] for part in parts])
         found: dict[str, Any] = {"arm": arm, "n": len(errors), "components": len(sites)}
         for name, base in (("fve", strict), ("fve_all", plain)):
@@ -96,26 +105,46 @@ def score(sides: Sides, layer: int, kind: str) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def _site(sides: Sides, site: str, from_state: Tensor) -> dict[str, Tensor]:
+def _site(sides: Sides, site: str, from_state: Tensor, gold: bool) -> dict[str, Tensor]:
     """Squared errors of each arm at one component, and the distances that they are compared to."""
     oracle, code = sides.oracle, sides.oracle.code
     before, write = sides.held[site]
     truth, mean = normalise(write), code.mean[code.index(site)]
     found = {"strict": _square(truth, mean), "plain": _square(truth, sides.everything[kind_of(site)])}
     texts: list[str] = []
+    number = code.tell_component(before, write)
+    told = [code.sites[one] for one in number.tolist()]
     for words in LENGTHS:
-        texts = oracle.explain(write, before, words=words)
+        texts = oracle.explain(write, before, words=words, sites=told)
         found[f"explanation, {words} words"] = _square(truth, normalise(oracle.reconstruct(texts)))
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(2)).tolist()
     found["shuffled"] = _square(truth, normalise(oracle.reconstruct([texts[row] for row in order])))
     found["permuted"] = _square(truth, normalise(oracle.reconstruct(_permuted(texts, code.text))))
-    number = oracle.verbalizer.code.tell_component(before, write)
-    found["component not told"] = (number != code.index(site)).double() * found["strict"]
     wanted = normalise(sides.train[site][1])
     middle = wanted.mean(0)
     for arm, weights in (("context, 16 tokens", sides.from_context), ("probe of the state", from_state)):
         found[arm] = _square(truth, middle + weights @ (wanted - middle))
+    if gold:
+        found |= _gold(sides, site, truth)
     found["component"] = found["strict"]
+    return found
+
+
+def _gold(sides: Sides, site: str, truth: Tensor) -> dict[str, Tensor]:
+    """Words of an orthogonal matching pursuit over the same vocabulary, read by ridge regression."""
+    code = sides.oracle.code
+    basis, direction = code.tables.basis[site], code.tables.directions(site)
+    mean = code.mean[code.index(site)]
+    words = WordDirections(code.tables.token, code.text, direction, basis, torch.ones(len(direction)))
+    beside = [(normalise(write) - mean) @ basis for write in (sides.train[site][1], truth)]
+    chosen = [pursue(rows, words, max(LENGTHS)) for rows in beside]
+    found = {}
+    for count in LENGTHS[1:]:
+        inputs = [seen(two_lists(*first_words(rows, one.word, words, count)), direction)
+                  for rows, one in zip(beside, chosen, strict=True)]  # fmt: skip
+        weights = smoother(*inputs)
+        guess = mean + (beside[0].mean(0) + weights @ (beside[0] - beside[0].mean(0))) @ basis.T
+        found[f"gold, {count} words"] = _square(truth, guess)
     return found
 
 
@@ -146,13 +175,16 @@ def _renamed(part: str, other: dict[str, str]) -> str:
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
     """FVE against the own mean by arm and kind: the average over layers, the lowest and the highest layer."""
-    kinds = [kind for kind in ("head", "attn", "mlp", "block") if any(row["kind"] == kind for row in rows)]
+    kinds = [kind for kind in ("head", "attn", "mlp", "block", "one head") if any(row["kind"] == kind for row in rows)]
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     lines = ["| arm | " + " | ".join(kinds) + " |", "|---|" + "---|" * len(kinds)]
     for arm in arms:
         cells = []
         for kind in kinds:
             own = [row for row in rows if row["arm"] == arm and row["kind"] == kind]
+            if not own:
+                cells.append("")
+                continue
             fve, everything = ([row[name] for row in own] for name in ("fve", "fve_all"))
             mean, other = sum(fve) / len(fve), sum(everything) / len(everything)
             cells.append(f"{mean:.2f} [{min(fve):.2f}, {max(fve):.2f}] / {other:.2f}")

@@ -103,9 +103,11 @@ def test_copying_by_weights_is_that_of_the_whole_circuit(get_model, kind, family
     values = model.blocks[1].attn.W_V.repeat_interleave(zoo.N_HEADS // len(model.blocks[1].attn.W_V), 0)
     rows = model.W_E - model.W_E.mean(-1, keepdim=True) if family == "gpt2" else model.W_E
     for head in range(zoo.N_HEADS):
-        write = rows * gain @ values[head] @ weight[head]
+        inner = rows * gain
+        write = (inner - inner.mean(0)) @ values[head] @ weight[head]
         write = write - write.mean(-1, keepdim=True) if lens.centred else write
-        own = torch.linalg.eigvals((write * lens.gain @ model.W_U).detach().double())
+        logits = write * lens.gain @ model.W_U
+        own = torch.linalg.eigvals((logits - logits.mean(-1, keepdim=True)).detach().double())
         assert found[head] == pytest.approx(float(own.real.sum() / own.abs().sum()), abs=2e-2)
 
 

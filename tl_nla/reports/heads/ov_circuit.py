@@ -22,17 +22,23 @@ _PIECE, _ROWS = 16_384, 64
 def read_back(model: Any, lens: Lens) -> Float[Tensor, "d_model d_model"]:
     """From what is written to the stream to the embedding of what that promotes; the same for all heads.
 
+    Means over the vocabulary are left out on both sides. What all tokens have in common tells no token from another,
+    and would give the one eigenvalue that decides the sum.
+
     Args:
         model: a ``HookedTransformer`` or ``TransformerBridge``.
         lens: its read-out.
     """
-    width = lens.weight.shape[0]
+    width, embedding = lens.weight.shape[0], model.W_E
+    count = min(lens.weight.shape[1], len(embedding))
     found = torch.zeros(width, width, device=lens.weight.device)
-    embedding = model.W_E
-    for first in range(0, min(lens.weight.shape[1], len(embedding)), _PIECE):
-        tokens = slice(first, first + _PIECE)
-        rows = embedding[tokens].float()
-        found += lens.weight[:, first : first + len(rows)].float() @ rows
+    read, written = torch.zeros(2, width, device=lens.weight.device).unbind()
+    for first in range(0, count, _PIECE):
+        tokens = slice(first, min(first + _PIECE, count))
+        rows, columns = embedding[tokens].float(), lens.weight[:, tokens].float()
+        found += columns @ rows
+        read, written = read + rows.sum(0), written + columns.sum(1)
+    found -= torch.outer(written, read) / count
     found = found if lens.gain is None else found * lens.gain[:, None]
     return found - found.mean(0, keepdim=True) if lens.centred else found
 
