@@ -1,7 +1,7 @@
 """Whether a head raises the token that it reads: the copying of Elhage et al. 2021, measured on what the head does.
 
 The weights alone (positive eigenvalues of the full OV circuit) leave aside what stands between embedding and head. Here
-what a write has beside the head's mean is read through the unembedding: of the token that the head attends to most and
+what a write has beside the head's mean is read through the unembedding. Of the token that the head attends to most and
 another token of the same text, which gains more?
 """
 
