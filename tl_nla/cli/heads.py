@@ -65,9 +65,8 @@ def run(args: argparse.Namespace) -> int:
     documents = _documents(args.texts, args.model, config.documents)
     with console.status("loading the model"):
         target = target_of(args)
-        oracle = None
-        if args.oracle is not None:
-            oracle = find_oracle(args.model, args.oracle, target.model, **own_placement(args))
+        placed = own_placement(args)
+        oracle = None if args.oracle is None else find_oracle(args.model, args.oracle, target.model, **placed)
     with progress_bar():
         cards = replace(head_cards(target.model, documents, config, oracle=oracle, cache=args.cache), model=target.name)
     console.print(table(cards, args.sort, args.show, console.width))
