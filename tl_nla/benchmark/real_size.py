@@ -16,7 +16,7 @@ from tl_nla.attribution.direct import direct_attribution
 from tl_nla.benchmark import peers
 from tl_nla.benchmark.bench import Case
 from tl_nla.benchmark.shapes import BenchModel
-from tl_nla.model.families import text_backbone
+from tl_nla.model.families import decoder_layers, text_backbone
 from tl_nla.model.reading import read
 from tl_nla.reports import ContributionReport, layer_contributions
 
@@ -47,6 +47,8 @@ def reading_cases(made: BenchModel, tokens: Tensor) -> Iterator[Case]:
     name, heads = "all heads at 8 positions", partial(_heads, model, tokens)
     yield Case(name, "bare forward pass", heads, bare, _anything)
     yield Case(name, "bare forward pass without logits", heads, partial(_without_logits, model, tokens), _anything)
+    if made.plain is not None and hasattr(decoder_layers(made.plain)[0], "post_feedforward_layernorm"):
+        return  # a norm stands behind the heads: our writes are those of the stream, the peers' those in front of it
     yield Case(name, "run_with_cache, use_attn_result", heads,
                partial(peers.cached_heads, model, tokens, _PLACES), _close)  # fmt: skip
     if made.plain is not None:
