@@ -21,7 +21,7 @@ from tl_nla.faithfulness.grammar import NO_GRAMMAR, grammar_for
 from tl_nla.model.loading import load_causal_lm
 from tl_nla.model.placement import Placement
 from tl_nla.model.targets import Target, load_target, model_folder, usual_precision
-from tl_nla.plugins import embedded, part
+from tl_nla.plugins import embedded, named, part
 
 _STREAM, _WAYS = 5000, 1000
 _SPARE = 1.6
@@ -38,7 +38,8 @@ class Benchmark:
 
     Attributes:
         model: ``"tiny"``, ``"smollm2"``, a folder or a hub id.
-        nla: whatever :func:`tl_nla.benchmark.verbalizers.as_verbalizer` takes; the embedded pair when ``None``.
+        nla: whatever :func:`tl_nla.benchmark.verbalizers.as_verbalizer` takes; the model's own
+            (embedded or shipped) pair when ``None``.
         oracle: a :class:`tl_nla.DiffOracle`, its folder, or a function from writes and states to texts; its tasks are
             left out when ``None``.
         texts: file of texts that nothing was trained on; not needed for an embedded model.
@@ -80,17 +81,19 @@ def run_benchmark(what: Benchmark, config: BenchmarkConfig | None = None) -> lis
         True
     """
     config, plugin = config or BenchmarkConfig(), embedded(what.model)
-    given = what.nla
-    if given is None:
-        if plugin is None:
-            raise InputError(f"--model {what.model!r} brings no verbalizer: give --nla AV AR, or --nla FOLDER")
-        given = [part(what.model, "av"), part(what.model, "ar")]
-    settings = {**asdict(config), "model": what.model, "nla": str(what.nla), "texts": str(what.texts),
-                "layer": what.layer, "oracle": str(what.oracle), "reader_model": what.reader_model}  # fmt: skip
+    shipped = getattr(named(what.model), "nla", None)
+    if what.nla is None and plugin is None and shipped is None:
+        raise InputError(f"--model {what.model!r} brings no verbalizer: give --nla AV AR, or --nla FOLDER")
+    settings = {**asdict(config), "model": what.model, "nla": _label(what.nla), "texts": str(what.texts),
+                "layer": what.layer, "oracle": _label(what.oracle), "reader_model": what.reader_model}  # fmt: skip
     check_kept(what.keep, settings)
     documents = _documents(what, config, plugin)
     target = load_target(what.model, what.prepend_bos)
-    verbalizer = as_verbalizer(given, what.layer, "embedded pair" if what.nla is None else None, _dtype(what))
+    given, name = what.nla, None
+    if given is None:
+        name = "embedded pair" if plugin is not None else "shipped pair"
+        given = [part(what.model, one) for one in ("av", "ar")] if shipped is None else shipped(target.model)
+    verbalizer = as_verbalizer(given, what.layer, name, _dtype(what))
     if verbalizer.layer is None:
         raise InputError("the verbalizer does not say which layer it reads; give --layer K")
     if not 0 <= verbalizer.layer < int(target.model.cfg.n_layers):
@@ -107,6 +110,13 @@ def run_benchmark(what: Benchmark, config: BenchmarkConfig | None = None) -> lis
     if what.oracle is not None:
         outcomes.append(_oracle(what, config, target, language_model, documents))
     return outcomes
+
+
+def _label(given: Any) -> str:
+    """What was given, in words that are the same in the next run; an object by its name only."""
+    if given is None or isinstance(given, str | Path | list | tuple):
+        return str(given)
+    return str(getattr(given, "__name__", type(given).__name__))
 
 
 def _dtype(what: Benchmark) -> torch.dtype | None:
