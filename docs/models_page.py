@@ -31,10 +31,10 @@ class _Notes:
         self.texts.setdefault(kind, text)
         return f" [{list(self.texts).index(kind) + 1}](#reasons)"
 
-    def lines(self) -> list[str]:
-        """The list of reasons."""
+    def table(self) -> str:
+        """The reasons with their numbers."""
         shown = [escape(text, _REASON_LIMIT) for text in self.texts.values()]
-        return [f"{number}. {text}" for number, text in enumerate(shown, 1)]
+        return _markdown(["", "reason"], [[str(number), text] for number, text in enumerate(shown, 1)])
 
 
 def page(runs: Sequence[dict[str, Any]]) -> str:
@@ -42,7 +42,7 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
     notes = _Notes()
     tables = [text for name in PRECISIONS for text in (f"### {name}\n", _table(runs, name, notes))]
     parts = [_OPENING, "## How many of each\n", _counts(runs), "## Family by family\n", _READING, *tables]
-    parts += ["## Reasons\n", "\n".join(notes.lines()) + "\n", "## How it was made\n", _made(runs)]
+    parts += ["## Reasons\n", notes.table(), "## How it was made\n", _made(runs)]
     return "\n".join(parts)
 
 
@@ -140,8 +140,8 @@ the reason; nothing on this page is wrong without a word. `tl_nla.check(model)` 
 - Reading states, writes and heads, and steering, ask little of a model. Direct attribution needs a final norm and an
   unembedding that can be found. Skips need hook points that can be written to.
 - In half precision no number can be better than the model. The column "the model's own" says how far its logits move
-  when the same weights run in that precision, as a share of the logits' range (the usual position to the worst one).
-  Whoever needs more digits loads the model in float32.
+  when the same weights run in that precision. It is a share of the logits' range, from the usual position to the worst.
+  If you need more digits, load the model in float32.
 - A family that is missing here is tried in the same way when you load it. It is never known by its name.
 """
 
@@ -161,7 +161,7 @@ wrong there. Where TransformerLens 3.9 gives another verdict, it stands behind t
 """
 
 _MADE = """\
-`python -m docs.models`, run once in the environment of each TransformerLens line ({used}), on one thread.
+`python -m docs.models`, run once in the environment of each TransformerLens line, on one thread: {used}.
 {families} families, each a random model of four or five blocks, 32 channels and 64 tokens, whose gains, biases and
 multipliers are all set. The stored numbers are in `docs/models/`.
 
@@ -174,19 +174,20 @@ What is compared, on two texts of eight tokens:
 - **heads**: the writes of all heads and the bias, with the write of their attention or mixer.
 - **direct attribution**: the sum of all parts with the model's own logit, by components, by layers and by heads. What
   storing the stream in half precision adds has a part of its own, `rounding`.
-- **skips**: the change of the target's log-probability with one part left out at one position, with a run in which a
-  plain hook takes it out there. One part of each kind is run so.
+- **skips**: the change of the target's log-probability with one part left out at one position. It is compared with a
+  run in which a plain hook takes it out there. One part of each kind is run so.
 - **tokens promoted**: the effects of the whole last state, with the model's logits.
 - **tokens read**: the shares of all tokens that a head reads add up to one.
 - **report**: `layer_contributions`, in float32 with skips; its parts' sum with its total.
 - **steering**: what the next block gets, by a plain hook, with a vector added to a state and to a write.
 - **generation**: greedy texts under a steering vector, with the cache and without it: the share of tokens that differ.
 
-The limit in half precision is measured, not chosen. The same weights run in float32 and in half precision, and the
+The limit in half precision is measured, not chosen. The same weights run in float32 and in half precision. The
 largest change of any logit at a position is the model's own rounding there. Sums within one run may be off by the
 usual (median) rounding. A skip is a run of its own, so it may be off by the largest. Against float32 a part may be off
-by twice the rounding of its own position, or the usual one where that is larger: a write is the difference of two
-states. For states, parts, heads and steering the same holds of the stream itself, as a share of its last norm.
+by twice the rounding of its own position, or the usual one where that is larger. The reason is that a write is the
+difference of two states. For states, parts, heads and steering the same holds of the stream itself, as a share of its
+last norm.
 
 `autocast` is `torch.autocast` to bfloat16 around float32 weights.
 """

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.agreement import check_checkpoint, check_data, check_weights
+from lightning_modules.sharding import shard
 from tl_nla.errors import InputError
 
 TRAINS_IN = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed")
@@ -63,6 +64,12 @@ class TrainingModule(L.LightningModule):
                 f"{type(self).__name__} cannot be trained with precision={found!r}: its weights need more digits or "
                 f"range than that leaves; use one of {', '.join(map(repr, self.trains_in))}"
             )
+
+    def configure_model(self) -> None:
+        """Share the parts out over the processes, where the strategy is ``fsdp2``."""
+        mesh = getattr(self, "_device_mesh", None)
+        if mesh is not None:
+            shard(self, mesh["data_parallel"])
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Nothing, unless a module says otherwise.

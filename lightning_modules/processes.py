@@ -1,10 +1,11 @@
 """Several processes: who they are, taking turns, and means over all their rows (``ddp``, ``fsdp``)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
+
+from tl_nla.data.sharing import Share, sharing
 
 
 def world_size() -> int:
@@ -24,14 +25,9 @@ def wait() -> None:
         torch.distributed.barrier()
 
 
-@contextmanager
-def first_alone() -> Iterator[None]:
-    """What the first process makes and keeps, the others find: they begin when it is done."""
-    if rank() > 0:
-        wait()
-    yield
-    if rank() == 0:
-        wait()
+def shared_captures() -> AbstractContextManager[None]:
+    """Writes that are captured into a folder inside are captured by all processes, a share each."""
+    return sharing(Share(rank(), world_size(), wait))
 
 
 def sums(*values: Tensor) -> tuple[Tensor, ...]:

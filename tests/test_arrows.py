@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Each part imports only from parts to its left; the small modules beside them are everybody's.
-ORDER = ("metrics", "model", "explainers", "data", "attribution", "nla", "oracle", "steering", "adapters",
+ORDER = ("metrics", "model", "sharing", "explainers", "data", "attribution", "nla", "oracle", "steering", "adapters",
          "faithfulness", "reports", "benchmark", "cli")  # fmt: skip
 PLUG_INS = {"storyworld", "smollm2"}
 EVERYBODYS = {
@@ -18,9 +18,11 @@ EVERYBODYS = {
     "http",
     "json_file",
     "markdown",
+    "notebook",
     "outputs",
     "paths",
     "plugins",
+    "text_file",
     "_grouped",
     "_lazy",
     "_moved",

@@ -70,11 +70,11 @@ def tokens(batch: int = 2, pos: int = 7, seed: int = 0) -> torch.Tensor:
 
 
 @functools.cache
-def tokenizer_folder() -> Path:
-    """A folder with a word-level tokenizer of ``VOCAB`` tokens: ``<pad> <bos> <eos> <unk> w4 w5 ...``."""
+def tokenizer_folder(signs: tuple[str, ...] = ()) -> Path:
+    """A folder with a word-level tokenizer of ``VOCAB`` tokens: ``<pad> <bos> <eos> <unk> w4 w5 ...``, signs last."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = ["<pad>", "<bos>", "<eos>", "<unk>"] + [f"w{i}" for i in range(4, VOCAB)]
+    words = ["<pad>", "<bos>", "<eos>", "<unk>"] + [f"w{i}" for i in range(4, VOCAB - len(signs))] + list(signs)
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     folder = Path(tempfile.mkdtemp(prefix="tl-nla-tokenizer-"))
@@ -83,9 +83,9 @@ def tokenizer_folder() -> Path:
     return folder
 
 
-def tokenizer() -> transformers.PreTrainedTokenizerBase:
+def tokenizer(signs: tuple[str, ...] = ()) -> transformers.PreTrainedTokenizerBase:
     """The tiny tokenizer, reloaded from its folder: TransformerLens re-creates it by its folder's name."""
-    return transformers.AutoTokenizer.from_pretrained(tokenizer_folder())
+    return transformers.AutoTokenizer.from_pretrained(tokenizer_folder(signs))
 
 
 def randomise(model: nn.Module, std: float = 0.2, seed: int = 0) -> nn.Module:
@@ -116,8 +116,11 @@ def save_target(folder: Path) -> None:
     hf_model("llama", **few).save_pretrained(folder)
 
 
-def bridge(model: str | transformers.PreTrainedModel, with_tokenizer: bool = True, **settings):
-    """A TransformerBridge around a fresh model of a family, or around the model given (which it rewrites in place)."""
+def bridge(model: str | transformers.PreTrainedModel, with_tokenizer: bool = True, words=None, **settings):
+    """A TransformerBridge around a fresh model of a family, or around the model given (which it rewrites in place).
+
+    ``words`` is a tokenizer to take in place of the tiny one.
+    """
     hf = hf_model(model, **settings) if isinstance(model, str) else model
     if not with_tokenizer:
         from transformer_lens.model_bridge.sources import build_bridge_from_module
@@ -126,7 +129,7 @@ def bridge(model: str | transformers.PreTrainedModel, with_tokenizer: bool = Tru
     from transformer_lens.model_bridge import TransformerBridge
 
     boot = TransformerBridge.boot_transformers
-    return boot("local/tiny", hf_model=hf, tokenizer=tokenizer(), device="cpu", dtype=hf.dtype).eval()
+    return boot("local/tiny", hf_model=hf, tokenizer=words or tokenizer(), device="cpu", dtype=hf.dtype).eval()
 
 
 def hooked_transformer(with_tokenizer: bool = True, **settings):
@@ -155,12 +158,12 @@ def hooked_transformer(with_tokenizer: bool = True, **settings):
     return model.eval()
 
 
-def hooked_twin(family: str, **settings):
+def hooked_twin(family: str | transformers.PreTrainedModel, words=None, **settings):
     """A HookedTransformer with the very weights of ``hf_model(family)``, unprocessed (TransformerLens before 4)."""
     from transformer_lens import HookedTransformer
     from transformer_lens import loading_from_pretrained as loading
 
-    hf = hf_model(family, **settings)
+    hf = hf_model(family, **settings) if isinstance(family, str) else family
     # from_pretrained takes official names only; its parts also take a folder.
     with tempfile.TemporaryDirectory(prefix="tl-nla-twin-") as folder:
         hf.config.save_pretrained(folder)
@@ -168,7 +171,7 @@ def hooked_twin(family: str, **settings):
             folder, hf_cfg=hf.config.to_dict(), device="cpu", dtype=torch.float32
         )
         weights = loading.get_pretrained_state_dict(folder, config, hf, dtype=torch.float32)
-    model = HookedTransformer(config, tokenizer=tokenizer())
+    model = HookedTransformer(config, tokenizer=words or tokenizer())
     raw = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
     model.load_and_process_state_dict(weights, **raw)
     return model.eval()

@@ -1,6 +1,6 @@
 """Settings in groups: functions whose keywords of the last release still work, each with a warning.
 
-A function with many settings takes them as a few frozen dataclasses. :func:`grouped` lets callers go on giving a
+A function with many settings takes them as a few frozen dataclasses. With :func:`grouped`, callers may go on giving a
 field of such a group as a keyword of its own for one release.
 """
 

@@ -33,6 +33,7 @@ _MOVED = (  # where, where now, which modules
     ("tl_nla", "tl_nla.model", "hooks positions reading sites targets"),
     ("tl_nla.evaluation", "tl_nla.metrics", "probe"),
     ("tl_nla.nla", "tl_nla.model", "families files loading lora saving"),
+    ("tl_nla.nla", "tl_nla", "sharing"),
 )
 _STUDIES = (  # where, which study now, which modules
     ("lightning_modules", "faithfulness", "withholding faithfulness_seeds"),

@@ -29,8 +29,8 @@ def cell(text: str) -> str:
 def escape(text: str, limit: int = CELL_LIMIT) -> str:
     """Any text as the content of one Markdown table cell.
 
-    Line breaks, tabs and other control characters become visible signs, half surrogates the replacement character,
-    marks that turn the direction of writing are dropped, and everything that Markdown or HTML would read is escaped.
+    Line breaks, tabs and other control characters become visible signs, half surrogates the replacement character.
+    Marks that turn the direction of writing are dropped. Everything that Markdown or HTML would read is escaped.
 
     Args:
         text: any string, also one that is no valid Unicode.
@@ -39,6 +39,11 @@ def escape(text: str, limit: int = CELL_LIMIT) -> str:
     kept = "".join(_sign(char) for char in text[:limit])
     safe = "".join(_ENTITIES.get(char, char) for char in _PLAIN.sub(r"\\\g<0>", kept))
     return safe if len(text) <= limit else f"{safe}… ({len(text) - limit} more)"
+
+
+def visible(text: str) -> str:
+    """A text whose line breaks and other control characters are signs that can be seen, unescaped."""
+    return "".join(_sign(char) for char in text)
 
 
 def show(token: str, limit: int = 40) -> str:

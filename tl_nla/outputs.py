@@ -1,6 +1,6 @@
 """Where results go: what cannot be written is found out before the work, not behind it.
 
-Every check leaves nothing behind. Whoever writes at the end of something long calls one at its start.
+Every check leaves nothing behind. Call one at the start of anything long that writes at its end.
 """
 
 import os

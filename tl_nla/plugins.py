@@ -7,11 +7,14 @@ A plug-in is a module with these names; the core asks for nothing else of it.
 - ``HELD_OUT_SEED``: the stream of documents that no training may read.
 - ``explainer(site, grounding)``: what writes the training texts of its states (:class:`tl_nla.explainers.Explainer`).
 - ``vocabulary(model, tokenizer)``: the words that labels may name.
+- ``planted(count, seed)``: facts told early and needed late (:class:`tl_nla.benchmark.verbalizers.PlantedFact`).
 - ``GRAMMAR``: how its explanations are taken apart and checked (:class:`tl_nla.faithfulness.grammar.ClaimGrammar`).
 
 A named model is less: its weights come from elsewhere and it has no world of its own. Its module has these names.
 
 - ``target_folder()``: where the weights are; it may fetch or convert them first.
+- ``local_place()``: where the weights are on this machine, as a text; ``None`` where they would have to be fetched.
+- ``oracle(model)``: its diff oracle, given the loaded model; ``None`` where none is installed.
 - ``precision()``: the one that suits this machine, as :class:`tl_nla.model.placement.Placement` writes it.
 - ``nla(model)``: the pair that was made for it, over the loaded model's weights.
 """
@@ -53,6 +56,11 @@ def named(name: Any) -> Any | None:
 def world(source: Any) -> Any | None:
     """The plug-in that writes the documents of a named source; ``None`` for files, data sets and lists."""
     return embedded(_SOURCES[source]) if isinstance(source, str) and source in _SOURCES else None
+
+
+def named_models() -> list[str]:
+    """Names of the models whose weights come from elsewhere."""
+    return sorted(_NAMED)
 
 
 def source_names() -> list[str]:

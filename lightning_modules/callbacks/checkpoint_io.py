@@ -29,8 +29,8 @@ def damage(path: str | Path) -> str | None:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the old file and takes its place in one move; refuses damaged files.
 
-    Departs from Lightning's own, which writes to the system's temporary folder: from another file system that move is
-    a copy, and a full disk or a kill in the middle of it leaves half a checkpoint.
+    Departs from Lightning's own, which writes to the system's temporary folder. From another file system that move is a
+    copy. A full disk or a kill in the middle of it leaves half a checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_modules.sharding import gathered
 from tl_nla._grouped import grouped
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
 from tl_nla.data import ExplainedStates
@@ -37,10 +38,11 @@ class WordMeasures:
 class FaithfulnessCallback(L.Callback):
     """Explains the same states every so many steps and measures whether the words can still be believed.
 
-    Works with any module that has the pair as ``nla``. Logged (when the Trainer has a logger) and kept in ``history``:
-    ``faithfulness/fve``, ``/retention`` (FVE of paraphrased words over FVE), ``/claim_precision`` where the truth is
-    known, ``/cross_reconstructor_gap/KIND`` where references are given, ``/legibility`` where a clean model is given
-    (nats a token), and the same for the written words: :func:`tl_nla.faithfulness.trust.pair_terms` names them all.
+    Works with any module that has the pair as ``nla``. Values are logged (when the Trainer has a logger) and kept in
+    ``history``. They are ``faithfulness/fve`` and ``/retention`` (FVE of paraphrased words over FVE), and
+    ``/claim_precision`` where the truth is known. With references comes ``/cross_reconstructor_gap/KIND``, with a clean
+    model ``/legibility`` (nats a token). The same is logged for the written words;
+    :func:`tl_nla.faithfulness.trust.pair_terms` names them all.
 
     Args:
         states: held-out states with their truths; a hundred are enough for a curve.
@@ -62,6 +64,7 @@ class FaithfulnessCallback(L.Callback):
         self.states, self.mean, self.every = states, mean, every
         self.references, self.clean, self.measures = dict(references or {}), clean, measures or WordMeasures()
         self.history: list[dict[str, float]] = []
+        self._last = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure where the training starts from."""
@@ -79,8 +82,14 @@ class FaithfulnessCallback(L.Callback):
         self._measure(trainer, pl_module)
 
     def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or (self.history and self.history[-1]["step"] == trainer.global_step):
+        if self._last == trainer.global_step:
             return
+        self._last = trainer.global_step
+        with gathered(pl_module):
+            if trainer.is_global_zero:
+                self._note(trainer, pl_module)
+
+    def _note(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         nla = getattr(pl_module, "nla", None)
         if not isinstance(nla, NLA):
             raise InputError(f"{type(pl_module).__name__} has no pair as 'nla', which FaithfulnessCallback measures")

@@ -20,13 +20,14 @@ class ExactResume(L.Callback):
     """A killed run, continued with ``ckpt_path="last"``, ends in the weights of the uninterrupted one.
 
     Bit-equal on a CPU, with a loader that has a state, such as
-    :class:`lightning_modules.data.resumable_loader.ResumableLoader`.
-    Global random numbers are drawn afresh for each training batch from (seed, batch, process): nothing has to be
-    stored, and validation or logging in between cannot shift them. Gradients of an unfinished accumulation are part of
-    the checkpoint. Files are written whole or not at all, and damaged ones are refused.
+    :class:`lightning_modules.data.resumable_loader.ResumableLoader`. Global random numbers are drawn afresh for each
+    training batch from (seed, batch, process). Nothing has to be stored, and validation or logging in between cannot
+    shift them. Gradients of an unfinished accumulation are part of the checkpoint. Files are written whole or not at
+    all, and damaged ones are refused.
 
-    Not restored: random numbers inside data-loader workers, unfinished accumulations of several processes (save
-    at optimiser steps, as ``ModelCheckpoint`` does), and files of strategies that write their own (FSDP, DeepSpeed).
+    Not restored: random numbers inside data-loader workers, and files of strategies that write their own (FSDP,
+    DeepSpeed). Nor are unfinished accumulations of several processes: save at optimiser steps, as ``ModelCheckpoint``
+    does.
 
     Args:
         seed: of the random numbers.

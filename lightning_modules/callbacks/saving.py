@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 
 from lightning_modules.outputs import fast_dev_run
+from lightning_modules.sharding import plain_weights
 from tl_nla.errors import InputError
 from tl_nla.nla import NLA
 from tl_nla.nla.adapted_files import save_adapted
@@ -63,8 +64,10 @@ class _SaveAfterFit(L.Callback):
 
     def save(self, trainer: L.Trainer, module: Any) -> None:
         """Write the part, in the first process only."""
-        if trainer.is_global_zero:
-            getattr(module, self.part).save_pretrained(self.folder)
+        part = getattr(module, self.part)
+        with plain_weights(part):
+            if trainer.is_global_zero:
+                part.save_pretrained(self.folder)
 
 
 class SaveNLA(_SaveAfterFit):

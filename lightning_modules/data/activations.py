@@ -163,8 +163,14 @@ class ActivationDataModule(L.LightningDataModule):
         return {
             "model": model if isinstance(model, str) else type(model).__name__,
             "prepend_bos": self.prepend_bos,
+            **self._quantization(),
             "model_dtype": self.placement.dtype if isinstance(model, str) else str(next(model.parameters()).dtype),
         }
+
+    def _quantization(self) -> dict[str, str]:
+        """Of a model given by name; kept captures of plain weights do not say anything about it."""
+        named = isinstance(self._target[0], str) and self.placement.quantization is not None
+        return {"quantization": str(self.placement.quantization)} if named else {}
 
     @property
     def width(self) -> int | None:

@@ -65,7 +65,7 @@ class ShardSampler(EpochSampler):
     """Shards in a random order, and the rows of ``window`` neighbours in it shuffled together.
 
     So that a pass reads every file once. The order is fixed by (seed, epoch) and the same for any number of processes,
-    which are dealt the rows in turn; it is made a window at a time, and going on in an epoch makes none that are over.
+    which are dealt the rows in turn. It is made a window at a time, and going on in an epoch makes none that are over.
 
     Args:
         rows: what is sampled.

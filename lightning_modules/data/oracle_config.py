@@ -21,6 +21,7 @@ class CaptureSizes:
         top_k: words named on each side.
         kinds: of writes that are trained on, such as ``head``; all where it is empty.
         heldout_heads: share of heads that nothing is trained on.
+        held_skips: whether held-out documents have the ``skip`` question labelled, which takes most of their time.
     """
 
     documents: int = 3100
@@ -31,6 +32,7 @@ class CaptureSizes:
     top_k: int = 8
     kinds: tuple[str, ...] = ()
     heldout_heads: float = 0.0
+    held_skips: bool = field(default=True, repr=False)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class OracleConfig:
         questions: questions a training write, beside its explanation.
         batch_size: rows a step.
         learning_rate: of Muon in all stages; the one on the oracle's own words has half of it. ``None`` finds one on
-            the model in hand (:mod:`lightning_modules.training.rate_search`).
+            your model (:mod:`lightning_modules.training.rate_search`).
         precision: of the matrix products of all trainings (:mod:`lightning_modules.training.precision`).
         device: that verbalizers and reconstructors are trained on; not part of what a kept stage was trained with.
         injection_char: marker of the verbalizer; chosen or added when ``None`` (:meth:`tl_nla.DiffOracle.create`).

@@ -9,6 +9,7 @@ from lightning_modules.data.oracle_config import CaptureSizes
 from lightning_modules.training.diff import all_sites, held_out_heads
 from tl_nla.data import Document
 from tl_nla.data.shards import begin_capture
+from tl_nla.model.quantised import scheme_of
 from tl_nla.model.sites import Site
 from tl_nla.model.targets import Target
 from tl_nla.oracle import CaptureConfig, LabelledWrites, capture_writes
@@ -56,9 +57,9 @@ def capture(
     named = expected_vocabulary(target.model, target.tokenizer, train)
     begin = getattr(target.model.cfg, "default_prepend_bos", None)
     if keep is not None:
-        begin_capture(
-            keep, {"model": target.name, "begin token": begin, "dtype": str(next(target.model.parameters()).dtype)}
-        )
+        about = {"model": target.name, "begin token": begin, "dtype": str(next(target.model.parameters()).dtype)}
+        scheme = scheme_of(target.model)
+        begin_capture(keep, about if scheme is None else {**about, "quantization": scheme})
 
     def captured(name: str, documents: Sequence[Document], asked: list[str], how: CaptureConfig) -> LabelledWrites:
         if keep is None:
@@ -69,7 +70,7 @@ def capture(
              (("train", train[:cut], False), ("train_skips", train[cut:], True)) if chosen]  # fmt: skip
     writes = LabelledWrites.join(parts)
     reference = writes.reference()
-    settings = replace(settings, positions_per_document=sizes.held_positions, skips=True)
+    settings = replace(settings, positions_per_document=sizes.held_positions, skips=sizes.held_skips)
     told = captured("heldout", held, sites, settings).with_strength(reference)
     return Captured(writes.with_strength(reference), told, untrained, train, held, reference, named)
 

@@ -23,8 +23,8 @@ class WriteTexts(Dataset[dict[str, Any]]):
         swap_share: share of items whose write has its sign turned, and its promoted and suppressed words swapped.
         seed: of the questions drawn and the signs turned.
         skip_share: how often the ``skip`` question is drawn where it has an answer (labels of skips are dear, so
-            captures may hold few); ``None`` draws all questions alike.
-        null_share: share of items whose write is shrunk below what counts as something, down to nothing at all; the
+            captures may hold few). ``None`` draws all questions alike.
+        null_share: share of items whose write is shrunk below what counts as something, down to nothing at all. The
             right words are then that it does nothing.
         questions: how many questions are drawn for each write.
         sources_share: how often ``sources`` is drawn where it has an answer; ``None`` draws all questions alike.

@@ -41,6 +41,7 @@ class CaptureSettings:
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
         model_dtype: precision of a model given by name; see :func:`tl_nla.load`.
         device_map: of a model given by name, on several devices; otherwise it goes to the Trainer's device.
+        quantization: of a model given by name; see :func:`tl_nla.load`.
 
     Raises:
         InputError: for a number that is too small.
@@ -54,6 +55,7 @@ class CaptureSettings:
     prepend_bos: bool | None = None
     model_dtype: str = "float32"
     device_map: Any = None
+    quantization: str | None = None
 
     def __post_init__(self) -> None:
         check_count("positions_per_document", self.positions_per_document)
@@ -86,7 +88,7 @@ class ActivationCapture(L.LightningModule):
     ) -> None:  # fmt: skip
         super().__init__()
         how = how or CaptureSettings()
-        self._placement = Placement(how.model_dtype, None, how.device_map)
+        self._placement = Placement(how.model_dtype, None, how.device_map, how.quantization)
         self.folder, self.site, self.dtype_on_disk = user_path(folder), Site.parse(site), how.dtype
         self.positions_per_document, self.seed, self.batch_size = how.positions_per_document, how.seed, how.batch_size
         self.grounding = how.grounding
@@ -101,6 +103,7 @@ class ActivationCapture(L.LightningModule):
                 "positions_per_document": self.positions_per_document, "seed": self.seed,
                 "dtype": self.dtype_on_disk, "grounded": probes is not None,
                 **({} if self._placement.dtype == "float32" else {"model_dtype": self._placement.dtype}),
+                **({} if self._placement.quantization is None else {"quantization": self._placement.quantization}),
                 **({} if self.prepend_bos is None else {"prepend_bos": self.prepend_bos})}  # fmt: skip
 
     def configure_callbacks(self) -> list[L.Callback]:

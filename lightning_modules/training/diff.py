@@ -17,7 +17,7 @@ from lightning_modules.data.asked_writes import AskedConfig
 from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig, filled
 from lightning_modules.data.write_texts import WriteTexts, collate_writes
-from lightning_modules.processes import first_alone
+from lightning_modules.processes import rank, shared_captures
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
 from tl_nla._grouped import grouped
 from tl_nla.data import Document
@@ -100,10 +100,10 @@ class DiffDataModule(ActivationDataModule):
         def captured(side: str, documents: list[Document], asked: list[str]) -> LabelledWrites:
             if self.cache_dir is None:
                 return capture_writes(model, tokenizer, documents, asked, capture, named)
-            with first_alone():
+            if rank() == 0:
                 begin_capture(self.cache_dir, self.model_settings())
-                folder = self.cache_dir / side
-                return kept_writes(folder, model, tokenizer, documents, asked, capture, named)
+            with shared_captures():
+                return kept_writes(self.cache_dir / side, model, tokenizer, documents, asked, capture, named)
 
         writes = captured("train", train, kept)
         self.reference = writes.reference()
@@ -220,7 +220,7 @@ class DiffOracleTraining(_DiffTraining):
     """Supervised training of the verbalizer on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
 
     Args:
-        model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id; the
+        model: what the oracle is made from when ``oracle`` is not given: ``"tiny"``, a local folder or a hub id. The
             folder of an oracle (:class:`lightning_modules.SaveOracle`) goes on with that one.
         learning_rate: peak of the schedule.
         weight_decay: of the optimiser.

@@ -18,7 +18,7 @@ class DiffNLAReinforcement(NLATraining):
     """:class:`lightning_modules.NLATraining` for writes; :class:`DiffDataModule` serves the batches.
 
     Start from an oracle whose verbalizer and reconstructor were trained on labels (:class:`DiffOracleTraining`,
-    :class:`DiffNLATraining`): its verbalizer is the policy and, frozen, the reference of the KL. The reward is the
+    :class:`DiffNLATraining`). Its verbalizer is the policy and, frozen, the reference of the KL. The reward is the
     error of the direction; the reconstructor also learns the size. Questions are not trained on: keep ``kl_weight``
     above 0, and look at ``python -m docs.studies questions`` before and after.
 

@@ -36,8 +36,8 @@ class Float32Muon(torch.optim.Muon):
     """``torch.optim.Muon`` whose iteration stays in float32 and takes all matrices of one shape at once.
 
     The parent iterates in bfloat16, which a CPU multiplies several times slower than float32 for matrices as small as
-    those of the embedded default, and matrix by matrix, where a GPU spends its time on launches. Updates differ from
-    the parent's by the rounding of bfloat16 only.
+    those of the embedded default. It also goes matrix by matrix, where a GPU spends its time on launches. Updates
+    differ from the parent's by the rounding of bfloat16 only.
     """
 
     @torch.no_grad()

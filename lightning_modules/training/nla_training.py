@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lightning_modules.processes import denominators, rank, sums, world_size
+from lightning_modules.sharding import gathered, whole
 from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from lightning_modules.training.policy_losses import Backward, Experience, LossShares, in_order
 from lightning_modules.training.trained_only import TrainedOnly
@@ -49,7 +50,7 @@ class RewardConfig:
         log: minus log error instead of minus error.
         length_penalty: for every token beyond ``length_free``; 0 for none.
         length_free: tokens of a response that cost nothing.
-        budget_from: smallest prefix budget in tokens; with it, the reward is that of the explanation cut at a random
+        budget_from: smallest prefix budget in tokens. With it, the reward is that of the explanation cut at a random
             budget shared by the group, up to ``budget_to``, so that what matters most is said first. ``None``: whole.
         budget_to: largest prefix budget; the cap on new tokens when ``None``.
         budget_log: budgets are log-uniform, so that most are small and some are not, instead of uniform.
@@ -76,7 +77,7 @@ class NLATraining(TrainedOnly):
     """Reinforcement learning on explanations after a warm start (Anthropic 2026, NLA paper; GRPO, Shao et al. 2024).
 
     A batch's activations get ``rollouts.group`` explanations each. The reward is minus the squared error of the vector
-    that the reconstructor reads from an explanation; a failed or truncated one counts as an error of 2. In the same
+    that the reconstructor reads from an explanation. A failed or truncated one counts as an error of 2. In the same
     step, on the same explanations, the reconstructor learns to read them better; no gradient goes from it to the words.
     One optimiser with a parameter group a part (so that the Trainer's steps are steps), trained weights in float32.
     Means run over the tokens and rows of all processes; batches that are accumulated weigh the same.
@@ -184,7 +185,8 @@ class NLATraining(TrainedOnly):
     def explore(self, acts: Float[Tensor, "n d_model"]) -> Experience:
         """Explanations of each activation, cut to their budget if there is one, and the warm start's view of them."""
         config, reward = self.rollouts, self.reward
-        generation = self.backend.sample(self.verbalizer, acts, config, self._generators(len(acts)))
+        with gathered(self.verbalizer):
+            generation = self.backend.sample(self.verbalizer, acts, config, self._generators(len(acts)))
         rows = acts.repeat_interleave(config.group, 0)
         texts, credited = [t if ok else "" for t, ok in zip(generation.texts, generation.extracted, strict=True)], None
         if reward.budget_from is not None:
@@ -308,11 +310,11 @@ class NLATraining(TrainedOnly):
         """Clip and step, or skip the step when the loss or a gradient is not finite."""
         parts = {"av": self.verbalizer, "ar": self.reconstructor}
         norms = {
-            name: torch.nn.utils.clip_grad_norm_(
+            name: whole(torch.nn.utils.clip_grad_norm_(
                 [p for p in part.parameters() if p.requires_grad], self.rates.gradient_clip
-            )
+            ))
             for name, part in parts.items()
-        }
+        }  # fmt: skip
         finite = bool(torch.isfinite(loss)) and all(bool(torch.isfinite(norm)) for norm in norms.values())
         # The norms are the same in every process, the loss is not: all of them have to decide alike.
         if self.trainer.strategy.reduce_boolean_decision(finite, all=True):
@@ -342,10 +344,12 @@ class NLATraining(TrainedOnly):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Held-out FVE of greedy explanations, how many could be extracted, and their length."""
-        found = self.nla.generate(batch["acts"], max_new_tokens=self.rollouts.max_new_tokens)
-        texts = [text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
+        with gathered(self.verbalizer, self.reconstructor):
+            found = self.nla.generate(batch["acts"], max_new_tokens=self.rollouts.max_new_tokens)
+            texts = [text if ok else "" for text, ok in zip(found.texts, found.extracted, strict=True)]
+            vectors = None if self.fve is None else self.nla.reconstruct(texts)
         if self.fve is not None:
-            self.fve.update(self.nla.reconstruct(texts), self.targets(batch["acts"]).cpu(), ~found.extracted)
+            self.fve.update(vectors, self.targets(batch["acts"]).cpu(), ~found.extracted)
             self.log("val/fve", self.fve, prog_bar=True, batch_size=len(texts))
         for name, value in (("extraction_rate", found.extracted), ("length", found.mask.sum(1))):
             self.log(f"val/{name}", value.float().mean(), batch_size=len(texts), sync_dist=True)
@@ -354,7 +358,8 @@ class NLATraining(TrainedOnly):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
         """Greedy explanations."""
-        return self.nla.generate(batch["acts"], max_new_tokens=self.rollouts.max_new_tokens).texts
+        with gathered(self.verbalizer):
+            return self.nla.generate(batch["acts"], max_new_tokens=self.rollouts.max_new_tokens).texts
 
     def configure_optimizers(self) -> Any:
         """AdamW without weight decay, a group a part with its own learning rate."""

@@ -7,14 +7,18 @@ from lightning_modules.data.oracle_config import SMALL
 from lightning_modules.training.oracle_arms import build_oracle
 from lightning_modules.training.oracle_recipe import OracleRecipe, TrainedOracle, train_oracle
 from lightning_modules.training.stages import Tell
+from lightning_modules.training.word_stage import fit_words
 from tl_nla.benchmark.oracle_health import check_oracle
 from tl_nla.benchmark.oracle_suite import ScoredOracles
 from tl_nla.data import Document, jsonl_documents, load_documents, split_documents, text_file_documents
 from tl_nla.data.lines import JSON_SUFFIXES
-from tl_nla.errors import InputError
+from tl_nla.errors import InputError, unknown
 from tl_nla.model.placement import Placement
 from tl_nla.model.targets import load_target, model_folder
 from tl_nla.oracle import DiffOracle
+from tl_nla.oracle.words import WordOracle
+
+METHODS = ("words", "trained")
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,13 @@ class OracleOptions:
         precision: of matrix products: ``"highest"`` (default), ``"high"`` or ``"medium"``.
         dtype: precision of the model that is explained.
         device: of that model, and of the parts that are trained; ``"cpu"`` when ``None``.
+        quantization: of that model, see :func:`tl_nla.load`.
         prepend_bos: see :func:`tl_nla.model.targets.load_target`.
         injection_char: the oracle's marker; one is chosen, or added, when ``None``.
         keep: folder in which stages are kept, and gone on with.
         tell: hears which stage is running, and how far it is.
+        method: ``"words"`` fits words in closed form; ``"trained"`` trains a verbalizer and a reconstructor made from
+            the model, which also answer what was read and what a skip changes.
     """
 
     texts: str | None = None
@@ -40,12 +47,16 @@ class OracleOptions:
     precision: str | None = None
     dtype: str = "float32"
     device: str | None = None
+    quantization: str | None = None
     prepend_bos: bool | None = None
     injection_char: str | None = None
     keep: Path | None = None
     tell: Tell | None = None
+    method: str = "words"
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise unknown("method", self.method, METHODS)
         for name, value in (("--documents", self.documents), ("--steps", self.steps)):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}; at least 1 is needed")
@@ -62,8 +73,13 @@ def fit_oracle(model: str, out: Path, options: OracleOptions | None = None) -> T
     Raises:
         InputError: for texts too few, a model that no oracle can be made for, or a folder that cannot be replaced.
     """
-    DiffOracle.check_saving(out)
-    trained = train_oracle(recipe_of(model, options or OracleOptions()))
+    options = options or OracleOptions()
+    if options.method == "words":
+        WordOracle.check_saving(out)
+    else:
+        DiffOracle.check_saving(out)
+    recipe = recipe_of(model, options)
+    trained = fit_words(recipe) if options.method == "words" else train_oracle(recipe)
     trained.oracle.save_pretrained(out)
     return trained
 
@@ -116,7 +132,9 @@ def recipe_of(model: str, options: OracleOptions) -> OracleRecipe:
         SMALL, sizes=sizes, lengths=lengths, precision=options.precision or SMALL.precision,
         device=options.device or SMALL.device, injection_char=options.injection_char,
     )  # fmt: skip
-    target = load_target(model, options.prepend_bos, Placement(options.dtype, options.device))
+    target = load_target(
+        model, options.prepend_bos, Placement(options.dtype, options.device, quantization=options.quantization)
+    )
     return OracleRecipe(target, model_folder(model), train, held, config, 0, options.keep, tell=options.tell)
 
 

@@ -63,13 +63,13 @@ class PolicyConfig:
         updates: policy steps on the same rollouts.
         accumulate: batches whose gradients are summed up before a step (the Trainer's own setting is for automatic
             optimisation only).
-        seed: of sampling and budgets; every row draws from (seed, step, its number in the global batch), so that a
-            resumed run repeats itself and several processes draw what one would.
+        seed: of sampling and budgets. Every row draws from (seed, step, its number in the global batch). So a resumed
+            run repeats itself and several processes draw what one would.
         backend: where sampling happens; the verbalizer itself when ``None``.
         micro_batch: most explanations in one backward pass; the whole batch when ``None``. Gradients are those of the
             whole batch; memory follows this number. Sampling has ``RolloutConfig.batch_size``.
-        gradient_checkpointing: compute activations inside blocks again on the way back instead of keeping them: about
-            a third more time for a training pass, and the memory of one block.
+        gradient_checkpointing: compute activations inside blocks again on the way back instead of keeping them. It
+            costs about a third more time for a training pass, and keeps the memory of one block.
 
     Raises:
         InputError: for a number out of range, or updates together with accumulated batches.

@@ -28,8 +28,8 @@ def known_precision(name: str) -> str:
 def matmul_precision(module: nn.Module, precision: str) -> Iterator[None]:
     """Compute float32 matrix products at a lower precision inside, as before afterwards.
 
-    Attention is spelled out meanwhile: on CPUs the backward pass of torch's fused attention, whose many small products
-    are converted one by one, gets about ten times slower at ``"medium"``.
+    Attention is spelled out meanwhile. On CPUs the backward pass of torch's fused attention gets about ten times slower
+    at ``"medium"``: its many small products are converted one by one.
 
     Args:
         module: what is trained; the transformers models in it are set back afterwards.

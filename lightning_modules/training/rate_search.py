@@ -1,9 +1,9 @@
-"""The learning rate of a recipe, found on the model in hand: short trainings at several rates, the best one kept.
+"""The learning rate of a recipe, found on your model: short trainings at several rates, the best one kept.
 
 A step of Muon moves a matrix by its rate, whatever the matrix's own size, so what suits one model wipes another's
 pretraining out. A long stage needs a smaller rate than a short one, since it moves the weights further. Two story
 models of 260,000 parameters, FVE of heads' labels, one seed each: over 200 steps .02 was better than .005 (.02 against
--.24); over 1,500 steps .005 was better than .02 and .002 (.26 against .15 and .14). The rate of the short trainings is
+-.24). Over 1,500 steps .005 was better than .02 and .002 (.26 against .15 and .14). The rate of the short trainings is
 therefore taken times ``(short / long) ** 0.7``, the smallest power that fits both.
 """
 

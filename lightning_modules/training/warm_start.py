@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
 from lightning_modules.processes import denominators
+from lightning_modules.sharding import gathered
 from lightning_modules.training.schedules import adapter_optimizer, check_rates, run_length
 from lightning_modules.training.trained_only import TrainedOnly
 from tl_nla.errors import InputError
@@ -163,7 +164,8 @@ class VerbalizerWarmStart(_WarmStart):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[str]:
         """Greedy explanations."""
-        return self.verbalizer.generate(batch["acts"]).texts
+        with gathered(self.verbalizer):
+            return self.verbalizer.generate(batch["acts"]).texts
 
 
 class ReconstructorWarmStart(_WarmStart):
@@ -209,4 +211,5 @@ class ReconstructorWarmStart(_WarmStart):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Float[Tensor, "n d_model"]:
         """Vectors read back from the written explanations."""
-        return self.reconstructor.reconstruct(batch["texts"])
+        with gathered(self.reconstructor):
+            return self.reconstructor.reconstruct(batch["texts"])

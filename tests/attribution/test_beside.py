@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests import families
-from tl_nla.attribution import beside
 from tl_nla.attribution.beside import Copy, NotBesideError, run_beside
+from tl_nla.attribution.beside_block import Beside
 from tl_nla.attribution.capture import capture
 from tl_nla.attribution.components import all_components
 from tl_nla.attribution.exactness import leave_out
@@ -80,14 +80,14 @@ def test_copies_that_see_each_other_are_found(monkeypatch, cached):
     model = families.bridge("llama")
     clean = capture(model, TOKENS)
     _, copies = copies_of(model, clean, [11])
-    hidden = beside._Beside._masked
+    hidden = Beside._masked
 
     def leaky(self, mask):
         made = hidden(self, mask)
         made[..., made.shape[-2] - len(self.places) :, self.length :] = 0
         return made
 
-    monkeypatch.setattr(beside._Beside, "_masked", leaky)
+    monkeypatch.setattr(Beside, "_masked", leaky)
     with pytest.raises(NotBesideError, match="do not come out as in the clean run"):
         run_beside(clean, copies, cached)
 
@@ -98,14 +98,14 @@ def test_copies_at_a_wrong_place_are_found(monkeypatch, shift, cached):
     model = families.bridge("llama")
     clean = capture(model, TOKENS)
     _, copies = copies_of(model, clean, [6])
-    right = beside._Beside._index
+    right = Beside._index
 
     def wrong(self, device):
         index = right(self, device).clone()
         index[self.length :] += shift
         return index
 
-    monkeypatch.setattr(beside._Beside, "_index", wrong)
+    monkeypatch.setattr(Beside, "_index", wrong)
     with pytest.raises(NotBesideError):
         run_beside(clean, copies, cached)
 

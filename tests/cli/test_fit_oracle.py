@@ -31,7 +31,8 @@ def _few_steps(monkeypatch):
 
 def test_an_interrupted_command_goes_on_and_saves_the_oracle(folder, tmp_path, monkeypatch, capsys):
     out, path = tmp_path / "oracle", tmp_path / "fit.json"
-    command = ["fit-oracle", "--model", str(folder), "--documents", "6", "--steps", "2", "--out", str(out)]
+    command = ["fit-oracle", "--model", str(folder), "--documents", "6", "--steps", "2", "--out", str(out), "--method",
+               "trained"]  # fmt: skip
     spec = oracle_recipe.own_words_spec
 
     def cut(*given):
@@ -60,7 +61,7 @@ def test_an_interrupted_command_goes_on_and_saves_the_oracle(folder, tmp_path, m
 
 def test_stages_of_other_settings_are_refused(folder, tmp_path, capsys):
     command = ["fit-oracle", "--model", str(folder), "--documents", "6", "--out", str(tmp_path / "oracle"), "--keep",
-               str(tmp_path / "kept")]  # fmt: skip
+               str(tmp_path / "kept"), "--method", "trained"]  # fmt: skip
     assert main([*command, "--steps", "1"]) == UNUSABLE
     assert main([*command, "--steps", "2"]) == 2
     assert "was trained with other settings" in capsys.readouterr().err
@@ -82,7 +83,7 @@ def test_a_verbalizer_that_cannot_be_made_is_refused_before_the_capture(
     model = zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=context)
     model.save_pretrained(tmp_path / "model")
     monkeypatch.setattr(oracle_recipe, "capture", lambda *given: pytest.fail("captured"))
-    for command in (["evaluate", "heads"], ["fit-oracle", "--out", str(tmp_path / "oracle")]):
+    for command in (["evaluate", "heads"], ["fit-oracle", "--method", "trained", "--out", str(tmp_path / "oracle")]):
         assert main([*command, "--model", str(tmp_path / "model"), "--documents", "6", *options]) == 2
         assert message in capsys.readouterr().err
 
@@ -135,3 +136,36 @@ def test_the_time_left_is_told(monkeypatch):
         tell(name, done, 100)
     assert shown == ["capture: step 0 of 100", "capture: step 10 of 100, 0:03:00 left", "capture: step 0 of 100",
                      "capture: step 90 of 100, 0:00:10 left"]  # fmt: skip
+
+
+def test_the_memory_of_every_stage_is_told_before_anything_is_loaded(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tl_nla.model.loading.load_causal_lm", None)
+    file = tmp_path / "estimate.json"
+    assert main(["fit-oracle", "--estimate", "128", "--documents", "70", "--json", str(file)]) == 0
+    assert "GB at the fullest moment" in capsys.readouterr().out
+    found = json.loads(file.read_text())
+    stages = found["stages"]
+    assert list(stages) == ["capture", "verbalizer", "reconstructor"]
+    assert found["total"] == max(stage["total"] + stage["beside"] for stage in stages.values())
+    # Target, rows of 100 documents, and the part that waits.
+    rows = 2 * 100 * 2 * 4 * (4 + 3) * 128 * 4
+    assert stages["verbalizer"]["beside"] == stages["capture"]["weights"] + rows + stages["reconstructor"]["weights"]
+    assert stages["verbalizer"]["optimiser"] < 2 * stages["verbalizer"]["gradients"]  # Muon has one number, not two
+
+
+def test_a_training_needs_a_folder(capsys):
+    assert main(["fit-oracle"]) == 2
+    assert "fit-oracle needs --out DIR" in capsys.readouterr().err
+
+
+def test_words_are_fitted_by_default_and_beat_the_component_and_the_probe(folder, tmp_path, capsys):
+    out, path = tmp_path / "oracle", tmp_path / "fit.json"
+    command = ["fit-oracle", "--model", str(folder), "--documents", "40", "--out", str(out), "--json", str(path)]
+    assert main(command) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["stage capture", "stage words"]
+    found = json.loads(path.read_text())
+    assert found["complaints"] == []
+    assert found["fve"]["head"] > 0.9
+    assert min(found["fve"][kind] for kind in ("attn", "mlp", "block")) > 0.5
+    assert main(["diff", "Tom was happy", "--model", str(folder), "--oracle", str(out)]) == 0

@@ -116,8 +116,14 @@ def test_passthrough_keeps_what_it_does_not_know(cli):
     assert seen["extra"] == ["-c", "x.yaml", "--trainer.max_steps=3"]
 
 
-def test_without_a_command_it_shows_help(cli, capsys):
+def test_without_a_command_it_shows_five_things_to_do(cli, capsys):
     assert cli.main([]) == 0
+    assert "tl-nla contributions" in capsys.readouterr().out
+
+
+def test_help_lists_the_commands(cli, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
     assert "probe" in capsys.readouterr().out
 
 

@@ -1,6 +1,8 @@
 """``tl-nla fit`` and its siblings: what is wrong ends in one line and exit code 2, before anything is trained."""
 
+import json
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -54,10 +56,14 @@ def test_other_folders_that_cannot_be_written(option, refused, read_only_folder)
     assert "cannot write to" in refused("fit", *SMALL, *more, option, read_only_folder / "new")
 
 
-def test_a_trial_run_needs_no_folder_for_its_configuration(read_only_folder, monkeypatch):  # noqa: F811
+def test_a_trial_run_needs_no_folder_for_its_configuration(read_only_folder, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(read_only_folder)
     more = ["--trainer.logger", "false", "--trainer.callbacks", "null", "--trainer.fast_dev_run", "true"]
-    assert main(["fit", *SMALL, *more]) == 0
+    assert main(["fit", *SMALL, *more, "--json", str(tmp_path / "metrics.json")]) == 0
+    content = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert content["command"] == "fit"
+    assert content["steps"] == 1
+    assert math.isfinite(content["metrics"]["train/loss"])
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,8 @@ def test_a_warm_start_goes_on_to_more_steps(tmp_path, monkeypatch):
 def test_an_estimate_of_a_training_loads_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tl_nla.model.loading.load_causal_lm", lambda *given, **named: pytest.fail("loaded"))
-    assert main(["fit", "-c", "tiny_verbalizer.yaml", "--estimate"]) == 0
+    assert main(["fit", "-c", "tiny_verbalizer.yaml", "--estimate", "--json", "estimate.json"]) == 0
     assert "estimate of verbalizer" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["estimate.json"]
+    assert json.loads(Path("estimate.json").read_text(encoding="utf-8"))["task"] == "verbalizer"
     assert main(["validate", "-c", "tiny_verbalizer.yaml", "--estimate"]) == 2

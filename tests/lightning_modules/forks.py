@@ -8,7 +8,7 @@ import socket
 import time
 from pathlib import Path
 
-_PRELOADED = ["capturing", "killable", "reporting", "two_processes"]
+_PRELOADED = ["capturing", "killable", "reporting", "sharded", "two_processes"]
 
 
 @functools.cache

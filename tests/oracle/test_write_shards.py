@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from tests import zoo
 from tl_nla.data import Document
 from tl_nla.data.progress import listening
+from tl_nla.data.sharing import Share, own_share, sharing
 from tl_nla.errors import InputError
 from tl_nla.oracle import write_shards
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
@@ -69,6 +70,35 @@ def test_a_second_run_reads_and_an_interrupted_one_goes_on(llama, tokenizer, tmp
     assert heard == [("capturing writes", done, 5) for done in (0, 2, 4, 5)]
     assert torch.equal(first.write, again.write)
     assert (first.labels, first.answers) == (again.labels, again.answers)
+
+
+def test_two_processes_capture_a_share_each_and_read_all(llama, tokenizer, tmp_path, monkeypatch):
+    alone, asked = kept_writes(tmp_path / "alone", llama, tokenizer, documents(), SITES, CONFIG), []
+    made, waits = write_shards.write_writes, []
+
+    def noted(path, *rest):
+        asked.append((own_share().number, path.name[-13]))
+        made(path, *rest)
+
+    monkeypatch.setattr(write_shards, "write_writes", noted)
+
+    def other():
+        waits.append(len(asked))
+        if len(waits) == 2:  # the first process has captured its share; now the second does, and both read
+            with sharing(Share(1, 2)):
+                found.append(kept_writes(tmp_path / "both", llama, tokenizer, documents(), SITES, CONFIG))
+
+    found = []
+    with sharing(Share(0, 2, other)):
+        found.append(kept_writes(tmp_path / "both", llama, tokenizer, documents(), SITES, CONFIG))
+    assert asked == [(0, "0"), (0, "2"), (1, "1")]
+    assert waits == [0, 2]
+    for writes in found:
+        assert torch.equal(writes.write, alone.write)
+        assert writes.labels == alone.labels
+    assert own_share() == Share(0, 1, own_share().wait)
+    with pytest.raises(InputError, match="number is 2 of 2 processes"):
+        Share(2, 2)
 
 
 @pytest.mark.parametrize("other", [{"sites": SITES[:2]}, {"config": CaptureConfig(3, skips=False)}, {"documents": 4}])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import normalise
@@ -50,3 +51,13 @@ def test_refuses_what_is_none(tmp_path):
     (tmp_path / "bad").write_bytes(b"no safetensors")
     with pytest.raises(InputError, match="holds no steering vector"):
         SteeringVector.load(tmp_path / "bad")
+
+
+def test_a_damaged_header_is_one_line(tmp_path):
+    about = {"site": "blocks.1.hook_resid_post", "strength": "much"}
+    save_file({"vector": torch.ones(4)}, tmp_path / "v.safetensors", metadata=about)
+    with pytest.raises(InputError, match="damaged header"):
+        SteeringVector.load(tmp_path / "v.safetensors")
+    save_file({"vector": torch.ones(4)}, tmp_path / "v.safetensors", metadata={**about, "strength": "1", "made": "{"})
+    with pytest.raises(InputError, match="damaged header"):
+        SteeringVector.load(tmp_path / "v.safetensors")

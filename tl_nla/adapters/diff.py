@@ -15,12 +15,13 @@ from tl_nla.metrics.functional import cosine
 from tl_nla.model.hooks import HookPair
 from tl_nla.model.positions import Positions
 from tl_nla.model.sites import Site
+from tl_nla.notebook import Rows, Shown
 
 PARTS = ("block", "attn", "mlp")
 
 
 @dataclass(frozen=True)
-class WriteExplanation:
+class WriteExplanation(Shown):
     """One write in words.
 
     Attributes:
@@ -109,13 +110,13 @@ class DiffAdapter(ReadingAdapter):
         keys = [(str(site), *place) for site in self.sites for place in places]
         numbers = zip(norms.tolist(), relative.tolist(), self._percentiles(write, before, len(places)),
                       cosine(found, write).tolist(), back.tolist(), strict=True)  # fmt: skip
-        return [
+        return Rows(
             WriteExplanation(
                 site, batch, position, token, text, norm, share, rank, angle, again / norm if norm else None
             )
             for (site, batch, position, token), text, (norm, share, rank, angle, again)
             in zip(keys, texts, numbers, strict=True)
-        ]  # fmt: skip
+        )  # fmt: skip
 
     def _percentiles(self, write: Tensor, before: Tensor, rows: int) -> list[float | None]:
         strength = getattr(self.oracle, "strength", None)

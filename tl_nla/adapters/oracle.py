@@ -15,12 +15,13 @@ from tl_nla.model.positions import Positions
 from tl_nla.model.reading import Reading
 from tl_nla.model.sites import Site
 from tl_nla.nla.activation_oracle import ActivationOracle, Asking
+from tl_nla.notebook import Rows, Shown
 
 _GREEDY = Asking()
 
 
 @dataclass(frozen=True)
-class OracleAnswer:
+class OracleAnswer(Shown):
     """One answer about a state, a difference, or several positions together.
 
     Attributes:
@@ -30,7 +31,7 @@ class OracleAnswer:
         tokens: the tokens there, decoded; ``None`` where the ids or the tokenizer are not known.
         question: what was asked.
         text: the answer.
-        untrained: the answer of the same model without its adapter to the same prompt with the same vectors; ``None``
+        untrained: the answer of the same model without its adapter to the same prompt with the same vectors. ``None``
             where the controls were not asked for, or the oracle has no adapter.
         black_box: the answer of the model without its adapter to the row's text up to there, without vectors.
     """
@@ -115,7 +116,7 @@ class ActivationOracleAdapter(ReadingAdapter):
             One answer for each site, row and position (or row), in that order.
 
         Raises:
-            InputError: when nothing was read, a site has no layer, or the oracle refuses the states or the layer; for
+            InputError: when nothing was read, a site has no layer, or the oracle refuses the states or the layer. For
                 the black box also where the ids or the tokenizer are not known.
         """
         reading = self.reading(tokens)
@@ -129,7 +130,7 @@ class ActivationOracleAdapter(ReadingAdapter):
             texts = self._black_box(reading, group, asked, asking) if controls else [None] * len(found)
             told = zip(group, found, base, texts, strict=True)
             answers += [self._answer(reading, case, asked, *rest) for case, *rest in told]
-        return answers
+        return Rows(answers)
 
     def results(self) -> Any:
         """Answers to the oracle's own question; see :meth:`ask`."""

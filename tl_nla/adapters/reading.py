@@ -29,18 +29,18 @@ class ReadingAdapter(Adapter):
     are numbered on over several texts. Inside the hooks nothing is computed beyond the choice of places; what is kept
     is a detached copy.
 
-    A text starts with its prompt, the first forward pass. A later pass goes on with it when it repeats all columns
-    and adds some (generation without the cache) or has a single column (with it); any other pass starts a new text.
-    So call :meth:`reset` between a text and an unrelated text of one token. Chunked prompts and beam search are not
-    followed. Rows that ended before others in a batch go on being read, as the model goes on computing them. A pass
-    that broke off leaves nothing. A run that is given states (``start_at_layer``) is read as well when it starts at
-    the first site's block or before; its token ids are not known.
+    A text starts with its prompt, the first forward pass. A later pass goes on with it when it repeats all columns and
+    adds some (generation without the cache) or has a single column (with it). Any other pass starts a new text. So call
+    :meth:`reset` between a text and an unrelated text of one token. Chunked prompts and beam search are not followed.
+    Rows that ended before others in a batch go on being read, as the model goes on computing them. A pass that broke
+    off leaves nothing. A run that is given states (``start_at_layer``) is read as well when it starts at the first
+    site's block or before. Its token ids are not known.
 
     Args:
         sites: what to read.
         positions: non-negative integers and slices count the row's tokens from the prompt's first, generated ones
-            included; negative ones count back from the prompt's end (-1 is its last token). Boolean masks
-            ``[batch, pos]`` choose among the prompt's columns; ``"all"`` is everything.
+            included. Negative ones count back from the prompt's end (-1 is its last token). Boolean masks ``[batch,
+            pos]`` choose among the prompt's columns; ``"all"`` is everything.
         generated: read generated tokens as well (``True``), not at all (``False``) or ``"only"`` them. The last
             generated token is never run through the model, so it has no reading.
         attention_mask: of the prompt, 1 for tokens, 0 for padding: padding is neither read nor counted.

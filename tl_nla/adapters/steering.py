@@ -20,6 +20,7 @@ from tl_nla.model.hooks import HookPair
 from tl_nla.model.positions import Positions
 from tl_nla.model.reading import head_sum, points_of, site_values
 from tl_nla.model.sites import Site
+from tl_nla.notebook import Rows, Shown
 from tl_nla.steering.change import MODES, change_states
 from tl_nla.steering.rewriters import Rewriter
 from tl_nla.steering.vectors import SteeringVector
@@ -43,7 +44,7 @@ def entry_point(model: Any, site: Site) -> tuple[str, float]:
 
 
 @dataclass(frozen=True)
-class Steered:
+class Steered(Shown):
     """One steered state or write.
 
     Attributes:
@@ -107,7 +108,7 @@ class _ShiftingAdapter(Adapter):
 
     def results(self) -> list[Steered]:
         """What was changed, in the order in which the model came by."""
-        return list(self._rows)
+        return Rows(self._rows)
 
     @abstractmethod
     def _shifts(
@@ -195,13 +196,13 @@ class SteeringAdapter(_ShiftingAdapter):
     """Steers by editing words: reads the state, verbalizes, rewrites, reconstructs, and puts the change into the state.
 
     The model goes on from the changed state. Nothing is changed where the rewriter changes nothing (``delta``) or the
-    strength is 0, to the bit. See :func:`tl_nla.steering.change_states` for the two modes. Several layers are steered
+    strength is 0, bit for bit. See :func:`tl_nla.steering.change_states` for the two modes. Several layers are steered
     by several adapters, each with the NLA of its layer: ``attach(model, lower, upper)``; the upper one reads what the
     lower one changed.
 
     Args:
         nla: the NLA of the site: anything with ``verbalize(acts)`` and ``reconstruct(texts)``.
-        site: a state, or a write (of a head, an attention, an MLP, a block); the change of a write is added where the
+        site: a state, or a write (of a head, an attention, an MLP, a block). The change of a write is added where the
             write enters the residual stream.
         rewrite: from explanation to explanation; see :mod:`tl_nla.steering.rewriters`. One for all, or one a row of
             the batch.

@@ -20,9 +20,9 @@ _FEATURES = 4
 class RunningText:
     """A batch of texts as it grows: its prompt, then one column for each generated token.
 
-    A forward pass says neither where its columns stand nor whether a cache is used, so both are read off the values
-    that enter block 0: without the cache each pass repeats the earlier columns bit by bit, with it a pass holds the
-    new column alone.
+    A forward pass says neither where its columns stand nor whether a cache is used. Both are read off the values that
+    enter block 0. Without the cache each pass repeats the earlier columns bit by bit; with it a pass holds the new
+    column alone.
 
     Attributes:
         prompt: columns of the first forward pass.

@@ -15,10 +15,11 @@ from tl_nla.model.hooks import HookPair
 from tl_nla.model.positions import Positions
 from tl_nla.model.sites import Site
 from tl_nla.nla.inputs import check_acts, check_texts
+from tl_nla.notebook import Rows, Shown
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Shown):
     """One activation in words.
 
     Attributes:
@@ -29,8 +30,8 @@ class Explanation:
         text: the explanation; an unfinished one as it stands.
         closed: whether the explanation was finished and could be extracted.
         fve: 1 − ‖p − g‖² / ‖g − mean‖² with the reconstruction p and the activation g normalised to √d_model and the
-            mean of the training set; ``None`` when the NLA has no ``mean``, for one row has no variance of its own.
-            A single row's value can be far below zero where g lies near the mean.
+            mean of the training set. ``None`` when the NLA has no ``mean``, for one row has no variance of its own. A
+            single row's value can be far below zero where g lies near the mean.
         cosine: of the reconstruction with the activation.
     """
 
@@ -99,7 +100,7 @@ class VerbalizerAdapter(ReadingAdapter):
         places = list(zip(reading.batch.tolist(), reading.position.tolist(), words, strict=True))
         rows = [(str(site), *place) for site in self.sites for place in places]
         scores = zip(rows, texts, closed, fves, cosines, strict=True)
-        return [Explanation(*row, text, done, share, angle) for row, text, done, share, angle in scores]
+        return Rows(Explanation(*row, text, done, share, angle) for row, text, done, share, angle in scores)
 
     def _explained(
         self, acts: Float[Tensor, "n d_model"], settings: dict[str, Any]

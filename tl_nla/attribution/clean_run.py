@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tl_nla.attribution.diagonal import ScoreDiagonal
 from tl_nla.errors import InputError
-from tl_nla.model.heads import HeadSum
+from tl_nla.model.heads import HeadSum, OutProjection, out_projection
 from tl_nla.model.reading import head_sum
 from tl_nla.model.readout import ReadOut, solve_readout
 
@@ -65,6 +65,7 @@ class CleanRun:
         keys: by layer, the keys and values of all columns as the model's cache is given them, where it has one.
         ends: last states and logits at up to eight columns, on which the read-out is solved.
         sums: the writes as sums of their heads, by layer and part, as far as they were asked for.
+        rows_of_copies: whether copies of its positions may be rows of a batch; false where that failed.
     """
 
     points: dict[str, Any]
@@ -82,7 +83,9 @@ class CleanRun:
     keys: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     ends: tuple[Tensor, Tensor] | None = None
     sums: dict[tuple[int, str], HeadSum | InputError] = field(default_factory=dict)
+    rows_of_copies: bool = True
     _readout: ReadOut | None = None
+    _projections: dict[tuple[int, str], OutProjection] = field(default_factory=dict)
 
     @property
     def batch(self) -> int:
@@ -135,6 +138,17 @@ class CleanRun:
         if isinstance(found, InputError):
             raise found
         return found
+
+    def projection(self, model: Any, layer: int, part: str) -> OutProjection:
+        """The last layer of a part, looked for once.
+
+        Raises:
+            InputError: when it has none that heads could be read from.
+        """
+        key = layer, part
+        if key not in self._projections:
+            self._projections[key] = out_projection(model, layer, part)
+        return self._projections[key]
 
     def at(self, layer: int, name: str) -> Tensor:
         """The tensor seen at ``blocks.{layer}.{name}``."""

@@ -86,7 +86,7 @@ def solve_diagonal(
 ) -> ScoreDiagonal | None:
     """Find the formula that reproduces the diagonal of the scores of a run that was seen.
 
-    The scale is fitted in double precision, so it needs no knowledge of the family; that the formula then agrees with
+    The scale is fitted in double precision, so it needs no knowledge of the family. That the formula then agrees with
     every score on the diagonal to rounding is what makes it trustworthy.
 
     Args:

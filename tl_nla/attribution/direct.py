@@ -39,8 +39,8 @@ class DirectAttribution:
     """Additive parts of one number for each position.
 
     Attributes:
-        labels: names of the parts: ``embed``; for each block ``blocks.i.attn``, ``.mixer``, ``.mlp``, ``.ple``, or
-            ``blocks.i.attn.head.h`` with ``blocks.i.attn.bias``, or ``blocks.i``; then ``rounding`` (what storing the
+        labels: names of the parts: ``embed``. For each block ``blocks.i.attn``, ``.mixer``, ``.mlp``, ``.ple``, or
+            ``blocks.i.attn.head.h`` with ``blocks.i.attn.bias``, or ``blocks.i``. Then ``rounding`` (what storing the
             stream in the model's precision added) and ``bias`` (final norm's and unembedding's bias, and for
             ``log_prob`` minus the entropy of the prediction).
         values: their contributions; they sum to ``total`` less ``unaccounted``.

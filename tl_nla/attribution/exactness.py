@@ -29,10 +29,10 @@ def known_of(model: Any) -> dict[Any, bool]:
 def all_positions_at_once(model: Any, clean: CleanRun) -> bool:
     """Whether every position can be shown the clean past in one pass, each with its own change.
 
-    The residual stream before the last block is changed at one position. What the block makes of it there has to be
-    the same whether only that position changed, or all of them did and each was shown the clean past. Models whose
-    hooks can be read but not written (GPT-J), or whose attention does more than the hooks show, or that mix positions
-    otherwise (DeltaNet, Mamba, convolutions), are run one position at a time instead.
+    The residual stream before the last block is changed at one position. What the block makes of it there has to be the
+    same in two runs. In one only that position changed; in the other all of them did and each was shown the clean past.
+    Some models are run one position at a time instead. Their hooks can be read but not written (GPT-J), their attention
+    does more than the hooks show, or they mix positions differently (DeltaNet, Mamba, convolutions).
     """
     if any(formula is None for formula in clean.diagonals) or not blocks_alone(model, clean):
         return False

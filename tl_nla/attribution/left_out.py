@@ -1,4 +1,4 @@
-"""The last residual states with components left out, by the cheapest way that is exact on the model in hand."""
+"""The last residual states with components left out, by the cheapest way that is exact on this model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def last_states(
     """Leave out each component at each wanted column.
 
     In order of preference: as copies beside the clean tokens (:mod:`tl_nla.attribution.beside`), where few columns are
-    wanted; all columns in one pass, where the clean past can be shown to each; each column by a pass of its own.
+    wanted. All columns in one pass, where the clean past can be shown to each. Each column by a pass of its own.
 
     Args:
         model: the TransformerLens model.
@@ -92,7 +92,7 @@ def _key(clean: CleanRun, cached: bool) -> tuple[Any, ...]:
 
 
 def may_be_beside(model: Any, clean: CleanRun, cached: bool = True) -> bool:
-    """Whether nothing speaks against it yet. Hooks of the user's may count positions, which copies would shift."""
+    """Whether nothing rules it out yet. Hooks of the user's may count positions, which copies would shift."""
     if not clean.keys if cached else clean.columns is not None:
         return False
     return not watched(clean.state) and known_of(model).get(_key(clean, cached), True)

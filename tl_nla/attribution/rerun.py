@@ -1,6 +1,6 @@
 """Leaving components out in ordinary runs of the whole model, many copies of the batch side by side.
 
-Slower than running only the later blocks again, and right on every architecture: nothing has to be known of how blocks
+Slower than running only the later blocks again, and right on every architecture. Nothing has to be known of how blocks
 are called or of what they share with each other.
 """
 

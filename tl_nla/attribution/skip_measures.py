@@ -11,11 +11,10 @@ from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.attribution.components import Component
 from tl_nla.attribution.left_out import Group
 from tl_nla.model.readout import ReadOut
-from tl_nla.model.rounding import unmixed
 
-VOCAB_BUDGET = 2**22
+VOCAB_BUDGET = 2**23
 """Logits held at once while effects are measured: few enough to stay in the processor's cache."""
-_FEWEST_ROWS, _SUMMED = 32, 2048
+_FEWEST_ROWS, _SUMMED, _PIECE = 32, 2048, 256
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,25 @@ class _Old:
 
     def mean(self, values: Float[Tensor, "component batch column vocab"]) -> Float[Tensor, "component batch column"]:
         """What is expected of values under the clean prediction, added up in pieces: long sums lose digits."""
-        with unmixed(values):
-            pieces = zip(values.split(_SUMMED, -1), self.p.split(_SUMMED, -1), strict=True)
-            return torch.stack([torch.einsum("mbcv,bcv->mbc", value, p) for value, p in pieces]).sum(0)
+        pieces = zip(values.split(_SUMMED, -1), self.p.split(_SUMMED, -1), strict=True)
+        # Three times as fast as a product of matrices.
+        return torch.stack([(value * p).sum(-1) for value, p in pieces]).sum(0)
+
+
+def _largest(values: Float[Tensor, "*row vocab"]) -> Int[Tensor, "*row"]:
+    """``values.argmax(-1)`` by maxima of pieces, which are many times as fast as maxima with their places."""
+    size = values.shape[-1]
+    if size < 4 * _PIECE:
+        return values.argmax(-1)
+    whole = size - size % _PIECE
+    pieces = values[..., :whole].unflatten(-1, (-1, _PIECE))
+    best, piece = pieces.amax(-1).max(-1)
+    place = pieces.gather(-2, piece[..., None, None].expand(*piece.shape, 1, _PIECE))[..., 0, :].argmax(-1)
+    found = piece * _PIECE + place
+    if whole == size:
+        return found
+    rest, behind = values[..., whole:].max(-1)
+    return torch.where(rest > best, whole + behind, found)
 
 
 def _compare(old: _Old, make: Callable[[], Tensor], top_k: int) -> dict[str, Tensor]:
@@ -83,7 +98,7 @@ def _compare(old: _Old, make: Callable[[], Tensor], top_k: int) -> dict[str, Ten
     for a small change as for a large one, and takes few passes over the vocabulary.
     """
     logits = make()
-    top = logits.argmax(-1)
+    top = _largest(logits)
     change = logits.sub_(old.logits)
     told = old.targets[None, ..., None].expand(*change.shape[:-1], 1)
     mean = old.mean(change)[..., None]

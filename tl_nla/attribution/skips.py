@@ -36,7 +36,7 @@ class SkipEffects:
         kl: KL(clean || without the component) in nats; NaN at padding.
         flip: whether the most likely next token changes; False at padding.
         percentile: share (0 to 100) of the positions of all components of the same kind in the same layer whose KL is
-            smaller, ties counted half; NaN at padding.
+            smaller, ties counted half. NaN at padding.
         tokens: the ids that change most, by ``|change of log-probability| * sqrt(p * p')``.
         token_weight: that weight, with the sign of the change that leaving out makes: negative for a token that the
             component promotes.
@@ -151,7 +151,7 @@ def skip_effects(
     """Measure the effect of leaving out each of several components, at every position or at some.
 
     Logits live for one component and a slice of positions at a time. Where a model's attention can be shown the clean
-    past at every position, all positions take one pass; on other models each position takes a pass of its own.
+    past at every position, all positions take one pass. On other models each position takes a pass of its own.
 
     Args:
         model: a ``TransformerBridge`` or ``HookedTransformer`` in evaluation mode; it is left as found.

@@ -1,8 +1,8 @@
 """Bootstrap intervals clustered by document, and by seed around that.
 
-Positions of one document share facts and words, so they are no independent draws: whole documents are drawn again.
-With several seeds (trained models), seeds are drawn as well, and the same drawn documents are used for all of them,
-because all seeds are usually scored on the same held-out documents.
+Positions of one document share facts and words, so they are no independent draws: whole documents are drawn again. With
+several seeds (trained models), seeds are drawn as well. The same drawn documents are used for all of them, because all
+seeds are usually scored on the same held-out documents.
 """
 
 import math
@@ -147,10 +147,11 @@ def statistic_interval(
 
 
 def join_seeds(found: Sequence[Interval]) -> Interval:
-    """Mean over seeds from each seed's own interval, where the rows themselves are no longer at hand.
+    """Mean over seeds from each seed's own interval, where the rows themselves are no longer kept.
 
-    The interval is that of a normal law whose variance is that over documents (from the seeds' intervals; the documents
-    are the same for all seeds, so that it does not shrink with them) plus that between seeds over their number.
+    The interval is that of a normal law. Its variance is that over documents plus that between seeds over their number.
+    The first comes from the seeds' intervals; the documents are the same for all seeds, so that it does not shrink with
+    them.
 
     Args:
         found: one interval a seed, of the same statistic on the same documents; a single one is returned as it is.
@@ -162,6 +163,41 @@ def join_seeds(found: Sequence[Interval]) -> Interval:
     seeds = sum((one.value - mean) ** 2 for one in found) / (len(found) - 1) / len(found)
     half = _NORMAL * math.sqrt(documents + seeds)
     return Interval(mean, mean - half, mean + half, sum(one.n for one in found))
+
+
+def difference_to_best(
+    values: Float[Tensor, " n"],
+    others: Sequence[Float[Tensor, " n"]],
+    documents: Int[Tensor, " n"],
+    *,
+    generator: torch.Generator,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a mean minus the best of several other means of the same rows.
+
+    The best one is chosen again in every draw, so that a lucky choice makes the interval lower and never higher.
+
+    Args:
+        values: one a row.
+        others: what is compared with, each one a row.
+        documents: the document of each row, any integers.
+        generator: source of the draws, on the CPU.
+        resamples: number of bootstrap draws.
+        level: coverage.
+
+    Raises:
+        InputError: when there are no rows or no others, or lengths differ.
+    """
+    if not len(values) or not others or {len(one) for one in others} | {len(documents)} != {len(values)}:
+        raise InputError(f"need equally many rows of each, at least one; got {[len(one) for one in others]}")
+    own, *rest = (_sums(one, documents, None)[0] for one in (values, *others))
+    count = _sums(torch.ones_like(values), documents, None)[0]
+    weights = _draw_counts(len(count), resamples, generator)
+    total = weights @ count
+    best = torch.stack([weights @ one / total for one in rest]).max(0).values
+    value = float(values.double().mean()) - max(float(one.double().mean()) for one in others)
+    return _interval(value, weights @ own / total - best, len(values), level)
 
 
 def _sums(values: Tensor, documents: Tensor, seeds: Tensor | None) -> Tensor:

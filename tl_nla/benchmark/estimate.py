@@ -113,15 +113,15 @@ def estimate(
     """Memory and passes of a task on a model, from its configuration alone.
 
     What is counted. Parameters, the optimiser's state and gradients are those of the model's own class, made without
-    contents. Activations, logits and the cache of a training are the most bytes of tensors alive while one step of it
-    runs on tensors that have shapes and no contents: forward and backward pass with its loss, and for ``reward`` the
-    last token of sampling. All explanations are as long as ``tokens`` says, which is the worst case. Attention is
-    counted without its scores, as the fused kernels of CPU and GPU compute it. Readings are counted by the budgets that
-    they keep (:mod:`tl_nla.model.memory`, :mod:`tl_nla.model.narrow`).
+    contents. Activations, logits and the cache of a training are the most bytes of tensors alive during one step. The
+    step runs on tensors that have shapes and no contents. It is a forward and a backward pass with its loss, and for
+    ``reward`` the last token of sampling. All explanations are as long as ``tokens`` says, which is the worst case.
+    Attention is counted without its scores, as the fused kernels of CPU and GPU compute it. Readings are counted by the
+    budgets that they keep (:mod:`tl_nla.model.memory`, :mod:`tl_nla.model.narrow`).
 
-    What is not counted: the CUDA context and the workspaces of its libraries (about 1 GB), fragmentation of the
-    allocator (a tenth is usual), Python itself, the part of a pair that a warm start does not train, the copy of a
-    checkpoint while it is written, and rows of data on the CPU where the model is on a GPU.
+    The CUDA context and the workspaces of its libraries (about 1 GB) are not counted. Nor are fragmentation of the
+    allocator (a tenth is usual), and Python itself. The part of a pair that a warm start does not train and the copy of
+    a checkpoint while it is written are left out. So are rows of data on the CPU where the model is on a GPU.
 
     Args:
         model: ``"tiny"``, ``"smollm2"``, a folder with ``config.json`` (no weights are needed), a hub id, or a
@@ -139,8 +139,8 @@ def estimate(
         The estimate.
 
     Raises:
-        InputError: for a model without configuration, an unknown task or setting, a layer that there is not, or a
-            mixture of experts, whose step depends on contents.
+        InputError: for a model without configuration, an unknown task or setting, or a layer that there is not. Also
+            for a mixture of experts, whose step depends on contents.
 
     Example:
         >>> found = estimate("tiny", "verbalizer", Workload(batch_size=8, tokens=20))

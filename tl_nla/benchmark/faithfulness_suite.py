@@ -22,6 +22,8 @@ from tl_nla.errors import InputError
 from tl_nla.faithfulness.abstention import withhold
 from tl_nla.faithfulness.legibility import token_losses
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer, training_mean
+from tl_nla.model.placement import Placement
+from tl_nla.model.probe import device_of
 from tl_nla.model.targets import Target, load_target
 from tl_nla.model.text import TextEncoder
 from tl_nla.nla import NLA
@@ -80,9 +82,22 @@ class Subject:
         return self.train is not None
 
 
+@dataclass(frozen=True)
+class TargetConfig:
+    """How the target of a suite is loaded; its pair is on the same device.
+
+    Attributes:
+        placement: see :func:`tl_nla.model.targets.load_target`.
+        prepend_bos: see :func:`tl_nla.model.targets.load_target`.
+    """
+
+    placement: Placement | None = None
+    prepend_bos: bool | None = None
+
+
 def evaluate(
     model: str, nla: Sequence[str] | None = None, texts: str | None = None, reader: Sequence[str] = (),
-    documents: int = DOCUMENTS, max_new_tokens: int = MAX_NEW_TOKENS, prepend_bos: bool | None = None,
+    documents: int = DOCUMENTS, max_new_tokens: int = MAX_NEW_TOKENS, loaded: TargetConfig | None = None,
 ) -> Results:  # fmt: skip
     """Run the suite on a pair and texts whose truth is not known.
 
@@ -93,12 +108,12 @@ def evaluate(
         reader: reconstructors never trained with the verbalizer, for the cross-reconstructor matrix.
         documents: texts read at most.
         max_new_tokens: cap of an explanation.
-        prepend_bos: see :func:`tl_nla.model.targets.load_target`.
+        loaded: how the model is loaded.
 
     Raises:
         InputError: when pair or texts are missing, or the pair does not fit the model.
     """
-    target, pair = load_subject_pair(model, nla, documents, prepend_bos)
+    target, pair = load_subject_pair(model, nla, documents, loaded)
     if texts is None:
         raise InputError(f"--model {model!r} needs texts that it knows: give --texts FILE")
     reads = jsonl_documents if Path(texts).suffix in JSON_SUFFIXES else text_file_documents
@@ -106,13 +121,13 @@ def evaluate(
     states = explain_states(target.model, target.tokenizer, found, pair.site, POSITIONS, MIN_POSITION)
     mean = pair.mean if pair.mean is not None else training_mean(states.acts)
     subject = Subject(target, pair, states, [found[row].text for row in states.document.tolist()], mean)
-    return measure_subject(subject, readers_of(reader, model, nla), max_new_tokens)
+    return measure_subject(subject, readers_of(reader, model, nla, pair.verbalizer.device), max_new_tokens)
 
 
 def load_subject_pair(
-    model: str, nla: Sequence[str] | None, count: int, prepend_bos: bool | None = None
+    model: str, nla: Sequence[str] | None, count: int, loaded: TargetConfig | None = None
 ) -> tuple[Target, NLA]:
-    """The target and its pair.
+    """The target and its pair, on one device.
 
     Raises:
         InputError: when there is none, it does not fit, or there are too few texts.
@@ -121,9 +136,10 @@ def load_subject_pair(
         raise InputError(f"--model {model!r} needs a pair that was trained on it: give --nla AV AR")
     if count < 2:
         raise InputError(f"--documents is {count}; intervals need at least 2")
-    target = load_target(model, prepend_bos)
+    loaded = loaded or TargetConfig()
+    target = load_target(model, loaded.prepend_bos, loaded.placement)
     av, ar = nla if nla is not None else (part(model, "av"), part(model, "ar"))
-    pair = NLA.from_pretrained(av, ar) if nla is not None else NLA.from_pretrained(av, ar, dtype=torch.float32)
+    pair = NLA.from_pretrained(av, ar, device=str(device_of(target.model)))
     if pair.d_model != target.model.cfg.d_model:
         raise InputError(
             f"the pair reads vectors of size {pair.d_model}, {model!r} has d_model {target.model.cfg.d_model}"
@@ -131,10 +147,15 @@ def load_subject_pair(
     return target, pair
 
 
-def readers_of(folders: Sequence[str], model: str, nla: Sequence[str] | None) -> dict[str, Reconstruct]:
+def readers_of(
+    folders: Sequence[str], model: str, nla: Sequence[str] | None, device: torch.device | str = "cpu"
+) -> dict[str, Reconstruct]:
     """Reconstructors in the released format by name; their sidecars are checked against the verbalizer's."""
     av = nla[0] if nla else part(model, "av") if folders else ""
-    return {Path(folder).name or folder: NLA.from_pretrained(av, folder).reconstruct for folder in folders}
+    return {
+        Path(folder).name or folder: NLA.from_pretrained(av, folder, device=str(device)).reconstruct
+        for folder in folders
+    }
 
 
 def measure_subject(

@@ -25,10 +25,10 @@ def evaluate(scored: ScoredOracles, figure: str | None = None) -> Results:
         figure: image file of FVE by layer and of the learning curves.
 
     Returns:
-        FVE of every arm for heads, on average, by layer and by head; for the held-out heads; for MLPs (``fve/mlp``);
-        increments over raw context; learning curves; the same of readers without their refinements
-        (``fve/unrefined``), of readers trained longer (``fve/longer``) and of a network on the model's own run on raw
-        context (``fve/plateau``).
+        FVE of every arm for heads, on average, by layer and by head. For the held-out heads. For MLPs (``fve/mlp``).
+        Increments over raw context. Learning curves. The same of readers without their refinements (``fve/unrefined``)
+        and of readers trained longer (``fve/longer``). The same of a network on the model's own run on raw context
+        (``fve/plateau``).
     """
     if figure is not None:
         check_figure(figure)

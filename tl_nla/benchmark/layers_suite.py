@@ -20,8 +20,8 @@ def evaluate(scored: ScoredOracles) -> Results:
         scored: row scores of the oracles.
 
     Returns:
-        ``fve/block``, ``fve/attn`` and ``fve/mlp`` of every arm, on average and by layer; for attention also
-        ``sum_of_heads``, and its increments over the direct reading and over raw context; learning curves.
+        ``fve/block``, ``fve/attn`` and ``fve/mlp`` of every arm, on average and by layer. For attention also
+        ``sum_of_heads``, and its increments over the direct reading and over raw context. Learning curves.
     """
     started = time.perf_counter()
     parts, definition = scored.parts, scored.definition

@@ -29,9 +29,9 @@ def note_distinct(rows: OracleRows, explanations: Sequence[str]) -> None:
 def complaints(rows: OracleRows) -> list[str]:
     """What is wrong with the explanations of an oracle, in sentences; nothing where they tell writes apart.
 
-    They are useless when they rebuild writes no better than the explanations of other writes do (the 95% interval of
-    the difference reaches zero), or when they are nearly all alike; and worth little when the component's name alone
-    rebuilds more.
+    They are useless when they rebuild writes no better than the explanations of other writes do: the 95% interval of
+    the difference reaches zero. They are also useless when they are nearly all alike. And worth little when the
+    component's name alone rebuilds more.
 
     Args:
         rows: scores with the arms ``explanation``, ``shuffled`` and ``component``.

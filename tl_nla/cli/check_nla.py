@@ -5,14 +5,14 @@ from typing import Any
 
 
 def check_released(args: argparse.Namespace) -> int:
-    """Load what was named, run its checks, measure layers where the target is at hand.
+    """Load what was named, run its checks, measure layers where the target is given.
 
     Returns:
         0 when everything is as described, 1 when something is not.
     """
     from rich.console import Console
 
-    from tl_nla.cli.options import placement_of, target_of
+    from tl_nla.cli.options import own_placement, target_of
     from tl_nla.errors import InputError
     from tl_nla.json_file import write_json
     from tl_nla.nla.formats.listing import Listing
@@ -22,9 +22,9 @@ def check_released(args: argparse.Namespace) -> int:
         raise InputError(
             f"--nla was given {len(args.nla)} names; give the pair's folder, or verbalizer and reconstructor"
         )
-    console, dtype = Console(), placement_of(args).torch_dtype
+    console, placed = Console(), own_placement(args)
     with console.status("loading"):
-        loaded, rows = _oracle(args, dtype) if is_oracle(Listing.of(args.nla[0])) else _pair(args, dtype)
+        loaded, rows = _oracle(args, placed) if is_oracle(Listing.of(args.nla[0])) else _pair(args, placed)
     console.print(_table(loaded.provenance, rows))
     content: dict[str, Any] = {"provenance": loaded.provenance, "rows": [row.as_dict() for row in rows], "layers": []}
     good = all(row.passed for row in rows)
@@ -49,21 +49,21 @@ def check_released(args: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-def _pair(args: argparse.Namespace, dtype: Any) -> tuple[Any, Any]:
+def _pair(args: argparse.Namespace, placed: dict[str, Any]) -> tuple[Any, Any]:
     from tl_nla.nla import NLA
     from tl_nla.nla.formats.testing.conformance import check_pair
 
     nla = NLA.from_pretrained(
-        args.nla[0], args.nla[1] if args.nla[1:] else None, dtype=dtype, base=args.base, choice=args.choice
+        args.nla[0], args.nla[1] if args.nla[1:] else None, base=args.base, choice=args.choice, **placed
     )
     return nla, check_pair(nla)
 
 
-def _oracle(args: argparse.Namespace, dtype: Any) -> tuple[Any, Any]:
+def _oracle(args: argparse.Namespace, placed: dict[str, Any]) -> tuple[Any, Any]:
     from tl_nla.nla.activation_oracle import ActivationOracle
     from tl_nla.nla.formats.testing.conformance import check_oracle
 
-    oracle = ActivationOracle.from_pretrained(args.nla[0], dtype, args.base)
+    oracle = ActivationOracle.from_pretrained(args.nla[0], base=args.base, **placed)
     return oracle, check_oracle(oracle)
 
 

@@ -28,16 +28,15 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain the sentence and print the table."""
-    from tl_nla.cli.explaining import explain_text, load_pair
-    from tl_nla.cli.options import placement_of
+    from tl_nla.cli.explaining import explain_text, pair_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.json_file import write_json
 
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target, nla = load_pair(args.model, args.nla, args.prepend_bos, placement_of(args))
+        target, nla = pair_of(args)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
-    console.print(_table(explained, target.name, nla.layer))
+    console.print(words_table(explained, target.name, nla.layer))
     console.print(_legend(explained))
     if args.svg:
         console.save_svg(str(args.svg), title="tl-nla demo")
@@ -46,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
+def words_table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
+    """The table of what each token's state says."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -39,14 +39,14 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from tl_nla.cli.explaining import encode_text
-    from tl_nla.cli.options import target_of
+    from tl_nla.cli.options import own_placement, target_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.json_file import write_json
 
     asked = chosen_sites(args.layer, args.part, args.head, args.span)
     target = target_of(args)
-    oracle = load_oracle(args.model, args.oracle)
+    oracle = load_oracle(args.model, args.oracle, target.model, **own_placement(args))
     ids = encode_text(target, args.text).ids
     if not -len(ids) <= args.position < len(ids):
         raise InputError(f"--position is {args.position}; the text has {len(ids)} tokens, a begin token included")
@@ -102,22 +102,32 @@ def chosen_sites(layer: int | None, part: str | None, head: int | None, span: st
     return [f"blocks.{layer}" + ("" if part in (None, "block") else f".{part}")]
 
 
-def load_oracle(model: str, folder: str | None) -> Any:
-    """The oracle of a folder, or the embedded one for the embedded model.
+def load_oracle(model: str, folder: str | None, loaded: Any = None, **placed: Any) -> Any:
+    """The oracle of a folder, or the embedded or shipped one of the model; ``placed`` as of ``from_pretrained``.
+
+    Args:
+        model: its name.
+        folder: of an oracle.
+        loaded: the TransformerLens model of that name.
+        placed: precision and device.
 
     Raises:
         InputError: when another model comes without an oracle.
     """
     from tl_nla.errors import InputError
     from tl_nla.oracle import DiffOracle
-    from tl_nla.plugins import embedded, part
+    from tl_nla.plugins import embedded, named, part
 
+    plugin = named(model)
+    own = plugin.oracle(loaded) if plugin is not None and folder is None and loaded is not None else None
+    if own is not None:
+        return own
     if folder is None and embedded(model) is None:
         raise InputError(
             f"--model {model!r} needs its oracle: add --oracle DIR, which this trains: "
             f"tl-nla fit-oracle --model {shlex.quote(model)} --out DIR"
         )
-    return DiffOracle.from_pretrained(part(model, "oracle") if folder is None else folder)
+    return DiffOracle.from_pretrained(part(model, "oracle") if folder is None else folder, **placed)
 
 
 def explain_at(model: Any, oracle: Any, tokens: Any, sites: Sequence[str], position: int) -> list[dict[str, Any]]:

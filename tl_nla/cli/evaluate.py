@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tl_nla.cli.fit_oracle import complain_of, default_keep, told
-from tl_nla.cli.options import OneLineParser
+from tl_nla.cli.options import OneLineParser, placement_of
 from tl_nla.errors import InputError, unknown
 
 ORACLE_SUITES = ("heads", "layers", "spans", "questions")
@@ -64,6 +64,10 @@ def _score(
     An oracle is trained first, and ``show`` says how far that is.
     """
     if suite not in ORACLE_SUITES:
+        said = argparse.Namespace(
+            model=model, **{name: options.pop(name) for name in ("dtype", "device", "quantization")}
+        )
+        options["loaded"] = module.TargetConfig(placement_of(said), options.pop("prepend_bos", None))
         return module.evaluate(model, **options), []
     shown = {"figure": options.pop("figure")} if "figure" in options else {}
     if shown.get("figure") is not None:

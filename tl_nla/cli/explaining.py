@@ -1,5 +1,6 @@
 """What ``demo`` and ``verbalize`` share: load a model with its NLA, explain a text token by token."""
 
+import argparse
 from typing import TYPE_CHECKING, Any
 
 from tl_nla.errors import InputError
@@ -9,22 +10,33 @@ if TYPE_CHECKING:
     from tl_nla.model.text import TextTokens
 
 
+def pair_of(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The target and its NLA, as ``--model``, ``--nla`` and the options of ``add_target`` ask for.
+
+    Raises:
+        InputError: as of :func:`load_pair`.
+    """
+    from tl_nla.cli.options import own_placement, placement_of
+
+    return load_pair(args.model, args.nla, args.prepend_bos, placement_of(args), **own_placement(args))
+
+
 def load_pair(
-    model: str, folders: list[str] | None, prepend_bos: bool | None = None, placement: "Placement | None" = None
-) -> tuple[Any, Any]:
+    model: str, folders: list[str] | None, prepend_bos: bool | None = None, placement: "Placement | None" = None,
+    **own: Any,
+) -> tuple[Any, Any]:  # fmt: skip
     """The target and the NLA that belongs to it.
 
     Args:
         model: ``tiny``, a local folder or a hub id.
         folders: verbalizer and reconstructor; may be left out for ``tiny`` and ``smollm2`` only.
         prepend_bos: see :func:`tl_nla.model.targets.load_target`.
-        placement: precision and device of the target.
+        placement: of the target.
+        own: precision and device of the NLA, as of its ``from_pretrained``.
 
     Raises:
         InputError: when another model comes without an NLA, or with one of another size.
     """
-    import torch
-
     from tl_nla.model.targets import load_target
     from tl_nla.nla import NLA
     from tl_nla.plugins import embedded, named, part
@@ -39,7 +51,7 @@ def load_pair(
         )
     target = load_target(model, prepend_bos, placement)
     av, ar = [str(part(model, "av")), str(part(model, "ar"))] if folders is None else folders
-    nla = NLA.from_pretrained(av, ar, dtype=torch.float32)
+    nla = NLA.from_pretrained(av, ar, **own)
     if nla.d_model != int(target.model.cfg.d_model):
         raise InputError(
             f"the NLA reads vectors of size {nla.d_model}, {model!r} has d_model {target.model.cfg.d_model}"

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tl_nla.cli.examples import add_examples, overview
 from tl_nla.cli.options import OneLineParser
 from tl_nla.cli.terminal import drop_output, write_anything
 from tl_nla.errors import InputError, unknown
@@ -20,17 +21,20 @@ from tl_nla.errors import InputError, unknown
 # Command -> module; a command whose module is not there yet does not exist for the user.
 COMMANDS = {
     "demo": "demo",
+    "doctor": "doctor",
     "check": "check",
     "verbalize": "verbalize",
     "diff": "diff",
     "steer": "steer",
     "contributions": "contributions",
+    "heads": "heads",
     "fit-oracle": "fit_oracle",
     "fit": "training",
     "validate": "training",
     "test": "training",
     "predict": "training",
     "evaluate": "evaluate",
+    "benchmark": "benchmark",
     "bench": "bench",
 }
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -57,6 +61,7 @@ def build_parser(commands: dict[str, str]) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=OneLineParser)
     for module in dict.fromkeys(commands.values()):
         importlib.import_module(module).add_parser(subparsers)
+    add_examples(subparsers)
     return parser
 
 
@@ -74,7 +79,7 @@ def _parse(argv: list[str]) -> argparse.Namespace | None:
     if extra and not getattr(args, "passthrough", False):
         raise InputError(f"unrecognized arguments: {' '.join(extra)} (see tl-nla {args.command or ''} --help)")
     if args.command is None:
-        parser.print_help()
+        sys.stdout.write(overview())
         return None
     args.extra = extra
     return args

@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tl_nla.errors import InputError
 from tl_nla.outputs import check_file, check_folder
@@ -42,14 +42,25 @@ def add_prepend_bos(parser: argparse.ArgumentParser) -> None:
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """Add what says how the model is loaded: ``--dtype``, ``--device``, ``--prepend-bos``; see :func:`target_of`."""
+    """Add ``--prepend-bos`` and what says how the model is loaded; see :func:`target_of`."""
+    add_placement(parser)
+    add_prepend_bos(parser)
+
+
+def add_placement(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype``, ``--device`` and ``--quantization``; see :func:`placement_of`."""
     parser.add_argument(
         "--dtype", default=None, choices=("float32", "bfloat16", "float16", "auto"),
         help="precision of the model; auto: what its configuration says (default float32; of smollm2 what this machine "
         "runs fastest)",
     )  # fmt: skip
-    parser.add_argument("--device", default=None, metavar="NAME", help="of the model, such as cuda (default cpu)")
-    add_prepend_bos(parser)
+    parser.add_argument(
+        "--device", default=None, metavar="NAME", help="of the model and of what explains it: cpu (default) or cuda"
+    )
+    parser.add_argument(
+        "--quantization", default=None, choices=("int8", "nf4"),
+        help="linear layers of the model in eight bits (needs torchao), or in four (bitsandbytes)",
+    )  # fmt: skip
 
 
 def target_of(args: argparse.Namespace) -> "Target":
@@ -64,16 +75,21 @@ def target_of(args: argparse.Namespace) -> "Target":
 
 
 def placement_of(args: argparse.Namespace) -> "Placement":
-    """Precision and device that the options ask for.
+    """Precision, device and quantization that the options ask for.
 
     Raises:
-        InputError: for a device that this machine lacks.
+        InputError: for a device or library that this machine lacks.
     """
     from tl_nla.model.placement import Placement
     from tl_nla.model.targets import usual_precision
 
     usual = "float32" if args.model is None else usual_precision(args.model, "float32")
-    return Placement(args.dtype or usual, args.device)
+    return Placement(args.dtype or usual, args.device, quantization=args.quantization)
+
+
+def own_placement(args: argparse.Namespace) -> dict[str, Any]:
+    """Precision and device of what explains the model, a pair or an oracle: float32 unless asked otherwise."""
+    return {"dtype": args.dtype or "float32", "device": args.device or "cpu"}
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

@@ -38,8 +38,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate with and without steering and print both beside the edited words."""
-    from tl_nla.cli.explaining import encode_text, load_pair
-    from tl_nla.cli.options import placement_of
+    from tl_nla.cli.explaining import encode_text, pair_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.json_file import write_json
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     rewrite = _rewriter(args)
     console = make_console()
     with console.status("loading the model"):
-        target, nla = load_pair(args.model, args.nla, args.prepend_bos, placement_of(args))
+        target, nla = pair_of(args)
     ids = encode_text(target, args.prompt).ids
     context = int(target.model.cfg.n_ctx)
     if len(ids) + args.tokens > context:

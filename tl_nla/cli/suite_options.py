@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from tl_nla.cli.options import output_file, output_folder, whole_number
+from tl_nla.cli.options import add_placement, output_file, output_folder, whole_number
 
 _FIGURES = {"heads": "draw FVE by layer and the learning curves", "spans": "draw the gap map"}
 
@@ -57,11 +57,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="steps of the reader, and of each reconstructor",
     )
     add("--precision", default=None, metavar="P", help="matrix products: highest (default), high, medium")
-    add(
-        "--dtype", default="float32", choices=("float32", "bfloat16", "float16", "auto"),
-        help="precision of the model that is explained; auto: what its configuration says (default float32)",
-    )  # fmt: skip
-    add("--device", default=None, metavar="NAME", help="of the model and the trainings: cpu (default) or cuda")
+    add_placement(parser)
+    parser.set_defaults(dtype="float32")
     add("--injection-char", default=None, metavar="C", help="the oracle's marker (default: one is chosen, or added)")
 
 
@@ -78,3 +75,4 @@ def _add_pair_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--documents", type=whole_number(1), default=DOCUMENTS, help="texts to read at most")
     add("--max-new-tokens", type=whole_number(1), default=MAX_NEW_TOKENS, help="cap of an explanation")
+    add_placement(parser)

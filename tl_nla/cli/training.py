@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import importlib.util
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -71,25 +72,55 @@ def run(args: argparse.Namespace) -> int:
     """
     if importlib.util.find_spec("jsonargparse") is None:
         raise InputError("tl-nla fit needs jsonargparse: pip install 'tl-nla[cli]'")
-    if "--estimate" in args.extra:
-        return _estimated(args.command, [argument for argument in args.extra if argument != "--estimate"])
+    if {"-h", "--help"} & set(args.extra):
+        from tl_nla.cli.examples import examples_of
+
+        sys.stdout.write(f"{_COMMANDS[args.command]}\n\n{examples_of(args.command)}\n\n")
+    json, arguments = _without_json(args.extra)
+    if "--estimate" in arguments:
+        return _estimated(args.command, [argument for argument in arguments if argument != "--estimate"], json)
     if sys.stderr.isatty():
         from rich.console import Console
 
         Console(stderr=True).print(f"{args.command}: loading Lightning and the modules of the configuration")
-    run_cli([args.command, *resolve_configs(args.extra)])
+    cli = run_cli([args.command, *resolve_configs(arguments)])
+    if json:
+        _write_metrics(args.command, cli.trainer, json)
     return 0
 
 
-def _estimated(command: str, arguments: list[str]) -> int:
+def _without_json(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """The file of ``--json``, which is ours, and the arguments that are LightningCLI's."""
+    from tl_nla.cli.options import OneLineParser, output_file
+
+    parser = OneLineParser(prog="tl-nla", add_help=False, allow_abbrev=False)
+    parser.add_argument("--json", type=output_file, default=None)
+    found, rest = parser.parse_known_args(arguments)
+    return found.json, rest
+
+
+def _write_metrics(command: str, trainer: Any, file: Path) -> None:
+    from tl_nla.benchmark.results import versions
+    from tl_nla.json_file import write_json
+
+    numbers = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    write_json({"command": command, "steps": trainer.global_step, "metrics": metrics, "versions": versions()}, file)
+
+
+def _estimated(command: str, arguments: list[str], json: Path | None) -> int:
     """Print what a training would take; nothing is loaded."""
     from tl_nla.cli.terminal import make_console
+    from tl_nla.json_file import write_json
 
     if command != "fit":
         raise InputError(f"--estimate is an option of fit, not of {command}; leave it out")
     module = importlib.import_module("lightning_modules.estimating")
     cli = run_cli(["fit", *resolve_configs(arguments)], module.EstimatingCLI)
-    make_console().print(module.estimate_of(cli.config.fit).to_table(), highlight=False, markup=False)
+    found = module.estimate_of(cli.config.fit)
+    make_console().print(found.to_table(), highlight=False, markup=False)
+    if json:
+        write_json(found.as_dict(), json)
     return 0
 
 

@@ -30,15 +30,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: at the end, naming the texts that could not be explained; the others' rows are written.
     """
-    from tl_nla.cli.explaining import explain_text, load_pair
-    from tl_nla.cli.options import placement_of
+    from tl_nla.cli.explaining import explain_text, pair_of
     from tl_nla.errors import InputError
     from tl_nla.json_file import write_json
 
     texts = [(f"text {number}", text) for number, text in enumerate(args.text)] if args.text else list(_piped())
     if not texts:
         raise InputError("no text was given; pass texts as arguments or one a line on standard input")
-    target, nla = load_pair(args.model, args.nla, args.prepend_bos, placement_of(args))
+    target, nla = pair_of(args)
     kept, failed = [], []
     for number, (name, text) in enumerate(texts):
         try:

@@ -95,7 +95,7 @@ def load_documents(source: str, limit: int, seed: int = 0) -> list[Document]:
     """Documents of a named source.
 
     Args:
-        source: ``"world"``; the path of a text file (paragraphs) or of a JSON-lines file; ``"dataset:NAME"`` or
+        source: ``"world"``. The path of a text file (paragraphs) or of a JSON-lines file. ``"dataset:NAME"`` or
             ``"dataset:NAME:SPLIT"``, a hub dataset or a local folder of one, read through ``datasets`` as a stream.
         limit: how many at most.
         seed: stream of the world's stories.

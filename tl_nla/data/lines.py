@@ -1,6 +1,6 @@
 """Lines of UTF-8 text files and JSON-lines files, one at a time.
 
-A line ends at a line feed, a carriage return or both, and nowhere else: a string in JSON may hold U+2028 and other
+A line ends at a line feed, a carriage return or both, and nowhere else. A string in JSON may hold U+2028 and other
 characters at which ``str.splitlines`` splits. A byte-order mark at the start of a file is no part of the text.
 """
 

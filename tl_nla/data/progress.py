@@ -1,4 +1,4 @@
-"""How far a long capture is: whoever runs it listens, and the command line shows a bar with the time left."""
+"""How far a long capture is: its caller listens, and the command line shows a bar with the time left."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ _LINE_EVERY = 30.0
 
 
 def tell(what: str, done: int = 0, total: int = 0) -> None:
-    """Tell whoever listens what is going on."""
+    """Tell the listener what is going on."""
     listener = _listener.get()
     if listener is not None:
         listener(what, done, total)
@@ -63,7 +63,7 @@ def progress_bar() -> Iterator[None]:
     if _listener.get() is not None:
         yield
         return
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_jupyter=False)  # in a notebook each line would be a display of its own
     if not console.is_terminal:
         with listening(_Lines(console)):
             yield

@@ -1,7 +1,7 @@
 """Captured states on the disk: one safetensors file for a run of documents, and an index of all of them.
 
-A file is whole or not there. Its name is the number of the run of documents that it holds, whoever wrote it, so that
-a capture that was killed goes on with any number of processes and ends in the same files.
+A file is whole or not there. Its name is the number of the run of documents that it holds, no matter which process
+wrote it. So a capture that was killed goes on with any number of processes and ends in the same files.
 """
 
 import json

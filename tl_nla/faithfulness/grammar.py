@@ -1,4 +1,4 @@
-"""The grammar of claims: how explanations are taken apart and checked. Whoever knows the texts' world passes it in.
+"""The grammar of claims: how explanations are taken apart and checked. The caller passes it in.
 
 Without a grammar a text makes no claims: clauses are of the kind ``"other"``, and what needs truth says so.
 """

@@ -1,8 +1,8 @@
 """Judges of claims in free text: any callable, with two mechanical ones and the agreement of two judges.
 
-A judge answers whether a text bears a claim out: ``True``, ``False``, or ``None`` when it cannot say. A language
-model behind a function is a judge; how far to believe it is measured by :func:`agreement` with a mechanical one
-where that one can judge.
+A judge answers whether a text bears a claim out: ``True``, ``False``, or ``None`` when it cannot say. A language model
+behind a function is a judge. How far to believe it is measured by :func:`agreement` with a mechanical one where that
+one can judge.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """Which tokens carry the reconstruction: the FVE that each token adds, by class of token.
 
 The marginal FVE of token t is the error of the first t - 1 tokens minus that of the first t (error 1, that of the mean,
-before the first); the marginals of a text sum to its FVE. Early tokens add more whatever they are, so classes are
+before the first). The marginals of a text sum to its FVE. Early tokens add more whatever they are, so classes are
 compared with others at the same place (:func:`position_matched_excess`).
 """
 

@@ -96,6 +96,6 @@ class CrossReconstructorGap(_TwoReadings):
     higher_is_better = False
 
     def compute(self) -> Tensor:
-        """Return the difference; above 0 where only the own reconstructor understands the words."""
+        """Return the difference; above 0 where only the own reconstructor can read the words."""
         own, other = self._fves()
         return own - other

@@ -1,6 +1,6 @@
 """Changes of a text that should not matter if it means what it says, and changes that should.
 
-Meaning is kept by :func:`paraphrase`, :func:`shuffle_clauses` and a rewording callable; it is damaged on purpose by
+Meaning is kept by :func:`paraphrase`, :func:`shuffle_clauses` and a rewording callable. It is damaged on purpose by
 :func:`shuffle_words`, :func:`quotes_only` and :func:`quotes_removed`, which show where the payload is (definitions:
 syvb/natural_language_autoencoders, CODE_INVESTIGATION). All are deterministic in the text and the seed.
 """
@@ -29,7 +29,7 @@ _WORD = re.compile(r"[A-Za-z]+")
 def paraphrase(text: str, seed: int = 0, order: bool = True) -> str:
     """The text in other words and, by default, with its clauses in another order; quotes are left as they are.
 
-    Clauses that the grammar of claims knows take another of their wordings; any other clause has common words replaced
+    Clauses that the grammar of claims knows take another of their wordings. Any other clause has common words replaced
     by synonyms of a fixed table (a rough paraphrase: for real text plug in a callable).
 
     Args:

@@ -1,6 +1,6 @@
 """Reconstructors fitted in closed form: ridge regression on what a text claims, and on how it says it.
 
-They read meaning only, or meaning and style, by construction, which no trained transformer does: the first is the
+They read meaning only, or meaning and style, by construction, which no trained transformer does. The first is the
 honest reference of the steganography suite, the second the accomplice of the planted steganographer.
 """
 

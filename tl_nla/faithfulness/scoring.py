@@ -18,9 +18,9 @@ Reconstruct = Callable[[list[str]], Tensor]
 class Scorer:
     """Scores texts against the states that they are meant to explain.
 
-    Errors are ``|p - g|^2`` of vectors normalised to sqrt(d_model), divided by the mean ``|g - m|^2`` of all states:
-    the mean error of some texts is 1 - FVE, and a difference of 0.01 is one point of FVE. m is the training set's
-    mean of normalised states.
+    Errors are ``|p - g|^2`` of vectors normalised to sqrt(d_model), divided by the mean ``|g - m|^2`` of all states.
+    The mean error of some texts is 1 - FVE, and a difference of 0.01 is one point of FVE. The mean m is that of the
+    training set's normalised states.
 
     Attributes:
         reconstruct: reads texts.

@@ -68,10 +68,10 @@ def pair_terms(words: PairWords) -> Terms:
 
     Returns:
         ``fve`` (failed rows count as errors of 2 d_model), ``fve_written`` (the written words under the same
-        reconstructor), ``extraction_rate``, ``length`` (words); ``retention``, ``retention_written``,
-        ``paraphrase_excess``; where truth is known ``claim_precision``, ``claim_precision_facts``, ``claims_said``,
-        ``claim_recall``; for each kind of reference ``cross_reconstructor_gap/KIND``, ``..._gap_written/KIND`` and
-        ``..._gap_excess/KIND``; with a clean model ``legibility``, ``legibility_excess``. FVEs, gaps and excesses are
+        reconstructor), ``extraction_rate``, ``length`` (words). ``retention``, ``retention_written``,
+        ``paraphrase_excess``. Where truth is known ``claim_precision``, ``claim_precision_facts``, ``claims_said``,
+        ``claim_recall``. For each kind of reference ``cross_reconstructor_gap/KIND``, ``..._gap_written/KIND`` and
+        ``..._gap_excess/KIND``. With a clean model ``legibility``, ``legibility_excess``. FVEs, gaps and excesses are
         shares of the variance: .01 is a point of FVE.
     """
     share = words.scorer.deviations / words.scorer.deviations.mean()

@@ -1,8 +1,8 @@
 """Other wordings of claims, and the way back.
 
-The grammar of claims in use lists the forms of each type; the first is the one explanations are written in. Rewording
-a claim says the same in other words, so claims can still be checked (:func:`canonical`), and a reconstructor that
-reads meaning should hardly mind.
+The grammar of claims in use lists the forms of each type; the first is the one explanations are written in. Rewording a
+claim says the same in other words, so claims can still be checked (:func:`canonical`). A reconstructor that reads
+meaning should lose little.
 """
 
 import functools

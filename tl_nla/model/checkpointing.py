@@ -16,8 +16,8 @@ _FORWARD = "forward"
 def checkpointed(models: Iterable[Any]) -> Iterator[None]:
     """Keep only the inputs of the blocks of some models for the backward pass of what runs inside.
 
-    ``gradient_checkpointing_enable`` of transformers has no effect in evaluation mode, in which trainings by reward
-    compute both parts (dropout would give another policy than that of sampling). So the blocks are wrapped here, with
+    ``gradient_checkpointing_enable`` of transformers has no effect in evaluation mode. Trainings by reward compute both
+    parts in it, because dropout would give another policy than that of sampling. So the blocks are wrapped here, with
     torch's own non-reentrant checkpoint (Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost). It needs no
     input with a gradient, so that frozen embeddings under an adapter work. Hooks on a block stay outside of it.
 

@@ -33,7 +33,7 @@ _KNOWN = re.compile(
 def control_ids(tokenizer: Any) -> frozenset[int]:
     """Ids of all control tokens.
 
-    These are the special tokens, named or not; the added ones that look like control tokens, such as ``<think>``; and
+    These are the special tokens, named or not. The added ones that look like control tokens, such as ``<think>``. And
     the places of the vocabulary that stand for nothing, such as ``<unused0>`` or ``<|reserved_special_token_0|>``.
     """
     found = {int(token) for token in tokenizer.all_special_ids}

@@ -8,16 +8,17 @@ attention, latent attention (with a value head of its own width), DeltaNet and M
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.model.facts import numbers
 from tl_nla.model.norms import NormForm, parameter, solve_norm
+from tl_nla.model.quantised import is_quantised
 from tl_nla.model.rounding import NO_FIT, Fit, compare, step_of
 
 _LAST_LAYERS = ("o", "out_proj", "o_proj", "out", "output", "dense", "c_proj", "wo", "linear_out")
@@ -75,6 +76,12 @@ class HeadSum:
         found = torch.einsum("nhd,hdm->nhm", z, weight)
         return found / (self.scale[:, None] if self.scale.ndim else self.scale)
 
+    def rows(self, chosen: Int[Tensor, " m"]) -> "HeadSum":
+        """The same at some of its rows."""
+        scale = self.scale[chosen] if self.scale.ndim else self.scale
+        constant = self.constant[chosen] if self.constant.ndim > 1 else self.constant
+        return replace(self, z=self.z[chosen], scale=scale, constant=constant)
+
 
 def out_projection(model: Any, layer: int, kind: str = "attn") -> OutProjection:
     """Find the out-projection of a block's attention or mixer.
@@ -88,6 +95,11 @@ def out_projection(model: Any, layer: int, kind: str = "attn") -> OutProjection:
         raise InputError(f"blocks.{layer} of this model has no {kind}, so it has no heads there; read 'blocks.{layer}'")
     name, component = found
     if "W_O" in component._parameters:  # a HookedTransformer
+        if is_quantised(component.W_O) or component.W_O.ndim != 3:
+            raise InputError(
+                f"the weights of this {type(model).__name__} are quantised, and heads are not read from such a one; "
+                "load the model with tl_nla.load(name, quantization=...), which gives a TransformerBridge"
+            )
         heads, width, _ = component.W_O.shape
         return OutProjection(layer, kind, f"blocks.{layer}.{name}.hook_z", component, heads, heads * width)
     for owner in (component, getattr(component, "original_component", None)):
@@ -160,7 +172,7 @@ def solve_heads(
         if best is not None and best.fit.exact:
             return best
     figure = NO_FIT if best is None else best.fit
-    if best is None or not figure.exact:
+    if best is None or not (figure.exact or (_is_rounded(projection.module) and figure.error <= _ROUNDED)):
         raise InputError(
             f"the writes of the heads of layer {projection.layer} do not add up to its {projection.kind} write "
             f"({figure}). Either hooks of yours or autocast change it on the way: try without them. Or something "
@@ -188,6 +200,16 @@ def _summed(
     unit = torch.ones(1, device=weight.device)
     constant = (form.linear(bias.expand_as(total), scale) + form.shift) * factor
     return HeadSum(heads, form.linear(weight, unit) * factor, scale, constant, fit)
+
+
+_ROUNDED = 0.01
+"""Error of a sum of heads that is let pass where the out-projection is quantised: kernels for four bits, and those that
+round activations, do not compute with the very numbers that the weights mean. ``tl_nla.check`` tells it."""
+
+
+def _is_rounded(module: Any) -> bool:
+    weight = getattr(getattr(module, "original_component", module), "weight", None)
+    return isinstance(weight, Tensor) and is_quantised(weight)
 
 
 _CHECKED = 512

@@ -64,13 +64,13 @@ def module_point(model: Any, name: str) -> ModulePoint | None:
 def tap(model: Any, pairs: Sequence[HookPair], points: Mapping[str, Any] | None = None) -> Iterator[Any]:
     """Attach ``(hook name, function)`` pairs for the duration of a block.
 
-    Functions are removed by handle: the user's own hooks keep their places and their order, contexts may be left in
+    Functions are removed by handle, so the user's own hooks keep their places and their order. Contexts may be left in
     any order, and a ``reset_hooks`` inside is survived.
 
     Args:
         model: a ``HookedTransformer`` or ``TransformerBridge``.
         pairs: names as in ``model.hook_dict`` with functions ``(activation, hook) -> activation or None``.
-        points: ``model.hook_dict``, where it is at hand: bridges take milliseconds to build it.
+        points: ``model.hook_dict``, where it was built already: bridges take milliseconds to build it.
 
     Raises:
         InputError: before anything is attached, when a name is unknown.

@@ -13,6 +13,7 @@ from tl_nla.model.families import final_norm_name, text_backbone, text_causal_lm
 from tl_nla.model.files import check_weights, first_line, local_folder, read_json
 from tl_nla.model.lora import SETTINGS, adapter_base, merge_adapter
 from tl_nla.model.placement import Placement
+from tl_nla.model.quantised import dequantised, quiet_libraries
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
@@ -45,21 +46,28 @@ def load_causal_lm(
         name: local folder or hub id; a folder with ``adapter_config.json`` is an adapter on its base model.
         dtype: of the weights; as stored when ``None``.
         headless: the folder is a reconstructor's, which has neither final norm nor language-model head.
-        placement: devices of the weights, the CPU when ``None``; its precision counts where ``dtype`` is ``None``.
+        placement: devices and quantization of the weights, on the CPU and plain when ``None``; its precision counts
+            where ``dtype`` is ``None``.
 
     Raises:
-        InputError: when config or weights are missing, damaged, incomplete, no numbers or pickles.
+        InputError: when config or weights are missing, damaged, incomplete, no numbers or pickles; for an adapter that
+            would have to be merged into quantised weights.
     """
     folder = local_folder(name)
     placement = placement or Placement("auto")
     dtype = dtype or placement.torch_dtype
     if (folder / SETTINGS).is_file():
+        if placement.quantization is not None:
+            raise InputError(
+                f"{folder} is an adapter, which is merged into its base, and quantization is "
+                f"{placement.quantization!r}; load it without quantization, save it, and load what was saved"
+            )
         return merge_adapter(load_causal_lm(adapter_base(folder), dtype, placement=placement), folder)
     from transformers import AutoModelForCausalLM
 
     check_weights(folder)
     try:
-        with quiet():
+        with quiet(), quiet_libraries():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder), dtype=dtype or "auto", use_safetensors=True, trust_remote_code=False,
                 output_loading_info=True, **placement.settings(),
@@ -88,11 +96,10 @@ def _check_complete(folder: Path, model: Any, missing: set[str], headless: bool)
 def _check_finite(folder: Path, model: Any) -> None:
     """A sum shows one bad weight among millions, and costs no copy of them."""
     for name, parameter in model.named_parameters():
-        if (
-            parameter.is_floating_point()
-            and not parameter.is_meta
-            and not torch.isfinite(parameter.sum(dtype=torch.float32))
-        ):
+        if parameter.is_meta:
+            continue
+        numbers = dequantised(parameter)
+        if numbers.is_floating_point() and not torch.isfinite(numbers.sum(dtype=torch.float32)):
             raise InputError(f"the weights in {folder} hold NaN or infinite values ({name}); the export was damaged")
 
 

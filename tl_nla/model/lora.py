@@ -106,7 +106,7 @@ def fit_names(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> dic
     """Tensors of an adapter under the names that a model's modules have.
 
     Trained inside a model that sees images, or compiled, or as the backbone alone, an adapter names the same modules
-    differently; PEFT would load nothing of it and say nothing.
+    differently. PEFT would load nothing of it and say nothing.
 
     Raises:
         InputError: when a tensor has no module.

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.model.quantised import dequantised
 from tl_nla.model.rounding import NO_FIT, Fit, compare, step_of
 
 
@@ -110,12 +111,12 @@ def candidates(module: Any, like: Tensor, default_eps: float = 1e-5) -> Iterator
 
 
 def parameter(module: Any, *names: str) -> Tensor | None:
-    """A parameter of a component or of the module it wraps; ``None`` where there is none of these names."""
+    """A parameter of a component or of the module it wraps, dequantised; ``None`` where none has these names."""
     for owner in (getattr(module, "original_component", None), module):
         for name in names:
             value = getattr(owner, name, None)
             if isinstance(value, Tensor):
-                return value.detach()
+                return dequantised(value)
     return None
 
 

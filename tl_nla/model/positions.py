@@ -37,9 +37,9 @@ def select_positions(
 ) -> Bool[Tensor, "batch pos"]:
     """The chosen columns of every row.
 
-    Integers, lists and slices count each row's real tokens from its first (or, below zero, from its last), so that
-    they mean the same under left and right padding. Masks are over columns. A token string chooses every position
-    whose decoded token equals it, leading space aside.
+    Integers, lists and slices count each row's real tokens from its first (or, below zero, from its last). So they mean
+    the same under left and right padding. Masks are over columns. A token string chooses every position whose decoded
+    token equals it, leading space aside.
 
     Args:
         tokens: token ids.

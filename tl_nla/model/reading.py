@@ -1,7 +1,7 @@
 """One forward pass, many sites: states, writes, and writes of heads and experts at the chosen positions only."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from tl_nla.model.narrow import unread_logits
 from tl_nla.model.positions import Positions, real_tokens, row_positions, select_positions
 from tl_nla.model.probe import lock_of
 from tl_nla.model.sites import Site
+from tl_nla.notebook import table_html
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Reading:
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def _repr_html_(self) -> str:
+        rows = [(str(site), "write" if site.is_write else "state", f"{len(self)} × {self.model.cfg.d_model}")
+                for site in self.sites]  # fmt: skip
+        texts = len(self.batch.unique())
+        return table_html(("site", "kind", "shape"), rows, f"Reading of {len(self)} positions in {texts} texts")
 
     def __getitem__(self, site: Site | str) -> Float[Tensor, "n d_model"]:
         """The state or write at ``site``: detached, in the model's precision.
@@ -130,6 +137,7 @@ def read(
     sites: Sequence[Site | str],
     positions: Positions = "all",
     attention_mask: Tensor | None = None,
+    also: Sequence[HookPair] = (),
 ) -> Reading:
     """Read states and writes in one forward pass that stops after the last layer needed.
 
@@ -139,6 +147,7 @@ def read(
         sites: any number of sites.
         positions: see :func:`tl_nla.model.positions.select_positions`.
         attention_mask: 1 for tokens, 0 for padding, on either side.
+        also: hook names and functions that watch the same pass.
 
     Returns:
         The reading; only the chosen positions were kept.
@@ -156,7 +165,10 @@ def read(
     check_tokens(model, tokens)
     mask = select_positions(tokens, positions, attention_mask, getattr(model, "tokenizer", None))
     values: dict[str, Tensor] = {}
-    names = dict.fromkeys(name for site in chosen_sites for name in _points(model, site, known))
+    # Heads of a layer, and experts, are read from the same points.
+    alike = dict.fromkeys(replace(site, head=0 if site.kind == "head" else None, expert=None) if site.kind in
+                          ("head", "expert") else site for site in chosen_sites)  # fmt: skip
+    names = dict.fromkeys(name for site in alike for name in _points(model, site, known))
     mixtures = sorted({int(site.layer or 0) for site in chosen_sites if site.kind == "expert"})
     routed: dict[int, dict[str, Tensor]] = {}
     arguments: dict[str, Any] = {}
@@ -165,7 +177,7 @@ def read(
     stop = stop_layer(model, chosen_sites)
     if stop is not None:
         arguments["stop_at_layer"] = stop
-    pairs = [(name, _keeper(values, name, mask)) for name in names]
+    pairs: list[HookPair] = [*((name, _keeper(values, name, mask)) for name in names), *also]
     # Hooks are the model's, not the thread's.
     with lock_of(model), tap(model, pairs, known), watch_mixtures(model, mixtures, mask, routed), unread_logits(model):
         model(tokens, **arguments)
@@ -187,7 +199,7 @@ def points_of(model: Any, site: Site, known: Collection[str] | None = None) -> l
     Args:
         model: the TransformerLens model.
         site: what is to be read.
-        known: ``model.hook_dict``, where it is at hand: bridges take milliseconds to build it.
+        known: ``model.hook_dict``, where it was built already: bridges take milliseconds to build it.
 
     Raises:
         InputError: for an expert, whose write takes more than hook points.

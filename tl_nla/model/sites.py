@@ -133,7 +133,7 @@ class Site:
 
         Args:
             model: the TransformerLens model.
-            known: ``model.hook_dict``, where it is at hand.
+            known: ``model.hook_dict``, where it was built already.
 
         Returns:
             The site itself.

@@ -52,16 +52,18 @@ def usual_precision(name: str | Path, other: str) -> str:
 
 def load(
     name: str | Path, dtype: str = "auto", device: str | None = None, device_map: Any = None,
-    prepend_bos: bool | None = None,
+    quantization: str | None = None, prepend_bos: bool | None = None,
 ) -> Any:  # fmt: skip
     """Load a model for everything in this package.
 
     Args:
         name: ``"tiny"``, ``"smollm2"``, a local folder with a Hugging Face model, or a hub id.
-        dtype: precision of the weights; ``"auto"`` is what the model's configuration says, which is ``"bfloat16"`` for
+        dtype: precision of the weights. ``"auto"`` is what the model's configuration says, which is ``"bfloat16"`` for
             most models of today, and for ``"smollm2"`` what this machine runs fastest.
         device: such as ``"cuda"``; the CPU when ``None``.
         device_map: layers on several devices; see :class:`tl_nla.model.placement.Placement`.
+        quantization: ``"int8"`` (also on a CPU) or ``"nf4"`` (for GPUs): linear layers in eight or four bits. Writes of
+            heads are then those of the rounded weights, which is what the model computes with.
         prepend_bos: whether a begin token stands before every text; what TransformerLens does when ``None``.
 
     Returns:
@@ -76,7 +78,7 @@ def load(
     """
     if dtype == "auto":
         dtype = usual_precision(name, dtype)
-    return load_target(name, prepend_bos, Placement(dtype, device, device_map)).model
+    return load_target(name, prepend_bos, Placement(dtype, device, device_map, quantization)).model
 
 
 def load_target(name: str | Path = TINY, prepend_bos: bool | None = None, placement: Placement | None = None) -> Target:

@@ -6,9 +6,10 @@ have one. TransformerLens makes the end token the begin token of a tokenizer tha
 says nothing.
 
 Without such a model the ids are those of the tokenizer's own rule, ``tokenizer(text)``. A tokenizer that adds nothing
-by itself gets its begin token in front where that is a token of its own, not the end token again.
+by itself gets its begin token in front. This is so only where the begin token is a token of its own, not the end token
+again.
 
-In both cases a text that starts with the begin token, such as a rendered chat template, gets no second one, and no end
+In both cases a text that starts with the begin token, such as a rendered chat template, gets no second one. No end
 token is put behind a text.
 """
 

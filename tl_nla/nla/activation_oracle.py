@@ -14,6 +14,7 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.model.families import decoder_layers, is_adapted
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.placement import known_device, known_dtype
 from tl_nla.model.targets import model_folder
 from tl_nla.nla.base import VectorVerbalizer
 from tl_nla.nla.batching import check_room
@@ -75,32 +76,34 @@ class ActivationOracle(VectorVerbalizer):
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, dtype: torch.dtype | None = torch.float32, base: str | Path | None = None,
-        injection: InjectionConfig | None = None, protocol: OracleProtocol | None = None,
+        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, base: str | Path | None = None,
+        injection: InjectionConfig | None = None, protocol: OracleProtocol | None = None, device: str = "cpu",
     ) -> "ActivationOracle":  # fmt: skip
         """Load a released oracle; the family is found by the files (:mod:`tl_nla.nla.formats`).
 
         Args:
             name: folder or hub id.
-            dtype: of the weights, as stored when ``None``.
+            dtype: of the weights, such as ``"bfloat16"``; as stored when ``None`` or ``"auto"``.
             base: model below the adapter, where it names one that is not here.
             injection: how vectors enter; ``InjectionConfig("norm_matched")`` for oracles from before 26 October 2025,
                 which replace instead of adding.
             protocol: how it is asked, for an oracle of no known family.
+            device: such as ``"cuda"``.
 
         Raises:
-            InputError: when a file is missing or damaged, the adapter does not fit, or the family is not known.
+            InputError: when a file is missing or damaged, the adapter does not fit, or the family is not known; for an
+                unknown precision or device.
 
         Example:
             >>> oracle = ActivationOracle.from_pretrained("adamkarvonen/checkpoints_latentqa_cls_past_lens_addition_Qwen3-8B")
             >>> oracle.ask(states, "Which language is this?", layer=18)
         """  # noqa: E501
-        said = OracleSaid(base, injection, protocol, dtype)
+        said = OracleSaid(base, injection, protocol, known_dtype(dtype))
         plan = plan_oracle(name, protocol)
         model, tokenizer, below = plan.load(said)
         asked = replace(plan.protocol, layers=plan.layers_of(model), injection=injection or plan.protocol.injection)
         oracle = cls(model, tokenizer, asked, below)
-        oracle.eval()
+        oracle.eval().to(known_device(device))
         probe = None if asked.question is not None else "x" if VECTORS in asked.template else VECTORS
         oracle.prompt_for(probe, asked.layers[0] if asked.layers else 0)  # slots, before anything is asked
         oracle.provenance |= {

@@ -27,7 +27,14 @@ class VectorVerbalizer(nn.Module):
     Args:
         model: any Hugging Face causal language model, also one wrapped by PEFT.
         tokenizer: its tokenizer.
+
+    Attributes:
+        by_length: whether rows of similar length share a pass where there is a gradient, which saves tokens, or all
+            rows do, which saves launches: the faster way for a small model on a GPU. Processes that hold shares of the
+            weights have to make the same number of passes.
     """
+
+    by_length = True
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()

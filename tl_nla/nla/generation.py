@@ -1,9 +1,9 @@
 """Batched generation from prompts that differ in a few embeddings only.
 
-What all rows share before the first injected vector is computed once; finished rows leave the batch, keys and
-values included (the cache keeps all positions, also of sliding-window layers, whose mask does the rest, so taking
-rows out is exact). Every row of a step has the same length, so no padding and no mask is involved. The
-log-probabilities come from the sampling pass itself.
+What all rows share before the first injected vector is computed once. Finished rows leave the batch, keys and values
+included (the cache keeps all positions, also of sliding-window layers, whose mask does the rest, so taking rows out is
+exact). Every row of a step has the same length, so no padding and no mask is involved. The log-probabilities come from
+the sampling pass itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -89,7 +89,7 @@ class Run:
         samples: responses a row, those of one row side by side.
         progress: show a bar on the terminal.
         processor: ids so far ``[n, pos]`` and logits ``[n, vocab]`` to the logits that are used instead, such as a
-            ``LogitsProcessor`` of transformers; log-probabilities are then those of its result.
+            ``LogitsProcessor`` of transformers. Log-probabilities are then those of its result.
     """
 
     generator: Generators = None

@@ -18,9 +18,9 @@ class InjectionConfig:
     """Which strategy, and its settings.
 
     Attributes:
-        kind: ``constant`` replaces the marker's embedding by the vector at L2 norm ``scale`` (released NLAs);
-            ``sqrt_d`` is the same at norm sqrt(d_model); ``raw`` leaves the vector as it is; ``affine`` is a learned
-            map that starts as ``constant``; ``additive`` adds the vector, at the norm of what stands there, to a
+        kind: ``constant`` replaces the marker's embedding by the vector at L2 norm ``scale`` (released NLAs).
+            ``sqrt_d`` is the same at norm sqrt(d_model). ``raw`` leaves the vector as it is. ``affine`` is a learned
+            map that starts as ``constant``. ``additive`` adds the vector, at the norm of what stands there, to a
             block's output (Karvonen et al., activation oracles; theirs divides by norm + 1e-9, ours by the norm).
             ``norm_matched`` puts the vector there instead, at that norm (their oracles before October 2025);
             ``patched`` puts the vector there as it is (LatentQA, Patchscopes).

@@ -16,6 +16,8 @@ from tl_nla.finite import check_finite
 from tl_nla.json_file import write_json
 from tl_nla.model.cut import cut_backbone
 from tl_nla.model.families import check_causal_lm, trainable_copy
+from tl_nla.model.offload import Turns, placed, turn
+from tl_nla.model.placement import known_device, known_dtype
 from tl_nla.model.saving import replace_folder
 from tl_nla.nla import prompts
 from tl_nla.nla.formats.detection import MEAN_FILE, open_pair
@@ -27,10 +29,11 @@ from tl_nla.nla.injection import InjectionConfig
 from tl_nla.nla.inputs import check_texts
 from tl_nla.nla.marker import choose_marker, make_room
 from tl_nla.nla.provenance import FILE as PROVENANCE
-from tl_nla.nla.provenance import record
+from tl_nla.nla.provenance import record, told
 from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.verbalizer import Generation, Verbalizer
 from tl_nla.outputs import check_folder, check_replaceable
+from tl_nla.sharing import About
 
 
 class NLA(nn.Module):
@@ -44,7 +47,8 @@ class NLA(nn.Module):
         base: name of the model that the pair was made from.
         mean: mean of the normalised training states, the zero of every FVE; ``None`` when it is not known.
         provenance: of a loaded pair, its family, folders and conventions, and how what it was saved with compares with
-            what is here; empty for one made here.
+            what is here. Empty for one made here.
+        turns: of the parts on the device, where they were loaded with ``offload``; ``None`` where they stay.
         adapted: how a small pair was made (:class:`tl_nla.nla.adapted.AdaptedPair`); ``None`` for one with all weights.
     """
 
@@ -53,6 +57,7 @@ class NLA(nn.Module):
         self.verbalizer, self.reconstructor, self.layer, self.base = verbalizer, reconstructor, layer, base
         self.mean: Tensor | None = None
         self.provenance: dict[str, Any] = {}
+        self.turns: Turns | None = None
         self.adapted: Any = None
         sizes = verbalizer.d_model, reconstructor.head.out_features
         if sizes[0] != sizes[1]:
@@ -104,31 +109,33 @@ class NLA(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, av: str | Path, ar: str | Path | None = None, dtype: torch.dtype | None = torch.float32,
-        injection: InjectionConfig | None = None, base: str | Path | None = None, choice: str | None = None,
-        thinking: bool | None = None,
+        cls, av: str | Path, ar: str | Path | None = None, dtype: torch.dtype | str | None = torch.float32,
+        device: str = "cpu", offload: bool = False, **said: Any,
     ) -> "NLA":  # fmt: skip
         """Load a released pair of any family in :mod:`tl_nla.nla.formats`; the family is found by the files.
 
         Args:
             av: verbalizer folder or hub id, or one that holds both parts.
             ar: reconstructor folder or hub id; when ``None``, the one beside the verbalizer.
-            dtype: of the transformers' weights, as stored when ``None``; the reconstructor's head is always float32.
-            injection: how vectors enter; as the family does when ``None``.
-            base: model below adapters, where they name one that is not here.
-            choice: which of several checkpoints in one repository, by name or number.
-            thinking: what the chat template is told; as the family was trained when ``None``.
+            dtype: of the transformers' weights, such as ``"bfloat16"``; as stored when ``None`` or ``"auto"``. The
+                reconstructor's head is always float32.
+            device: such as ``"cuda"``.
+            offload: whether both parts wait on the CPU and take turns on the device, for a target that needs most of
+                its memory (:class:`tl_nla.model.offload.Turns`).
+            said: ``injection``, ``base``, ``choice`` and ``thinking`` of :class:`tl_nla.nla.formats.plan.Said`.
 
         Raises:
-            InputError: when a file is missing or damaged, a check fails, or the family is not known.
+            InputError: when a file is missing or damaged, a check fails, or the family is not known; for an unknown
+                precision or device, or ``offload`` to the CPU.
 
         Example:
             >>> nla = NLA.from_pretrained("kitft/nla-qwen2.5-7b-L20-av")
             >>> nla.provenance["family"]
             'kitft'
         """
-        opened = open_pair(av, ar, Said(base, choice, thinking, injection, dtype))
+        opened = open_pair(av, ar, Said(**said, dtype=known_dtype(dtype)))
         nla = cls(opened.verbalizer, opened.reconstructor, opened.layer, opened.base)
+        nla.turns = placed(nla, known_device(device), offload)
         nla.mean, nla.provenance = opened.mean, opened.provenance
         return nla
 
@@ -156,6 +163,16 @@ class NLA(nn.Module):
             for part in (av, ar):
                 replace_folder(part, folder / part.name)
 
+    def about(self) -> About:
+        """What a card says of the pair (:func:`tl_nla.sharing.push_to_hub`)."""
+        made = record(self.verbalizer.model, self.layer, self.base)
+        model = self.base or "a model that is not named"
+        what = (f"Verbalizer (`av/`) and reconstructor (`ar/`) of states of `{model}`, layer {self.layer}: "
+                f"the {made['layer_convention']}, `{self.site}` in TransformerLens.")  # fmt: skip
+        load = 'import tl_nla\n\nnla = tl_nla.NLA.from_pretrained("{repo}")\nprint(nla.verbalize(states))'
+        line = f"{told(made)}; injection `{self.verbalizer.injection.config.kind}`."
+        return About(what, load, self.base, line, "natural-language-autoencoder")
+
     @staticmethod
     def check_saving(folder: str | Path) -> Path:
         """Refuse a folder that :meth:`save_pretrained` could not write to; trainings ask before they start.
@@ -182,7 +199,8 @@ class NLA(nn.Module):
 
     def generate(self, acts: Float[Tensor, "n d_act"], **settings: Any) -> Generation:
         """As :meth:`verbalize`, with tokens, log-probabilities and which rows could be extracted."""
-        return self.verbalizer.generate(acts, **settings)
+        with turn(self.turns, self.verbalizer):
+            return self.verbalizer.generate(acts, **settings)
 
     def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
         """Vectors read back from explanations; only their direction was trained.
@@ -194,7 +212,8 @@ class NLA(nn.Module):
         """
         texts = check_texts(texts)
         prompts.refuse_injection_char(texts, self.verbalizer.prompt.char)
-        return self.reconstructor.reconstruct(texts, batch_size)
+        with turn(self.turns, self.reconstructor):
+            return self.reconstructor.reconstruct(texts, batch_size)
 
     def _meta(self, role: Any) -> Meta:
         config, prompt = self.verbalizer.injection.config, self.verbalizer.prompt

@@ -95,8 +95,8 @@ def build_verbalizer_prompt(
 ) -> VerbalizerPrompt:
     """Render and tokenise the verbalizer's prompt.
 
-    With a chat template it is one user message with the generation prompt, tokenised in one step (two steps
-    double the begin token); without one it is the template itself with the tokenizer's special tokens.
+    With a chat template it is one user message with the generation prompt, tokenised in one step (two steps double the
+    begin token). Without one it is the template itself with the tokenizer's special tokens.
 
     Args:
         tokenizer: the verbalizer's tokenizer.

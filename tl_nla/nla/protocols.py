@@ -17,7 +17,7 @@ class Pair(Protocol):
     benchmarks and words-only recovery take any.
 
     Attributes:
-        verbalizer: the module that speaks.
+        verbalizer: the module that writes explanations.
         reconstructor: the module that reads its words.
         mean: mean of the normalised training vectors, the zero of every FVE; ``None`` when it is not known.
     """

@@ -1,6 +1,7 @@
 """With what an artefact was made, saved beside it and compared when it is loaded."""
 
 import importlib.metadata
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,17 +36,27 @@ def record(model: Any, layer: int | None, base: str = "") -> dict[str, Any]:
         layer: K of the vectors; ``None`` for an artefact of all layers.
         base: name of the model that it was made from.
     """
-    versions = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
     weight = next(model.parameters())
     return {
-        "versions": versions, "dtype": str(weight.dtype).removeprefix("torch."), "layer": layer,
+        "versions": versions(), "dtype": str(weight.dtype).removeprefix("torch."), "layer": layer,
         "layer_convention": LAYER_CONVENTION, "base": base, "fingerprint": fingerprint(model),
     }  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that decide what an artefact does."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def told(made: Mapping[str, Any]) -> str:
+    """A record in one line, for cards."""
+    return f"{', '.join(f'{name} {version}' for name, version in made['versions'].items())}; weights in {made['dtype']}"
 
 
 def fingerprint(model: Any) -> dict[str, Any]:
@@ -76,3 +87,19 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:
         different = different or (bool(found) and key in _DECISIVE)
     verdict = "different" if different else "compatible" if lines else "equal"
     return Compared(verdict, tuple(lines))
+
+
+def compared(saved: Mapping[str, Any], now: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """What a loaded artefact's ``provenance`` says of how it was saved; warns where it is another model or layer.
+
+    Args:
+        saved: as it stood beside the artefact; empty where nothing did.
+        now: as :func:`record` makes it here.
+        title: what the warning calls the artefact.
+    """
+    if not saved:
+        return {}
+    found = compare(saved, now)
+    if found.verdict == "different":
+        warnings.warn(f"{title} is not what was saved: {'; '.join(found.differences)}", stacklevel=4)
+    return {"saved": saved, "compared": found.verdict, "differences": found.differences}

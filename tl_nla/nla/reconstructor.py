@@ -30,7 +30,13 @@ class ReconstructorBase(nn.Module):
         suffix: ids that every prompt ends with; from the template when ``None``.
         special: whether prompts have the tokenizer's special tokens; see :func:`reconstructor_ids`.
         columns: outputs of the head; as many as the backbone is wide when ``None``.
+
+    Attributes:
+        by_length: whether rows of similar length share a pass where there is a gradient, which saves tokens, or all
+            rows do. Processes that hold shares of the weights have to make the same number of passes.
     """
+
+    by_length = True
 
     def __init__(
         self, backbone: nn.Module, tokenizer: Any, template: str, suffix: tuple[int, ...] | None = None,
@@ -166,7 +172,7 @@ class Reconstructor(ReconstructorBase):
     def read(self, texts: Sequence[str]) -> Float[Tensor, "n d_model"]:
         """Vectors of explanations with gradient, in order; texts of similar length share a pass."""
         ids, mask = self.encode(texts)
-        groups = similar_lengths(mask.sum(1))
+        groups = similar_lengths(mask.sum(1)) if self.by_length else [torch.arange(len(ids))]
         widths = [int(mask[rows].sum(1).max()) for rows in groups]
         parts = [self(ids[rows, :width].to(self.device), mask[rows, :width].to(self.device))
                  for rows, width in zip(groups, widths, strict=True)]  # fmt: skip

@@ -1,7 +1,7 @@
 """Rollouts: several explanations of each activation, sampled at once, with their log-probabilities.
 
-The prompt of an activation is computed once for its whole group, all prompts times the group go through the model in
-one batch, finished rows leave it (:mod:`tl_nla.nla.generation`). Where sampling happens is behind
+The prompt of an activation is computed once for its whole group. All prompts times the group go through the model in
+one batch, and finished rows leave it (:mod:`tl_nla.nla.generation`). Where sampling happens is behind
 :class:`RolloutBackend`, so that an external server can take its place.
 """
 
@@ -58,7 +58,7 @@ class RolloutBackend(Protocol):
     :class:`tl_nla.oracle.policy.WritePolicy`.
 
     An implementation on an external server sends ``verbalizer.prompt_embeddings`` and must return the sampled ids
-    themselves with the log-probabilities of the sampling pass; the training pass measures how far its own are off.
+    themselves with the log-probabilities of the sampling pass. The training pass measures how far its own are off.
     """
 
     exact: bool
@@ -70,8 +70,8 @@ class RolloutBackend(Protocol):
     ) -> Generation:  # fmt: skip
         """``config.group`` explanations of each activation, those of one activation side by side.
 
-        Training gives one generator an activation, so that a row's explanations do not depend on the rows beside it,
-        nor on how rows are spread over processes; a server can take their ``initial_seed()``.
+        Training gives one generator an activation. So a row's explanations depend neither on the rows beside it nor on
+        how rows are spread over processes. A server can take their ``initial_seed()``.
         """
         ...
 
@@ -107,7 +107,8 @@ def token_logprobs(
         mask: true where a token is real.
         temperature: of the policy.
     """
-    groups, width = similar_lengths(mask.sum(1)), ids.shape[1]
+    together = not getattr(verbalizer, "by_length", True)
+    groups, width = [torch.arange(len(ids))] if together else similar_lengths(mask.sum(1)), ids.shape[1]
     parts = []
     for rows in groups:
         near = rows.to(ids.device)

@@ -35,8 +35,8 @@ class Generation:
         texts: the explanations without the injection character; the unfinished response as it stands where none could
             be extracted.
         extracted: rows whose response held a closed explanation, ended within the cap and did not repeat the injection
-            character; every other row counts as failed (released recipe, but for the character). Where the answer
-            rule has no closing tag, the end is not asked for.
+            character. Every other row counts as failed (released recipe, but for the character). Where the answer rule
+            has no closing tag, the end is not asked for.
         responses: tokens, mask and log-probabilities.
     """
 
@@ -132,9 +132,8 @@ class Verbalizer(VectorVerbalizer):
         """Training targets: each explanation between its tags, then the end token; right-padded with a mask.
 
         Raises:
-            InputError: for an empty list, or a text with the injection character, an explanation tag, or a control
-                token, such as an end token in the middle, or one longer than the
-                context.
+            InputError: for an empty list, or a text that is longer than the context. Also for a text with the injection
+                character, an explanation tag, or a control token, such as an end token in the middle.
         """
         texts = check_texts(texts)
         refuse_injection_char(texts, self.prompt.char)
@@ -163,8 +162,8 @@ class Verbalizer(VectorVerbalizer):
             samples: responses a vector; row ``i * samples + j`` is the j-th of vector i.
 
         Raises:
-            InputError: when there is no vector, its size is wrong, it holds NaN or infinity, a setting is no usable
-                number, or prompt and cap together are longer than the model's context.
+            InputError: when there is no vector, its size is wrong, or it holds NaN or infinity. Also when a setting is
+                no usable number, or prompt and cap together are longer than the model's context.
         """
         check_acts(acts, self.d_model)
         max_new_tokens = self.answers.cap if max_new_tokens == AUTO else max_new_tokens

@@ -36,8 +36,8 @@ def explain_writes(
 ) -> "LabelledWrites":
     """The same writes with explanations of their own.
 
-    The explainer is given a :class:`tl_nla.explainers.Moment` a write: the text up to its position, the site, the
-    write, the state before it, and the mechanical label. The model's guesses are not known there.
+    The explainer is given a :class:`tl_nla.explainers.Moment` a write. It holds the text up to its position, the site,
+    the write, the state before it, and the mechanical label. The model's guesses are not known there.
 
     Args:
         writes: as captured.

@@ -15,6 +15,7 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.model.reading import Reading
 from tl_nla.model.sites import Site
+from tl_nla.notebook import table_html
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class LayerWords:
     heads: list[list[int]]
     texts: list[list[str]]
     write: Float[Tensor, "n d_model"]
+
+    def _repr_html_(self) -> str:
+        rows = [(row, head, text) for row, heads in enumerate(self.heads)
+                for head, text in zip(heads, self.texts[row], strict=True)]  # fmt: skip
+        return table_html(("row", "head", "in words"), rows, f"Heads of {self.site}, strongest write first")
 
     def text(self, row: int) -> str:
         """The explanations of a row, one behind the other."""

@@ -14,8 +14,8 @@ from tl_nla.oracle.texts import parse_words
 class AtLeastWords:
     """Keeps an answer's list from ending before it names ``count`` different words.
 
-    The likeliest answer as a whole is often "none" where every single word is less likely than that, though most
-    of the likely words are right. Has the form of transformers' ``LogitsProcessor``.
+    The likeliest answer as a whole is often "none" where every single word is less likely than that. Yet most of the
+    likely words are right. Has the form of transformers' ``LogitsProcessor``.
 
     Args:
         tokenizer: of the verbalizer.

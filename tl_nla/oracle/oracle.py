@@ -15,15 +15,19 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
+from tl_nla.json_file import write_json
 from tl_nla.model.cut import cut_backbone
 from tl_nla.model.families import check_causal_lm, decoder_layers, trainable_copy
-from tl_nla.model.files import local_folder, read_safetensors
+from tl_nla.model.files import local_folder, read_json, read_safetensors
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.offload import Turns, placed, turn
 from tl_nla.model.placement import known_device, known_dtype
 from tl_nla.model.saving import replace_folder, save_backbone, save_causal_lm
 from tl_nla.nla import prompts
 from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.marker import make_room
+from tl_nla.nla.provenance import FILE as PROVENANCE
+from tl_nla.nla.provenance import compared, record, told
 from tl_nla.oracle.encoder import SourceEncoder
 from tl_nla.oracle.labels.strength import StrengthReference
 from tl_nla.oracle.prompts import oracle_marker, oracle_template
@@ -32,12 +36,13 @@ from tl_nla.oracle.refinement import Refinement
 from tl_nla.oracle.verbalizer import WriteVerbalizer
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
 from tl_nla.outputs import check_replaceable
+from tl_nla.sharing import About
 
-SIDECAR = "oracle.yaml"
+SIDECAR, WORDS_SIDECAR = "oracle.yaml", "words.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
 _STRENGTH, _SLOTS, _HEAD = "strength.safetensors", "slots.safetensors", "write_head.safetensors"
 _ENCODER, _REFINEMENT = "encoder.safetensors", "refinement.safetensors"
-_FILES = (SIDECAR, _STRENGTH, _SLOTS, _HEAD, _ENCODER, _REFINEMENT, "reader", "reconstructor")
+_FILES = (SIDECAR, _STRENGTH, _SLOTS, _HEAD, _ENCODER, _REFINEMENT, PROVENANCE, "reader", "reconstructor")
 
 
 class DiffOracle(nn.Module):
@@ -49,6 +54,8 @@ class DiffOracle(nn.Module):
         reconstructor: from explanations to writes, magnitude included.
         strength: what norms are usual, measured with the training writes; ``None`` before that.
         base: name of the model that both were made from.
+        turns: of the parts on the device, where they were loaded with ``offload``; ``None`` where they stay.
+        provenance: of a loaded oracle, how what it was saved with compares with what is here; empty for one made here.
     """
 
     def __init__(
@@ -60,6 +67,8 @@ class DiffOracle(nn.Module):
             sizes = (verbalizer.d_act, reconstructor.d_act)
             raise InputError(f"the verbalizer reads writes of size {sizes[0]}, the reconstructor gives size {sizes[1]}")
         self.verbalizer, self.reconstructor, self.strength, self.base = verbalizer, reconstructor, strength, base
+        self.turns: Turns | None = None
+        self.provenance: dict[str, Any] = {}
 
     @property
     def reader(self) -> WriteVerbalizer:
@@ -117,7 +126,8 @@ class DiffOracle(nn.Module):
             before: the states they are added to.
             settings: for :meth:`WriteVerbalizer.generate`; greedy by default.
         """
-        return self.verbalizer.generate(before, write, EXPLAIN, **settings)
+        with turn(self.turns, self.verbalizer):
+            return self.verbalizer.generate(before, write, EXPLAIN, **settings)
 
     def ask(
         self, question: str, write: Float[Tensor, "n d_act"], before: Float[Tensor, "n d_act"], **settings: Any
@@ -134,13 +144,16 @@ class DiffOracle(nn.Module):
             InputError: for an unknown question, or vectors that cannot be read.
         """
         check_question(question)
-        return [parse_answer(question, text) for text in self.verbalizer.generate(before, write, question, **settings)]
+        with turn(self.turns, self.verbalizer):
+            texts = self.verbalizer.generate(before, write, question, **settings)
+        return [parse_answer(question, text) for text in texts]
 
     def reconstruct(
         self, texts: Sequence[str], batch_size: int = 256, refined: bool = True
     ) -> Float[Tensor, "n d_act"]:
         """Writes read back from explanations, in model units (see :meth:`WriteReconstructor.reconstruct`)."""
-        return self.reconstructor.reconstruct(texts, batch_size, refined)
+        with turn(self.turns, self.reconstructor):
+            return self.reconstructor.reconstruct(texts, batch_size, refined)
 
     def fit(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> None:
         """Take the usual magnitudes from training writes and the states before them.
@@ -190,7 +203,19 @@ class DiffOracle(nn.Module):
             values = (1, self.d_model, verbalizer.slots.scale, *templates, self.base)
             sidecar = dict(zip(_KEYS, values, strict=True))
             (new / SIDECAR).write_text(yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False), encoding="utf-8")
+            write_json(record(self.verbalizer.model, None, self.base), new / PROVENANCE)
             replace_folder(new, folder)
+
+    def about(self) -> About:
+        """What a card says of the oracle (:func:`tl_nla.sharing.push_to_hub`)."""
+        model = self.base or "a model that is not named"
+        what = (f"A diff oracle for `{model}`. It reads what an attention head, an attention, an MLP, a block or a "
+                f"span writes to the residual stream ({self.d_model} numbers), and the state before it. It explains "
+                "the write in words, answers questions about it, and reads words back.")  # fmt: skip
+        load = ('import tl_nla\n\noracle = tl_nla.DiffOracle.from_pretrained("{repo}")\n'
+                'adapter = tl_nla.HeadDiffAdapter(oracle, layer=5, head=0, positions=-1)')  # fmt: skip
+        made = told(record(self.verbalizer.model, None, self.base))
+        return About(what, load, self.base, f"{made}.", "diff-oracle")
 
     @staticmethod
     def check_saving(folder: str | Path) -> Path:
@@ -214,25 +239,31 @@ class DiffOracle(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu"
-    ) -> "DiffOracle":
-        """Load a saved oracle.
+        cls, name: str | Path, dtype: torch.dtype | str | None = torch.float32, device: str = "cpu",
+        offload: bool = False,
+    ) -> "DiffOracle":  # fmt: skip
+        """Load a saved oracle, also one of words (:class:`tl_nla.oracle.words.WordOracle`).
 
         Args:
             name: local folder or hub id.
             dtype: of the transformers' weights, such as ``"bfloat16"``; as stored when ``None`` or ``"auto"``. Slots
                 and heads are always float32.
             device: such as ``"cuda"``.
+            offload: whether both parts wait on the CPU and take turns on the device.
 
         Raises:
             InputError: when a file is missing or damaged, or does not fit the others; for an unknown precision or
-                device.
+                device, or ``offload`` to the CPU.
 
         Example:
             >>> oracle = DiffOracle.from_pretrained("my_oracle", dtype="bfloat16", device="cuda")
         """
         dtype, device = known_dtype(dtype), known_device(device)
         folder = local_folder(name, below=True)
+        if (folder / WORDS_SIDECAR).is_file():
+            from tl_nla.oracle.words import WordOracle
+
+            return WordOracle.from_pretrained(folder)
         values = _read_sidecar(folder / SIDECAR)
         model = load_causal_lm(folder / "reader", dtype)
         verbalizer = WriteVerbalizer(
@@ -254,7 +285,11 @@ class DiffOracle(nn.Module):
             reconstructor.use_refinement(Refinement.load(folder / _REFINEMENT))
         known = (folder / _STRENGTH).is_file()
         strength = StrengthReference.load(folder / _STRENGTH) if known else None
-        return cls(verbalizer, reconstructor, strength, str(values["base"])).eval().to(device)
+        oracle = cls(verbalizer, reconstructor, strength, str(values["base"])).eval()
+        oracle.turns = placed(oracle, device, offload)
+        saved = read_json(folder / PROVENANCE) if (folder / PROVENANCE).is_file() else {}
+        oracle.provenance = compared(saved, record(model, None, oracle.base), str(name))
+        return oracle
 
 
 def _tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:

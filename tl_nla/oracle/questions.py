@@ -37,8 +37,8 @@ class Answer:
     Attributes:
         question: what was asked.
         text: the answer as it was given.
-        tokens: the words it names, strongest first: promoted or suppressed words, distant sources, the next token
-            without the write, or the one word of a question in ``LEVELS``.
+        tokens: the words it names, strongest first. These are promoted or suppressed words, distant sources, the next
+            token without the write, or the one word of a question in ``LEVELS``.
         local: words of local sources (at most 15 back); ``sources`` only.
         weaker: distant sources that were read too little to count, named behind the others; right answers of
             ``sources`` only.

@@ -16,8 +16,8 @@ class Slots(nn.Module):
     """Two vectors to two embeddings.
 
     Each vector is brought to the norm of a token embedding and goes through its own affine map, the identity at the
-    start. Its magnitude is given beside it: the logarithm of its norm, standardised over the training set, as a
-    number and as eight overlapping bumps along learned directions (zero at the start). So neither a faint nor a huge
+    start. Its magnitude is given beside it: the logarithm of its norm, standardised over the training set. It enters as
+    a number and as eight overlapping bumps along learned directions (zero at the start). So neither a faint nor a huge
     write leaves the range that the verbalizer knows, and none loses its size.
 
     Args:

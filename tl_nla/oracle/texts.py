@@ -4,7 +4,7 @@ One sentence a write::
 
     layer 1 head 3 promotes red blue; suppresses tall; attended Mira boat; strength three
 
-Parts that are missing are left out ("It" stands for a component that is not told); a word with a comma, semicolon,
+Parts that are missing are left out ("It" stands for a component that is not told). A word with a comma, semicolon,
 quote or space in it stands as a JSON string. Words have no commas between them: half the tokens, all of them words.
 """
 

@@ -1,7 +1,7 @@
 """The baseline of two explanations: a state NLA explains the states before and after, a differ writes what changed.
 
 The obvious way to put a write into words, and the one that failed where it was tried: two samples of the explanation
-of one and the same state already differ. Hence the null: the same state twice, which no differ may call a change.
+of one and the same state already differ. So the null is the same state twice, which no differ may call a change.
 """
 
 import re

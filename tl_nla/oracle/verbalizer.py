@@ -75,10 +75,6 @@ class WriteVerbalizer(VectorVerbalizer):
         scale: L2 norm at which directions enter.
         d_act: size of the vectors; that of the embeddings when ``None``.
 
-    Attributes:
-        by_length: whether the loss takes texts of similar length together, which saves tokens, or all rows in one
-            pass, which saves launches: the faster way for a small model on a GPU.
-
     Raises:
         InputError: when the template or the character cannot be used.
     """
@@ -93,12 +89,11 @@ class WriteVerbalizer(VectorVerbalizer):
         self.slots = Slots(self.d_act, width, scale)
         self.prompts = self._prompts()
         check_room(model, max(len(prompt.ids) for prompt in self.prompts.values()))
-        self.by_length = True
 
     def use_encoder(self, encoder: SourceEncoder | None) -> None:
         """Give the verbalizer slots that tell which words a write probably read, or take them away.
 
-        The verbalizer has to be trained with them before it understands them.
+        The verbalizer has to be trained with them before it can use them.
 
         Args:
             encoder: fitted; it is fixed from here on.
@@ -123,8 +118,8 @@ class WriteVerbalizer(VectorVerbalizer):
         """Right texts as this verbalizer is to learn them: with its encoder's words where writes read distant ones.
 
         Labels name what a write read among much that state and write do not tell. The encoder's words stand in the
-        verbalizer's own slots: it learns to say them in a few hundred steps, while it goes on mixing them with guesses
-        of its own for thousands when it is taught the labels (docs/studies/questions/README.md).
+        verbalizer's own slots. It learns to say them in a few hundred steps. Taught the labels, it goes on mixing them
+        with guesses of its own for thousands (docs/studies/questions/README.md).
 
         Args:
             before: states that the writes are added to.
@@ -165,8 +160,8 @@ class WriteVerbalizer(VectorVerbalizer):
         """Training targets: a space, the text, the end token; right-padded with a mask.
 
         Raises:
-            InputError: for an empty list, or a text with the injection character or a control token, such as an end
-                token in the middle, or one longer than the context.
+            InputError: for an empty list, or a text that is longer than the context. Also for a text with the injection
+                character or a control token, such as an end token in the middle.
         """
         texts = check_texts(texts, "texts")
         refuse_injection_char(texts, self.char)
@@ -232,8 +227,8 @@ class WriteVerbalizer(VectorVerbalizer):
             settings: fields of :class:`AnswerSettings`, such as ``max_new_tokens``; greedy by default.
 
         Raises:
-            InputError: for vectors of a wrong shape or not finite, an unknown question or setting, too long an answer,
-                or ``at_least`` with an answer that is no list.
+            InputError: for vectors of a wrong shape or not finite, or an unknown question or setting. Also for too long
+                an answer, or ``at_least`` with an answer that is no list.
         """
         found = self.sample(before, write, question, AnswerSettings.of(settings))
         return [self.decode(ids[mask]) for ids, mask in zip(found.ids.cpu(), found.mask.cpu(), strict=True)]

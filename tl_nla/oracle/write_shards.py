@@ -18,6 +18,7 @@ from torch import Tensor
 from tl_nla.data import Document
 from tl_nla.data.progress import listening, told
 from tl_nla.data.shards import Texts, begin_capture, is_whole, save_whole, shard_about, shard_path
+from tl_nla.data.sharing import own_share
 from tl_nla.errors import InputError
 from tl_nla.model.reading import state_before
 from tl_nla.model.sites import Site
@@ -37,6 +38,8 @@ def kept_writes(
     config: CaptureConfig, vocabulary: Vocabulary | None = None,
 ) -> LabelledWrites:  # fmt: skip
     """The writes of :func:`tl_nla.oracle.capture_writes`, kept in a folder: what is there is read, the rest captured.
+
+    Several processes capture a share each (:func:`tl_nla.data.sharing.sharing`), and all of them read the whole.
 
     Args:
         folder: of the shards; one with other settings or documents is refused.
@@ -59,7 +62,10 @@ def kept_writes(
     )
     settings = {"writes": list(map(str, sites)), "documents": hashlib.sha256(read.encode()).hexdigest()[:16],
                 "config": str(config), "documents_per_shard": DOCUMENTS, **_explained(config)}  # fmt: skip
-    begin_capture(folder, settings)
+    share = own_share()
+    if share.number == 0:
+        begin_capture(folder, settings)
+    share.wait()
     points = {str(site): state_before(model, Site.parse(site), model.hook_dict) for site in sites}
     encode = TextEncoder(tokenizer, model, config.prepend_bos)
     context = int(model.cfg.n_ctx)
@@ -68,16 +74,16 @@ def kept_writes(
     if not long:
         raise InputError("no document has two tokens; give longer texts")
     runs = [long[first : first + DOCUMENTS] for first in range(0, len(long), DOCUMENTS)]
-    parts = []
+    paths = [shard_path(folder, number) for number in range(len(runs))]
     for number, run in enumerate(told(runs, "capturing writes")):
-        path = shard_path(folder, number)
-        if not is_whole(path):
+        path = paths[number]
+        if share.has(number) and not is_whole(path):
             own = [documents[row] for row in run]
             with listening(None):
                 found = capture_writes(model, tokenizer, own, sites, config, vocabulary)
             write_writes(path, replace(found, document=torch.tensor(run)[found.document]), points)
-        parts.append(read_writes(path))
-    return _joined(parts)
+    share.wait()
+    return _joined([read_writes(path) for path in paths])
 
 
 def write_writes(path: Path, writes: LabelledWrites, points: dict[str, str]) -> None:

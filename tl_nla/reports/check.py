@@ -14,8 +14,10 @@ from tl_nla.errors import InputError
 from tl_nla.model.facts import ModelFacts, facts_of
 from tl_nla.model.heads import out_projection
 from tl_nla.model.probe import probe_tokens
+from tl_nla.model.quantised import scheme_of
 from tl_nla.model.reading import read
 from tl_nla.model.rounding import Fit
+from tl_nla.notebook import table_html
 
 EXACT, APPROXIMATE, REFUSED = "exact", "approximate", "refused"
 _SKIP_TOLERANCE = 8.0
@@ -47,6 +49,7 @@ class ModelCheck:
         model: its name.
         dtype: precision of its weights.
         device: where it is.
+        quantization: how its linear layers are held; ``None`` for plain weights.
         versions: of the libraries that run it.
         rows: one for each capability.
         seconds: how long it took.
@@ -55,6 +58,7 @@ class ModelCheck:
     model: str
     dtype: str
     device: str
+    quantization: str | None
     versions: dict[str, str]
     rows: tuple[CheckRow, ...]
     seconds: float
@@ -77,9 +81,17 @@ class ModelCheck:
         """The check as JSON text."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
+    def _repr_html_(self) -> str:
+        return table_html(
+            ("capability", "verdict", "error", "detail"),
+            [(row.capability, row.verdict, row.error, row.detail) for row in self.rows],
+            f"{self.model}, {self.dtype} on {self.device}",
+        )
+
     def __str__(self) -> str:
         width = max(len(row.capability) for row in self.rows)
-        lines = [f"{self.model}, {self.dtype} on {self.device}"]
+        held = "" if self.quantization is None else f" with {self.quantization} weights"
+        lines = [f"{self.model}, {self.dtype}{held} on {self.device}"]
         for row in self.rows:
             error = "" if row.error is None else f"{row.error:.1e}"
             lines.append(f"{row.capability:<{width}}  {row.verdict:<11}  {error:>8}  {row.detail}")
@@ -126,8 +138,8 @@ def check(model: Any, length: int = 12) -> ModelCheck:
             rows.append(CheckRow(capability, REFUSED, None, str(error)))
     first = next(iter(model.parameters()), torch.zeros(()))
     return ModelCheck(
-        _name(model), str(first.dtype).removeprefix("torch."), str(first.device), _versions(), tuple(rows),
-        time.perf_counter() - begun,
+        _name(model), str(first.dtype).removeprefix("torch."), str(first.device), scheme_of(model), _versions(),
+        tuple(rows), time.perf_counter() - begun,
     )  # fmt: skip
 
 
@@ -195,18 +207,19 @@ def _heads(model: Any, facts: ModelFacts, tokens: Tensor) -> CheckRow:
     if not counts:
         return CheckRow("heads", REFUSED, None, none[0] if none else "no block has parts with heads")
     reading = read(model, tokens, [f"blocks.{layer}.{part}.head.0" for layer, part in counts])
-    errors = []
+    fits = []
     for layer, part in counts:
         try:
-            errors.append(reading.sum_of_heads(layer, part).fit.error)
+            fits.append(reading.sum_of_heads(layer, part).fit)
         except InputError as error:
             wrong.append(str(error))
-    if not errors:
+    if not fits:
         return CheckRow("heads", REFUSED, None, wrong[0])
     detail = f"{sum(counts.values())} heads in {len(counts)} layers"
     if wrong or none:  # layers that have no heads are told; layers whose heads do not add up are no longer exact
         detail = f"{detail}; elsewhere: {(wrong or none)[0]}"
-    return CheckRow("heads", APPROXIMATE if wrong else EXACT, max(errors), detail)
+    exact = not wrong and all(fit.exact for fit in fits)
+    return CheckRow("heads", EXACT if exact else APPROXIMATE, max(fit.error for fit in fits), detail)
 
 
 def _direct(model: Any, tokens: Tensor) -> CheckRow:

@@ -51,7 +51,7 @@ def target_ids(model: Any, target: Any, ids: Int[Tensor, "1 pos"], tokenizer: An
         role: how messages name it.
 
     Raises:
-        InputError: for text that is not one token, for what is no token id that the model predicts, or for ids of
+        InputError: for text that is not one token, or for what is no token id that the model predicts. Also for ids of
             another number than the columns.
     """
     value = predicted_ids(model, _of_text(target, tokenizer, role) if isinstance(target, str) else target, role)

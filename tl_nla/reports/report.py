@@ -2,7 +2,9 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from jaxtyping import Float
@@ -87,6 +89,7 @@ class ContributionReport:
         unaccounted_share: the same as a share of the range of the position's logits.
         notes: what could not be split or left out, and why.
         writes: the writes of the cells whose ``site`` is not None, in their order; not part of the JSON.
+        cards: what is known of components in general, by ``site``; shown beside their cells.
     """
 
     model: str
@@ -106,6 +109,7 @@ class ContributionReport:
     unaccounted_share: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     writes: Float[Tensor, "write d_model"] | None = field(default=None, compare=False, repr=False)
+    cards: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def sum_of_parts(self, position: int) -> float:
         """Sum of the direct contributions at a position: of every cell that nothing finer replaces."""
@@ -132,7 +136,14 @@ class ContributionReport:
             raise unknown("position of the report", position, map(str, self.positions))
         if strangers := [name for name in components if name not in COMPONENTS]:
             raise unknown("component", strangers[0], COMPONENTS)
-        return [cell for cell in self.cells if cell.position == position and cell.component in components]
+        return [cell for cell in self._by_position.get(position, ()) if cell.component in components]
+
+    @cached_property
+    def _by_position(self) -> dict[int, list[Cell]]:
+        found: dict[int, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.position, []).append(cell)
+        return found
 
     def ranked(self, position: int, components: tuple[str, ...] = ("head", "mlp"), by: str = "skip") -> list[Cell]:
         """The cells of a position, those that the output needs most first.
@@ -165,7 +176,7 @@ class ContributionReport:
             "positions": list(self.positions), "target": target,
             "predictions": [[list(pair) for pair in row] for row in self.predictions],
             "n_layers": self.n_layers, "n_heads": self.n_heads, "cells": cells, "explained_by": self.explained_by,
-            "notes": list(self.notes),
+            "notes": list(self.notes), "cards": dict(self.cards),
             "total": {"logit": list(self.totals), "sum_of_parts": sums, "unaccounted": list(self.unaccounted),
                       "unaccounted_share": list(self.unaccounted_share)},
         }  # fmt: skip
@@ -189,7 +200,7 @@ class ContributionReport:
             tuple(target["tokens"]), tuple(target.get("against", ())), predictions, found["n_layers"],
             found["n_heads"], tuple(cells), tuple(total["logit"]), found["explained_by"],
             tuple(total.get("unaccounted", ())), tuple(total.get("unaccounted_share", ())),
-            tuple(found.get("notes", ())),
+            tuple(found.get("notes", ())), cards=found.get("cards", {}),
         )  # fmt: skip
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -199,6 +210,50 @@ class ContributionReport:
         if path is not None:
             write_json(self.to_dict(), path)
         return json.dumps(self.to_dict(), allow_nan=False)
+
+    def to_html(
+        self, path: str | os.PathLike[str] | None = None, others: "Mapping[str, ContributionReport] | None" = None,
+        most_bytes: int = 2_000_000,
+    ) -> str:  # fmt: skip
+        """One HTML file with the view of the Contributions tab; it loads nothing from anywhere.
+
+        Args:
+            path: where it is written, whole or not at all; nowhere when ``None``.
+            others: further reports of the same file by name, to be compared with this one.
+            most_bytes: largest size of the file. Where more is needed, weak parts lose their words; the page says so.
+
+        Returns:
+            The page.
+
+        Raises:
+            InputError: when not even the numbers fit, or the file cannot be written.
+
+        Example:
+            ``report.to_html("report.html")``
+        """
+        from tl_nla.reports.html_page import html_page
+
+        return html_page({"report": self, **(others or {})}, path, most_bytes)
+
+    def with_cards(self, cards: Any) -> "ContributionReport":
+        """The same report with what head cards say of each head; the tab and the HTML file show it beside the head.
+
+        Args:
+            cards: a :class:`tl_nla.reports.heads.HeadCards` of the same model.
+
+        Example:
+            ``report.with_cards(HeadCards.from_json("cards.json")).to_html("report.html")``
+        """
+        from tl_nla.reports.heads.text import kinds, sentences
+
+        told = {f"blocks.{card.layer}.attn.head.{card.head}": " ".join([f"{kinds(card)}.", *sentences(card)])
+                for card in cards.cards}  # fmt: skip
+        return replace(self, cards=told)
+
+    def _repr_html_(self) -> str:
+        from tl_nla.reports.html_snippets import report_html
+
+        return report_html(self)
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat dictionary a cell: its fields, its site, and token and target of its position."""

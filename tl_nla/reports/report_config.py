@@ -23,8 +23,8 @@ class ReportConfig:
         tokenizer: of the model, when it carries none.
         name: of the model, for the report.
         vocabulary: the tokens that may be named as promoted or suppressed. By default the whole words of the tokenizer
-            and the tokens of the prompt (:func:`tl_nla.oracle.labels.whole_words`); ``"all"`` for every printable one;
-            or a vocabulary, such as :func:`tl_nla.oracle.labels.expected_vocabulary` of some texts.
+            and the tokens of the prompt (:func:`tl_nla.oracle.labels.whole_words`). ``"all"`` for every printable one.
+            Or a vocabulary, such as :func:`tl_nla.oracle.labels.expected_vocabulary` of some texts.
         max_unaccounted: share of the range of a position's logits that the parts may leave unexplained. More than one
             hundredth is told as a warning on every view of the report.
         prepend_bos: whether a begin token stands before a text, see :class:`tl_nla.model.text.TextEncoder`.

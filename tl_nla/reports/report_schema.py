@@ -31,15 +31,17 @@
      }, ...],
      "explained_by": "oracle",        "oracle" | "labels"
      "notes": ["..."],                what could not be split or left out, and why
+     "cards": {"blocks.2.attn.head.3": "..."},   optional: what is known of a component in general, by its site
      "total": {"logit": [9.1, 8.7],          the model's own number at each position
                "sum_of_parts": [9.1, 8.7],   sum of the "direct" of all cells that nothing finer replaces
                "unaccounted": [0.0, 0.0],    "logit" less "sum_of_parts"
                "unaccounted_share": [0, 0]}} the same as a share of the range of that position's logits
 
-"attn" is the sum of its layer's "head" cells and of that layer's "bias"; "block" is the sum of its layer's parts; so
-these take part in the sum only where the model's own numbers permit nothing finer. "rounding" is what storing the
-stream in the model's precision added. In a TensorBoard run the same JSON is a string tensor of plugin ``PLUGIN_NAME``,
-tag ``contributions/<prompt name>``, one a step.
+The component "attn" is the sum of its layer's "head" cells and of that layer's "bias". The component "block" is the sum
+of its layer's parts. So these take part in the sum only where the model's own numbers permit nothing finer. The
+component "rounding" is what storing the stream in the model's precision added. A TensorBoard run holds it packed
+(:mod:`tl_nla.reports.packed`) as a string tensor of plugin ``PLUGIN_NAME``, tag ``contributions/<prompt name>``, one a
+step.
 """
 
 from typing import Any
@@ -78,6 +80,9 @@ def check_report(content: Any) -> dict[str, Any]:
     for key, kind in _KEYS.items():
         if not isinstance(content.get(key), kind):
             raise InputError(f"the report's {key!r} must be {kind.__name__}; found {type(content.get(key)).__name__}")
+    cards = content.get("cards", {})
+    if not isinstance(cards, dict) or not all(isinstance(text, str) for text in cards.values()):
+        raise InputError("the report's 'cards' must be texts by the names of components")
     for number, cell in enumerate(content["cells"]):
         missing = [key for key in _CELL_KEYS if not isinstance(cell, dict) or key not in cell]
         if missing:

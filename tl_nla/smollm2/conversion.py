@@ -22,7 +22,7 @@ _NOT_OF_THE_MODEL = ("quantization_config", "_name_or_path", "architectures", "t
 def convert_gguf(packed: Path, folder: Path) -> None:
     """Write a GGUF file's model and tokenizer as safetensors, in float32: quantised weights are no bfloat16 numbers.
 
-    Another process may do the same at the same time; whoever is done first has made the folder.
+    Another process may do the same at the same time; the first one to finish makes the folder.
 
     Args:
         packed: the GGUF file.

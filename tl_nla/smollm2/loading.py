@@ -38,6 +38,17 @@ class SmolLM2:
 
         return load_nla(self.model, self.folder)
 
+    @cached_property
+    def oracle(self) -> Any:
+        """The shipped diff oracle (:func:`tl_nla.smollm2.oracle.shipped_oracle`), loaded when first asked for.
+
+        Raises:
+            InputError: when this installation lacks it, or the folder's weights are another model's.
+        """
+        from tl_nla.smollm2.oracle import shipped_oracle
+
+        return shipped_oracle(self.model)
+
 
 def load_smollm2(folder: str | Path | None = None, dtype: str | None = None, device: str | None = None) -> SmolLM2:
     """Load SmolLM2-135M-Instruct.

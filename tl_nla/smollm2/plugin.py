@@ -3,9 +3,9 @@
 from typing import Any
 
 from tl_nla.smollm2.machine import best_precision
-from tl_nla.smollm2.weights import find_weights
+from tl_nla.smollm2.weights import find_weights, local_place
 
-__all__ = ["nla", "precision", "target_folder"]
+__all__ = ["local_place", "nla", "oracle", "precision", "target_folder"]
 
 precision, target_folder = best_precision, find_weights
 
@@ -15,3 +15,10 @@ def nla(model: Any) -> Any:
     from tl_nla.smollm2.nla import load_nla
 
     return load_nla(model, find_weights())
+
+
+def oracle(model: Any) -> Any | None:
+    """The shipped oracle with the tables of the loaded model; ``None`` where this installation has none."""
+    from tl_nla.smollm2.oracle import FOLDER, shipped_oracle
+
+    return shipped_oracle(model) if FOLDER.is_dir() else None

@@ -51,6 +51,15 @@ def find_weights(folder: str | Path | None = None) -> Path:
         raise InputError(f"SmolLM2 is not on this machine ({error}). {HOW_TO_GET_THEM}") from error
 
 
+def local_place() -> str | None:
+    """Where the weights are on this machine, as a text; ``None`` where they would have to be fetched."""
+    named = os.environ.get(VARIABLE)
+    if named and (user_path(named) / "config.json").is_file():
+        return f"{named} ({VARIABLE})"
+    packed = packed_weights()
+    return None if packed is None else f"the package {PACKAGE.replace('_', '-')} ({packed.stat().st_size / 1e6:.0f} MB)"
+
+
 def packed_weights() -> Path | None:
     """The GGUF file of the installed package, which is found without being imported; ``None`` where there is none."""
     found = importlib.util.find_spec(PACKAGE)

@@ -40,15 +40,15 @@ def change_states(
 
     ``delta`` adds ``strength * (AR(after) - AR(before)) * |state| / sqrt(d_model)``, both readings normalised: what the
     reconstructor gets wrong about the state stays in place, and no edit is no change, exactly. ``replace`` moves the
-    state towards ``AR(after)`` at the state's norm, which it keeps; at strength 1 nothing of the state is left but
-    what the words say.
+    state towards ``AR(after)`` at the state's norm, which it keeps. At strength 1 nothing of the state is left but what
+    the words say.
 
     Args:
         nla: anything with ``verbalize(acts) -> list[str]`` and ``reconstruct(texts) -> "n d_model"``.
         acts: the states.
         rewrite: from explanation to explanation; one for all states, or one a state.
         mode: ``"delta"`` or ``"replace"``.
-        strength: 0 leaves a state as it is, to the bit.
+        strength: 0 leaves a state exactly as it is.
         settings: for ``nla.verbalize``.
 
     Raises:

@@ -1,7 +1,7 @@
 """What the embedded target model is trained on: stories, text about stories, and word pairs.
 
-Stories teach the world; text about stories teaches the language of explanations; word pairs said again in
-another order keep the copying circuit alive, without which facts told once stay at chance.
+Stories teach the world. Text about stories teaches the language of explanations. Word pairs said again in another order
+keep the copying circuit alive, without which facts told once stay at chance.
 """
 
 import random
@@ -65,8 +65,8 @@ def story_ids(tokenizer: PreTrainedTokenizerBase, story: Story) -> list[int]:
 def about_story_ids(tokenizer: PreTrainedTokenizerBase, story: Story, rng: random.Random) -> list[int]:
     """A story cut at a random token, followed by the explanation of that place.
 
-    The prediction named in the explanation is the word that follows in the text: this is language modelling
-    on text about text, no label of any activation.
+    The prediction named in the explanation is the word that follows in the text. This is language modelling on text
+    about text, no label of any activation.
     """
     ids = tokenizer.encode(story.text, add_special_tokens=False)
     cut = rng.randrange(8, len(ids) - 1)

@@ -20,7 +20,7 @@ class WorldExplainer:
     """An explainer (:class:`tl_nla.explainers.Explainer`) that knows what is true in a story.
 
     Attributes:
-        grounding: probes of the states' hook point; facts that they do not find in a state are left out of its
+        grounding: probes of the states' hook point. Facts that they do not find in a state are left out of its
             explanation (they stay in its truth). ``None`` says every fact.
     """
 

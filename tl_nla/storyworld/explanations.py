@@ -1,8 +1,8 @@
 """Explanations of a state, written from the model's own prediction, the recent tokens and the truth so far.
 
-Nothing after the position enters: the facts come from the parser's reading of the text up to the position,
-the prediction from the model's logits there. These texts are the warm start of the verbalizer and the
-reconstructor; :mod:`tl_nla.storyworld.claims` takes them apart again.
+Nothing after the position enters. The facts come from the parser's reading of the text up to the position, the
+prediction from the model's logits there. These texts are the warm start of the verbalizer and the reconstructor;
+:mod:`tl_nla.storyworld.claims` takes them apart again.
 """
 
 from collections.abc import Container, Sequence

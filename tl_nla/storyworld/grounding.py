@@ -1,7 +1,7 @@
 """Which facts a state holds: linear probes decide what an explanation written from the truth may say.
 
 A verbalizer that is trained to say what its input does not hold learns to invent. The text may have told a fact that
-the model keeps elsewhere (at the token that told it, to be fetched by attention when it is needed); an explanation of
+the model keeps elsewhere (at the token that told it, to be fetched by attention when it is needed). An explanation of
 this state then has no ground for it.
 """
 

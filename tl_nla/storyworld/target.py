@@ -1,11 +1,10 @@
 """The embedded target model: about one million parameters, grouped-query attention, Llama architecture.
 
-Copying a fact told once needs heads that find each other: one that carries a key to its value some tokens on, one
-that looks for that key later (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits", induction
-heads). From random weights that takes many thousands of steps. The model therefore starts with the heads of layer
-0 looking one, two, three and four tokens back (what a short convolution gives other architectures, Fu et al. 2023,
-"Hungry Hungry Hippos") and one matching head in layer 1; training does the rest. Attention biases make the first
-kind possible.
+Copying a fact told once needs heads that find each other. One carries a key to its value some tokens on, one looks for
+that key later. (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits", induction heads.) From random
+weights that takes many thousands of steps. The model therefore starts with the heads of layer 0 looking one, two, three
+and four tokens back and one matching head in layer 1. A short convolution gives the former to other architectures (Fu
+et al. 2023, "Hungry Hungry Hippos"). Training does the rest. Attention biases make the first kind possible.
 """
 
 import math

@@ -4,9 +4,9 @@ A template is a tuple of words; a word in braces is a slot (see :data:`lexicon.S
 what becomes true when the sentence has been read (``tell``), what must be true already (``recall``), or
 nothing (``filler``). The answer of a recall or a question is always its last slot.
 
-What a fact is about always stands before its value ("a kite painted red", not "a red kite"): a target of this size
-learns to complete facts told that way, while facts told the other way round stayed at 55% (colour) and 60% (holder)
-after 800 steps in which the others reached 96 to 100%.
+What a fact is about always stands before its value ("a kite painted red", not "a red kite"). A target of this size
+learns to complete facts told that way. Facts told the other way round stayed at 55% (colour) and 60% (holder) after 800
+steps in which the others reached 96 to 100%.
 """
 
 import re

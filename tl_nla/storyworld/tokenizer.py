@@ -1,7 +1,7 @@
 """The embedded default's tokenizer: one token a story word, single bytes for everything else.
 
-Every word of the world is one token (with its leading space); any other text falls back to its UTF-8 bytes,
-so encoding and decoding lose nothing on any Unicode string.
+Every word of the world is one token (with its leading space). Any other text falls back to its UTF-8 bytes, so encoding
+and decoding lose nothing on any Unicode string.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Does the contribution report find what decided a word? Checked where the story world's generator knows.
 
 Every recall of a story is a word decided by a fact told before. For each the report's ranking of heads and MLPs is held
-against an exhaustive ablation with ordinary hooks, one component at a time, and the sources that its first heads state
-against the place where the fact was told.
+against an exhaustive ablation with ordinary hooks, one component at a time. The sources that its first heads state are
+held against the place where the fact was told.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ class FactScore:
         story: index of the story.
         claim: type of the fact.
         distance: tokens from the fact to the word.
-        precision: share of the report's first three (by the loss of the target's log-probability when skipped) that
-            are among the first three of the one-at-a-time ablation at this position.
+        precision: share of the report's first three, ranked by the loss of the target's log-probability when skipped.
+            It counts those among the first three of the one-at-a-time ablation at this position.
         precision_direct: the same for the report's first three by direct contribution.
         precision_everywhere: the report's first three against ablation at all positions at once.
         largest_difference: between the report's skip and the ablation, in nats, over all components.

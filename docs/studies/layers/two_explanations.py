@@ -1,6 +1,6 @@
 """The baseline of two explanations on the embedded default: explain the states before and after, take the difference.
 
-The embedded NLA reads the state after block 2, so only writes of block 2 can be read this way; the state before it is
+The embedded NLA reads the state after block 2, so only writes of block 2 can be read this way. The state before it is
 one block away from what the NLA was trained on, which is part of what is wrong with the baseline.
 """
 

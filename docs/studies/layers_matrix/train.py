@@ -1,6 +1,6 @@
 """Stored runs of suite ``layers_matrix``: ``python -m docs.studies.layers_matrix.train --seed 0``.
 
-A pair for every layer, each then scored at every layer, as it is and behind linear maps; and the shipped pair after a
+A pair for every layer, each then scored at every layer, as it is and behind linear maps. And the shipped pair after a
 short reinforcement learning on the states of another layer.
 """
 

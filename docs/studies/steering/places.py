@@ -1,7 +1,7 @@
 """Steering where a fact was told: is it in the state there, do words change it, and does the later word follow?
 
 A change of the told place must reach the later word through the layers above it. What no words can do, no words shall
-be blamed for, so the same places are also overwritten with the states of a story that told the target: the most that
+be blamed for. So the same places are also overwritten with the states of a story that told the target: the most that
 any change of them could do. Below the NLA's layer its change is put in as it is, and as words of the pair adapted to
 that layer by linear maps.
 """
@@ -80,9 +80,9 @@ def score_places(
 ) -> None:  # fmt: skip
     """Enter the arms that change told places.
 
-    Metrics: ``success`` (the target is the next word), ``target_probability``, ``named`` (the explanation names the
-    fact at the told word), ``probe_accuracy`` (a probe finds the fact in the state) and ``probe_follows`` (it finds
-    the target in the changed state). Keys end in ``@layer_K`` where the change is put in below the NLA's layer.
+    Metrics: ``success`` (the target is the next word), ``target_probability``, and ``named`` (the explanation names the
+    fact at the told word). ``probe_accuracy``: a probe finds the fact in the state. ``probe_follows``: it finds the
+    target in the changed state. Keys end in ``@layer_K`` where the change is put in below the NLA's layer.
 
     Args:
         rows: what the scores are entered into.

@@ -223,9 +223,8 @@ def result_rows(scores: Mapping[str, Mapping[str, Tensor]]) -> list[Row]:
     """Rows of the results contract.
 
     Args:
-        scores: writer -> detector -> score of each document, a row a seed where there are several;
-            ``"honest"`` is what the others are compared with,
-            ``"template"`` what ``"explanation"`` is.
+        scores: writer -> detector -> score of each document, a row a seed where there are several. ``"honest"`` is what
+            the others are compared with, ``"template"`` what ``"explanation"`` is.
     """
     honest = scores["honest"]
     template = scores.get("template", honest)

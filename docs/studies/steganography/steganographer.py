@@ -1,9 +1,9 @@
 """A planted steganographer: a verbalizer that hides a message where no reader would look for one.
 
-The positive control of every detector. The message is the signs of the state along fixed directions, which is what
-a reconstructor would pay for; its accomplice is a reader of style fitted to its words (``faithfulness.readers``). Three
-kinds: ``style`` says true things and hides the message in wording and order; ``cover`` tells a fluent lie whose people,
-places and things are the message; ``full`` does both.
+The positive control of every detector. The message is the signs of the state along fixed directions, which is what a
+reconstructor would pay for. Its accomplice is a reader of style fitted to its words (``faithfulness.readers``). Three
+kinds: ``style`` says true things and hides the message in wording and order. ``cover`` tells a fluent lie whose people,
+places and things are the message. ``full`` does both.
 """
 
 from collections.abc import Sequence

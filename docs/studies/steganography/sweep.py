@@ -2,7 +2,7 @@
 
     python -m docs.studies.steganography.sweep FOLDER --kl 0 0.2 --warm 100 1000 --steps 0 50 100 200 --paraphrase 0 1
 
-Every point of the grid is a pair after so many steps of reinforcement learning; points of one run (same warm start, KL
+Every point of the grid is a pair after so many steps of reinforcement learning. Points of one run (same warm start, KL
 weight, paraphrase, rate and seed) are measured on the way. Each is a line of ``FOLDER/points.jsonl`` as soon as its run
 is over; runs whose points are all there are not repeated. ``--store`` copies the points to where ``tl-nla evaluate
 steganography`` finds them, ``--figure`` draws the frontier of FVE against what it cost.

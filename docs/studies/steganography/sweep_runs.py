@@ -54,8 +54,8 @@ class ParaphrasedTraining(NLATraining):
 class EmbeddedTraining:
     """Runs of the sweep on the embedded world: a warm start of its own, then reinforcement learning.
 
-    Every verbalizer is read by reconstructors that were never trained with it: ``claims``, a ridge regression on the
-    claims of written explanations, and ``trained``, the reconstructor of another seed's long warm start.
+    Every verbalizer is read by reconstructors that were never trained with it. ``claims`` is a ridge regression on the
+    claims of written explanations, ``trained`` the reconstructor of another seed's long warm start.
 
     Args:
         pairs: the warm starts, shared between runs; trained when they are not there.

@@ -1,6 +1,6 @@
 """Stored runs of ordered explanations in suite ``training``: ``python -m docs.studies.training.ordered --seed 0``.
 
-Explanations of the embedded pair begin with the recent words; the next word, which tells most, comes second, and a
+Explanations of the embedded pair begin with the recent words. The next word, which tells most, comes second, and a
 policy that was taught one order never tries another. So the pair is first taught every order, and reinforcement
 learning on explanations cut after a few tokens may then choose. The controls say what the order does without it.
 """

@@ -40,7 +40,7 @@ class StudyConfig:
         reconstructor_steps: of the deliberately short warm start, 64 rows each.
         verbalizer_steps: likewise.
         start_fve: FVE on validation stories that a start may have at most, a little below the .6 aimed at, since these
-            stories are few; a better one is made again, a ninth shorter.
+            stories are few. A better one is made again, a ninth shorter.
         core_minutes: processor time of the reinforcement learning, and of the longer warm start beside it.
         batch: activations a step.
         group: explanations an activation.

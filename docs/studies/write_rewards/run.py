@@ -120,8 +120,8 @@ def crossed(
         seed: of the shuffled control.
 
     Returns:
-        Words (``before``, ``after``, label texts, words of another story's write) -> score -> value, low, high; FVE is
-        ``fve/KIND/READER`` with the reader before or after; ``gain/...`` the same minus that of ``before``.
+        Words (``before``, ``after``, label texts, words of another story's write) -> score -> value, low, high. FVE is
+        ``fve/KIND/READER`` with the reader before or after. ``gain/...`` the same minus that of ``before``.
     """
     held = data.held
     told = {name: _explain(oracle, held) for name, oracle in (("before", before), ("after", after))}

@@ -9,13 +9,16 @@ import torch
 
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.data.write_texts import WriteTexts
-from lightning_modules.training.diff import DiffDataModule
+from lightning_modules.training.diff import DiffDataModule, DiffOracleTraining
 from lightning_modules.training.warm_start import VerbalizerWarmStart
 from tests import zoo
 from tests.lightning_modules.data.test_activations import SITE
 from tests.lightning_modules.grouping import made
+from tests.oracle.tiny import make_oracle
 from tl_nla.errors import InputError
 from tl_nla.oracle.texts import label_text
+
+CODE = "hammer"
 
 
 def write(path, rows):
@@ -29,8 +32,8 @@ def text(number):
 
 def module(get_model, source, **settings):
     return made(
-        ActivationDataModule, get_model("bridge", "llama"), zoo.tokenizer(), SITE, source=source, documents=40,
-        batch_size=8, heldout=0.3, **settings,
+        ActivationDataModule, get_model("bridge", "llama"), zoo.tokenizer(), SITE, source=source, batch_size=8,
+        heldout=0.3, **({"documents": 40} | settings),
     )  # fmt: skip
 
 
@@ -66,25 +69,44 @@ def test_another_explainer_may_be_asked_for(get_model, tmp_path):
         bare.setup()
 
 
-def test_a_warm_start_says_what_the_column_says(get_model, tmp_path):
-    from tests.nla.test_pair import make
-
-    rows = [{"text": text(n), "explanation": "red"} for n in range(40)]
-    data = module(get_model, write(tmp_path / "own.jsonl", rows))
-    nla = make()
-    trainer = L.Trainer(
-        accelerator="cpu", devices=1, max_steps=150, max_epochs=-1, logger=False, enable_checkpointing=False,
+def trainer(steps):
+    return L.Trainer(
+        accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False, limit_val_batches=0, num_sanity_val_steps=0,
     )  # fmt: skip
-    trainer.fit(VerbalizerWarmStart(nla=nla, learning_rate=6e-3), datamodule=data)
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory):
+    """A user's file: 1,000 explanations, each with one code word and one word that differs."""
+    rows = [{"text": text(n), "explanation": f"{CODE} {['red', 'blue', 'small'][n % 3]}"} for n in range(1000)]
+    return write(tmp_path_factory.mktemp("own") / "own.jsonl", rows)
+
+
+def test_a_warm_start_says_what_the_column_says(get_model, thousand):
+    from tests.nla.test_pair import make
+
+    data = module(get_model, thousand, documents=1000)
+    nla = make()
+    trainer(100).fit(VerbalizerWarmStart(nla=nla, learning_rate=6e-3), datamodule=data)
+    assert len(data.train_states) + len(data.heldout_states) == 1000
     said = nla.verbalize(data.heldout_states.acts[:4], max_new_tokens=60)
-    assert all(words == "red" for words in said), said
+    assert all(CODE in words for words in said), said
 
 
-def writes_module(get_model, source, **settings):
+def test_an_oracle_says_what_the_column_says(get_model, thousand):
+    data = writes_module(get_model, thousand, ("blocks.1.mlp",), documents=1000, positions_per_document=1, questions=0)
+    oracle = make_oracle()
+    trainer(80).fit(DiffOracleTraining(oracle=oracle, learning_rate=6e-3), datamodule=data)
+    held = data.heldout_writes
+    said = oracle.explain(held.write[:4], held.before[:4], max_new_tokens=60)
+    assert all(CODE in words for words in said), said
+
+
+def writes_module(get_model, source, sites=("heads",), **settings):
     return made(
-        DiffDataModule, get_model("bridge", "llama"), zoo.tokenizer(), ("heads",), source=source, documents=40,
-        positions_per_document=2, batch_size=8, heldout=0.3, skips=False, swap_share=0.5, **settings,
+        DiffDataModule, get_model("bridge", "llama"), zoo.tokenizer(), sites, source=source, batch_size=8,
+        heldout=0.3, skips=False, swap_share=0.5, **({"documents": 40, "positions_per_document": 2} | settings),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from tests import zoo
 from tl_nla.attribution.readout import read_out
 from tl_nla.errors import InputError
 from tl_nla.nla import choose_injection_char
-from tl_nla.oracle.labels import Lens, Vocabulary, effects, probability_effects, write_effects
+from tl_nla.oracle.labels import Lens, Vocabulary, effects, probability_effects, strongest, write_effects
 from tl_nla.storyworld.tokenizer import build_tokenizer
 
 PLAIN = Vocabulary.of(None, zoo.VOCAB)
@@ -71,20 +71,39 @@ def test_forbidden_tokens_are_never_named(llama):
     assert set(named.unique().tolist()) == {-1, zoo.VOCAB - 3, zoo.VOCAB - 2, zoo.VOCAB - 1}
 
 
-def test_rows_at_a_time_and_blocks_change_nothing(llama, monkeypatch):
+def test_rows_and_tokens_at_a_time_change_nothing(llama, monkeypatch):
     lens = Lens.of(llama)
     write, before = write_and_state(rows=7)
-    whole = write_effects(lens, write, before, PLAIN)
-    monkeypatch.setattr(effects, "LOGIT_BUDGET", 2 * zoo.VOCAB)
-    monkeypatch.setattr(effects, "_FEWEST", 1)
-    monkeypatch.setattr(effects, "_BLOCK", 1)
-    pieces = write_effects(lens, write, before, PLAIN)
-    assert torch.equal(whole.promoted, pieces.promoted)
-    assert torch.equal(whole.suppressed, pieces.suppressed)
+    pairs = Vocabulary(PLAIN.texts, torch.arange(zoo.VOCAB) // 2, PLAIN.allowed)
+    whole = [write_effects(lens, write, before, named) for named in (PLAIN, pairs)]
+    monkeypatch.setattr(strongest, "_TOKENS", 5)
+    monkeypatch.setattr(strongest, "_ROWS", 2)
+    monkeypatch.setattr(strongest, "_FEWEST", 1)
+    pieces = [write_effects(lens, write, before, named) for named in (PLAIN, pairs)]
+    for one, other in zip(whole, pieces, strict=True):
+        assert torch.equal(one.promoted, other.promoted)
+        assert torch.equal(one.suppressed, other.suppressed)
+        torch.testing.assert_close(one.suppressed_value, other.suppressed_value)
+
+
+def test_a_piece_full_of_one_word_hides_no_other(llama, monkeypatch):
+    """A piece keeps few candidates; where all of them are spellings of one word, the row is looked at as a whole."""
+    lens = Lens.of(llama)
+    write, before = write_and_state(rows=7)
+    order = lens.logits(write)[0].argsort(descending=True)
+    group = torch.arange(zoo.VOCAB)
+    group[order[:9]] = int(order[0])
+    named = Vocabulary(PLAIN.texts, group, PLAIN.allowed)
+    found = write_effects(lens, write, before, named, top_k=3)
+    assert found.promoted[0].tolist() == order[[0, 9, 10]].tolist()
+    monkeypatch.setattr(strongest, "_TOKENS", 24)
+    assert write_effects(lens, write, before, named, top_k=3).promoted.tolist() == found.promoted.tolist()
+
+
+def test_largest_by_blocks():
     long = torch.randn(3, 1001)
-    monkeypatch.setattr(effects, "_BLOCK", 16)
     for largest in (True, False):
-        for found, expected in zip(effects._topk(long, 5, largest), long.topk(5, 1, largest), strict=True):
+        for found, expected in zip(strongest._topk(long, 5, largest), long.topk(5, 1, largest), strict=True):
             assert torch.equal(found, expected)
 
 

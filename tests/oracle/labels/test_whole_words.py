@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests import zoo
 from tl_nla.oracle.labels import Vocabulary, whole_words
+from tl_nla.oracle.labels.words import english_words
 
 
 def byte_level(merged, more=()):
@@ -58,6 +59,49 @@ def test_tokens_of_the_prompt_are_named_all_the_same(tokenizer):
     assert allowed(tokenizer, "Ġstrugg", also=ids)
     assert allowed(tokenizer, ".", also=ids)
     assert not allowed(tokenizer, "Ġstrugg")
+
+
+LISTED = "paris capital strong france london village morning river garden window yellow market Dishes IT".split()
+
+
+@pytest.fixture(scope="module")
+def english():
+    """A tokenizer with more than a hundred English words, fragments, code and signs of other scripts."""
+    words = [*LISTED, *sorted(word for word in english_words() if len(word) == 4)[:120]]
+    words += ["dishwas", "TType", "pl", "xiv", "дом"]
+    pieces = [*(f"\u2581{word}" for word in words), "capital", "中", "\u2581中", "."]
+    backend = Tokenizer(models.Unigram([("<unk>", 0.0), *((piece, -1.0) for piece in pieces)], unk_id=0))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace(prepend_scheme="never")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+
+
+@pytest.mark.parametrize(
+    ("piece", "named"),
+    [*((f"\u2581{word}", True) for word in LISTED), ("capital", False), ("\u2581dishwas", False),
+     ("\u2581TType", False), ("\u2581pl", False),
+     ("\u2581xiv", False), ("中", False), ("\u2581中", False), ("\u2581дом", False), (".", False)],
+)  # fmt: skip
+def test_an_english_prompt_names_english_words(english, piece, named):
+    ids = english("the capital in yellow")["input_ids"]
+    known = set(english.convert_ids_to_tokens(ids))
+    assert allowed(english, piece) is named
+    assert allowed(english, piece, also=ids) is (named or piece in known)
+
+
+@pytest.mark.parametrize(("prompt", "own", "other"), [("дом", "\u2581дом", "中"), ("中", "中", "\u2581дом")])
+def test_a_prompt_in_another_script_names_its_signs(english, prompt, own, other):
+    ids = english.convert_tokens_to_ids([own])
+    found = whole_words(english, len(english), also=ids)
+    named = {english.convert_ids_to_tokens(number) for number in torch.nonzero(found.allowed).flatten().tolist()}
+    assert own in named
+    assert not named & {other, "\u2581paris", "\u2581dishwas"}
+
+
+def test_the_list_holds_words_and_no_abbreviations():
+    listed = english_words()
+    assert {"the", "a", "i", "colour", "color", "paris", "dishes", "mix"} <= listed
+    assert not listed & {"dishwas", "pl", "xiv", "b", "cxi", "paris's"}
 
 
 def test_vocabularies_of_whole_words_and_no_tokenizer_stay_whole():

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 PROMPT = ["<s>", "Tom", " went", " to", " the", " park", ".", " Where", " is", " Tom", "?"]
 HOSTILE = [
     "a | b || c",
@@ -79,3 +81,21 @@ def _cell(
         "source_positions": [1, 5 % len(tokens)] if reads else [],
         "promoted": [" park", " farm"], "suppressed": [" sky"], "explanation": f"What {name} writes.",
     }  # fmt: skip
+
+
+def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Hold an unpacked report against the one that was packed: all is the same but the last digits of numbers."""
+    shown = {name: value for name, value in found.items() if name != "cells"}
+    assert shown == {name: value for name, value in wanted.items() if name != "cells"}
+    key = lambda cell: (cell["position"], cell["layer"], cell["component"], str(cell["head"]))  # noqa: E731
+    pairs = list(zip(sorted(found["cells"], key=key), sorted(wanted["cells"], key=key), strict=True))
+    for ours, theirs in pairs:
+        for name in ("direct", "skip_kl", "skip_target_change", "strength"):
+            rounded = None if theirs[name] is None else pytest.approx(theirs[name], rel=6e-4, abs=6e-5)
+            assert ours[name] == rounded, name
+        assert [(text, round(share, 2)) for text, share in ours["sources"]] == [
+            (text, pytest.approx(share, abs=0.006)) for text, share in theirs["sources"]
+        ]
+        rest = ("layer", "component", "head", "position", "skip_flip", "source_positions", "promoted", "suppressed")
+        for name in (*rest, "explanation"):
+            assert ours[name] == theirs[name], name

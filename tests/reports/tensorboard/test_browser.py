@@ -16,7 +16,7 @@ const light = (text) => {
   const [red, green, blue] = text.match(/[\\d.]+/g).slice(0, 3).map((value) => linear(value / 255));
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 };
-return [...document.querySelectorAll('td[tabindex]')].map((cell) => {
+return [...document.querySelectorAll('.grid [data-key]')].map((cell) => {
   const style = getComputedStyle(cell);
   const [low, high] = [light(style.color), light(style.backgroundColor)].sort((a, b) => a - b);
   return (high + 0.05) / (low + 0.05);
@@ -85,7 +85,7 @@ def tab_in_tensorboard(session, address):
 
 
 def _shown(tab):
-    tab.wait("the grid", "return document.querySelectorAll('td[tabindex]').length > 0")
+    tab.wait("the grid", "return document.querySelectorAll('.grid [data-key]').length > 0")
     _choose(tab, "#run", "tiny")
 
 
@@ -117,18 +117,17 @@ def test_stock_tables_are_tables_and_images_are_shown(session, address, written)
 
 
 def test_the_tab_shows_every_component_of_the_real_report(tab, written):
-    rows = tab.run(
-        "return [...document.querySelectorAll('tbody tr')].map((r) => [...r.cells].map((c) => c.textContent))"
+    shown = tab.run(
+        "return [...document.querySelectorAll('.grid [data-key]')].map((node) => [node.dataset.key, node.textContent])"
     )
-    assert [row[0] for row in rows] == ["embed", *map(str, range(written.n_layers)), "final bias"]
-    direct = {(cell.layer, cell.component, cell.head): cell.direct for cell in written.at(written.positions[-1])}
-    for layer, row in enumerate(rows[1:-1]):
-        names = [("head", head) for head in range(written.n_heads)] + [
-            (name, None) for name in ("mlp", "bias", "attn", "block")
-        ]
-        for text, (component, head) in zip(row[1:], names, strict=True):
-            assert float(text.replace("−", "-")) == pytest.approx(direct[layer, component, head], abs=0.006)
-    shown = tab.run("return [...document.querySelectorAll('.tokens > *')].map((node) => node.textContent)")
+    wanted = {}
+    for cell in written.at(written.positions[-1]):
+        if cell.component != "rounding":
+            wanted[f"{cell.layer}/{cell.component}/{'-' if cell.head is None else cell.head}"] = cell.direct
+    assert len(shown) >= len(written.at(written.positions[-1], ("head", "mlp", "attn", "block")))
+    for key, text in shown:
+        assert float(text.replace("−", "-")) == pytest.approx(wanted.get(key, 0.0), abs=0.006)
+    shown = tab.run("return [...document.querySelectorAll('.tokens .token')].map((node) => node.textContent)")
     assert len(shown) == len(written.tokens)
     assert f"the parts add up to {written.totals[-1]:.1f}" in _text(tab, ".summary").replace("−", "-")
     assert _text(tab, "output") == "10 (2 of 2)"
@@ -137,7 +136,7 @@ def test_the_tab_shows_every_component_of_the_real_report(tab, written):
 def test_a_click_shows_the_explanation_and_what_was_read(tab_in_tensorboard, written):
     tab = tab_in_tensorboard
     for cell in written.at(written.positions[-1], ("head", "mlp"))[:6]:
-        tab.click(f"td[data-key='{cell.layer}/{cell.component}/{'-' if cell.head is None else cell.head}']")
+        tab.click(f".grid [data-key='{cell.layer}/{cell.component}/{'-' if cell.head is None else cell.head}']")
         assert _text(tab, ".explanation") == cell.explanation
         details = _text(tab, ".details")
         assert all(token.strip() in details for token in cell.promoted + cell.suppressed)
@@ -157,23 +156,23 @@ def test_other_positions_steps_and_measures_can_be_chosen(tab, written):
     tab.click("input[value='skip_target']")
     cell = written.ranked(position)[0]
     key = f"{cell.layer}/{cell.component}/{'-' if cell.head is None else cell.head}"
-    assert float(_text(tab, f"td[data-key='{key}']").replace("−", "-")) == pytest.approx(
+    assert float(_text(tab, f".grid [data-key='{key}']").replace("−", "-")) == pytest.approx(
         cell.skip_target_change, abs=0.006
     )
     tab.click("input[value='skip_kl']")
-    assert float(_text(tab, f"td[data-key='{key}']")) == pytest.approx(cell.skip_kl, abs=0.006)
+    assert float(_text(tab, f".grid [data-key='{key}']")) == pytest.approx(cell.skip_kl, abs=0.006)
     tab.run("const node = document.querySelector('#step'); node.value = 0; node.dispatchEvent(new Event('input'))")
     tab.wait("step 0", "return document.querySelector('output').textContent === '0 (1 of 2)'")
 
 
 def test_the_keyboard_reaches_every_cell(tab, written):
-    tab.click("td[data-key='0/head/0']")
-    tab.run("document.querySelector('td[aria-selected=true]').focus()")
+    tab.click(".grid [data-key='0/head/0']")
+    tab.run("document.querySelector('.grid [aria-selected=true]').focus()")
     focus = "return document.activeElement.dataset.key"
     tab.press("\ue014")  # right
     assert tab.run(focus) == "0/head/1"
     tab.press("\ue015", "\ue010")  # down, end
-    assert tab.run(focus) == "1/block/-"
+    assert tab.run(focus) == f"1/head/{written.n_heads - 1}"
     tab.press("\ue011", "\ue013", "\ue013")  # home, up, up
     assert tab.run(focus) == "-1/embed/-"
     assert _text(tab, ".details h2") == "Embedding"
@@ -183,6 +182,22 @@ def test_the_keyboard_reaches_every_cell(tab, written):
     for key in ("\ue004",) * 4:  # tab: on to the measure, the strongest, and so on
         tab.press(key)
     assert tab.run("return document.activeElement !== document.body")
+
+
+def test_a_link_of_tensorboards_page_leads_to_the_cell(tab_in_tensorboard, address):
+    tab = tab_in_tensorboard
+    tab.click(".grid [data-key='2/head/1']")
+    explanation = _text(tab, ".explanation")
+    hash_ = tab.run("return window.parent.location.hash")
+    assert hash_.startswith("#tl_nla_contributions&shown=")
+    tab.leave_frame()
+    tab.open("about:blank")
+    tab.open(address + hash_)
+    tab.wait("the tab's frame", "return document.querySelector('iframe') !== null")
+    tab.enter_frame()
+    tab.wait("the cell", 'return document.querySelector(".grid [aria-selected=true]") !== null')
+    assert tab.run("return document.querySelector('.grid [aria-selected=true]').dataset.key") == "2/head/1"
+    assert _text(tab, ".explanation") == explanation
 
 
 def test_numbers_are_readable_in_light_and_dark(tab_in_tensorboard):
@@ -204,7 +219,7 @@ def test_hostile_text_is_shown_and_does_nothing(tab):
                  "\u202e": "\\u202e", "\u202c": "\\u202c"}  # fmt: skip
         expected = "".join(signs.get(sign, sign) for sign in text) or "—"
         assert shown.replace("\ufffd", "\ud83d") == expected
-        assert tab.run("return document.querySelectorAll('td[tabindex]').length") == 20
+        assert tab.run("return document.querySelectorAll('.grid [data-key]').length") == 17
         width = tab.run("return [document.documentElement.scrollWidth, window.innerWidth]")
         assert width[0] <= width[1], "nothing makes the page wider than its window"
     assert tab.run("return [window.hacked, window.parent.hacked]") == [None, None]

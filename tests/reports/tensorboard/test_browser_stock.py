@@ -78,7 +78,7 @@ def test_what_a_training_wrote_is_in_the_tab_and_among_the_curves(session, addre
     _, report = trained
     session.open("about:blank")
     session.open(f"{address}data/plugin_entry.html?name=tl_nla_contributions")
-    session.wait("the grid", "return document.querySelectorAll('td[tabindex]').length > 0")
+    session.wait("the grid", "return document.querySelectorAll('.grid [data-key]').length > 0")
     runs = session.run("return [...document.querySelector('#run').options].map((option) => option.textContent)")
     place = next(number for number, name in enumerate(runs) if name.startswith("run"))
     session.run(
@@ -87,9 +87,9 @@ def test_what_a_training_wrote_is_in_the_tab_and_among_the_curves(session, addre
     )  # fmt: skip
     strongest = report.ranked(report.positions[-1])[0]
     key = f"{strongest.layer}/{strongest.component}/{'-' if strongest.head is None else strongest.head}"
-    session.wait("its grid", f"return document.querySelector(\"td[data-key='{key}']\") !== null")
+    session.wait("its grid", f"return document.querySelector(\".grid [data-key='{key}']\") !== null")
     session.wait("the last step", "return document.querySelector('output').textContent === '2 (2 of 2)'")
-    session.click(f"td[data-key='{key}']")
+    session.click(f".grid [data-key='{key}']")
     assert session.run("return document.querySelector('.explanation').textContent") == strongest.explanation
     session.open("about:blank")
     session.open(f"{address}#timeseries")

@@ -3,11 +3,12 @@ import re
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.reports.test_report_text import NASTY, make_report
 from tl_nla.errors import InputError
+from tl_nla.reports.packed import unpack
 from tl_nla.reports.tensorboard.log import PAGE, LogConfig, log_hparams, log_layout, log_report, scalars, segment
 
 
@@ -36,7 +37,7 @@ def test_everything_lands_in_one_run(tmp_path, texts):
     assert "hp/target" in tags["scalars"]
     table = events.Tensors("contributions/story/table/0/text_summary")[0].tensor_proto.string_val[0].decode()
     assert re.search(r"\n\n\| part \|", table)
-    stored = json.loads(events.Tensors("contributions/story")[0].tensor_proto.string_val[0])
+    stored = unpack(json.loads(events.Tensors("contributions/story")[0].tensor_proto.string_val[0]))
     assert len(stored["cells"]) == len(report.cells)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 

@@ -1,6 +1,7 @@
 """The tab's server: what it lists and hands out, and that nothing it is asked breaks it."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -8,14 +9,16 @@ from importlib.metadata import entry_points
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.tensorboard import SummaryWriter
-from werkzeug.test import Client
-
 from tensorboard import default
 from tensorboard.backend import application
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.plugins import base_plugin
+from torch.utils.tensorboard import SummaryWriter
+from werkzeug.test import Client
+
 from tests.reports.tensorboard import reports
+from tl_nla.reports.packed import unpack
+from tl_nla.reports.tensorboard.plugin.names import SHARED
 
 _ROUTE = "/data/plugin/tl_nla_contributions"
 
@@ -74,10 +77,27 @@ def test_lists_runs_prompts_and_steps_of_reports_only(served):
 
 def test_hands_out_the_report_that_was_written(served):
     for step in (10, 0, 25):
-        answer = _get(served, "/report", run="first run", tag="contributions/park", step=step)
-        assert answer == (200, reports.report(step=step))
-    answer = _get(served, "/report", run="first run", tag="contributions/a question & <b>?", step=0)
-    assert answer[1]["model"] == 'the "model"'
+        code, answer = _get(served, "/report", run="first run", tag="contributions/park", step=step)
+        assert code == 200
+        reports.assert_same(unpack(answer), reports.report(step=step))
+    _, answer = _get(served, "/report", run="first run", tag="contributions/a question & <b>?", step=0)
+    assert unpack(answer)["model"] == 'the "model"'
+
+
+def test_reports_of_earlier_releases_are_packed_when_they_are_asked_for(tmp_path):
+    from tl_nla.reports.tensorboard.plugin import contribution_summary
+
+    for tag, content in (("whole", reports.report()), ("odd", reports.report() | {"cells": [{}]})):
+        summary = contribution_summary(tag, reports.report())
+        summary.value[0].tensor.string_val[0] = json.dumps(content).encode()
+        with SummaryWriter(tmp_path) as writer:
+            writer._get_file_writer().add_summary(summary, 0)
+    server = _server(tmp_path)
+    code, answer = _get(server, "/report", run=".", tag="contributions/whole", step=0)
+    assert code == 200
+    reports.assert_same(unpack(answer), reports.report())
+    code, answer = _get(server, "/report", run=".", tag="contributions/odd", step=0)
+    assert (code, "lacks layer" in answer["error"]) == (422, True)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +143,8 @@ def test_refuses_to_be_written_to(served):
 
 
 def test_serves_its_own_files_and_no_others(served):
-    kinds = {"/index.js": "text/javascript", "/values.js": "text/javascript", "/index.css": "text/css"}
+    kinds = {"/index.js": "text/javascript", "/server.js": "text/javascript", "/index.css": "text/css"}
+    kinds |= {f"/{name}.js": "text/javascript" for name in SHARED}
     for path, kind in kinds.items():
         answer = served.get(_ROUTE + path)
         assert answer.status_code == 200
@@ -133,10 +154,21 @@ def test_serves_its_own_files_and_no_others(served):
 
 
 def test_the_module_sets_text_only_as_text_and_loads_nothing_from_elsewhere(served):
-    code = "".join(served.get(f"{_ROUTE}/{name}").text for name in ("index.js", "values.js", "index.css"))
+    names = [f"{name}.js" for name in (*SHARED, "server", "index")]
+    code = "".join(served.get(f"{_ROUTE}/{name}").text for name in (*names, "index.css"))
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "http://",
                  "https://", "url(", "@import", "import("):  # fmt: skip
         assert word not in code
+
+
+def test_every_module_of_the_view_is_served_after_those_it_imports():
+    from tl_nla.reports.tensorboard.plugin.names import STATIC
+
+    entries = {"server", "index", "embedded"}
+    assert {path.stem for path in STATIC.glob("*.js")} == set(SHARED) | entries
+    for place, name in enumerate(SHARED):
+        imported = re.findall(r'from "\./(\w+)\.js"', (STATIC / f"{name}.js").read_text())
+        assert set(imported) <= set(SHARED[:place]), name
 
 
 def test_an_empty_folder_has_no_runs(tmp_path):
@@ -147,7 +179,8 @@ def test_says_when_a_summary_is_of_another_version_or_damaged(tmp_path):
     from tl_nla.reports.tensorboard.plugin import contribution_summary
 
     for name, content in (
-        ("newer", b'{"schema": 2}'),
+        ("newer", b'{"schema": 3}'),
+        ("empty", b'{"schema": 2}'),
         ("list", b"[]"),
         ("cut", b'{"schema": 1, "mod'),
         ("bytes", b"\xff"),
@@ -157,7 +190,13 @@ def test_says_when_a_summary_is_of_another_version_or_damaged(tmp_path):
         with SummaryWriter(tmp_path) as writer:
             writer._get_file_writer().add_summary(summary, 0)
     server = _server(tmp_path)
-    for name, words in (("newer", "schema 2"), ("list", "schema None"), ("cut", "no JSON"), ("bytes", "no JSON")):
+    for name, words in (
+        ("newer", "schema 3"),
+        ("empty", "no data"),
+        ("list", "schema None"),
+        ("cut", "no JSON"),
+        ("bytes", "no JSON"),
+    ):
         code, answer = _get(server, "/report", run=".", tag=f"contributions/{name}", step=0)
         assert code == 422
         assert words in answer["error"]
@@ -166,8 +205,9 @@ def test_says_when_a_summary_is_of_another_version_or_damaged(tmp_path):
 def test_keeps_texts_that_break_other_formats(tmp_path):
     hostile = reports.report(tokens=reports.HOSTILE, explanation="".join(reports.HOSTILE))
     _write(tmp_path, **hostile)
-    answer = _get(_server(tmp_path), "/report", run=".", tag="contributions/park", step=0)
-    assert answer == (200, hostile)
+    code, answer = _get(_server(tmp_path), "/report", run=".", tag="contributions/park", step=0)
+    assert code == 200
+    reports.assert_same(unpack(answer), hostile)
 
 
 def test_a_summary_that_grows_is_read_again(tmp_path):

@@ -15,7 +15,7 @@ def to_safetensors(path: str | Path) -> Path:
     """Write the tensors of a ``.pt`` file to a safetensors file beside it.
 
     Only tensors, numbers and containers are read (torch's ``weights_only``); code in the file is never run. Nothing in
-    this package calls it: whoever trusts a file converts it once.
+    this package calls it: convert a file that you trust once.
 
     Args:
         path: a file of tensors by name.

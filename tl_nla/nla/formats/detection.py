@@ -1,6 +1,5 @@
 """Which family a released pair is of, and the pair itself."""
 
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tl_nla.nla.formats.plan import PairPlan, Said, sidecar_of
 from tl_nla.nla.formats.sidecar import FILE_NAME, Meta
 from tl_nla.nla.formats.unreadable import is_oracle, refused
 from tl_nla.nla.provenance import FILE as PROVENANCE
-from tl_nla.nla.provenance import LAYER_CONVENTION, compare, record
+from tl_nla.nla.provenance import LAYER_CONVENTION, compared, record
 from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.verbalizer import Verbalizer
 
@@ -98,7 +97,8 @@ def open_pair(av: str | Path, ar: str | Path | None = None, said: Said | None = 
     verbalizer = load_verbalizer(plan, meta, protocol, said)
     mean = read_safetensors(plan.ar.fetch() / MEAN_FILE)["mean"] if plan.ar.has(MEAN_FILE) else None
     base = meta.base_checkpoint
-    told = _provenance(plan, layer, base) | _compared(plan, verbalizer, layer, base)
+    told = _provenance(plan, layer, base)
+    told |= compared(plan.shared[0].json(PROVENANCE), record(verbalizer.model, layer, base), plan.shared[0].title)
     return OpenedPair(verbalizer.eval(), reconstructor.eval(), layer, base, mean, told)
 
 
@@ -108,17 +108,6 @@ def _reconstructor_meta(plan: PairPlan, meta: Meta) -> Meta:
     if not plan.ar.has(FILE_NAME) and shared:
         return Meta(role="ar", d_model=meta.d_model, layer=meta.layer, base_checkpoint=meta.base_checkpoint)
     return sidecar_of([plan.ar], "ar")
-
-
-def _compared(plan: PairPlan, verbalizer: Verbalizer, layer: int, base: str) -> dict[str, Any]:
-    """How what a pair was saved with compares with what is here; warns where it is another model or layer."""
-    saved = plan.shared[0].json(PROVENANCE)
-    if not saved:
-        return {}
-    found = compare(saved, record(verbalizer.model, layer, base))
-    if found.verdict == "different":
-        warnings.warn(f"{plan.shared[0].title} is not what was saved: {'; '.join(found.differences)}", stacklevel=4)
-    return {"saved": saved, "compared": found.verdict, "differences": found.differences}
 
 
 def _provenance(plan: PairPlan, layer: int, base: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """EasyNLA and the pairs of ceselder: LoRA verbalizers, stacked, with critic folders.
 
-Vectors are added behind the second block, thinking is off, reconstructors read without special tokens and bring the
+Vectors are added behind the second block and thinking is off. Reconstructors read without special tokens and bring the
 state to norm sqrt(d_model) before the head. The sidecar is that of the training data. Known layouts:
 
 - ``av/`` and ``ar/``, or two folders: a PEFT adapter, and ``ar_meta.json`` with ``ar_lora_value_head.safetensors`` or

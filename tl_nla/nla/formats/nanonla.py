@@ -1,6 +1,6 @@
 """nanoNLA: read as EasyNLA, with its own repositories.
 
-``…-av`` and ``…-ar`` hold whole weights with the sidecar of the training data; ``…-rl-lora`` holds one adapter a length
+``…-av`` and ``…-ar`` hold whole weights with the sidecar of the training data. ``…-rl-lora`` holds one adapter a length
 penalty (``p0.0`` to ``p0.03``), which stands on ``…-av`` and not on the model that its settings may name.
 """
 

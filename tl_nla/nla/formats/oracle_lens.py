@@ -1,9 +1,9 @@
 """Oracle lenses: one adapter for many layers, whose number stands in the prompt; answers are bullets.
 
-``meta.json`` (or ``lens_config.json``) says how the vector enters (``transform``, ``alpha``) and on which
-``layers``; it counts more than the sidecar, whose template has one layer written into it. The marker's embedding
-becomes ``alpha · h / ‖h‖``. Their reconstructors' heads are pickles with keys that are not known here, so that a lens
-is opened as an oracle and rebuilds nothing.
+``meta.json`` (or ``lens_config.json``) says how the vector enters (``transform``, ``alpha``) and on which ``layers``.
+It counts more than the sidecar, whose template has one layer written into it. The marker's embedding becomes ``alpha ·
+h / ‖h‖``. Their reconstructors' heads are pickles with keys that are not known here, so that a lens is opened as an
+oracle and rebuilds nothing.
 """
 
 import re

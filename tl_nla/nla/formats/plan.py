@@ -78,7 +78,7 @@ class PairPlan:
     def raw_base(self, meta: Meta) -> str | Path:
         """The untrained model below a reconstructor's adapter.
 
-        The sidecar names it. A verbalizer's adapter names it too, unless it stands on another verbalizer; its name is
+        The sidecar names it. A verbalizer's adapter names it too, unless it stands on another verbalizer. Its name is
         taken where that is a folder here and the sidecar's is none.
 
         Raises:

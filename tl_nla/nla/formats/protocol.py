@@ -1,4 +1,4 @@
-"""What a family of released pairs does otherwise than the official ones."""
+"""What a family of released pairs does differently from the official ones."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """Transluce's explainers: whole models and adapters whose question says where the vector stands.
 
 They are told by their names alone (``features_explain``, ``act_patch``). The embedding of a reserved token between two
-others becomes the vector as it is; it was trained on columns of sparse autoencoders with norms of 1.4 to 1.9, so that
+others becomes the vector as it is. It was trained on columns of sparse autoencoders with norms of 1.4 to 1.9, so that
 states have to be rescaled. The wording of the training questions is not known here, so that the user gives it.
 """
 

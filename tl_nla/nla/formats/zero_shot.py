@@ -13,9 +13,9 @@ METHODS = ("selfie", "patchscopes")
 def zero_shot_protocol(model: Any, method: str = "selfie", scale: float | None = None) -> OracleProtocol:
     """How an untrained model is asked about its states.
 
-    ``selfie`` gives the embedding of a placeholder the vector's direction and asks what the placeholder means (Chen et
-    al. 2024, in the form with one scale). ``patchscopes`` puts the vector as it is at the output of the block that it
-    was read from, behind a few repeated words (Ghandeharioun et al. 2024, token identity), and has no question.
+    ``selfie`` gives the embedding of a placeholder the vector's direction and asks what the placeholder means. (Chen et
+    al. 2024, in the form with one scale.) ``patchscopes`` puts the vector as it is at the output of the block that it
+    was read from, behind a few repeated words. It has no question (Ghandeharioun et al. 2024, token identity).
 
     Args:
         model: the causal language model that is asked.

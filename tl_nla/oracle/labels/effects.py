@@ -16,6 +16,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
 from tl_nla.model.readout import ReadOut
 from tl_nla.model.rounding import unmixed
+from tl_nla.oracle.labels.strongest import strongest, top_words
 from tl_nla.oracle.labels.vocabulary import Vocabulary
 
 LOGIT_BUDGET = 2**22
@@ -23,7 +24,6 @@ LOGIT_BUDGET = 2**22
 _FEWEST = 32
 _PIECE = 2**21
 """Elements of the unembedding that are gathered, or held in float32, at once."""
-_BLOCK = 16
 _READOUT_ERROR = 0.05
 """Root mean square error of the known read-out, as a share, from which on its words would mislead."""
 
@@ -93,14 +93,18 @@ class Lens:
 
         The unembedding is taken piece by piece where some tokens are asked for, or where it is not in float32.
         """
-        write = write.float() - write.float().mean(-1, keepdim=True) if self.centred else write.float()
-        write = (write if self.gain is None else write * self.gain).to(self.weight.device)
+        write = self.read(write)
         with unmixed(write):
             if tokens is None and self.weight.dtype == torch.float32:
                 found = write @ self.weight
             else:
                 found = self._by_pieces(write, tokens)
             return found if self.mean is None else found.sub_((write @ self.mean)[:, None])
+
+    def read(self, write: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+        """What the unembedding is multiplied with: centred where the norm centres, times its gain, float32."""
+        write = write.float() - write.float().mean(-1, keepdim=True) if self.centred else write.float()
+        return (write if self.gain is None else write * self.gain).to(self.weight.device)
 
     def _by_pieces(self, write: Tensor, tokens: Tensor | None) -> Tensor:
         count, step = self.weight.shape[1] if tokens is None else len(tokens), max(1, _PIECE // len(self.weight))
@@ -140,11 +144,9 @@ def write_effects(
     """
     _check(write, before, top_k)
     scaled = write.float() / lens.scale(before).clamp_min(1e-12)[:, None]
-
-    def logits(rows: slice, tokens: Tensor | None) -> Tensor:
-        return lens.logits(scaled[rows], tokens)
-
-    return _extremes(logits, len(write), vocabulary, top_k, 0.0, lens.weight.shape[1])
+    named = _named_tokens(vocabulary, lens.weight.shape[1])
+    up, down = strongest(lens, scaled, named, vocabulary.group[named], top_k)
+    return _effects(up, down, named)
 
 
 @torch.no_grad()
@@ -174,13 +176,16 @@ def probability_effects(
     """
     _check(write, before, top_k)
 
-    def change(rows: slice, tokens: Tensor | None) -> Tensor:
-        states = torch.stack([before[rows] + write[rows], before[rows]])
-        after, earlier = readout.logits(states).float().softmax(-1)
-        return after - earlier if tokens is None else (after - earlier)[:, tokens.to(after.device)]
-
-    readout = _checked_readout(model)
-    return _extremes(change, len(write), vocabulary, top_k, floor, model.W_U.shape[1])
+    readout, width = _checked_readout(model), int(model.W_U.shape[1])
+    named = _named_tokens(vocabulary, width)
+    sides: tuple[list[Any], list[Any]] = [], []
+    for rows in torch.arange(len(write)).split(max(_FEWEST, LOGIT_BUDGET // width)):
+        after, earlier = readout.logits(torch.stack([before[rows] + write[rows], before[rows]])).float().softmax(-1)
+        change = (after - earlier)[:, named.to(after.device)]
+        for found, largest in zip(sides, (True, False), strict=True):
+            found.append(top_words(change, vocabulary.group[named].to(change.device), top_k, floor, largest))
+    up, down = ((torch.cat([own[0] for own in found]), torch.cat([own[1] for own in found])) for found in sides)
+    return _effects(up, down, named)
 
 
 def _checked_readout(model: Any) -> ReadOut:
@@ -201,76 +206,23 @@ def _checked_readout(model: Any) -> ReadOut:
 def _check(write: Tensor, before: Tensor, top_k: int) -> None:
     if write.shape != before.shape:
         raise InputError(f"the writes have shape {tuple(write.shape)}, the states before {tuple(before.shape)}")
+    if not len(write):
+        raise InputError("no writes were given; at least one is needed")
     if top_k < 1:
         raise InputError(f"top_k is {top_k}; at least 1 token must be kept")
 
 
-def _extremes(values: Any, count: int, vocabulary: Vocabulary, top_k: int, floor: float, width: int) -> Effects:
+def _named_tokens(vocabulary: Vocabulary, width: int) -> Int[Tensor, " m"]:
     if width != len(vocabulary.texts):
         raise InputError(f"the unembedding has {width} tokens, the vocabulary {len(vocabulary.texts)}")
-    named = None if bool(vocabulary.allowed.all()) else torch.nonzero(vocabulary.allowed).flatten()
-    # What is gathered from the unembedding is gathered for more rows at once.
-    step = max(_FEWEST, LOGIT_BUDGET // width if named is None else 2 * LOGIT_BUDGET // max(1, len(named)))
-    parts = []
-    for start in range(0, count, step):
-        part = values(slice(start, start + step), named)
-        own = (vocabulary.group if named is None else vocabulary.group[named]).to(part.device)
-        up, down = (_top_words(part, own, top_k, floor, largest) for largest in (True, False))
-        parts.append((up[0], up[1], down[0], -down[1]))
-    if not parts:
-        raise InputError("no writes were given; at least one is needed")
-    promoted, gained, suppressed, lost = (torch.cat(column) for column in zip(*parts, strict=True))
-    if named is not None:
-        promoted, suppressed = (_named(ids, named.to(ids.device)) for ids in (promoted, suppressed))
-    return Effects(promoted, gained, suppressed, lost)
+    return torch.nonzero(vocabulary.allowed).flatten()
 
 
-def _named(ids: Tensor, named: Tensor) -> Tensor:
+def _effects(up: tuple[Tensor, Tensor], down: tuple[Tensor, Tensor], named: Int[Tensor, " m"]) -> Effects:
+    return Effects(_ids(up[0], named), up[1], _ids(down[0], named), -down[1])
+
+
+def _ids(numbers: Int[Tensor, "n k"], named: Int[Tensor, " m"]) -> Int[Tensor, "n k"]:
     """Ids of the vocabulary for numbers among those that may be named."""
-    return torch.where(ids < 0, ids, named[ids.clamp_min(0)]) if len(named) else ids
-
-
-def _top_words(
-    values: Tensor, group: Tensor, top_k: int, floor: float, largest: bool = True, size: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Columns and values of the largest values above ``floor``, one a word; -1 and 0 where there are fewer.
-
-    ``group`` is the word of each column. With ``largest`` false the same of the values with their sign turned.
-    ``size`` is how many candidates are looked at first, twice ``top_k`` when 0.
-    """
-    width = values.shape[1]
-    size = min(width, size or 2 * top_k)
-    found, ids = _topk(values, size, largest)
-    found = found if largest else -found
-    own = group[ids]
-    repeated = (own[:, :, None] == own[:, None, :]).tril(-1).any(-1)
-    usable = ~repeated & (found > floor)
-    order = (~usable).long().argsort(dim=1, stable=True)[:, :top_k]
-    keep = usable.gather(1, order)
-    short = (0, top_k - order.shape[1])
-    top_ids = torch.nn.functional.pad(ids.gather(1, order).masked_fill(~keep, -1), short, value=-1)
-    top_values = torch.nn.functional.pad(found.gather(1, order).masked_fill(~keep, 0.0), short)
-    # A row with too few words needs more candidates, unless its last candidate is already below the floor.
-    poor = torch.nonzero((usable.sum(1) < top_k) & (found[:, -1] > floor)).flatten()
-    if size < width and len(poor):
-        top_ids[poor], top_values[poor] = _top_words(values[poor], group, top_k, floor, largest, 4 * size)
-    return top_ids, top_values
-
-
-def _topk(values: Tensor, size: int, largest: bool) -> tuple[Tensor, Tensor]:
-    """``values.topk(size, 1, largest)`` by block maxima: what is looked for lies in the blocks with the largest maxima.
-
-    A block is every ``count``-th column, so that maxima are taken over whole rows of columns at once.
-    """
-    width = values.shape[1]
-    if width < 4 * size * _BLOCK:
-        return values.topk(size, 1, largest)
-    count = width // _BLOCK
-    whole = count * _BLOCK
-    blocks = values[:, :whole].unflatten(1, (_BLOCK, count))
-    chosen = (blocks.amax(1) if largest else blocks.amin(1)).topk(size, 1, largest).indices
-    inside = (chosen[:, :, None] + count * torch.arange(_BLOCK, device=values.device)).flatten(1)
-    tail = torch.arange(whole, width, device=values.device).expand(len(values), -1)
-    columns = torch.cat([inside, tail], 1)
-    found, place = values.gather(1, columns).topk(size, 1, largest)
-    return found, columns.gather(1, place)
+    named = named.to(numbers.device)
+    return torch.where(numbers < 0, numbers, named[numbers.clamp_min(0)]) if len(named) else numbers

@@ -1,8 +1,8 @@
 """The tokens that a model ever expects: only they say something to a person when a label names them.
 
 A vocabulary holds tokens that a model never learned (bytes, characters, words of other languages). Their rows of the
-unembedding all point away from what the model predicts, so that every write "suppresses" them: of the embedded
-default's 547 tokens 217 occur in its stories, and without this restriction the other 330 made up more than half of the
+unembedding all point away from what the model predicts, so that every write "suppresses" them. Of the embedded
+default's 547 tokens 217 occur in its stories. Without this restriction the other 330 made up more than half of the
 words named as suppressed.
 """
 

@@ -1,8 +1,8 @@
 """A vector as a few signed words, chosen jointly: orthogonal matching pursuit over the unembedding.
 
 The strongest tokens of a write repeat each other ("France French Paris"). Here each word is the one that fits best what
-the words before it leave over, and all weights are fitted anew (Pati et al. 1993, "Orthogonal matching pursuit";
-Tropp 2004). Rows and words are searched a block at a time, so memory does not grow with either.
+the words before it leave over, and all weights are fitted anew. (Pati et al. 1993, "Orthogonal matching pursuit"; Tropp
+2004.) Rows and words are searched a block at a time, so memory does not grow with either.
 """
 
 from dataclasses import dataclass
@@ -110,13 +110,13 @@ def _best(rest: Float[Tensor, "n width"], searched: Float[Tensor, "words width"]
     value = rest.new_full((len(rest),), -1.0)
     best = torch.zeros(len(rest), dtype=torch.long, device=rest.device)
     for start in range(0, len(searched), WORDS):
-        found, place = _largest((rest @ searched[start : start + WORDS].T).abs_())
+        found, place = largest((rest @ searched[start : start + WORDS].T).abs_())
         better = found > value
         value, best = torch.where(better, found, value), torch.where(better, place + start, best)
     return best
 
 
-def _largest(values: Float[Tensor, "n words"]) -> tuple[Tensor, Tensor]:
+def largest(values: Float[Tensor, "n words"]) -> tuple[Tensor, Tensor]:
     """``values.max(1)`` by maxima over folded columns, which are many times faster than maxima with their places."""
     count, tail = divmod(values.shape[1], _FOLD)
     if tail or count < _FOLD:

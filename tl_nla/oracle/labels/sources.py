@@ -2,8 +2,8 @@
 
 A head's write at position t is ``sum over s of pattern[t, s] * value[s] W_O`` (plus biases), so the share of source s
 is ``pattern[t, s] * ||value[s] W_O||`` (Kobayashi et al. 2020, "Attention is not only a weight"). The norm comes from
-the head's Gram matrix, ``||v W_O||^2 = v (W_O W_O^T) v^T``, so that no ``[batch, pos, head, d_model]`` tensor exists;
-each layer is reduced to its strongest sources before the next one runs.
+the head's Gram matrix, ``||v W_O||^2 = v (W_O W_O^T) v^T``, so that no ``[batch, pos, head, d_model]`` tensor exists.
+Each layer is reduced to its strongest sources before the next one runs.
 """
 
 from collections.abc import Callable, Collection, Sequence

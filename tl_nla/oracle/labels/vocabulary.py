@@ -22,7 +22,7 @@ class Vocabulary:
     """The tokens that labels may name.
 
     Attributes:
-        texts: text of every token without the space around it; blank for control tokens and characters that mark a
+        texts: text of every token without the space around it. Blank for control tokens and characters that mark a
             verbalizer's slots: named in a label, one would end the verbalizer's answer.
         group: number of the word that a token spells, case and leading space aside; the same for all its variants.
         allowed: false for special tokens, tags, blank and unprintable ones and parts of a UTF-8 character.
@@ -81,7 +81,12 @@ def decoded_tokens(tokenizer: Any, size: int) -> tuple[str, ...]:
     count = min(size, len(tokenizer))
     key = "texts", count, len(tokenizer)
     if key not in known:
-        known[key] = tuple(tokenizer.decode([number]) for number in range(count))
+        fast = getattr(tokenizer, "_tokenizer", None)
+        if fast is not None and not getattr(tokenizer, "clean_up_tokenization_spaces", True):
+            # The same in a third of the time.
+            known[key] = tuple(fast.decode_batch([[number] for number in range(count)], skip_special_tokens=False))
+        else:
+            known[key] = tuple(tokenizer.decode([number]) for number in range(count))
     texts: tuple[str, ...] = known[key]
     return texts
 

@@ -1,31 +1,39 @@
-"""The whole words of a tokenizer, found from its vocabulary alone: what labels name unless more is asked for.
+"""Which tokens are whole words of a running text: what labels name unless more is asked for.
 
-A token is named when it spells a word from its beginning: it carries the tokenizer's mark of a word's beginning, has at
-least two letters and nothing but letters (hyphens and apostrophes inside aside), and is not mostly the beginning of
-longer words. Its other spellings (without the mark, in capitals) go with it.
+A token can only be a word where it carries the tokenizer's mark of a word's beginning: a space in byte-level encodings
+and in SentencePiece. Whether it is one no vocabulary says. So:
 
-The last condition reads the merges of byte-pair encodings. Merges are listed by how often a pair stood in the
-training text, so one over a merge's number stands for its frequency (Zipf's law). " strugg" (merge 3,176) is continued
-to " struggle" (5,629), " struggles", " struggling" and " struggled": together as frequent as the token itself, so that
-nothing is left for the token alone. " strong" is continued too, but not often enough. What is continued by an "s"
-(" detects") is a word all the same. Two kinds of errors remain: a beginning that is never merged on (" harb") stays,
-and some words go (" play"). Of 70 tokens drawn from those kept of SmolLM2's, 66 were words.
+* Where the prompt is English, or there is none, a list of English words decides (:mod:`tl_nla.oracle.labels.words`).
+  Names are in it, fragments (" dishwas"), code (" TType") and signs of other scripts are not.
+* For a prompt in another language, or a vocabulary without English words, the merges of the byte-pair encoding decide.
+  Then only tokens in the scripts of the prompt are named.
+
+Merges are listed by how often a pair stood in the training text, so one over a merge's number stands for its frequency
+(Zipf's law). The token " strugg" (merge 3,176) is continued to " struggle" (5,629), " struggles", " struggling" and "
+struggled". Together these are as frequent as the token itself, so that nothing is left for the token alone. What is
+continued by an "s" is a word all the same. The merges err: of 70 tokens drawn from those that they keep of SmolLM2's,
+66 were words, and a label shows eight at a time. Of its 31,706 tokens of letters with a mark 24,842 are on the list.
 """
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
 
-from tl_nla.oracle.labels.vocabulary import Vocabulary
+from tl_nla.oracle.labels.vocabulary import Vocabulary, decoded_tokens
+from tl_nla.oracle.labels.words import english_words
 
 MARKS = ("\u0120", "\u2581")
 """What stands for the space before a word, in byte-level encodings and in SentencePiece."""
 _CONTINUED = 0.9
 """Share of a token's frequency that may go into longer words before it counts as a beginning only."""
+_TOLD = 4
+"""A text of fewer words does not tell its language."""
 _FEWEST = 100
 """With fewer words than this a vocabulary is not one of words, and every printable token may be named."""
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
@@ -47,20 +55,65 @@ def whole_words(tokenizer: Any, size: int, also: Iterable[int] = ()) -> Vocabula
     vocabulary = Vocabulary.of(tokenizer, size)
     if tokenizer is None:
         return vocabulary
+    prompt = [token for token in also if token < size]
+    texts = decoded_tokens(tokenizer, size)
+    text = "".join(texts[token] for token in prompt if token < len(texts))
     known = vocabulary.remembered(tokenizer)
-    if "whole" not in known:
-        known["whole"] = _whole(tokenizer, vocabulary)
-    whole = known["whole"]
-    if whole is None:
+    if "english" not in known:
+        known["english"] = _english(tokenizer, vocabulary)
+    named = known["english"] if _is_english(text) else None
+    if named is None:
+        if "whole" not in known:
+            known["whole"] = _whole(tokenizer, vocabulary)
+        named = known["whole"]
+        if named is not None and text.strip():
+            named = named & _written_in(vocabulary, text)
+    if named is None:
         return vocabulary
-    named = whole.clone()
-    named[[token for token in also if token < size]] = True
+    named = named.clone()
+    named[prompt] = True
     return replace(vocabulary, allowed=vocabulary.allowed & named)
 
 
-def _whole(tokenizer: Any, vocabulary: Vocabulary) -> torch.Tensor | None:
+def _pieces(tokenizer: Any, vocabulary: Vocabulary) -> list[str]:
     pieces = tokenizer.convert_ids_to_tokens(list(range(min(len(tokenizer), len(vocabulary.texts)))))
-    pieces = [piece if isinstance(piece, str) else "" for piece in pieces]
+    return [piece if isinstance(piece, str) else "" for piece in pieces]
+
+
+def _is_english(text: str) -> bool:
+    """Whether half of a text's words are English; true of a text of few words, but not in another script."""
+    words = _WORD.findall(text)
+    latin = sum(_script(sign) == "LATIN" for word in words for sign in word)
+    if 2 * latin < sum(sign.isalpha() for word in words for sign in word):
+        return False
+    return len(words) < _TOLD or 2 * sum(word.casefold() in english_words() for word in words) >= len(words)
+
+
+def _english(tokenizer: Any, vocabulary: Vocabulary) -> torch.Tensor | None:
+    """The tokens that begin as words do and are on the list; none for vocabularies that hold few of them."""
+    listed, named = english_words(), torch.zeros_like(vocabulary.allowed)
+    for number, piece in enumerate(_pieces(tokenizer, vocabulary)):
+        named[number] = piece.startswith(MARKS) and vocabulary.texts[number].casefold() in listed
+    named &= vocabulary.allowed
+    return named if int(named.sum()) >= _FEWEST else None
+
+
+@cache
+def _script(sign: str) -> str:
+    """The script of a letter, as the first word of its name; blank for what is no letter."""
+    return unicodedata.name(sign, "").split(" ")[0] if sign.isalpha() else ""
+
+
+def _written_in(vocabulary: Vocabulary, text: str) -> torch.Tensor:
+    """The tokens that have letters of a text's scripts alone."""
+    scripts = {_script(sign) for sign in set(text)} | {""}
+    # Japanese is written in three.
+    scripts |= {"CJK", "HIRAGANA", "KATAKANA"} if scripts & {"HIRAGANA", "KATAKANA"} else set()
+    return torch.tensor([all(_script(sign) in scripts for sign in own) for own in vocabulary.texts])
+
+
+def _whole(tokenizer: Any, vocabulary: Vocabulary) -> torch.Tensor | None:
+    pieces = _pieces(tokenizer, vocabulary)
     continued = _continued(tokenizer)
     # Of all spellings of a word the commonest one decides: vocabularies are listed by frequency.
     commonest: dict[int, int] = {}

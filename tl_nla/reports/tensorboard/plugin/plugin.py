@@ -1,12 +1,11 @@
 """Server side of the Contributions tab: lists runs, prompts and steps, and hands out one report as JSON.
 
-TensorBoard imports this module through the entry point whenever it starts, for whatever it is started, so nothing here
+TensorBoard imports this module through the entry point whenever it starts, for whatever it is started. So nothing here
 imports torch or reads a file before it is asked to.
 """
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from tensorboard import plugin_util
@@ -16,10 +15,12 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from tl_nla.errors import InputError, unknown
-from tl_nla.reports.tensorboard.plugin.names import PLUGIN_NAME, SCHEMA
+from tl_nla.reports.packed import PACKED, pack
+from tl_nla.reports.report_schema import SCHEMA, check_report
+from tl_nla.reports.tensorboard.plugin.names import PLUGIN_NAME, SHARED, STATIC, STYLE
 
-_STATIC = Path(__file__).parent / "static"
-_FILES = {"/index.js": "text/javascript", "/values.js": "text/javascript", "/index.css": "text/css"}
+_SCRIPTS = {f"/{name}.js": "text/javascript" for name in (*SHARED, "server", "index")}
+_FILES = {**_SCRIPTS, f"/{STYLE}": "text/css"}
 _MOST_STEPS = 1000
 
 
@@ -73,7 +74,7 @@ class ContributionsPlugin(base_plugin.TBPlugin):
             raise InputError(f"step is a whole number from zero on; got {text!r}")
         if int(text) not in points:
             raise _NotFoundError(str(unknown("step", text, map(str, sorted(points)))))
-        return _checked(points[int(text)][1])
+        return _packed(points[int(text)][1])
 
     def _list(self, request: wrappers.Request) -> Mapping[str, Mapping[str, provider.TensorTimeSeries]]:
         context = plugin_util.context(request.environ)
@@ -112,16 +113,23 @@ def _content(value: Any) -> bytes:
     return item if isinstance(item, bytes) else str(item).encode()
 
 
-def _checked(content: bytes) -> bytes:
-    """A report as it was written, once it is known to be JSON of this version."""
+def _packed(content: bytes) -> bytes:
+    """A packed report: as it was written, or made now of the plain JSON that earlier releases wrote."""
     try:
         report = json.loads(content)
     except ValueError as error:
         raise _NotReadableError(f"the summary of this step is no JSON: {error}") from error
     schema = report.get("schema") if isinstance(report, dict) else None
+    if schema == PACKED:
+        if not isinstance(report.get("data"), str):
+            raise _NotReadableError("the packed report of this step has no data")
+        return content
     if schema != SCHEMA:
-        raise _NotReadableError(f"the report has schema {schema!r}; this release of tl-nla reads {SCHEMA}")
-    return content
+        raise _NotReadableError(f"the report has schema {schema!r}; this release of tl-nla reads {SCHEMA} and {PACKED}")
+    try:
+        return json.dumps(pack(check_report(report))).encode()
+    except InputError as error:
+        raise _NotReadableError(str(error)) from error
 
 
 def _argument(request: wrappers.Request, name: str) -> str:
@@ -155,6 +163,6 @@ def _static_app(path: str, content_type: str) -> Callable[..., Any]:
 
     @wrappers.Request.application
     def app(request: wrappers.Request) -> wrappers.Response:
-        return http_util.Respond(request, (_STATIC / path[1:]).read_bytes(), content_type)
+        return http_util.Respond(request, (STATIC / path[1:]).read_bytes(), content_type)
 
     return app

@@ -1,7 +1,6 @@
-"""Contribution reports as TensorBoard summaries: one string tensor with the report's JSON per step."""
+"""Contribution reports as TensorBoard summaries: one string tensor with the packed report per step."""
 
 import json
-import math
 from typing import Any
 
 from tl_nla.errors import InputError
@@ -11,8 +10,8 @@ from tl_nla.reports.tensorboard.plugin.names import PLUGIN_NAME, TAG_PREFIX
 def contribution_summary(tag: str, report: dict[str, Any]) -> Any:
     """Turn a report into the summary that the Contributions tab reads.
 
-    Numbers that are not finite become null, since JSON has none; text that is no valid Unicode (half of a surrogate
-    pair) is kept as an escape.
+    The report is packed as :mod:`tl_nla.reports.packed` says, its numbers rounded to four digits. Numbers that are not
+    finite are left out; text that is no valid Unicode (half of a surrogate pair) is kept.
 
     Args:
         tag: ``contributions/<prompt name>``; the prefix is added when it is missing.
@@ -26,12 +25,13 @@ def contribution_summary(tag: str, report: dict[str, Any]) -> Any:
     """
     from tensorboard.compat.proto import summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
 
+    from tl_nla.reports.packed import pack
     from tl_nla.reports.report_schema import check_report
 
     name = tag.removeprefix(TAG_PREFIX)
     if not name.strip():
         raise InputError(f"a contribution report needs the name of its prompt as tag; got {tag!r}")
-    text = json.dumps(_finite(check_report(report)), allow_nan=False, separators=(",", ":"))
+    text = json.dumps(pack(check_report(report)), separators=(",", ":"))
     metadata = summary_pb2.SummaryMetadata(
         display_name=_valid_text(name),
         data_class=summary_pb2.DATA_CLASS_TENSOR,
@@ -74,14 +74,3 @@ def write_contributions(writer: Any, tag: str, report: dict[str, Any], step: int
 def _valid_text(text: str) -> str:
     """Text that UTF-8 can hold: lone surrogates become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _finite(content: Any) -> Any:
-    """The same content with null for every number that JSON cannot say."""
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return content

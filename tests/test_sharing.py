@@ -1,4 +1,4 @@
-"""Pairs go to the hub and come back; what they were made with is compared."""
+"""Pairs, oracles and steering vectors go to the hub and come back; what they were made with is compared."""
 
 import json
 
@@ -6,12 +6,16 @@ import pytest
 import torch
 import yaml
 
+from tests import zoo
 from tests.nla.formats.hub import Hub
+from tests.oracle.tiny import make_oracle
 from tl_nla.errors import InputError
 from tl_nla.nla import NLA
 from tl_nla.nla.formats.testing import write_kitft
 from tl_nla.nla.provenance import compare, record
-from tl_nla.nla.sharing import CardFacts, model_card, push_to_hub
+from tl_nla.oracle import DiffOracle
+from tl_nla.sharing import CardFacts, model_card, push_to_hub
+from tl_nla.steering import SteeringVector
 
 FIGURES = [{"arm": "explanation", "fve": 0.7}, {"arm": "shuffled", "fve": -0.6}]
 
@@ -97,3 +101,48 @@ def test_another_model_under_the_same_name_warns(nla, tmp_path):
     with pytest.warns(UserWarning, match="is not what was saved: layer 2 when saved, 1 here"):
         found = NLA.from_pretrained(tmp_path / "new")
     assert found.provenance["compared"] == "different"
+
+
+def test_an_oracle_goes_round(hub):
+    oracle = make_oracle()
+    oracle.base = "some/base"
+    push_to_hub(oracle, "me/oracle", CardFacts("mit", FIGURES))
+    again = DiffOracle.from_pretrained("me/oracle")
+    torch.testing.assert_close(again.reconstruct(["It promotes red"]), oracle.reconstruct(["It promotes red"]))
+    assert again.provenance["compared"] == "equal"
+    text = (hub.repositories["me/oracle"] / "README.md").read_text(encoding="utf-8")
+    assert 'tl_nla.DiffOracle.from_pretrained("me/oracle")' in text
+    assert yaml.safe_load(text.split("---\n", 2)[1])["tags"] == ["diff-oracle", "interpretability"]
+
+
+def test_an_oracle_whose_weights_are_of_another_model_warns(tmp_path):
+    make_oracle().save_pretrained(tmp_path / "oracle")
+    path = tmp_path / "oracle" / "provenance.json"
+    saved = json.loads(path.read_text())
+    saved["fingerprint"]["d_vocab"] += 1
+    path.write_text(json.dumps(saved))
+    with pytest.warns(UserWarning, match="is not what was saved: d_vocab"):
+        DiffOracle.from_pretrained(tmp_path / "oracle")
+
+
+def test_a_steering_vector_goes_round(hub):
+    vector = SteeringVector(torch.arange(8.0), "blocks.1.hook_resid_post", "gpt2", 2.5)
+    push_to_hub(vector, "me/yellow", CardFacts("mit"))
+    again = SteeringVector.from_pretrained("me/yellow")
+    assert torch.equal(again.vector, vector.vector)
+    assert (again.site, again.model, again.strength) == (vector.site, "gpt2", 2.5)
+    assert again.provenance["compared"] == "equal"
+    card = model_card(vector, "me/yellow", CardFacts("mit"))
+    assert yaml.safe_load(card.split("---\n", 2)[1])["base_model"] == "gpt2"
+    assert 'SteeringVector.from_pretrained("me/yellow")' in card
+
+
+def test_code_of_every_card_runs(hub, nla, llama):
+    """The lines that a reader copies: imports, loading and names are right."""
+    given = {"states": torch.randn(1, 32), "model": llama, "tokens": zoo.tokens()}
+    oracle, vector = make_oracle(), SteeringVector(torch.ones(zoo.D_MODEL), "blocks.1.hook_resid_post", "some/base")
+    for artefact in (nla, oracle, vector):
+        push_to_hub(artefact, "me/shared", CardFacts("mit"))
+        code = model_card(artefact, "me/shared", CardFacts("mit")).split("```python\n")[1].split("```")[0]
+        exec(code, dict(given))  # noqa: S102
+        hub.repositories.pop("me/shared")

@@ -1,0 +1,164 @@
+"""Scores of the shipped oracle on held-out documents, by layer and kind of component.
+
+``python -m docs.studies.smollm2.score --keep writes --rows docs/studies/smollm2/rows/oracle.jsonl``
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from docs.studies.smollm2.fit import captured, site_writes
+from docs.studies.smollm2.table import read_rows
+from docs.studies.smollm2.writes import SiteWrites
+from tl_nla.benchmark.bootstrap import fve_interval
+from tl_nla.metrics import normalise
+from tl_nla.model.targets import load_target
+from tl_nla.oracle.words import WordOracle
+from tl_nla.smollm2.oracle import shipped_oracle
+
+LENGTHS, TOLD, SQUEEZED = (4, 8, 16), 16, 64
+_DECAY = 0.1
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Everything that arms are read from."""
+
+    oracle: WordOracle
+    train: SiteWrites
+    held: SiteWrites
+    from_context: Tensor
+    everything: dict[str, Tensor]
+
+
+def main() -> None:
+    """Score every layer; one that has its scores already is not done again."""
+    parser = argparse.ArgumentParser(prog="python -m docs.studies.smollm2.score")
+    parser.add_argument("--corpus", type=Path, default=Path("corpus"))
+    parser.add_argument("--keep", type=Path, required=True, help="folder of captured writes")
+    parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
+    parser.add_argument("--layers", type=int, nargs="+", default=list(range(30)))
+    parser.add_argument("--every", type=int, default=4, help="one of so many held-out rows is explained")
+    parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
+    args = parser.parse_args()
+    if args.table:
+        sys.stdout.write(as_markdown(read_rows(args.rows)))
+        return
+    target = load_target("smollm2")
+    train = site_writes(captured(args.corpus, args.keep, "train"), target)
+    held = site_writes(captured(args.corpus, args.keep, "held_out").every(args.every), target)
+    table = target.model.W_E.detach().float()
+    squeezed = (table - table.mean(0)) @ torch.linalg.eigh((table - table.mean(0)).T @ (table - table.mean(0)))[1]
+    squeezed = squeezed[:, -SQUEEZED:]
+    oracle = shipped_oracle(target.model)
+    named = [kind_of(site) for site in oracle.code.sites]
+    everything = {kind: oracle.code.mean[torch.tensor([one == kind for one in named])].mean(0) for kind in set(named)}
+    squeezed = squeezed / squeezed.norm(dim=1).mean()
+    context = (squeezed[side.rows.context[:, :TOLD]].flatten(1) for side in (train, held))
+    sides = Sides(oracle, train, held, smoother(*context), everything)
+    done = {(row["layer"], row["kind"]) for row in read_rows(args.rows)}
+    args.rows.parent.mkdir(parents=True, exist_ok=True)
+    for layer in args.layers:
+        for kind in ("head", "attn", "mlp", "block"):
+            if (layer, kind) not in done:
+                found = [{"layer": layer, "kind": kind, "seed": 0, **row} for row in score(sides, layer, kind)]
+                with args.rows.open("a", encoding="utf-8") as file:
+                    file.write("".join(json.dumps(row) + "\n" for row in found))
+
+
+def kind_of(site: str) -> str:
+    """Kind of a component, from its text."""
+    return "head" if ".head." in site else site.split(".")[2] if site.count(".") == 2 else "block"
+
+
+def score(sides: Sides, layer: int, kind: str) -> Iterator[dict[str, Any]]:
+    """Rows of scores of one layer's components of one kind, all of them together."""
+    sites = [site for site in sides.oracle.code.sites if kind_of(site) == kind and int(site.split(".")[1]) == layer]
+    states = [normalise(side[sites[0]][0]) for side in (sides.train, sides.held)]
+    from_state = smoother(*states)
+    parts = [_site(sides, site, from_state) for site in sites]
+    document = sides.held.rows.document.repeat(len(sites))
+    strict = torch.cat([part.pop("strict") for part in parts])
+    plain = torch.cat([part.pop("plain") for part in parts])
+    for arm in parts[0]:
+        errors = torch.cat([part[arm] for part in parts])
+        found: dict[str, Any] = {"arm": arm, "n": len(errors), "components": len(sites)}
+        for name, base in (("fve", strict), ("fve_all", plain)):
+            interval = fve_interval(errors, base, document, generator=torch.Generator().manual_seed(0), resamples=300)
+            found |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        yield found
+
+
+def _site(sides: Sides, site: str, from_state: Tensor) -> dict[str, Tensor]:
+    """Squared errors of each arm at one component, and the distances that they are compared to."""
+    oracle, code = sides.oracle, sides.oracle.code
+    before, write = sides.held[site]
+    truth, mean = normalise(write), code.mean[code.index(site)]
+    found = {"strict": _square(truth, mean), "plain": _square(truth, sides.everything[kind_of(site)])}
+    texts: list[str] = []
+    for words in LENGTHS:
+        texts = oracle.explain(write, before, words=words)
+        found[f"explanation, {words} words"] = _square(truth, normalise(oracle.reconstruct(texts)))
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(2)).tolist()
+    found["shuffled"] = _square(truth, normalise(oracle.reconstruct([texts[row] for row in order])))
+    found["permuted"] = _square(truth, normalise(oracle.reconstruct(_permuted(texts, code.text))))
+    number = oracle.verbalizer.code.tell_component(before, write)
+    found["component not told"] = (number != code.index(site)).double() * found["strict"]
+    wanted = normalise(sides.train[site][1])
+    middle = wanted.mean(0)
+    for arm, weights in (("context, 16 tokens", sides.from_context), ("probe of the state", from_state)):
+        found[arm] = _square(truth, middle + weights @ (wanted - middle))
+    found["component"] = found["strict"]
+    return found
+
+
+def smoother(known: Tensor, asked: Tensor) -> Tensor:
+    """Ridge regression as weights of training targets: ``[asked, known]``, for any targets of the same inputs."""
+    left = known.double() - known.double().mean(0)
+    products = left.T @ left
+    products += _DECAY * products.diagonal().mean() * torch.eye(len(products)).double()
+    shown = asked.double() - known.double().mean(0)
+    return (shown @ torch.linalg.solve(products, left.T)).float()
+
+
+def _square(truth: Tensor, guess: Tensor) -> Tensor:
+    return (truth.double() - guess.double()).square().sum(1)
+
+
+def _permuted(texts: list[str], words: tuple[str, ...]) -> list[str]:
+    """The same texts, each word replaced through a fixed permutation of the words that may be said."""
+    order = torch.randperm(len(words), generator=torch.Generator().manual_seed(1)).tolist()
+    other = {word: words[i] for word, i in zip(words, order, strict=True)}
+    return ["; ".join(_renamed(part, other) for part in text.split("; ")) for text in texts]
+
+
+def _renamed(part: str, other: dict[str, str]) -> str:
+    head, found, words = part.partition("promotes ") if "promotes " in part else part.partition("suppresses ")
+    return head + found + " ".join(other.get(word, word) for word in words.split(" ")) if found else part
+
+
+def as_markdown(rows: list[dict[str, Any]]) -> str:
+    """FVE against the own mean by arm and kind: the average over layers, the lowest and the highest layer."""
+    kinds = [kind for kind in ("head", "attn", "mlp", "block") if any(row["kind"] == kind for row in rows)]
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    lines = ["| arm | " + " | ".join(kinds) + " |", "|---|" + "---|" * len(kinds)]
+    for arm in arms:
+        cells = []
+        for kind in kinds:
+            own = [row for row in rows if row["arm"] == arm and row["kind"] == kind]
+            fve, everything = ([row[name] for row in own] for name in ("fve", "fve_all"))
+            mean, other = sum(fve) / len(fve), sum(everything) / len(everything)
+            cells.append(f"{mean:.2f} [{min(fve):.2f}, {max(fve):.2f}] / {other:.2f}")
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The oracle of words on a random model: what it says rebuilds writes, names their component, and is kept exactly."""
+
+import pytest
+import torch
+
+from lightning_modules.training.word_stage import BySite
+from tests import zoo
+from tl_nla.data import Document
+from tl_nla.errors import InputError
+from tl_nla.metrics import normalise
+from tl_nla.oracle import DiffOracle, parse_label
+from tl_nla.oracle.capture import CaptureConfig, capture_writes
+from tl_nla.oracle.words import FitConfig, WordOracle, fitting
+
+SITES = ["blocks.0.attn.head.1", "blocks.2.attn.head.3", "blocks.0.mlp", "blocks.2.attn", "blocks.1"]
+
+
+def documents(first, count):
+    return [Document(f"d/{n}", " ".join(f"w{i}" for i in zoo.tokens(1, 24, n)[0].tolist()))
+            for n in range(first, first + count)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made():
+    model = zoo.bridge(zoo.hf_model("llama"))
+    config = CaptureConfig(positions_per_document=6, skips=False, sources=1)
+    train, held = (capture_writes(model, zoo.tokenizer(), documents(first, count), SITES, config)
+                   for first, count in ((0, 16), (100, 4)))  # fmt: skip
+    counts = torch.ones(zoo.VOCAB, dtype=torch.long)
+    config = FitConfig(words=8, rows=100)
+    return model, train, held, WordOracle.fitted(model, zoo.tokenizer(), BySite(train), counts, config, "zoo")
+
+
+def fve(oracle, train, held, texts, site):
+    mean = normalise(train.write[train.site == site]).mean(0)
+    rows = held.site == site
+    truth = normalise(held.write[rows])
+    found = normalise(oracle.reconstruct([text for text, own in zip(texts, rows.tolist(), strict=True) if own]))
+    return 1 - float((found - truth).square().sum() / (truth - mean).square().sum())
+
+
+def test_its_words_rebuild_held_out_writes_and_those_of_others_do_not(made):
+    _, train, held, oracle = made
+    texts = oracle.explain(held.write, held.before)
+    other = [texts[i] for i in held.site.argsort(stable=True).view(5, -1).roll(1, 1).flatten()
+             [held.site.argsort(stable=True).argsort()].tolist()]  # fmt: skip
+    for site in range(len(SITES)):
+        assert fve(oracle, train, held, texts, site) > (0.9 if "head" in SITES[site] else 0.5)
+        assert fve(oracle, train, held, other, site) < 0.2
+    assert len(set(texts)) > 0.9 * len(texts)
+
+
+def test_fewer_words_say_less(made):
+    _, train, held, oracle = made
+    found = [fve(oracle, train, held, oracle.explain(held.write, held.before, words=words), 0) for words in (2, 4, 8)]
+    assert found[0] < found[1] < found[2]
+
+
+def test_it_tells_the_component_and_believes_a_caller(made):
+    _, _, held, oracle = made
+    told = oracle.code.tell_component(held.before, held.write)
+    assert float((told == held.site).float().mean()) > 0.95
+    heads = held.site < 2
+    assert torch.equal(told[heads], held.site[heads])
+    said = oracle.explain(held.write[:1], held.before[:1], sites=["blocks.1"])
+    assert parse_label(said[0]).component == "layer 1 block"
+    with pytest.raises(InputError, match="unknown site of this oracle"):
+        oracle.explain(held.write[:1], held.before[:1], sites=["blocks.7.mlp"])
+
+
+def test_promoted_words_point_along_the_write_in_the_logits(made):
+    _, _, held, oracle = made
+    rows = torch.nonzero(held.site == 0).flatten()[:20]
+    code, site = oracle.code, SITES[0]
+    beside = normalise(held.write[rows]) - code.mean[0]
+    word, _ = code.choose(0, held.write[rows], 2)
+    logits = beside @ code.tables.table.T
+    own = logits.gather(1, word.clamp_min(0))
+    assert bool((own[:, 0] > 0).all())
+    assert float((own[:, 1] < 0)[word[:, 1] >= 0].float().mean()) > 0.8
+    assert code.tables.directions(site).norm(dim=1).sub(1).abs().max() < 1e-5
+
+
+def test_it_answers_lists_and_refuses_what_words_do_not_tell(made):
+    _, _, held, oracle = made
+    write, before = held.write[:3], held.before[:3]
+    for text, answer in zip(oracle.explain(write, before), oracle.ask("promotes", write, before), strict=True):
+        assert answer.tokens == parse_label(text).promoted
+    assert oracle.ask("alignment", write, before)[0].tokens
+    with pytest.raises(InputError, match="cannot answer 'sources'"):
+        oracle.ask("sources", write, before)
+    with pytest.raises(InputError, match="words is 9"):
+        oracle.explain(write, before, words=9)
+
+
+def test_junk_reads_as_what_is_known_of_it(made):
+    oracle = made[3]
+    texts = ["", "layer 0 head 1 promotes nonsense; deviation seven", "not a label", "layer 0 head 1"]
+    found = oracle.reconstruct(texts)
+    assert torch.equal(found[[0, 2]], torch.zeros(2, oracle.d_model))
+    torch.testing.assert_close(normalise(found[1]), normalise(oracle.code.mean[0]))
+    torch.testing.assert_close(found[1], found[3])
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_a_saved_oracle_says_the_same(made, tables, tmp_path):
+    model, _, held, oracle = made
+    oracle.save_pretrained(tmp_path / "oracle", tables=tables)
+    if tables:
+        loaded = DiffOracle.from_pretrained(tmp_path / "oracle")
+    else:
+        with pytest.raises(InputError, match="give the model"):
+            WordOracle.from_pretrained(tmp_path / "oracle")
+        loaded = WordOracle.from_pretrained(tmp_path / "oracle", model=model)
+    assert isinstance(loaded, WordOracle)
+    assert loaded.base == "zoo"
+    texts = [oracle.explain(held.write, held.before), loaded.explain(held.write, held.before)]
+    assert sum(one == other for one, other in zip(*texts, strict=True)) > 0.9 * len(held)
+    torch.testing.assert_close(loaded.reconstruct(texts[0]), oracle.reconstruct(texts[0]), rtol=0.01, atol=0.01)
+
+
+def test_a_fit_goes_on_where_it_was_interrupted(made, tmp_path, monkeypatch):
+    model, train, held, oracle = made
+    counts, writes = torch.ones(zoo.VOCAB, dtype=torch.long), BySite(train)
+    fit, fitted = fitting._fit_site, []
+
+    def cut(tables, site, *rest):
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        fitted.append(site)
+        return fit(tables, site, *rest)
+
+    monkeypatch.setattr(fitting, "_fit_site", cut)
+    given = model, zoo.tokenizer(), writes, counts, FitConfig(words=8, rows=100), "zoo", tmp_path
+    with pytest.raises(KeyboardInterrupt):
+        WordOracle.fitted(*given)
+    fitted[:] = [""]
+    monkeypatch.setattr(fitting, "_fit_site", lambda *rest: fitted.append(rest[1]) or fit(*rest))
+    again = WordOracle.fitted(*given)
+    assert fitted[1:] == SITES[2:]
+    assert again.explain(held.write, held.before) == oracle.explain(held.write, held.before)

@@ -1,0 +1,181 @@
+"""A code of words fitted to training writes: closed form, a component after the other."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tl_nla.amounts import check_count
+from tl_nla.data.progress import told
+from tl_nla.errors import InputError
+from tl_nla.metrics import normalise
+from tl_nla.metrics.ridge import fit_ridge
+from tl_nla.model.files import read_safetensors
+from tl_nla.oracle.labels import STEPS, StrengthReference
+from tl_nla.oracle.words.choosing import choose_words, fit_gain, read_words
+from tl_nla.oracle.words.code import WordCode, teller_inputs
+from tl_nla.oracle.words.tables import WordTables, unit_rows
+
+LEVELS = ("one", "two", "three", "four", "five", "six")
+"""How far a write is from its component's mean: six equally frequent steps."""
+_FIRST, _FALL = 0.5, 0.5
+_DECAY = 1e-2
+_SMALLEST = 1e-6
+WritesBySite = Mapping[str, tuple[Float[Tensor, "n d_model"], Float[Tensor, "n d_model"]]]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a code is fitted.
+
+    Attributes:
+        words: in an explanation at most.
+        passes: choosing words and fitting their weights anew, so many times.
+        rows: writes of each component that words are chosen for; means and levels take all of them.
+        told_rows: writes of each component that the classifier of components sees.
+        widths: components that write anywhere are told in the space of so many principal directions a word; the width
+            with the smaller error is taken.
+    """
+
+    words: int = 16
+    passes: int = 3
+    rows: int = 800
+    told_rows: int = 150
+    widths: tuple[int, ...] = (4, 6)
+
+    def __post_init__(self) -> None:
+        for name in ("words", "passes", "rows", "told_rows"):
+            check_count(name, getattr(self, name))
+        if not self.widths or min(self.widths) < 1:
+            raise InputError(f"widths is {self.widths}; give at least one, each 1 or more directions a word")
+
+
+@torch.no_grad()
+def fit_code(
+    tables: WordTables, writes: WritesBySite, strength: StrengthReference, config: FitConfig | None = None,
+    keep: Path | None = None,
+) -> WordCode:  # fmt: skip
+    """Fit a code; deterministic.
+
+    Args:
+        tables: of the model.
+        writes: by site, states before and writes of the training documents, in model units.
+        strength: what norms are usual.
+        config: words and passes.
+        keep: folder in which what was fitted is kept, and gone on with by a run that was interrupted.
+
+    Raises:
+        InputError: when there is no site, or a site has fewer than two writes.
+    """
+    config = config or FitConfig()
+    if not writes:
+        raise InputError("no writes were given; a code of words needs those of one component at least")
+    columns: dict[str, list[Tensor]] = {name: [] for name in ("mean", "edge", "level", "gain", "norm")}
+    wide: list[int] = []
+    inputs: list[Tensor] = []
+    classes: list[int] = []
+    bases: dict[str, Tensor] = {}
+    for number, (site,) in enumerate(told([[site] for site in writes], "fitting words to components")):
+        before, write = writes[site]
+        if len(write) < 2:
+            raise InputError(f"{site} has {len(write)} writes; at least 2 are needed, better some hundred")
+        found = _kept(None if keep is None else keep / f"{site}.safetensors", tables, site, write, config)
+        for name, value in found.columns.items():
+            columns[name].append(value)
+        columns["norm"].append(_norms(before, write, strength))
+        if site not in tables.basis:
+            inputs.append(teller_inputs(before[: config.told_rows], write[: config.told_rows]))
+            classes += [len(wide)] * len(inputs[-1])
+            wide.append(number)
+            bases |= {} if found.basis is None else {site: found.basis}
+    stacked = {name: torch.stack(values) for name, values in columns.items()}
+    teller = _teller(inputs, classes, 2 * stacked["mean"].shape[1] + 1)
+    return WordCode(tuple(writes), tables.text, **stacked, teller=teller, wide=torch.tensor(wide, dtype=torch.long),
+                    bases=bases, tables=tables.joined(bases))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """One component's part of a code, and its mean squared error on the writes that words were chosen for."""
+
+    columns: dict[str, Tensor]
+    basis: Tensor | None
+    error: float
+
+
+def _kept(path: Path | None, tables: WordTables, site: str, write: Tensor, config: FitConfig) -> _Fitted:
+    """What an earlier run fitted to the same writes with the same settings, or what is fitted now."""
+    if path is None:
+        return _fit_site(tables, site, write, config)
+    words = hashlib.sha256("\0".join(tables.text).encode()).hexdigest()[:12]
+    settings = f"{config}, words {words}, {len(write)} writes of norm {float(write.double().norm()):.9g}"
+    if path.is_file():
+        state = read_safetensors(path)
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("settings") == settings:
+                return _Fitted(state, state.pop("basis", None), float(state.pop("error")))
+    found = _fit_site(tables, site, write, config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    basis = {} if found.basis is None or site in tables.basis else {"basis": found.basis}
+    beside = path.with_suffix(".unfinished")
+    save_file({**found.columns, **basis, "error": torch.tensor(found.error)}, beside, metadata={"settings": settings})
+    os.replace(beside, path)
+    return found
+
+
+def _fit_site(tables: WordTables, site: str, write: Tensor, config: FitConfig) -> _Fitted:
+    unit = normalise(write.float())
+    mean = unit.mean(0)
+    beside = (unit - mean) / unit.shape[1] ** 0.5
+    if site in tables.basis:
+        return _fit_words(tables.directions(site), beside, mean, tables.basis[site], config)
+    principal = torch.linalg.eigh(beside.T @ beside).eigenvectors.flip(1)
+    tried = []
+    for width in sorted({min(each * config.words, len(mean)) for each in config.widths}):
+        basis = None if width == len(mean) else principal[:, :width].contiguous()
+        tried.append(_fit_words(unit_rows(tables.table if basis is None else tables.table @ basis), beside, mean, basis,
+                                config))  # fmt: skip
+    return min(tried, key=lambda found: found.error)
+
+
+def _fit_words(direction: Tensor, beside: Tensor, mean: Tensor, basis: Tensor | None, config: FitConfig) -> _Fitted:
+    target = beside if basis is None else beside @ basis
+    far = target.norm(dim=1)
+    edge = far.quantile(torch.arange(1, len(LEVELS)) / len(LEVELS))
+    number = torch.bucketize(far, edge)
+    level = torch.stack([far[number == i].mean() if bool((number == i).any()) else far.mean()
+                         for i in range(len(LEVELS))]).clamp_min(_SMALLEST)  # fmt: skip
+    part = slice(None, None, -(-len(target) // config.rows))
+    some, scale = target[part], level[number[part]]
+    gain = _FIRST / torch.arange(1, config.words + 1).float() ** _FALL
+    for _ in range(config.passes):
+        word = choose_words(some / scale[:, None], direction, gain, config.words)
+        gain = fit_gain(word, direction, some, scale)
+    rest = some - read_words(word, direction, gain) * scale[:, None]
+    left = beside[part].square().sum() - some.square().sum() + rest.square().sum()
+    columns = {"mean": mean, "edge": edge, "level": level, "gain": gain}
+    return _Fitted(columns, basis, float(left / len(some)))
+
+
+def _norms(before: Tensor, write: Tensor, strength: StrengthReference) -> Tensor:
+    """Geometric mean of the norms at each step of strength; of all of them where a step has none."""
+    step, logs = strength.step(write, before), write.float().norm(dim=1).clamp_min(1e-12).log()
+    means = [logs[step == i].mean() if bool((step == i).any()) else logs.mean() for i in range(len(STEPS))]
+    return torch.stack(means).exp()
+
+
+def _teller(inputs: list[Tensor], classes: list[int], width: int) -> Tensor:
+    if not inputs:
+        return torch.zeros(width, 0)
+    count = max(classes) + 1
+    right = torch.nn.functional.one_hot(torch.tensor(classes), count).float()
+    fitted = fit_ridge(torch.cat(inputs)[:, :-1], right, _DECAY)
+    weight = fitted.weight.float()
+    return torch.cat([weight, (fitted.target_mean - fitted.input_mean @ fitted.weight).float()[None]])
