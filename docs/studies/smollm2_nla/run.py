@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from docs.studies.smollm2_nla.context_reader import add_context, train_context_reader
+from docs.studies.smollm2_nla.own_words import read_own_words
 from docs.studies.smollm2_nla.score import arms_of, held_out, linear_reader, write_scores
 from docs.studies.smollm2_nla.ship import ship
 from docs.studies.smollm2_nla.table import as_markdown, read_rows
@@ -30,7 +31,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--positions", type=int, default=3, help="states of each")
     parser.add_argument("--states", type=Path, help="states that the training kept, for the linear reader")
     parser.add_argument("--context", action="store_true", help="train the reader of raw context, add it to the rows")
+    parser.add_argument("--own-words", type=Path, metavar="FOLDER", help="train the reader of FOLDER on its own words")
+    parser.add_argument("--out", type=Path, default=Path("runs/smollm2_nla_own"), help="where that pair goes")
     args = parser.parse_args(arguments)
+    if args.own_words is not None:
+        read_own_words(args.own_words, args.states, args.out)
+        return
     if args.context:
         smol = load_smollm2()
         held = held_out(smol.model, smol.tokenizer, smol.nla.layer, args.corpus, args.documents, args.positions)

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from docs.studies.smollm2_nla.own_words import BATCH, RATE, ROWS
 from tl_nla.cli.training import configs_folder
 from tl_nla.nla.adapted_files import load_adapted
 from tl_nla.smollm2.nla import ship_nla
@@ -26,6 +27,6 @@ def ship(folder: Path, smol: Any, commit: str) -> None:
         "target_sha256": hashlib.sha256((smol.folder / "model.safetensors").read_bytes()).hexdigest(),
         "data": {name: one["data"]["init_args"] for name, one in settings.items()},
         "steps": {name: one["trainer"]["max_steps"] for name, one in settings.items()},
-        "seed": 0, "commit": commit,
+        "own_words": {"rows": 2 * ROWS, "batch_size": BATCH, "learning_rate": RATE}, "seed": 0, "commit": commit,
     }  # fmt: skip
     ship_nla(load_adapted(str(folder)), smol.model, about)

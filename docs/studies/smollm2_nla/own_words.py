@@ -1,0 +1,47 @@
+"""The last step of the shipped training: the reconstructor also learns to read what the verbalizer really says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_modules.data.activations import StateExplanations, collate
+from lightning_modules.data.kept_states import read_kept
+from lightning_modules.training.warm_start import ReconstructorWarmStart
+from tl_nla.nla.adapted_files import load_adapted, save_adapted
+
+ROWS, BATCH, RATE, CAP = 960, 16, 5e-4, 32
+
+
+def read_own_words(folder: Path, states: Path, out: Path) -> None:
+    """Train the reconstructor of a trained pair on its verbalizer's words and on written ones, half and half.
+
+    The verbalizer gets most of the older words wrong. A reader of written explanations takes them at their word.
+
+    Args:
+        folder: of the trained pair.
+        states: that its training kept.
+        out: where the pair is saved.
+    """
+    L.seed_everything(0)
+    nla, kept = load_adapted(str(folder)), read_kept(states)
+    rows = torch.randperm(len(kept), generator=torch.Generator().manual_seed(1))[: 2 * ROWS].tolist()
+    said = nla.verbalize(kept.acts[rows[:ROWS]], max_new_tokens=CAP, batch_size=96)
+    texts = said + [kept.explanations[row] for row in rows[ROWS:]]
+    places = torch.tensor(rows)
+    mixed = replace(
+        kept, acts=kept.acts[places], explanations=texts, contexts=[kept.contexts[row] for row in rows],
+        truths=[None] * len(rows), document=kept.document[places], position=kept.position[places],
+    )  # fmt: skip
+    loader = DataLoader(
+        StateExplanations(mixed), BATCH, shuffle=True, drop_last=True, collate_fn=collate,
+        generator=torch.Generator().manual_seed(2),
+    )  # fmt: skip
+    fit = L.Trainer(
+        accelerator="cpu", precision="bf16-mixed", max_epochs=1, gradient_clip_val=1.0, logger=False,
+        enable_checkpointing=False,
+    )  # fmt: skip
+    fit.fit(ReconstructorWarmStart(nla=nla, learning_rate=RATE), loader)
+    save_adapted(nla, out)
