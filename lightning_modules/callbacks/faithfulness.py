@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_modules.sharding import gathered
 from tl_nla._grouped import grouped
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
 from tl_nla.data import ExplainedStates
@@ -63,6 +64,7 @@ class FaithfulnessCallback(L.Callback):
         self.states, self.mean, self.every = states, mean, every
         self.references, self.clean, self.measures = dict(references or {}), clean, measures or WordMeasures()
         self.history: list[dict[str, float]] = []
+        self._last = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure where the training starts from."""
@@ -80,8 +82,14 @@ class FaithfulnessCallback(L.Callback):
         self._measure(trainer, pl_module)
 
     def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or (self.history and self.history[-1]["step"] == trainer.global_step):
+        if self._last == trainer.global_step:
             return
+        self._last = trainer.global_step
+        with gathered(pl_module):
+            if trainer.is_global_zero:
+                self._note(trainer, pl_module)
+
+    def _note(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         nla = getattr(pl_module, "nla", None)
         if not isinstance(nla, NLA):
             raise InputError(f"{type(pl_module).__name__} has no pair as 'nla', which FaithfulnessCallback measures")

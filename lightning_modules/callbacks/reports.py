@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_modules.outputs import fast_dev_run
+from lightning_modules.sharding import gathered
 from tl_nla._grouped import grouped
 from tl_nla.errors import InputError
 from tl_nla.model.positions import Positions
@@ -106,14 +107,19 @@ class ContributionReportCallback(L.Callback):
     ) -> None:
         """Report when the step is due; under gradient accumulation once for each optimiser step."""
         step = trainer.global_step
-        if trainer.is_global_zero and step % self.every_n_steps == 0 and step != self._last_step:
-            self._report(trainer, pl_module, step, step // self.every_n_steps - 1, False)
+        if step % self.every_n_steps == 0 and step != self._last_step:
+            self._shared_report(trainer, pl_module, step // self.every_n_steps - 1, False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The last report, with the writes for the projector."""
-        if trainer.is_global_zero:
-            step = trainer.global_step
-            self._report(trainer, pl_module, step, step // self.every_n_steps, True)
+        self._shared_report(trainer, pl_module, trainer.global_step // self.every_n_steps, True)
+
+    def _shared_report(self, trainer: L.Trainer, pl_module: L.LightningModule, number: int, last: bool) -> None:
+        """The first process reports; weights that are shared out are gathered by all."""
+        with gathered(pl_module):
+            if trainer.is_global_zero:
+                self._report(trainer, pl_module, trainer.global_step, number, last)
+        self._last_step = trainer.global_step
 
     def _load(self) -> None:
         if isinstance(self.model, str):
@@ -138,7 +144,6 @@ class ContributionReportCallback(L.Callback):
                 log_report(_writer(trainer), report, step, name, number=number, how=how)
             if last:
                 log_writes(_writer(trainer), report, step, name)
-        self._last_step = step
 
 
 def _writer(trainer: L.Trainer) -> Any:

@@ -6,6 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lightning_modules.sharding import gathered
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.markdown import escape
@@ -52,9 +53,14 @@ class ExplanationSamples(L.Callback):
     ) -> None:
         """Log when the step is due."""
         step = trainer.global_step
-        if step == 0 or step % self.every_n_steps or step == self._last or not trainer.is_global_zero:
+        if step == 0 or step % self.every_n_steps or step == self._last:
             return
         self._last = step
+        with gathered(pl_module):
+            if trainer.is_global_zero:
+                self._log(trainer, pl_module, step)
+
+    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule, step: int) -> None:
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if writers:
             table, fraction = self.table(trainer, pl_module)

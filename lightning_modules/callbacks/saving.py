@@ -8,6 +8,7 @@ from lightning_modules.outputs import fast_dev_run
 from lightning_modules.sharding import plain_weights
 from tl_nla.errors import InputError
 from tl_nla.nla import NLA
+from tl_nla.nla.adapted_files import save_adapted
 from tl_nla.oracle import DiffOracle
 from tl_nla.paths import user_path
 
@@ -76,7 +77,7 @@ class SaveNLA(_SaveAfterFit):
     ``fast_dev_run``.
 
     Args:
-        folder: where to.
+        folder: where to. Of a small pair (:mod:`tl_nla.nla.adapted`) only what was trained is written.
     """
 
     part, what = "nla", "pair"
@@ -86,7 +87,10 @@ class SaveNLA(_SaveAfterFit):
         data: Any = getattr(trainer, "datamodule", None)
         if getattr(data, "mean", None) is not None:
             module.nla.mean = data.mean
-        super().save(trainer, module)
+        if module.nla.adapted is None:
+            super().save(trainer, module)
+        elif trainer.is_global_zero:
+            save_adapted(module.nla, self.folder)
 
 
 class SaveOracle(_SaveAfterFit):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig, filled
 from tl_nla._grouped import grouped
 from tl_nla.data import Document, ExplainedStates, load_documents, split_documents
+from tl_nla.data.documents import shuffle_documents
 from tl_nla.data.explained import StateCapture
 from tl_nla.data.progress import progress_bar, tell
 from tl_nla.errors import InputError
@@ -113,6 +115,7 @@ class ActivationDataModule(L.LightningDataModule):
         self.site, self.source, self.documents = Site.parse(site), read.source, read.documents
         self.positions_per_document, self.heldout, self.seed = read.positions_per_document, read.heldout, read.seed
         self.prepend_bos, self.cache_dir = read.prepend_bos, read.folder
+        self.longest, self.shuffled = read.longest, read.shuffled
         self.batch_size, self.num_workers, self.grounding = served.batch_size, served.num_workers, words.grounding
         self.explainer = None if words.explainer is None else as_explainer(words.explainer)
         self.train_states: ExplainedStates | None = None
@@ -127,7 +130,7 @@ class ActivationDataModule(L.LightningDataModule):
             documents = self.load_documents()
             explainer = self.explainer or brought(documents)
             explainer = explainer or explainer_of(self._target[0], str(self.site), self.grounding, self.source)
-            how = StateCapture(self.seed, explainer=explainer, prepend_bos=self.prepend_bos)
+            how = StateCapture(self.seed, explainer=explainer, prepend_bos=self.prepend_bos, longest=self.longest)
             reader = StateReader(model, tokenizer, str(self.site), self.positions_per_document, how)
             train, held = self.split(documents)
             if self.cache_dir is None:
@@ -151,7 +154,8 @@ class ActivationDataModule(L.LightningDataModule):
         """What decides the kept rows, beside the texts."""
         return {**self.model_settings(), "site": str(self.site), "positions_per_document": self.positions_per_document,
                 "seed": self.seed, "dtype": "float32", "grounded": getattr(explainer, "grounding", None) is not None,
-                "explainer": getattr(explainer, "__qualname__", type(explainer).__name__)}  # fmt: skip
+                "explainer": getattr(explainer, "__qualname__", type(explainer).__name__),
+                **({} if self.longest is None else {"longest": self.longest})}  # fmt: skip
 
     def model_settings(self) -> dict[str, Any]:
         """Which model is read, and how, for the settings of a kept capture."""
@@ -202,9 +206,14 @@ class ActivationDataModule(L.LightningDataModule):
 
     def load_documents(self) -> list[Document]:
         """All documents of the source."""
+        if self.shuffled:
+            return shuffle_documents(self._documents(None), self.seed)[: self.documents]
+        return self._documents(self.documents)
+
+    def _documents(self, limit: int | None) -> list[Document]:
         if not isinstance(self.source, str):
-            return list(self.source)[: self.documents]
-        return load_documents(self.source, self.documents, self.seed)
+            return list(self.source)[:limit]
+        return load_documents(self.source, sys.maxsize if limit is None else limit, self.seed)
 
     def on_contexts(self) -> "ActivationDataModule":
         """The same rows with raw context in the place of the explanations, for the ``cat`` control."""

@@ -23,6 +23,7 @@ from tl_nla.data.shards import (
     shard_path,
     write_shard,
 )
+from tl_nla.errors import InputError
 from tl_nla.explainers.base import PlacedExplainer
 from tl_nla.model.text import TextEncoder
 
@@ -112,6 +113,20 @@ def kept_states(
     wait()
     shards = [read_shard(shard_path(folder, number)) for number in range(len(runs))]
     return _rows(shards, True), _rows(shards, False)
+
+
+def read_kept(folder: Path) -> ExplainedStates:
+    """The training rows that a finished capture kept.
+
+    Raises:
+        InputError: when the folder holds none.
+    """
+    count = 0
+    while is_whole(shard_path(folder, count)):
+        count += 1
+    if not count:
+        raise InputError(f"{folder} holds no captured states; give the cache_dir of a training")
+    return _rows([read_shard(shard_path(folder, number)) for number in range(count)], True)
 
 
 def _rows(shards: list[Shard], train: bool) -> ExplainedStates:

@@ -26,6 +26,9 @@ class CorpusConfig:
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
         cache_dir: folder in which the capture is kept; the next run with the same settings reads it, and goes on with
             one that was interrupted.
+        longest: tokens of a text that are read at most; all that the model can take when ``None``.
+        shuffled: draw the documents from the whole source, in an order given by ``seed``, instead of taking the first
+            ones. A source whose documents stand together by kind needs it.
 
     Raises:
         InputError: for a source that is not there, the seed of held-out stories, or a number out of range.
@@ -38,9 +41,11 @@ class CorpusConfig:
     seed: int = 0
     prepend_bos: bool | None = None
     cache_dir: str | None = None
+    longest: int | None = None
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("documents", "positions_per_document"):
+        for name in ("documents", "positions_per_document", "longest"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
         if self.heldout is not None:
@@ -89,10 +94,10 @@ class WordsConfig:
     """Where the explanations of states come from.
 
     Attributes:
-        explainer: a name of :data:`tl_nla.explainers.functions.NAMED` (``"mechanical"``, ``"column"`` for those that
-            the documents bring), a :data:`tl_nla.explainers.Explainer`, or a function from a
-            :class:`tl_nla.explainers.Moment` to a text. When ``None``: those that the documents bring where there are
-            any, else mechanical ones, or those of an embedded model's world.
+        explainer: a name of :data:`tl_nla.explainers.functions.NAMED`, a :data:`tl_nla.explainers.Explainer`, or a
+            function from a :class:`tl_nla.explainers.Moment` to a text. Names are ``"mechanical"``, and ``"column"``
+            for those that the documents bring. When ``None``: those that the documents bring where there are any, else
+            mechanical ones, or those of an embedded model's world.
         grounding: probes of the site that tell which facts explanations may say; for ``"tiny"`` at the embedded NLA's
             site the embedded ones unless others are given.
     """

@@ -34,6 +34,7 @@ from tl_nla.data import Document
 from tl_nla.data.progress import listening
 from tl_nla.errors import InputError
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
+from tl_nla.model.quantised import scheme_of
 from tl_nla.model.targets import Target
 from tl_nla.oracle import DiffOracle, LabelledWrites, WriteReconstructor
 from tl_nla.oracle.prompts import longest_prompt, oracle_marker
@@ -111,7 +112,8 @@ class OracleRecipe:
         read = f"{writes} writes of documents {hashlib.sha256(texts.encode()).hexdigest()[:12]}"
         begin = getattr(self.target.model.cfg, "default_prepend_bos", None)
         dtype = next(self.target.model.parameters()).dtype
-        held = "" if dtype == torch.float32 else f" in {dtype}"
+        held, scheme = "" if dtype == torch.float32 else f" in {dtype}", scheme_of(self.target.model)
+        held += "" if scheme is None else f" with {scheme} weights"
         return f"model {self.target.name}{held}, begin token {begin}, seed {self.seed}, {read}, {self.config}"
 
 

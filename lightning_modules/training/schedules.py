@@ -17,6 +17,8 @@ from tl_nla.errors import InputError, unknown
 
 OPTIMIZERS = ("adamw", "muon")
 _RISE = 50
+WHOLE = 0.1
+"""Rate of whole matrices as a share of that of low-rank adapters beside them."""
 
 
 def known_optimizer(name: str) -> str:
@@ -85,6 +87,32 @@ def scheduled_optimizer(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def adapter_optimizer(
+    named: Iterable[tuple[str, nn.Parameter]], learning_rate: float, weight_decay: float, steps: int | None
+) -> Any:
+    """As :func:`scheduled_optimizer` with AdamW, for low-rank adapters beside whole matrices.
+
+    Whole matrices (slots, a head) get a tenth of the adapters' rate: at the rate that suits factors of low rank they
+    would lose what they started with. Without an adapter every parameter has the rate itself.
+
+    Args:
+        named: named parameters; those that need no gradient are left out.
+        learning_rate: the highest of the run, of the adapters.
+        weight_decay: of all.
+        steps: of the run (:func:`run_length`).
+    """
+    trained = [(name, value) for name, value in named if value.requires_grad]
+    factors = [value for name, value in trained if ".lora_" in name]
+    whole = [value for name, value in trained if ".lora_" not in name]
+    if not factors or not whole:
+        return scheduled_optimizer(trained, "adamw", learning_rate, weight_decay, steps)
+    rates = [learning_rate, learning_rate * WHOLE]
+    groups = [{"params": part, "lr": rate} for part, rate in zip((factors, whole), rates, strict=True)]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay)
+    schedule = FlatThenDown(optimizer, None) if steps is None else one_cycle(optimizer, rates, steps)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
 def new_optimizer(
     named: Iterable[tuple[str, nn.Parameter]], kind: str, learning_rate: float, **settings: Any
 ) -> torch.optim.Optimizer:
@@ -115,7 +143,7 @@ def flat_then_down(step: int, steps: int | None, down: float = 0.625, rise: int 
     return risen if steps is None else risen * min(1.0, max(0, steps - step) / (down * steps))
 
 
-def one_cycle(optimizer: torch.optim.Optimizer, learning_rate: float, steps: int) -> "OneCycle":
+def one_cycle(optimizer: torch.optim.Optimizer, learning_rate: float | list[float], steps: int) -> "OneCycle":
     """One-cycle schedule over a run of any length, its peak after a tenth of it (Smith 2018)."""
     # torch divides by zero where the rising part is exactly one step long.
     rising = 0.1 if steps != 10 else 0.2
@@ -148,7 +176,7 @@ class FlatThenDown(_GoesOn, LambdaLR):
 class OneCycle(_GoesOn, OneCycleLR):
     """torch's schedule, which raises when a run outlives the length that it was made for; this one stays at its end."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, learning_rate: float, **settings: Any) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, learning_rate: float | list[float], **settings: Any) -> None:
         super().__init__(optimizer, learning_rate, **settings)
         names = ("initial_lr", "max_lr", "min_lr")
         self._own = [{name: group[name] for name in names} for group in optimizer.param_groups]

@@ -7,14 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
-from lightning_modules.base import TrainingModule
 from lightning_modules.processes import denominators
 from lightning_modules.sharding import gathered
-from lightning_modules.training.schedules import check_rates, run_length, scheduled_optimizer
+from lightning_modules.training.schedules import adapter_optimizer, check_rates, run_length
+from lightning_modules.training.trained_only import TrainedOnly
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained, normalise
 from tl_nla.metrics.norms import at_least_float32
 from tl_nla.nla import NLA
+from tl_nla.nla.slot_start import never_trained, start_slots
 from tl_nla.paths import user_path
 
 Injection = Literal["constant", "sqrt_d", "raw", "affine", "additive"]
@@ -52,7 +53,7 @@ def reconstruction_loss(
     return mean if count is None else mean * (len(acts) / count)
 
 
-class _WarmStart(TrainingModule):
+class _WarmStart(TrainedOnly):
     """What both warm starts share: the pair they train and one optimiser with a one-cycle schedule.
 
     A loss is the mean over the tokens (rows) of all processes, so that ``ddp`` is one process with the whole batch.
@@ -79,7 +80,7 @@ class _WarmStart(TrainingModule):
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule over the run (Smith 2018)."""
         rates = self.learning_rate, self.weight_decay
-        return scheduled_optimizer(self.named_parameters(), "adamw", *rates, run_length(self.trainer))
+        return adapter_optimizer(self.named_parameters(), *rates, run_length(self.trainer))
 
 
 def create_nla(model: str, layer: int, injection: Injection, injection_char: str | None = None) -> NLA:
@@ -131,6 +132,14 @@ class VerbalizerWarmStart(_WarmStart):
         layer = self.nla.layer  # a pair that is given knows its own
         self.save_hyperparameters("model", "layer", "injection", "learning_rate", "weight_decay", "injection_char")
         self.verbalizer = self.nla.verbalizer.train()
+
+    def setup(self, stage: str) -> None:
+        """Give learned slots of a pair that was never trained their start (:mod:`tl_nla.nla.slot_start`)."""
+        super().setup(stage)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        states: Any = getattr(data, "train_states", None)
+        if stage == "fit" and states is not None and never_trained(self.verbalizer):
+            start_slots(self.verbalizer, states.acts, states.contexts)
 
     def _loss(self, batch: dict[str, Any]) -> Tensor:
         ids, mask = self.verbalizer.encode_responses(batch["texts"])

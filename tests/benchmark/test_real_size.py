@@ -2,15 +2,24 @@ import pytest
 
 from tests import zoo
 from tl_nla.benchmark.bench import Case
-from tl_nla.benchmark.real_size import compared, reading_cases, report_cases, shaped
+from tl_nla.benchmark.real_size import compared, direct_cases, reading_cases, report_cases
+from tl_nla.benchmark.shapes import BenchModel, bench_model, shaped
 from tl_nla.errors import InputError
 
 
-def test_every_case_compares_its_results_and_tells_both_times(llama, monkeypatch):
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def made(request):
+    plain = zoo.hf_model(request.param)
+    return bench_model(type(plain), plain.config, request.param)
+
+
+def test_every_case_compares_its_results_and_tells_both_times(made, monkeypatch):
     monkeypatch.setattr("tl_nla.benchmark.real_size._PLACES", [1, 5])
+    monkeypatch.setattr("tl_nla.benchmark.peers.has_nnsight", lambda: False)  # it is one row more where it is installed
     tokens = zoo.tokens(1, 9)
-    rows = [compared(case, 1) for case in (*reading_cases(llama, tokens), *report_cases(llama, tokens, 1))]
-    assert len({(row["case"], row["peer"]) for row in rows}) == len(rows) == 8
+    cases = (*reading_cases(made, tokens), *report_cases(made, tokens, 1), *direct_cases(made, tokens))
+    rows = [compared(case, 1) for case in cases]
+    assert len({(row["case"], row["peer"]) for row in rows}) == len(rows) == 15
     for row in rows:
         assert row["ratio"] == pytest.approx(row["ours_cpu_s"] / row["peer_cpu_s"])
 
@@ -19,6 +28,16 @@ def test_ways_that_differ_are_not_timed():
     case = Case("sum", "another", lambda: 1, lambda: 2, lambda one, other: one == other)
     with pytest.raises(RuntimeError, match="sum: the two ways differ"):
         compared(case, 1)
+
+
+def test_peers_that_read_something_else_are_found_out(made, monkeypatch):
+    monkeypatch.setattr("tl_nla.benchmark.real_size._PLACES", [1, 5])
+    monkeypatch.setattr("tl_nla.benchmark.peers.has_nnsight", lambda: False)
+    other = BenchModel(made.bridge, zoo.randomise(zoo.hf_model(made.name), seed=5), made.name)
+    for case in reading_cases(other, zoo.tokens(1, 9)):
+        if case.peer == "hooks on the Hugging Face model":
+            with pytest.raises(RuntimeError, match="the two ways differ"):
+                compared(case, 1)
 
 
 def test_an_unknown_shape_is_refused():

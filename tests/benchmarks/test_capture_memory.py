@@ -10,6 +10,7 @@ from tl_nla.benchmark.peak_memory import PeakMemory
 from tl_nla.data import Document
 from tl_nla.data.explained import explain_states
 from tl_nla.model.facts import facts_of
+from tl_nla.oracle import CaptureConfig, capture_writes
 from tl_nla.oracle.labels import expected_vocabulary
 
 SHAPE = {"vocab_size": 256_000, "max_position_embeddings": 1024, "hidden_size": 256, "intermediate_size": 1024,
@@ -53,3 +54,15 @@ def test_the_expected_vocabulary(benchmark, model):
     benchmark.extra_info["gigabytes"] = taken / GIGABYTE
     benchmark.pedantic(expected_vocabulary, (model, model.tokenizer, documents(1)))
     assert taken <= GIGABYTE
+
+
+def test_writes_of_documents(benchmark, model):
+    """Labels with sources, and skips of a few components; neither holds a copy of the unembedding."""
+    sites = ["blocks.0.mlp", "blocks.1.attn", *(f"blocks.1.attn.head.{head}" for head in range(8))]
+    given = [(model, model.tokenizer, documents(count), sites, CaptureConfig(2)) for count in (2, 4)]
+    taken = [peak_of(model, partial(capture_writes, *arguments)) for arguments in given]
+    benchmark.extra_info["gigabytes"] = [size / GIGABYTE for size in taken]
+    benchmark.pedantic(capture_writes, given[0])
+    assert taken[1] <= GIGABYTE
+    rows = 2 * 2 * len(sites) * 256 * 4
+    assert taken[1] <= 1.2 * taken[0] + 3 * rows

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tl_nla.benchmark.real_size import compared, reading_cases, report_cases, shaped
+from tl_nla.benchmark.real_size import compared, reading_cases, report_cases
+from tl_nla.benchmark.shapes import shaped
 
 
 @pytest.fixture(scope="module")

@@ -138,6 +138,26 @@ def test_the_time_left_is_told(monkeypatch):
                      "capture: step 90 of 100, 0:00:10 left"]  # fmt: skip
 
 
+def test_the_memory_of_every_stage_is_told_before_anything_is_loaded(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tl_nla.model.loading.load_causal_lm", None)
+    file = tmp_path / "estimate.json"
+    assert main(["fit-oracle", "--estimate", "128", "--documents", "70", "--json", str(file)]) == 0
+    assert "GB at the fullest moment" in capsys.readouterr().out
+    found = json.loads(file.read_text())
+    stages = found["stages"]
+    assert list(stages) == ["capture", "verbalizer", "reconstructor"]
+    assert found["total"] == max(stage["total"] + stage["beside"] for stage in stages.values())
+    # Target, rows of 100 documents, and the part that waits.
+    rows = 2 * 100 * 2 * 4 * (4 + 3) * 128 * 4
+    assert stages["verbalizer"]["beside"] == stages["capture"]["weights"] + rows + stages["reconstructor"]["weights"]
+    assert stages["verbalizer"]["optimiser"] < 2 * stages["verbalizer"]["gradients"]  # Muon has one number, not two
+
+
+def test_a_training_needs_a_folder(capsys):
+    assert main(["fit-oracle"]) == 2
+    assert "fit-oracle needs --out DIR" in capsys.readouterr().err
+
+
 def test_words_are_fitted_by_default_and_beat_the_component_and_the_probe(folder, tmp_path, capsys):
     out, path = tmp_path / "oracle", tmp_path / "fit.json"
     command = ["fit-oracle", "--model", str(folder), "--documents", "40", "--out", str(out), "--json", str(path)]

@@ -13,6 +13,7 @@ from tl_nla.cli.training import configs_folder, run_cli
 from tl_nla.data.shards import Shard, Texts, finish_capture, write_shard
 from tl_nla.model.loading import load_tokenizer
 from tl_nla.nla import NLA
+from tl_nla.nla.adapted_files import load_adapted
 from tl_nla.oracle import DiffOracle
 from tl_nla.storyworld.tiny import WEIGHTS
 
@@ -85,6 +86,10 @@ def substitutes(name, folder, finished):
                 "--data.init_args.site", "blocks.1.hook_resid_post", "--data.init_args.corpus.source", "text.txt",
                 "--data.init_args.placement.device", "cpu",
                 "--model.init_args.rollouts.max_new_tokens", "8"]  # fmt: skip
+    if name == "smollm2_nla_reconstructor.yaml":
+        return small_pair(folder, "gpt2")
+    if name == "smollm2_nla_verbalizer.yaml":
+        return small_pair(folder, "gemma3")
     if name in ("tiny_diff_nla.yaml", "tiny_diff_sources.yaml"):
         shutil.copytree(finished("tiny_diff_oracle.yaml"), "runs")
     if name == "tiny_diff_refinement.yaml":
@@ -94,6 +99,16 @@ def substitutes(name, folder, finished):
     if name.endswith("nla_training.yaml"):
         return ["--model.init_args.rollouts.max_new_tokens", "8"]
     return []
+
+
+def small_pair(folder, family):
+    """The recipe of SmolLM2 on a tiny model of another shape: model, layer and text are all that changes."""
+    save_model(family, folder / family)
+    model = str(folder / family)
+    return ["--model.init_args.nla.init_args.model", model, "--data.init_args.model", model,
+            "--model.init_args.nla.init_args.pair", "{layer: 1, slots: 3}",
+            "--data.init_args.site", "blocks.1.hook_resid_post", "--data.init_args.corpus.source", "text.txt",
+            "--data.init_args.corpus.heldout", "0.2"]  # fmt: skip
 
 
 def test_there_are_configs():
@@ -122,6 +137,8 @@ def test_runs(name, folder, finished):
         assert DiffOracle.from_pretrained(oracle.parent).strength is not None
     for av in Path("runs").rglob("av"):
         assert isinstance(NLA.from_pretrained(av, av.parent / "ar"), NLA)
+    for saved in Path("runs").rglob("adapters.json"):
+        assert load_adapted(str(saved.parent)).mean is not None
 
 
 def test_captures(finished):

@@ -6,7 +6,7 @@ from tl_nla.attribution import skip_effects
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.model.reading import read
-from tl_nla.oracle import capture
+from tl_nla.oracle import capture_words
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
 from tl_nla.oracle.labels import Lens, Vocabulary, head_sources, write_effects
 from tl_nla.oracle.questions import parse_answer
@@ -71,7 +71,7 @@ def test_sources_and_skips_of_a_head(llama, tokenizer):
 
 def test_strong_sources_stand_first(llama, tokenizer, monkeypatch):
     docs, limit = documents(), 0.05  # attention of random weights is spread too thin for the real limit
-    monkeypatch.setattr(capture, "STRONG_SHARE", limit)
+    monkeypatch.setattr(capture_words, "STRONG_SHARE", limit)
     found = capture_writes(llama, tokenizer, docs, SITES[:1], CaptureConfig(skips=False))
     counts = []
     for row in range(len(found)):

@@ -64,6 +64,28 @@ def test_long_reports_are_capped_and_say_so():
     assert len(text) < TEXT_LIMIT
 
 
+def test_of_many_rows_the_strongest_of_the_last_positions_stay():
+    report = make_report(positions=range(4), n_layers=8)
+    text = report.to_markdown(max_rows=40)
+    assert "**Position 1**" not in text
+    assert "**Position 2**" in text
+    parts = report.at(3, ("head", "mlp", "embed", "bias"))
+    strongest = max(parts, key=lambda cell: abs(cell.direct))
+    table = text.split("**Position 3**")[1]
+    assert strongest.name in [line.split("|")[1].strip() for line in table.splitlines()[4:] if line.startswith("|")][:2]
+    assert "L0 attention" not in text, "sums of parts would always come first"
+
+
+def test_large_heat_maps_stay_small_and_readable():
+    figure = heat_map([[0.5] * 65] * 160, [f"L{row}" for row in range(160)], [f"head {n}" for n in range(65)], "title",
+                      signed=True, numbers=True)  # fmt: skip
+    axes = figure.axes[0]
+    assert max(figure.get_size_inches()) <= 16
+    assert not axes.texts
+    assert 40 <= len(axes.get_yticklabels()) <= 80
+    assert [tick.get_text() for tick in axes.get_yticklabels()][:2] != ["L0", "L1"]
+
+
 @pytest.mark.filterwarnings("error")
 def test_figures_draw_any_text_without_a_warning():
     drawn = figures(make_report(NASTY))

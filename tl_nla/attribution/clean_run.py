@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tl_nla.attribution.diagonal import ScoreDiagonal
 from tl_nla.errors import InputError
-from tl_nla.model.heads import HeadSum
+from tl_nla.model.heads import HeadSum, OutProjection, out_projection
 from tl_nla.model.reading import head_sum
 from tl_nla.model.readout import ReadOut, solve_readout
 
@@ -85,6 +85,7 @@ class CleanRun:
     sums: dict[tuple[int, str], HeadSum | InputError] = field(default_factory=dict)
     rows_of_copies: bool = True
     _readout: ReadOut | None = None
+    _projections: dict[tuple[int, str], OutProjection] = field(default_factory=dict)
 
     @property
     def batch(self) -> int:
@@ -137,6 +138,17 @@ class CleanRun:
         if isinstance(found, InputError):
             raise found
         return found
+
+    def projection(self, model: Any, layer: int, part: str) -> OutProjection:
+        """The last layer of a part, looked for once.
+
+        Raises:
+            InputError: when it has none that heads could be read from.
+        """
+        key = layer, part
+        if key not in self._projections:
+            self._projections[key] = out_projection(model, layer, part)
+        return self._projections[key]
 
     def at(self, layer: int, name: str) -> Tensor:
         """The tensor seen at ``blocks.{layer}.{name}``."""

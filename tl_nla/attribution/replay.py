@@ -18,7 +18,7 @@ from tl_nla.attribution.components import Component
 from tl_nla.errors import InputError
 from tl_nla.model.blocks import BlockForm
 from tl_nla.model.facts import branches_of
-from tl_nla.model.heads import OutProjection, out_projection
+from tl_nla.model.heads import OutProjection
 from tl_nla.model.reading import head_sum
 from tl_nla.model.rounding import compare, step_of
 
@@ -101,7 +101,7 @@ def _put(new: Tensor) -> Callable[[Tensor], Tensor]:
 
 def _head_edit(model: Any, clean: CleanRun, component: Component, replacement: Tensor | None) -> Edit:
     layer, head, part = component.layer, int(component.head or 0), component.part
-    projection = out_projection(model, layer, part)
+    projection = clean.projection(model, layer, part)
     if replacement is None:
         return projection.point, _zero_head(projection, head)
     form, branches = branches_of(model, layer, part)

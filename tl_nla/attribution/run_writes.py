@@ -40,13 +40,18 @@ class RunWrites:
         Raises:
             InputError: when the writes of its heads do not add up, or a hook point of the component did not fire.
         """
+        if site.kind == "head" and (int(site.layer or 0), site.part) in self.clean.sums:
+            return self._of_head(site)
         missing = [name for name in points_of(self.model, site, self.clean.kept) if name not in self.clean.kept]
         if missing:
             raise InputError(f"{missing[0]} never fired, so {site} cannot be read on {type(self.model).__name__}")
         if site.kind == "head":
-            found = self.clean.head_sum(self.model, int(site.layer or 0), site.part)
-            return found.writes([int(site.head or 0)])[:, 0]
+            return self._of_head(site)
         return site_values(self.model, site, self.clean.rows(int(site.layer or 0))).float()
+
+    def _of_head(self, site: Site) -> Float[Tensor, "n d_model"]:
+        found = self.clean.head_sum(self.model, int(site.layer or 0), site.part)
+        return found.writes([int(site.head or 0)])[:, 0]
 
     def before(self, site: Site) -> Float[Tensor, "n d_model"]:
         """The state that it is added to, in float32."""

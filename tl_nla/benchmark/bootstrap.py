@@ -165,6 +165,41 @@ def join_seeds(found: Sequence[Interval]) -> Interval:
     return Interval(mean, mean - half, mean + half, sum(one.n for one in found))
 
 
+def difference_to_best(
+    values: Float[Tensor, " n"],
+    others: Sequence[Float[Tensor, " n"]],
+    documents: Int[Tensor, " n"],
+    *,
+    generator: torch.Generator,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a mean minus the best of several other means of the same rows.
+
+    The best one is chosen again in every draw, so that a lucky choice makes the interval lower and never higher.
+
+    Args:
+        values: one a row.
+        others: what is compared with, each one a row.
+        documents: the document of each row, any integers.
+        generator: source of the draws, on the CPU.
+        resamples: number of bootstrap draws.
+        level: coverage.
+
+    Raises:
+        InputError: when there are no rows or no others, or lengths differ.
+    """
+    if not len(values) or not others or {len(one) for one in others} | {len(documents)} != {len(values)}:
+        raise InputError(f"need equally many rows of each, at least one; got {[len(one) for one in others]}")
+    own, *rest = (_sums(one, documents, None)[0] for one in (values, *others))
+    count = _sums(torch.ones_like(values), documents, None)[0]
+    weights = _draw_counts(len(count), resamples, generator)
+    total = weights @ count
+    best = torch.stack([weights @ one / total for one in rest]).max(0).values
+    value = float(values.double().mean()) - max(float(one.double().mean()) for one in others)
+    return _interval(value, weights @ own / total - best, len(values), level)
+
+
 def _sums(values: Tensor, documents: Tensor, seeds: Tensor | None) -> Tensor:
     """Sum of the values of each seed's each document, ``[seeds, documents]`` in float64."""
     document = documents.unique(return_inverse=True)[1]

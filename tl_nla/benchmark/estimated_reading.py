@@ -11,6 +11,8 @@ from tl_nla.model.memory import PASS_BUDGET, pass_bytes
 from tl_nla.model.narrow import LOGIT_BUDGET
 
 _FLOAT32 = 4
+_TOGETHER = 64
+"""Documents of a pass at most."""
 _WRITES_BUDGET = 2**26
 """Bytes of activations of a pass that captures writes."""
 
@@ -50,17 +52,19 @@ class _Shape:
         """States of one site, with logits of the positions that are drawn."""
         rows = work.documents * work.positions * self.width * _FLOAT32
         logits = min(LOGIT_BUDGET, max(1, work.positions) * self.vocab * work.documents)
-        budget = max(
-            pass_bytes(self._like, work.tokens), min(PASS_BUDGET, work.documents * pass_bytes(self._like, work.tokens))
-        )
-        return rows + budget, 2 * _FLOAT32 * logits, 1.0
+        return rows + self._batch(work, PASS_BUDGET), 2 * _FLOAT32 * logits, 1.0
 
     def capture_writes(self, work: Workload) -> tuple[int, int, float]:
         """Writes of all heads, attentions, MLPs and blocks with effect labels, without the ``skip`` question."""
         sites = self.layers * (self.heads + 3)
         rows = 2 * work.documents * work.positions * sites * self.width * _FLOAT32
         labels = self.vocab * self.width * _FLOAT32
-        return rows + max(_WRITES_BUDGET, pass_bytes(self._like, work.tokens)) + labels, 0, 1.0
+        return rows + self._batch(work, _WRITES_BUDGET) + labels, 0, 1.0
+
+    def _batch(self, work: Workload, budget: int) -> int:
+        """A pass of as many documents as a capture takes together: 64, or what fits the budget, or one."""
+        one = pass_bytes(self._like, work.tokens)
+        return max(one, min(budget, min(_TOGETHER, work.documents) * one))
 
     def report(self, work: Workload) -> tuple[int, int, float]:
         """A contribution report of all components at some positions of one text."""

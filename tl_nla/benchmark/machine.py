@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from tl_nla.errors import InputError
 
 _NEEDED = ("torch", "transformer-lens", "transformers", "lightning", "torchmetrics", "tensorboard")
-_EXTRAS = {"cli": "jsonargparse", "lora": "peft", "plots": "matplotlib"}
+_EXTRAS = {"cli": "jsonargparse", "lora": "peft", "plots": "matplotlib", "int8": "torchao", "nf4": "bitsandbytes"}
 _OLDEST = (3, 10)
 
 

@@ -19,7 +19,7 @@ from tl_nla.model.families import context_length
 from tl_nla.model.sites import Site
 from tl_nla.model.text import TextEncoder, TextTokens
 from tl_nla.nla.prompts import reconstructor_ids
-from tl_nla.oracle import Label, LabelledWrites, WriteReconstructor, label_text
+from tl_nla.oracle import Label, LabelledWrites, label_text
 from tl_nla.oracle.labels import Lens, Vocabulary, write_effects
 from tl_nla.oracle.texts import component_words
 
@@ -139,7 +139,7 @@ def long_context_texts(
     }
 
 
-def readable(reconstructor: WriteReconstructor, texts: Sequence[str]) -> list[str]:
+def readable(reconstructor: Any, texts: Sequence[str]) -> list[str]:
     """Texts cut at the end where they are longer than the reconstructor's context (words of an untrained reader)."""
     if reconstructor.backbone is None:  # no language model reads the texts
         return list(texts)

@@ -15,7 +15,7 @@ from tl_nla.paths import user_path
 
 SUITES = (
     *("nla", "training", "injection", "layers_matrix", "heads", "layers", "spans", "questions", "contributions"),
-    *("steering", "faithfulness", "steganography"),
+    *("steering", "faithfulness", "steganography", "verbalizers"),
 )
 INJECTION_ARMS = (
     *("constant_0.5", "constant_1", "constant_2", "constant_4", "sqrt_d", "affine", "additive"),
@@ -33,12 +33,24 @@ ARMS = (
     *("told", "told_and_after", "told_strong", "told_and_after_strong", "told_and_after_adapted"),
     "told_and_after_adapted_strong",
     *("told_patched", "told_and_after_patched", "told_to_last_patched"),
+    *("black_box_end", "black_box_start", "black_box_keywords", "black_box_guesses", "black_box_continuation"),
+    *("random_vector", "untrained", "logit_lens", "jacobian_lens"),
+    *("cheater_quotes", "cheater_letters", "cheater_constant"),
 )
 METRICS = (
     *("fve", "cosine", "extraction_rate", "claim_precision", "claim_recall", "recall_at_4/promotes"),
     *("recall_at_4/suppresses", "recall_at_3/sources_distant", "auc/skip_flip", "spearman/strength"),
     *("precision_at_3/sources_distant", "recall_at_3/sources_distant_strong"),
-    *("precision/nothing", "unchanged_rate", "antisymmetry", "kl_recovered", "success", "validity", "facts_kept"),
+    *(
+        "precision/nothing",
+        "unchanged_rate",
+        "antisymmetry",
+        "spearman/claims",
+        "kl_recovered",
+        "success",
+        "validity",
+        "facts_kept",
+    ),
     *("retention", "auc/steganographer", "tokens_to_fve_0.8", "top1_agreement", "changes_answer", "kl"),
     *("precision_at_3/skips", "precision_at_3/direct", "precision_at_3/everywhere", "recall_at_3/fact_sources"),
     *("claim_retention", "deletion_loss", "substitution_loss", "causal_effect", "order_optimality"),
@@ -61,6 +73,7 @@ TYPED_METRICS = (  # also as claim_precision/TYPE, retention/PERTURBATION, auc/s
     *("recall_at_4/promotes", "recall_at_4/suppresses", "recall_at_3/sources_distant", "auc/skip_flip"),
     *("recall_at_3/sources_distant_strong", "precision_at_3/sources_distant", "spearman/strength"),
     *("precision/nothing", "unchanged_rate", "antisymmetry"),
+    *("score", "headline", "headline_without_text", "leak"),
 )
 SPLITS = ("heldout", "heldout_heads", "train")
 

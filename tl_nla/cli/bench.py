@@ -1,6 +1,8 @@
 """``tl-nla bench``: our fast paths beside the obvious way, on this machine."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -14,12 +16,29 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument("--json", type=output_file, default=None, metavar="FILE", help="write the rows as JSON too")
     parser.add_argument(
-        "--shape", choices=("gpt2", "smollm2"), default=None, help="reading and reports on random weights of this shape"
-    )
+        "--shape", nargs="+", choices=("gpt2", "smollm2", "gemma2"), default=(), metavar="SHAPE",
+        help="reading, attribution and reports on random weights of these shapes, few layers: gpt2, smollm2, gemma2",
+    )  # fmt: skip
     parser.add_argument(
         "--model", default=None, metavar="NAME", help="reading and reports on this model (folder or name)"
     )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the --model")
+    parser.add_argument(
+        "--dtype", nargs="+", choices=("float32", "bfloat16"), default=("float32",), metavar="P",
+        help="precisions of --model or --shape: float32 (default), bfloat16",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tokens", type=whole_number(128), default=256, metavar="N", help="of the prompt, at least 128 (default 256)"
+    )
+    parser.add_argument(
+        "--growth", type=output_file, default=None, metavar="FIGURE",
+        help="draw how reports and labels grow with the prompt, layers, heads and vocabulary (15 minutes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--work", action="store_true", help="captures, speaking and generation under hooks of the --model instead"
+    )
+    parser.add_argument(
+        "--states", type=whole_number(1), default=64, metavar="N", help="of --work: put into words (default 64)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -35,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.json_file import write_json
 
     console = make_console()
+    if args.growth:
+        return _growth(args, console)
     if args.shape or args.model:
         return _real_size(args, console)
     with console.status("timing") as status:
@@ -57,37 +78,101 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _real_size(args: argparse.Namespace, console: Any) -> int:
-    """Reading and reports of one model: processor seconds of one thread, ours as a multiple of the peer's."""
+    """Reading and reports of models: processor seconds of one thread, ours as a multiple of the peer's."""
+    from tl_nla.benchmark.shapes import named_model, shaped
+    from tl_nla.errors import InputError
+
+    if args.work and not args.model:
+        raise InputError("--work takes a model with a tokenizer; name one with --model")
+    columns = {"case": "case", "ours": "ours_cpu_s", "peer": "peer", "peer's": "peer_cpu_s", "ours / peer": "ratio"}
+    tables = []
+    with _one_thread():
+        for dtype in args.dtype:
+            for name in (args.model,) if args.model else args.shape:
+                made = named_model(name, dtype) if args.model else shaped(name, dtype=dtype)
+                rows = _compared(_work(made, args) if args.work else _reading(made, args, dtype), made, args, console)
+                console.print(_table(f"{made.name}, {dtype}: processor seconds of one thread", rows, columns))
+                tables.append({"model": made.name, "dtype": dtype, "tokens": args.tokens, "rows": rows})
+                _write(args, {"tables": tables})
+    return 0
+
+
+def _compared(cases: list[Any], made: Any, args: argparse.Namespace, console: Any) -> list[dict[str, Any]]:
+    from tl_nla.benchmark.real_size import compared
+
+    rows = []
+    with console.status("timing") as status:
+        for number, case in enumerate(cases, 1):
+            status.update(f"{made.name}, {number} of {len(cases)}: {case.name}, beside: {case.peer}")
+            rows.append(compared(case, args.runs))
+    return rows
+
+
+def _growth(args: argparse.Namespace, console: Any) -> int:
+    from tl_nla.benchmark.figures import check_figure
+    from tl_nla.benchmark.growth import draw_growth, growth_rows
+
+    check_figure(str(args.growth))
+    with _one_thread(), console.status("timing") as status:
+        rows = list(growth_rows(args.runs, status.update))
+    columns = {"varied": "varied", "size": "size", "what": "way", "CPU s": "cpu_s", "MiB": "peak_mb"}
+    console.print(_table("growth: processor seconds of one thread, peak memory of tensors", rows, columns))
+    draw_growth(rows, args.growth)
+    _write(args, {"rows": rows})
+    return 0
+
+
+def _reading(made: Any, args: argparse.Namespace, dtype: str) -> list[Any]:
+    """States, writes and reports at ``--tokens`` tokens."""
     import torch
+
+    from tl_nla.benchmark.real_size import direct_cases, reading_cases, report_cases
+
+    tokens = torch.randint(10, 20_000, (1, args.tokens), generator=torch.Generator().manual_seed(0))
+    cases = [*reading_cases(made, tokens), *report_cases(made, tokens, 1), *report_cases(made, tokens, 16)]
+    if args.shape and dtype == "float32":  # TransformerLens rounds its normalised parts in bfloat16
+        cases += direct_cases(made, tokens)
+    return cases
+
+
+def _work(made: Any, args: argparse.Namespace) -> list[Any]:
+    """Captures, speaking and hooks during generation; the verbalizer is an untrained one of the same model."""
+    from tl_nla.benchmark.real_work import WorkSizes, capture_cases, hook_case, speaking_case
+    from tl_nla.nla.fresh import fresh_nla
+
+    model, sizes = made.bridge, WorkSizes(states=args.states)
+    nla = fresh_nla(args.model, int(model.cfg.n_layers) // 2, "constant")
+    return [*capture_cases(model, model.tokenizer, sizes), hook_case(model, sizes), speaking_case(nla, sizes)]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> Any:
     from rich import box
     from rich.table import Table
 
-    import tl_nla
-    from tl_nla.benchmark.real_size import compared, reading_cases, report_cases, shaped
+    table = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold")
+    for name, key in columns.items():
+        table.add_column(name, justify="left" if isinstance(rows[0][key], str) else "right")
+    for row in rows:
+        values = [row[key] for key in columns.values()]
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in values))
+    return table
+
+
+def _write(args: argparse.Namespace, content: dict[str, Any]) -> None:
     from tl_nla.benchmark.results import versions
     from tl_nla.json_file import write_json
 
-    threads, screen, rows = torch.get_num_threads(), console, []
-    torch.set_num_threads(1)
-    try:
-        model: Any = tl_nla.load(args.model, dtype=args.dtype) if args.model else shaped(args.shape)
-        generator = torch.Generator().manual_seed(0)
-        tokens = torch.randint(10, 20_000, (1, 256), generator=generator)
-        cases = [*reading_cases(model, tokens), *report_cases(model, tokens, 1), *report_cases(model, tokens, 16)]
-        with screen.status("timing") as status:
-            for number, case in enumerate(cases, 1):
-                status.update(f"{number} of {len(cases)}: {case.name}, beside: {case.peer}")
-                rows.append(compared(case, args.runs))
-    finally:
-        torch.set_num_threads(threads)
-    table = Table(title="processor seconds of one thread", box=box.SIMPLE_HEAD, header_style="bold")
-    for name in ("case", "ours", "peer", "peer's", "ours / peer"):
-        table.add_column(name, justify="left" if name in ("case", "peer") else "right")
-    for row in rows:
-        numbers = [f"{row[name]:.3f}" for name in ("ours_cpu_s", "peer_cpu_s", "ratio")]
-        table.add_row(row["case"], numbers[0], row["peer"], *numbers[1:])
-    screen.print(table)
     if args.json:
-        name = args.model or f"{args.shape}, 4 layers, random weights"
-        write_json({"model": name, "dtype": args.dtype, "rows": rows, "versions": versions()}, args.json)
-    return 0
+        write_json({**content, "versions": versions()}, args.json)

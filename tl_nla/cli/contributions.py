@@ -22,10 +22,12 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         ("--target", "WORD", "explain this token, such as ' red' (default: the likeliest)"),
         ("--against", "WORD", "explain the logit difference to this token"),
         ("--oracle", "FOLDER", "diff oracle that explains the writes (tiny: the embedded one)"),
+        ("--compare", "TEXT", "report this text too, for the difference view of --html and --logdir"),
     ):
         parser.add_argument(option, type=words, default=None, metavar=metavar, help=help_)
     for option, kind, metavar, help_ in (
         ("--logdir", output_folder, "DIR", "write the whole report as a new run for tensorboard --logdir DIR"),
+        ("--html", output_file, "FILE", "write the whole report as one HTML file that needs no network"),
         ("--svg", output_file, "FILE", "also save the table as a picture"),
         ("--figures", output_folder, "DIR", "also save the heat maps as PNG files (needs matplotlib)"),
     ):
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.errors import InputError
     from tl_nla.plugins import embedded
     from tl_nla.reports import layer_contributions
+    from tl_nla.reports.html_page import html_page
     from tl_nla.reports.progress import progress
     from tl_nla.reports.tensorboard.log import NO_FIGURES, can_draw
 
@@ -68,29 +71,48 @@ def run(args: argparse.Namespace) -> int:
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
         target = target_of(args)
-        encode_text(target, args.text)
+        for text in _texts(args).values():
+            encode_text(target, text)
         oracle = None if args.labels else find_oracle(args.model, args.oracle, target.model, **own_placement(args))
         plugin = embedded(args.model)
         named = None if plugin is None else plugin.vocabulary(target.model, target.tokenizer)
-    with progress(console) as tell:
-        report = layer_contributions(
-            target.model, args.text, oracle, args.target, "all" if args.all_positions else -1, against=args.against,
-            quantity=args.quantity, skips=not args.no_skips, tokenizer=target.tokenizer, name=target.name,
-            vocabulary="all" if args.all_tokens else named, tell=tell,
-        )  # fmt: skip
-    _print(console, report, args.heads)
+    reports = {}
+    for name, text in _texts(args).items():
+        with progress(console) as tell:
+            reports[name] = layer_contributions(
+                target.model, text, oracle, args.target, "all" if args.all_positions else -1, against=args.against,
+                quantity=args.quantity, skips=not args.no_skips, tokenizer=target.tokenizer, name=target.name,
+                vocabulary="all" if args.all_tokens else named, tell=tell,
+            )  # fmt: skip
+    report = reports["prompt"]
+    print_report(console, report, args.heads)
     if args.svg:
         console.save_svg(str(args.svg), title="tl-nla contributions")
     if args.json:
         report.to_json(args.json)
+    if args.html:
+        with console.status("writing the HTML file"):
+            html_page(reports, args.html)
+        console.print(f"the whole report, for a browser:  {args.html}", soft_wrap=True, markup=False)
     if args.figures:
         _save_figures(report, args.figures)
     if args.logdir:
-        run_name = _log(report, args.logdir)
+        run_name = _log(reports, args.logdir)
         console.print(shown_command(f"the whole report, as run {run_name}:  ", args.logdir), soft_wrap=True)
         if not can_draw():
             console.print(f"It is logged without heat maps: {NO_FIGURES}.", soft_wrap=True, markup=False)
     return 0
+
+
+def _texts(args: argparse.Namespace) -> dict[str, str]:
+    """The texts that are reported, by the names under which they are shown."""
+    from tl_nla.errors import InputError
+
+    if args.compare is None:
+        return {"prompt": args.text}
+    if not (args.html or args.logdir):
+        raise InputError("--compare shows two texts side by side; give --html FILE or --logdir DIR as well")
+    return {"prompt": args.text, "compared": args.compare}
 
 
 def _estimated(args: argparse.Namespace) -> int:
@@ -137,7 +159,8 @@ def find_oracle(model: str, folder: str | None, loaded: Any = None, **placed: An
     return DiffOracle.from_pretrained(found, **placed)
 
 
-def _print(console: Any, report: Any, heads: int) -> None:
+def print_report(console: Any, report: Any, heads: int) -> None:
+    """Print the prediction, the table of the last reported position with so many heads a layer, and what it means."""
     from rich.text import Text
 
     from tl_nla.markdown import show
@@ -252,16 +275,18 @@ def _save_figures(report: Any, folder: Path) -> None:
         figure.savefig(folder / f"contributions_{name.replace('/', '_')}.png")
 
 
-def _log(report: Any, folder: Path) -> str:
-    """Write the report as a run of its own, so that none hides another; gives the run's name."""
+def _log(reports: dict[str, Any], folder: Path) -> str:
+    """Write the reports as a run of their own, so that none hides another; gives the run's name."""
     from torch.utils.tensorboard import SummaryWriter
 
     from tl_nla.reports.tensorboard.log import LogConfig, can_draw, log_hparams, log_layout, log_report
 
     run = new_run(folder)
     with SummaryWriter(str(run)) as writer:
-        log_layout(writer, ["prompt"])
-        log_report(writer, report, 0, "prompt", how=LogConfig(images=can_draw(), embeddings=True))
+        log_layout(writer, list(reports))
+        for name, found in reports.items():
+            log_report(writer, found, 0, name, how=LogConfig(images=can_draw(), embeddings=True))
+        report = reports["prompt"]
         settings = {"model": report.model, "quantity": report.target_kind, "explained_by": report.explained_by}
         log_hparams(writer, settings, {"hp/target": sum(report.totals) / len(report.totals)})
     return run.name

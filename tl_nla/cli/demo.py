@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     with console.status("loading the model"):
         target, nla = pair_of(args)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
-    console.print(_table(explained, target.name, nla.layer))
+    console.print(words_table(explained, target.name, nla.layer))
     console.print(_legend(explained))
     if args.svg:
         console.save_svg(str(args.svg), title="tl-nla demo")
@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
+def words_table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
+    """The table of what each token's state says."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

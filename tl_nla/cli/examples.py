@@ -43,8 +43,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "contributions": (
         ('tl-nla contributions "The kite was" --target " red"', "the table"),
         ('tl-nla contributions "The kite was" --all-positions --logdir runs', "then: tensorboard --logdir runs"),
+        ('tl-nla contributions "The kite was" --all-positions --html report.html', "one file for a browser"),
         ("tl-nla contributions --model FOLDER --dtype bfloat16 --json report.json", "your model, kept as JSON"),
         ("tl-nla contributions --model FOLDER --estimate 1000", "memory and passes, nothing is loaded"),
+    ),
+    "heads": (
+        ("tl-nla heads", "every head of the embedded model"),
+        ("tl-nla heads --model smollm2 --texts FILE --html heads.html --json heads.json", "a real model, as one page"),
     ),
     "fit-oracle": (
         ("tl-nla fit-oracle --model FOLDER --out my_oracle", "a first oracle of a small model, on stories"),
@@ -61,6 +66,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "evaluate": (
         ("tl-nla evaluate heads --model FOLDER --json scores.json", "trains an oracle with its controls and scores it"),
         ("tl-nla evaluate heads --markdown", "the table for a page"),
+    ),
+    "benchmark": (
+        ("tl-nla benchmark --size tiny --json scores.json", "the embedded pair beside planted cheaters, in short"),
+        ("tl-nla benchmark --nla AV AR --model FOLDER --texts FILE --markdown report.md", "your own pair"),
     ),
     "bench": (
         ("tl-nla bench", "fast paths beside the obvious way"),

@@ -29,7 +29,7 @@ def load_pair(
 
     Args:
         model: ``tiny``, a local folder or a hub id.
-        folders: verbalizer and reconstructor; may be left out for embedded models only.
+        folders: verbalizer and reconstructor; may be left out for ``tiny`` and ``smollm2`` only.
         prepend_bos: see :func:`tl_nla.model.targets.load_target`.
         placement: of the target.
         own: precision and device of the NLA, as of its ``from_pretrained``.
@@ -39,8 +39,12 @@ def load_pair(
     """
     from tl_nla.model.targets import load_target
     from tl_nla.nla import NLA
-    from tl_nla.plugins import embedded, part
+    from tl_nla.plugins import embedded, named, part
 
+    plugin = named(model)
+    if folders is None and plugin is not None:
+        found = load_target(model, prepend_bos, placement)
+        return found, plugin.nla(found.model)
     if folders is None and embedded(model) is None:
         raise InputError(
             f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)"

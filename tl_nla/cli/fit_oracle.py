@@ -20,12 +20,16 @@ _OPTIONS = ("texts", "documents", "steps", "precision", "dtype", "device", "quan
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_prepend_bos, output_folder
+    from tl_nla.cli.options import add_common, add_prepend_bos, output_folder, whole_number
     from tl_nla.cli.suite_options import add_training_options
 
     parser = subparsers.add_parser("fit-oracle", help="train a diff oracle on a model of your own, stage by stage")
     add_common(parser)
-    parser.add_argument("--out", type=output_folder, required=True, metavar="DIR", help="save the oracle here")
+    parser.add_argument("--out", type=output_folder, default=None, metavar="DIR", help="save the oracle here")
+    parser.add_argument(
+        "--estimate", type=whole_number(1), default=None, metavar="TOKENS",
+        help="tell the memory of every stage for documents of so many tokens, and train nothing",
+    )  # fmt: skip
     add_training_options(parser)
     parser.add_argument(
         "--method", choices=("words", "trained"), default="words",
@@ -45,10 +49,18 @@ def run(args: argparse.Namespace) -> int:
 
     Returns:
         0; ``UNUSABLE`` when the explanations of the saved oracle tell nothing.
+
+    Raises:
+        InputError: without a folder to save into.
     """
     from tl_nla.cli.terminal import make_console
+    from tl_nla.errors import InputError
     from tl_nla.json_file import write_json
 
+    if args.estimate is not None:
+        return _estimated(args)
+    if args.out is None:
+        raise InputError("fit-oracle needs --out DIR, the folder that the oracle is saved in; or --estimate TOKENS")
     # Commands train with lightning_modules, which is found by name: tl_nla imports nothing of it.
     training = importlib.import_module("lightning_modules.training.oracle_commands")
     args.keep = args.keep or default_keep(args.out)
@@ -69,6 +81,21 @@ def run(args: argparse.Namespace) -> int:
         found = {"model": args.model, "oracle": str(args.out), "stages": str(args.keep), "fve": fve}
         write_json({**found, "rate": trained.recipe.config.learning_rate, "complaints": wrong}, args.json)
     return complain_of(wrong)
+
+
+def _estimated(args: argparse.Namespace) -> int:
+    """Print what the training would take; nothing is loaded."""
+    from tl_nla.benchmark.estimated_oracle import OracleWork, estimate_oracle
+    from tl_nla.cli.terminal import make_console
+    from tl_nla.json_file import write_json
+
+    sizes = importlib.import_module("lightning_modules.data.oracle_config").SMALL.sizes
+    documents = (args.documents or sizes.documents) + sizes.held_documents
+    found = estimate_oracle(args.model, OracleWork(documents, tokens=args.estimate), args.dtype)
+    make_console().print(found.to_table(), highlight=False, markup=False)
+    if args.json:
+        write_json(found.as_dict(), args.json)
+    return 0
 
 
 def complain_of(wrong: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """``tl-nla heads``: what each attention head does over a corpus, as a table, a page, JSON and a TensorBoard run."""
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the cards, print the table, write the files."""
     from tl_nla.cli.contributions import find_oracle
-    from tl_nla.cli.options import target_of
+    from tl_nla.cli.options import own_placement, target_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.data.progress import progress_bar
     from tl_nla.errors import unknown
@@ -64,9 +65,11 @@ def run(args: argparse.Namespace) -> int:
     documents = _documents(args.texts, args.model, config.documents)
     with console.status("loading the model"):
         target = target_of(args)
-        oracle = None if args.oracle is None else find_oracle(args.model, args.oracle)
+        oracle = None
+        if args.oracle is not None:
+            oracle = find_oracle(args.model, args.oracle, target.model, **own_placement(args))
     with progress_bar():
-        cards = head_cards(target.model, documents, config, oracle=oracle, cache=args.cache)
+        cards = replace(head_cards(target.model, documents, config, oracle=oracle, cache=args.cache), model=target.name)
     console.print(table(cards, args.sort, args.show, console.width))
     for note in cards.notes:
         console.print(f"note: {note}", style="dim", markup=False, highlight=False)

@@ -34,6 +34,7 @@ COMMANDS = {
     "test": "training",
     "predict": "training",
     "evaluate": "evaluate",
+    "benchmark": "benchmark",
     "bench": "bench",
 }
 BAD_INPUT, INTERRUPTED = 2, 130

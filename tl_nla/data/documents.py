@@ -116,6 +116,16 @@ def load_documents(source: str, limit: int, seed: int = 0) -> list[Document]:
     return text_file_documents(source, limit=limit)
 
 
+def shuffle_documents(documents: Iterable[Document], seed: int = 0) -> list[Document]:
+    """Documents in an order that depends on their texts and the seed alone, not on the order of the source."""
+    return sorted(
+        documents,
+        key=lambda document: hashlib.sha256(
+            f"{seed}/{document.bucket}/{document.text}".encode("utf-8", "surrogatepass")
+        ).digest(),
+    )
+
+
 def split_documents(documents: Iterable[Document], heldout: float = 0.1) -> tuple[list[Document], list[Document]]:
     """Split by the hash of the text, so that no text is on both sides and no order matters.
 

@@ -1,6 +1,7 @@
 """States captured from documents, each with the explanation of its position and what is known to be true there."""
 
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,15 +64,19 @@ class StateCapture:
             within bounds (:mod:`tl_nla.model.memory`).
         explainer: writes the explanations; by default of the recent words and the model's own guesses.
         prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
+        longest: tokens of a text that are read at most; the model's context when ``None``.
     """
 
     seed: int = 0
     batch_size: int = 64
     explainer: Explainer = explain_mechanically
     prepend_bos: bool | None = None
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size)
+        if self.longest is not None:
+            check_count("longest", self.longest)
 
 
 @grouped(how=StateCapture)
@@ -102,7 +107,8 @@ def explain_states(
     how = how or StateCapture()
     _check(documents, positions_per_document, min_position)
     encode, words = TextEncoder(tokenizer, model, how.prepend_bos), _Words(tokenizer)
-    encoded = [encode(document.text).cut(int(model.cfg.n_ctx)) for document in documents]
+    longest = min(int(model.cfg.n_ctx), how.longest or sys.maxsize)
+    encoded = [encode(document.text).cut(longest) for document in documents]
     chosen = [_draw(_places(how.explainer, document, tokens, min_position), positions_per_document,
                     f"{how.seed}/{document.id}")
               for tokens, document in zip(encoded, documents, strict=True)]  # fmt: skip

@@ -63,7 +63,7 @@ def progress_bar() -> Iterator[None]:
     if _listener.get() is not None:
         yield
         return
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_jupyter=False)  # in a notebook each line would be a display of its own
     if not console.is_terminal:
         with listening(_Lines(console)):
             yield

@@ -9,11 +9,13 @@ from tl_nla.explainers.base import Explainer, Moment
 from tl_nla.explainers.column import ColumnExplainer
 from tl_nla.explainers.mechanical import explain_mechanically
 from tl_nla.explainers.sentence import explain_by_sentence
+from tl_nla.explainers.short import ShortExplainer
 
 NAMED: dict[str, Callable[[], Explainer]] = {
     "mechanical": lambda: explain_mechanically,
     "column": ColumnExplainer,
     "sentence": lambda: explain_by_sentence,
+    "short": ShortExplainer,
 }
 """What ``explainer:`` may be in a YAML file, beside a class with its arguments."""
 

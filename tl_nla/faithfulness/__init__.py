@@ -14,7 +14,12 @@ from tl_nla.faithfulness.readers import RidgeReader
 from tl_nla.faithfulness.retention import measure_retention
 from tl_nla.faithfulness.scoring import Scorer
 
-_LAZY = ("ClaimCalibration", "ClaimPrecision", "CrossReconstructorGap", "FVERetention")
+_HOMES = {
+    "ClaimCalibration": "tl_nla.faithfulness.metrics",
+    "ClaimPrecision": "tl_nla.faithfulness.metrics",
+    "CrossReconstructorGap": "tl_nla.faithfulness.metrics",
+    "FVERetention": "tl_nla.faithfulness.metrics",
+}
 
 __all__ = [
     "ClaimCalibration",
@@ -39,4 +44,4 @@ __all__ = [
     "withhold",
 ]
 
-__getattr__ = lazy(__name__, dict.fromkeys(_LAZY, "tl_nla.faithfulness.metrics"))
+__getattr__ = lazy(__name__, _HOMES)

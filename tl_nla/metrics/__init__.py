@@ -27,5 +27,5 @@ __all__ = [
     "squared_errors",
 ]
 
-_LATE = {"FractionOfVarianceExplained": "tl_nla.metrics.variance", "ClasswiseRate": "tl_nla.metrics.rates"}
-__getattr__ = lazy(__name__, _LATE)
+_HOMES = {"FractionOfVarianceExplained": "tl_nla.metrics.variance", "ClasswiseRate": "tl_nla.metrics.rates"}
+__getattr__ = lazy(__name__, _HOMES)

@@ -147,7 +147,8 @@ def _named(model: Any, form: BlockForm) -> BlockForm:
 
 def fingerprint(model: Any) -> tuple[Any, ...]:
     """What the facts of a model depend on and what is quickly compared."""
-    first = next(iter(model.parameters()), torch.zeros(()))
+    first = parameter(getattr(model, "embed", None), "weight", "W_E")  # quickly found, unlike the first of all
+    first = first if isinstance(first, Tensor) else next(iter(model.parameters()), torch.zeros(()))
     gain = parameter(getattr(model, "ln_final", None), "weight", "w")
     version = (gain.data_ptr(), gain._version) if isinstance(gain, Tensor) else None
     cast = torch.is_autocast_enabled(first.device.type) and torch.get_autocast_dtype(first.device.type)

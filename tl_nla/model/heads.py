@@ -8,11 +8,11 @@ attention, latent attention (with a value head of its own width), DeltaNet and M
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tl_nla.errors import InputError
@@ -75,6 +75,12 @@ class HeadSum:
         z, weight = (self.z, self.weight) if heads is None else (self.z[:, list(heads)], self.weight[list(heads)])
         found = torch.einsum("nhd,hdm->nhm", z, weight)
         return found / (self.scale[:, None] if self.scale.ndim else self.scale)
+
+    def rows(self, chosen: Int[Tensor, " m"]) -> "HeadSum":
+        """The same at some of its rows."""
+        scale = self.scale[chosen] if self.scale.ndim else self.scale
+        constant = self.constant[chosen] if self.constant.ndim > 1 else self.constant
+        return replace(self, z=self.z[chosen], scale=scale, constant=constant)
 
 
 def out_projection(model: Any, layer: int, kind: str = "attn") -> OutProjection:

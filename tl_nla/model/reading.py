@@ -1,7 +1,7 @@
 """One forward pass, many sites: states, writes, and writes of heads and experts at the chosen positions only."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -137,6 +137,7 @@ def read(
     sites: Sequence[Site | str],
     positions: Positions = "all",
     attention_mask: Tensor | None = None,
+    also: Sequence[HookPair] = (),
 ) -> Reading:
     """Read states and writes in one forward pass that stops after the last layer needed.
 
@@ -146,6 +147,7 @@ def read(
         sites: any number of sites.
         positions: see :func:`tl_nla.model.positions.select_positions`.
         attention_mask: 1 for tokens, 0 for padding, on either side.
+        also: hook names and functions that watch the same pass.
 
     Returns:
         The reading; only the chosen positions were kept.
@@ -163,7 +165,10 @@ def read(
     check_tokens(model, tokens)
     mask = select_positions(tokens, positions, attention_mask, getattr(model, "tokenizer", None))
     values: dict[str, Tensor] = {}
-    names = dict.fromkeys(name for site in chosen_sites for name in _points(model, site, known))
+    # Heads of a layer, and experts, are read from the same points.
+    alike = dict.fromkeys(replace(site, head=0 if site.kind == "head" else None, expert=None) if site.kind in
+                          ("head", "expert") else site for site in chosen_sites)  # fmt: skip
+    names = dict.fromkeys(name for site in alike for name in _points(model, site, known))
     mixtures = sorted({int(site.layer or 0) for site in chosen_sites if site.kind == "expert"})
     routed: dict[int, dict[str, Tensor]] = {}
     arguments: dict[str, Any] = {}
@@ -172,7 +177,7 @@ def read(
     stop = stop_layer(model, chosen_sites)
     if stop is not None:
         arguments["stop_at_layer"] = stop
-    pairs = [(name, _keeper(values, name, mask)) for name in names]
+    pairs: list[HookPair] = [*((name, _keeper(values, name, mask)) for name in names), *also]
     # Hooks are the model's, not the thread's.
     with lock_of(model), tap(model, pairs, known), watch_mixtures(model, mixtures, mask, routed), unread_logits(model):
         model(tokens, **arguments)

@@ -11,8 +11,8 @@ from torch import nn
 def contiguous_head(model: Any) -> Iterator[None]:
     """Give the output head a contiguous input while this is open.
 
-    transformers cuts the positions that are kept out of the states of all. torch multiplies such a slice row by row,
-    with a copy of the whole weight for each: at 49,152 tokens that took nine tenths of a training step on a CPU.
+    transformers cuts the positions that are kept out of the states of all. Torch multiplies such a slice row by row,
+    with a copy of the whole weight for each. At 49,152 tokens that took nine tenths of a training step on a CPU.
 
     Args:
         model: a causal language model, also one wrapped by PEFT; its hook comes off on every path.

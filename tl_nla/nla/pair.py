@@ -49,6 +49,7 @@ class NLA(nn.Module):
         provenance: of a loaded pair, its family, folders and conventions, and how what it was saved with compares with
             what is here. Empty for one made here.
         turns: of the parts on the device, where they were loaded with ``offload``; ``None`` where they stay.
+        adapted: how a small pair was made (:class:`tl_nla.nla.adapted.AdaptedPair`); ``None`` for one with all weights.
     """
 
     def __init__(self, verbalizer: Verbalizer, reconstructor: Reconstructor, layer: int, base: str = "") -> None:
@@ -57,6 +58,7 @@ class NLA(nn.Module):
         self.mean: Tensor | None = None
         self.provenance: dict[str, Any] = {}
         self.turns: Turns | None = None
+        self.adapted: Any = None
         sizes = verbalizer.d_model, reconstructor.head.out_features
         if sizes[0] != sizes[1]:
             raise InputError(f"the verbalizer reads vectors of size {sizes[0]}, the reconstructor writes {sizes[1]}")

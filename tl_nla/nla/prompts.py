@@ -227,14 +227,18 @@ def suffix_ids(tokenizer: Any, template: str, special: bool = True) -> list[int]
     """Ids that every reconstructor prompt ends with: the text after the explanation without its first token.
 
     The first token may merge with the explanation's last character, so it is left out (released recipe). Where that
-    token is the space which the tokenizer puts in front of every text, what merges is left out too.
+    token is the space which the tokenizer puts in front of every text, what merges is left out too. A template that
+    ends in the explanation has no suffix: the vector is read at the explanation's own last token.
 
     Raises:
-        InputError: when fewer than two tokens follow the explanation, or none of them stays the same.
+        InputError: when a single token follows the explanation, or none of them stays the same.
     """
     if template.count("{explanation}") != 1:
         raise InputError("the reconstructor template must hold {explanation} exactly once")
-    ids = tokenizer.encode(template.split("{explanation}")[1], add_special_tokens=False)
+    behind = template.split("{explanation}")[1]
+    if not behind:
+        return []
+    ids = tokenizer.encode(behind, add_special_tokens=False)
     if len(ids) < 2:
         raise InputError(f"the reconstructor template ends in {len(ids)} tokens after the explanation; two are needed")
     ends = reconstructor_ids(tokenizer, template, list(_LAST_CHARACTERS), special)

@@ -105,7 +105,7 @@ class ReconstructorBase(nn.Module):
                 raise InputError(
                     f"the prompt of {text[:40]!r}... has {len(row)} tokens, the context {limit}; shorten it"
                 )
-            if row[-len(self.suffix) :] != self.suffix:
+            if self.suffix and row[-len(self.suffix) :] != self.suffix:
                 raise InputError(f"the prompt of {text[:40]!r} does not end in the template's suffix {self.suffix}")
         pad = self.tokenizer.pad_token_id
         return pad_right(rows, int(pad if pad is not None else (self.tokenizer.eos_token_id or 0)))

@@ -1,6 +1,7 @@
 """The frozen warm start that a trained verbalizer is held close to, and LoRA adapters."""
 
 import copy
+import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -77,7 +78,10 @@ def add_lora(nla: NLA, settings: LoraSettings) -> None:
             target_modules=settings.targets if settings.targets == "all-linear" else list(settings.targets),
         )  # fmt: skip
         try:
-            setattr(part, name, get_peft_model(model, config))
+            with warnings.catch_warnings():
+                # PEFT corrects itself at GPT-2's transposed layers, and says so for each of them.
+                warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
+                setattr(part, name, get_peft_model(model, config))
         except ValueError as error:
             raise InputError(f"no adapter fits {type(model).__name__}: {' '.join(str(error).split())[:200]}") from error
     verbalizer.injection.requires_grad_(False)

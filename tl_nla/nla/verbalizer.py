@@ -181,6 +181,9 @@ class Verbalizer(VectorVerbalizer):
 
     def _read(self, responses: Responses) -> Generation:
         kept = [ids[mask] for ids, mask in zip(responses.ids.cpu(), responses.mask.cpu(), strict=True)]
+        if not self.answers.must_end:  # without tags the end token would be part of the words
+            ends = torch.tensor(self.stop_ids)
+            kept = [ids[:-1] if len(ids) and torch.isin(ids[-1], ends) else ids for ids in kept]
         raw = [self.tokenizer.decode(ids) for ids in kept]
         found = [self.answers.extract(text) for text in raw]
         extracted = torch.tensor([text is not None for text in found])

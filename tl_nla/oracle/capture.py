@@ -1,9 +1,9 @@
 """Writes of a model on documents, each with its labels in words."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -21,42 +21,25 @@ from tl_nla.model.probe import device_of
 from tl_nla.model.reading import Reading, read
 from tl_nla.model.sites import Site
 from tl_nla.model.text import TextEncoder
+from tl_nla.oracle.capture_words import SHARE_FLOOR, in_words, source_words
 from tl_nla.oracle.explained_writes import explain_writes, explained_places
 from tl_nla.oracle.labels import (
     HeadSources,
     Lens,
-    SkipLabels,
     StrengthReference,
     Vocabulary,
     skip_labels,
     write_effects,
 )
-from tl_nla.oracle.labels.sources import sources_of_both
+from tl_nla.oracle.labels.sources import SourceWatch
 from tl_nla.oracle.questions import EXPLAIN, LEVELS, Answer, make_answer
 from tl_nla.oracle.texts import Label, component_words, label_text
 
-SHARE_FLOOR = 0.04
-"""Sources with a smaller share are not counted as read (science notes, section 4a)."""
-
-STRONG_SHARE = 0.15
-"""Sources with at least this share are strong ones (there too)."""
-
-
-class _Read(NamedTuple):
-    """Words of the distant, of the local and of all sources, of the distant ones too weak to count; strong ones first.
-
-    ``strong`` is how many of the distant ones are strong.
-    """
-
-    distant: list[str]
-    local: list[str]
-    named: list[str]
-    weaker: list[str]
-    strong: int
-
-
 _PASS = 2**26
 """Bytes that the activations of one pass may take: sources and skips hold several times as much beside them."""
+
+_TOGETHER = 2**22
+"""Numbers of writes that are labelled together."""
 
 _POOL = 2
 """Columns kept for each source that is named: several of the strongest may hold the same word."""
@@ -209,7 +192,8 @@ def capture_writes(
     """
     config = config or CaptureConfig()
     check_documents(documents)
-    chosen = [Site.parse(site).validate(model) for site in sites]
+    known = model.hook_dict
+    chosen = [Site.parse(site).validate(model, known) for site in sites]
     if not chosen or not all(site.is_write for site in chosen):
         raise InputError(f"sites are {[str(site) for site in chosen]}; give one or more writes, such as 'blocks.0.mlp'")
     lens = Lens.of(model)
@@ -267,27 +251,25 @@ def _capture_batch(
     mask = torch.zeros(tokens.shape, dtype=torch.bool, device=device)
     for row, (_, _, places) in enumerate(rows):
         mask[row, places] = True
-    reading = read(model, tokens, sites, mask)
-    numbers = torch.tensor([number for number, _, _ in rows], device=device)
-    heads, pooled = _sources(model, tokens, sites, config)
-    skipped = [site for site in sites if site.kind != "span"]
     columns = sorted({place for _, _, places in rows for place in places})
+    watch = _watch(model, tokens, sites, config, columns)
+    reading = read(model, tokens, sites, mask, also=() if watch is None else watch.pairs)
+    heads, pooled = _found(watch, reading)
+    numbers = torch.tensor([number for number, _, _ in rows], device=device)
+    skipped = [site for site in sites if site.kind != "span"]
     effects = None
     if config.skips and skipped:
         effects = skip_effects(model, tokens, skipped, positions=columns, how=SkipConfig(top_k=4))
     parts = []
-    for index, site in enumerate(sites):
+    for index, (site, before, write, up, down) in enumerate(_effects(reading, sites, lens, vocabulary, config.top_k)):
         found = heads if site.kind == "head" else pooled if site.kind == "attn" else None
-        sources = None if found is None else _source_words(found, site, reading, vocabulary, config)
+        sources = None if found is None else source_words(found, site, (reading, columns), vocabulary, config)
         skips = (
             None
             if effects is None or site.kind == "span"
             else skip_labels(effects, site, reading.batch, reading.column)
         )
-        before, write = reading.before(site).float(), reading[site].float()
-        told = write_effects(lens, write, before, vocabulary, config.top_k)
-        up, down = vocabulary.words(told.promoted), vocabulary.words(told.suppressed)
-        labels, answers = _in_words(component_words(site), up, down, sources, skips, vocabulary, config)
+        labels, answers = in_words(component_words(site), (up, down), sources, skips, vocabulary)
         for name in config.levels:
             for answer, words in zip(answers, LEVELS[name].told(write, before), strict=True):
                 answer[name] = make_answer(name, words)
@@ -298,59 +280,46 @@ def _capture_batch(
     return parts
 
 
-def _sources(
-    model: Any, tokens: Tensor, sites: list[Site], config: CaptureConfig
-) -> tuple[HeadSources | None, HeadSources | None]:
+_Told = tuple[Site, Tensor, Tensor, list[list[str]], list[list[str]]]
+
+
+def _effects(reading: Reading, sites: list[Site], lens: Lens, vocabulary: Vocabulary, top_k: int) -> Iterator[_Told]:
+    """Each site with the states before its writes, these, and the words that they promote and suppress.
+
+    The unembedding is read once for as many sites as may be held together.
+    """
+    rows = len(reading)
+    size = max(1, _TOGETHER // (rows * len(lens.weight)))
+    for first in range(0, len(sites), size):
+        some = sites[first : first + size]
+        before, write = [reading.before(site).float() for site in some], [reading[site].float() for site in some]
+        told_of = write_effects(lens, torch.cat(write), torch.cat(before), vocabulary, top_k)
+        up, down = (vocabulary.words(ids) for ids in (told_of.promoted, told_of.suppressed))
+        for number, site in enumerate(some):
+            own = slice(number * rows, (number + 1) * rows)
+            yield site, before[number], write[number], up[own], down[own]
+
+
+def _watch(
+    model: Any, tokens: Tensor, sites: list[Site], config: CaptureConfig, columns: list[int]
+) -> SourceWatch | None:
+    """What watches the pass for what heads and attentions read."""
     heads, attentions = (
-        sorted({int(site.layer or 0) for site in sites if site.kind == kind}) for kind in ("head", "attn")
+        sorted({int(site.layer or 0) for site in sites if site.kind == kind and site.part == "attn"})
+        for kind in ("head", "attn")
     )
-    return sources_of_both(model, tokens, None, heads, attentions, _POOL * config.sources)
+    if not heads and not attentions:
+        return None
+    real = torch.ones_like(tokens, dtype=torch.bool)
+    return SourceWatch(model, real, heads, attentions, _POOL * config.sources, columns)
 
 
-def _source_words(
-    found: HeadSources, site: Site, reading: Reading, vocabulary: Vocabulary, config: CaptureConfig
-) -> list[_Read]:
-    """For each row the words of distant, of local, of all and of weaker sources, strongest first, each word once."""
-    layer, head = found.layers.index(int(site.layer or 0)), int(site.head or 0)
-    listed = []
-    for row, column in zip(reading.batch.tolist(), reading.column.tolist(), strict=True):
-        sides = []
-        for ids, weights in ((found.distant, found.distant_weight), (found.local, found.local_weight)):
-            columns, shares = ids[layer, head, row, column].tolist(), weights[layer, head, row, column].tolist()
-            pairs = zip(columns, shares, strict=True)
-            told = [(share, place) for place, share in pairs if share >= config.distant_floor]
-            sides.append([(share, vocabulary.texts[int(reading.tokens[row, place])]) for share, place in told])
-        read_most = [[source for source in side[: config.sources] if source[0] >= SHARE_FLOOR] for side in sides]
-        both = sorted(read_most[0] + read_most[1], reverse=True)
-        distant, local, named, pool = (_distinct(side) for side in (*read_most, both, sides[0]))
-        weaker = [word for word in pool if word not in distant][: config.sources - len(distant)]
-        strong = len(_distinct([source for source in read_most[0] if source[0] >= STRONG_SHARE]))
-        listed.append(_Read(distant, local, named[: config.sources], weaker, strong))
-    return listed
-
-
-def _distinct(sources: list[tuple[float, str]]) -> list[str]:
-    return list(dict.fromkeys(word for _, word in sources if word))
-
-
-def _in_words(
-    component: str | None, up: list[list[str]], down: list[list[str]],
-    sources: list[_Read] | None, skips: SkipLabels | None, vocabulary: Vocabulary, config: CaptureConfig,
-) -> tuple[list[Label], list[dict[str, Answer]]]:  # fmt: skip
-    labels, answers = [], []
-    sizes = [] if skips is None else skips.size.tolist()
-    for row, (raised, lowered) in enumerate(zip(up, down, strict=True)):
-        read_words = None if sources is None else tuple(sources[row].named)
-        labels.append(Label(tuple(raised), tuple(lowered), read_words, component=component))
-        answer = {"promotes": make_answer("promotes", tuple(raised)),
-                  "suppresses": make_answer("suppresses", tuple(lowered))}  # fmt: skip
-        if sources is not None:
-            distant, local, _, weaker = (tuple(words) for words in sources[row][:4])
-            rest = {"local": local, "weaker": weaker, "strong": sources[row].strong}
-            answer["sources"] = make_answer("sources", distant, **rest)
-        if skips is not None:
-            top = vocabulary.texts[int(skips.skipped_top[row])]
-            flips = bool(skips.flips[row])
-            answer["skip"] = make_answer("skip", (top,) if top else (), flips=flips, size=sizes[row])
-        answers.append(answer)
-    return labels, answers
+def _found(watch: SourceWatch | None, reading: Reading) -> tuple[HeadSources | None, HeadSources | None]:
+    """What was seen, the sums of heads handed to the reading: they were solved at its rows among others."""
+    if watch is None:
+        return None, None
+    found = watch.found()
+    place = torch.searchsorted(torch.tensor(watch.columns, device=reading.column.device), reading.column)
+    rows = reading.batch * len(watch.columns) + place
+    reading.sums.update({key: heads.rows(rows.to(heads.z.device)) for key, heads in watch.sums.items()})
+    return found

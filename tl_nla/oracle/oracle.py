@@ -54,8 +54,8 @@ class DiffOracle(nn.Module):
         reconstructor: from explanations to writes, magnitude included.
         strength: what norms are usual, measured with the training writes; ``None`` before that.
         base: name of the model that both were made from.
-        provenance: of a loaded oracle, how what it was saved with compares with what is here; empty for one made here.
         turns: of the parts on the device, where they were loaded with ``offload``; ``None`` where they stay.
+        provenance: of a loaded oracle, how what it was saved with compares with what is here; empty for one made here.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class DiffOracle(nn.Module):
             sizes = (verbalizer.d_act, reconstructor.d_act)
             raise InputError(f"the verbalizer reads writes of size {sizes[0]}, the reconstructor gives size {sizes[1]}")
         self.verbalizer, self.reconstructor, self.strength, self.base = verbalizer, reconstructor, strength, base
-        self.provenance: dict[str, Any] = {}
         self.turns: Turns | None = None
+        self.provenance: dict[str, Any] = {}
 
     @property
     def reader(self) -> WriteVerbalizer:

@@ -11,6 +11,7 @@ quote or space in it stands as a JSON string. Words have no commas between them:
 import json
 import re
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.sites import Site
@@ -147,6 +148,7 @@ def strength_step(word: str) -> int:
     return STEPS.index(word)
 
 
+@lru_cache(maxsize=2**16)
 def _quote(word: str) -> str:
     plain = _PLAIN.fullmatch(word) and word != _NONE
     return word if plain else json.dumps(word, ensure_ascii=False)

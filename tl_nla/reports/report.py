@@ -3,7 +3,8 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from jaxtyping import Float
@@ -135,7 +136,14 @@ class ContributionReport:
             raise unknown("position of the report", position, map(str, self.positions))
         if strangers := [name for name in components if name not in COMPONENTS]:
             raise unknown("component", strangers[0], COMPONENTS)
-        return [cell for cell in self.cells if cell.position == position and cell.component in components]
+        return [cell for cell in self._by_position.get(position, ()) if cell.component in components]
+
+    @cached_property
+    def _by_position(self) -> dict[int, list[Cell]]:
+        found: dict[int, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.position, []).append(cell)
+        return found
 
     def ranked(self, position: int, components: tuple[str, ...] = ("head", "mlp"), by: str = "skip") -> list[Cell]:
         """The cells of a position, those that the output needs most first.
@@ -226,6 +234,21 @@ class ContributionReport:
         from tl_nla.reports.html_page import html_page
 
         return html_page({"report": self, **(others or {})}, path, most_bytes)
+
+    def with_cards(self, cards: Any) -> "ContributionReport":
+        """The same report with what head cards say of each head; the tab and the HTML file show it beside the head.
+
+        Args:
+            cards: a :class:`tl_nla.reports.heads.HeadCards` of the same model.
+
+        Example:
+            ``report.with_cards(HeadCards.from_json("cards.json")).to_html("report.html")``
+        """
+        from tl_nla.reports.heads.text import kinds, sentences
+
+        told = {f"blocks.{card.layer}.attn.head.{card.head}": " ".join([f"{kinds(card)}.", *sentences(card)])
+                for card in cards.cards}  # fmt: skip
+        return replace(self, cards=told)
 
     def _repr_html_(self) -> str:
         from tl_nla.reports.html_snippets import report_html

@@ -1,5 +1,6 @@
 """Heat maps of a contribution report: layers by tokens, and layers by heads."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,10 @@ from tl_nla.reports.report import Cell, ContributionReport
 SIGNED, UNSIGNED = "PuOr_r", "cividis"
 """Colour maps that readers with any kind of colour vision can tell apart: purple to orange, and dark to light."""
 MAX_TOKENS = 60
+_LARGEST = (16.0, 13.0)
+_MOST_NUMBERS = 450
+_LABEL = 0.15
+"""Inches that a label needs."""
 _QUANTITY = {"logit": "logit", "difference": "logit difference", "log_prob": "log-probability (nats)"}
 
 
@@ -76,7 +81,7 @@ def heat_map(
     values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], title: str, signed: bool,
     numbers: bool = False,
 ) -> Any:  # fmt: skip
-    """One heat map with a labelled row and column for every value.
+    """One heat map; large ones have a label for every few rows and columns only.
 
     Args:
         values: row by row.
@@ -84,23 +89,27 @@ def heat_map(
         columns: labels of the columns; any text.
         title: what the colours mean.
         signed: whether zero is the middle of the colours, else their dark end.
-        numbers: whether every value is written in its field, too.
+        numbers: whether every value is written in its field, too, where they are not too many to be read.
 
     Returns:
         A ``matplotlib.figure.Figure`` that no pyplot state knows of.
     """
     from matplotlib.figure import Figure
 
-    width = min(24.0, 2.6 + (0.75 if numbers else 0.34) * len(columns))
-    figure = Figure(figsize=(max(width, 4.5), 1.7 + 0.34 * len(rows)), dpi=110, layout="constrained")
+    numbers = numbers and len(rows) * len(columns) <= _MOST_NUMBERS
+    width = min(_LARGEST[0], max(4.5, 2.6 + (0.75 if numbers else 0.34) * len(columns)))
+    height = min(_LARGEST[1], 1.7 + 0.34 * len(rows))
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     largest = max((abs(value) for row in values for value in row), default=0.0) or 1.0
     image = axes.imshow(
         values, aspect="auto", cmap=SIGNED if signed else UNSIGNED, vmin=-largest if signed else 0.0, vmax=largest
     )
     turned = 0 if numbers else 90
-    axes.set_xticks(range(len(columns)), [_drawable(text) for text in columns], rotation=turned, fontsize=8)
-    axes.set_yticks(range(len(rows)), [_drawable(text) for text in rows], fontsize=8)
+    across, down = _every(len(columns), width - 2.6), _every(len(rows), height - 1.7)
+    axes.set_xticks(range(len(columns))[::across], [_drawable(text) for text in columns[::across]], rotation=turned,
+                    fontsize=8)  # fmt: skip
+    axes.set_yticks(range(len(rows))[::down], [_drawable(text) for text in rows[::down]], fontsize=8)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_parse_math(False)
     axes.set_title(_drawable(title), fontsize=9, loc="left", parse_math=False)
@@ -112,6 +121,11 @@ def heat_map(
                 axes.text(column, place, f"{value:.2f}", ha="center", va="center", fontsize=7,
                           color="white" if dark else "black")  # fmt: skip
     return figure
+
+
+def _every(count: int, inches: float) -> int:
+    """Each how manieth label there is room for."""
+    return max(1, math.ceil(count * _LABEL / max(inches, 1.0)))
 
 
 def _drawable(text: str) -> str:

@@ -7,6 +7,8 @@ from tl_nla.reports.report import Cell, ContributionReport, summed
 
 TEXT_LIMIT = 200_000
 """Longest text of a whole document in characters."""
+_FEWEST = 20
+"""Rows that a position gets where not all of them fit."""
 
 
 def markdown(
@@ -17,7 +19,8 @@ def markdown(
     Args:
         report: the report.
         positions: which of its positions; all when ``None``.
-        max_rows: most rows over all tables; how many were left out is told.
+        max_rows: most rows over all tables. Where there are more, the last positions are told of, each by its strongest
+            parts; how many rows were left out is told.
         narrow: all numbers of a row in one cell. TensorBoard's text page breaks short words to give long columns room,
             and a number broken in two reads as another number.
 
@@ -30,18 +33,20 @@ def markdown(
              "left out at this position only.",
              f"**Prompt** {escape(report.prompt, 2000)}",
              *(f"**Note** {escape(note)}" for note in report.notes)]  # fmt: skip
-    rows, left = 0, 0
-    for position in positions or report.positions:
-        constant = ("bias", "rounding")
-        ordered = _order(report, position)
-        cells = [cell for cell in ordered if cell.component not in constant or abs(cell.direct) >= 5e-3]
-        shown = cells[: max(0, max_rows - rows)]
-        rows, left = rows + len(shown), left + len(cells) - len(shown)
-        if shown:
-            head = _NARROW_HEAD if narrow else _HEAD
-            parts.append("\n".join([_heading(report, position), "", *head, *(_row(cell, narrow) for cell in shown)]))
-    if left:
-        parts.append(f"{left} more rows are in the report's JSON.")
+    tables = {position: _worth_a_row(report, position) for position in positions or report.positions}
+    rows = sum(len(cells) for cells in tables.values())
+    if rows > max_rows:
+        each = max(min(_FEWEST, max_rows), max_rows // len(tables))
+        last = list(tables)[-max(1, max_rows // each) :]
+        tables = {position: _strongest(tables[position], each) for position in last}
+        told = sum(len(cells) for cells in tables.values())
+        parts.append(
+            f"**The strongest parts** of each position, at {len(last)} positions; {rows - told} more rows are in the "
+            "report's JSON."
+        )
+    head = _NARROW_HEAD if narrow else _HEAD
+    for position, cells in tables.items():
+        parts.append("\n".join([_heading(report, position), "", *head, *(_row(cell, narrow) for cell in cells)]))
     return _cut("\n\n".join(parts))
 
 
@@ -53,6 +58,21 @@ _HEAD = (
 _NARROW_HEAD = ("| part | effect | read | explanation |", "| :-- | :-- | :-- | :-- |")
 _WIDEN = "\u00a0" * 14
 """Room for the column of names, which the page would otherwise break in the middle of a word."""
+
+
+def _worth_a_row(report: ContributionReport, position: int) -> list[Cell]:
+    constant = ("bias", "rounding")
+    cells = _order(report, position)
+    return [cell for cell in cells if cell.component not in constant or abs(cell.direct) >= 5e-3]
+
+
+def _strongest(cells: list[Cell], count: int) -> list[Cell]:
+    """The parts, not the sums of parts, that matter most, the strongest first."""
+    parts = [cell for cell in cells if cell.component not in ("block", "attn", "mixer")] or cells
+    largest = max((abs(cell.direct) for cell in parts), default=0.0) or 1.0
+    widest = max((cell.skip_kl or 0.0 for cell in parts), default=0.0) or 1.0
+    size = lambda cell: max(abs(cell.direct) / largest, (cell.skip_kl or 0.0) / widest)  # noqa: E731
+    return sorted(parts, key=size, reverse=True)[:count]
 
 
 def _order(report: ContributionReport, position: int) -> list[Cell]:
@@ -81,6 +101,8 @@ def _unaccounted(report: ContributionReport, index: int) -> str:
 
 def _row(cell: Cell, narrow: bool = False) -> str:
     name = f"**{cell.name}**" if cell.component == "block" else cell.name
+    if narrow and cell.component == "embed":
+        name = "embed"  # the page would break the longer word in two
     read = ", ".join(f"{escape(show(word))} {share:.0%}" for word, share in cell.sources)
     numbers = (f"{cell.direct:+.2f}", number(cell.skip_kl, "{:.3f}"), number(cell.skip_target_change, "{:+.3f}"))
     columns: tuple[str, ...]

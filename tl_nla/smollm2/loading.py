@@ -1,6 +1,7 @@
 """SmolLM2 with all that is made for it, loaded by one call."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,20 @@ class SmolLM2:
     tokenizer: Any
     folder: Path
 
-    @property
+    @cached_property
+    def nla(self) -> Any:
+        """The natural language autoencoder of layer 16 (:class:`tl_nla.NLA`), loaded when first asked for.
+
+        Raises:
+            InputError: when the model is not the one that it was trained on.
+        """
+        from tl_nla.smollm2.nla import load_nla
+
+        return load_nla(self.model, self.folder)
+
+    @cached_property
     def oracle(self) -> Any:
-        """The shipped diff oracle (:func:`tl_nla.smollm2.oracle.shipped_oracle`); made anew each time.
+        """The shipped diff oracle (:func:`tl_nla.smollm2.oracle.shipped_oracle`), loaded when first asked for.
 
         Raises:
             InputError: when this installation lacks it, or the folder's weights are another model's.

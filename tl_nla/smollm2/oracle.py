@@ -30,5 +30,5 @@ def shipped_oracle(model: Any) -> WordOracle:
         shape = f"{model.cfg.n_layers} layers of width {model.cfg.d_model}"
         raise InputError(f"the oracle of SmolLM2 is for {_LAYERS} layers of width {_WIDTH}; this model has {shape}")
     oracle = WordOracle.from_pretrained(FOLDER, model=model)
-    check_fingerprint(model, oracle.about.get("fingerprint", []), "the shipped oracle")
+    check_fingerprint(model, oracle.made.get("fingerprint", []), "the shipped oracle")
     return oracle

@@ -5,9 +5,16 @@ from typing import Any
 from tl_nla.smollm2.machine import best_precision
 from tl_nla.smollm2.weights import find_weights, local_place
 
-__all__ = ["local_place", "oracle", "precision", "target_folder"]
+__all__ = ["local_place", "nla", "oracle", "precision", "target_folder"]
 
 precision, target_folder = best_precision, find_weights
+
+
+def nla(model: Any) -> Any:
+    """The shipped pair for the loaded model (:func:`tl_nla.smollm2.nla.load_nla`)."""
+    from tl_nla.smollm2.nla import load_nla
+
+    return load_nla(model, find_weights())
 
 
 def oracle(model: Any) -> Any | None:

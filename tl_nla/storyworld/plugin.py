@@ -8,7 +8,7 @@ from tl_nla.storyworld.documents import world_documents
 from tl_nla.storyworld.explained import WorldExplainer
 from tl_nla.storyworld.tiny import EMBEDDED_SITE, WEIGHTS, embedded_grounding, embedded_vocabulary
 
-__all__ = ["GRAMMAR", "HELD_OUT_SEED", "SOURCE", "WEIGHTS", "documents", "explainer", "vocabulary"]
+__all__ = ["GRAMMAR", "HELD_OUT_SEED", "SOURCE", "WEIGHTS", "documents", "explainer", "planted", "vocabulary"]
 
 SOURCE = "world"
 GRAMMAR = grammar.GRAMMAR
@@ -26,3 +26,10 @@ def explainer(site: str, grounding: Any = None, embedded: bool = True) -> WorldE
     if grounding is None and embedded and site == EMBEDDED_SITE:
         grounding = embedded_grounding()
     return WorldExplainer(grounding)
+
+
+def planted(count: int, seed: int = 0) -> Any:
+    """Facts told early and needed late: see :func:`tl_nla.storyworld.planted.planted`."""
+    from tl_nla.storyworld.planted import planted as write
+
+    return write(count, seed)

@@ -66,7 +66,7 @@ def main() -> None:
     with listening(log):
         writes, keep = site_writes(rows, target), args.keep / "fitted"
         oracle = WordOracle.fitted(target.model, target.tokenizer, writes, counts, config, "smollm2", keep)
-    oracle.about = {
+    oracle.made = {
         "model": "HuggingFaceTB/SmolLM2-135M-Instruct", "read in": "bfloat16", "documents a kind": DOCUMENTS["train"],
         "rows": len(rows.document), "fit": str(config), "commit": args.commit,
         "seconds": round(time.monotonic() - begun),

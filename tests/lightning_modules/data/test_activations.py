@@ -98,3 +98,18 @@ def test_nothing_is_served_before_setup():
     for ask in (lambda: module.mean, module.train_dataloader, module.on_contexts, lambda: module.heldout_rows(1)):
         with pytest.raises(InputError, match="call setup"):
             ask()
+
+
+def test_documents_are_drawn_from_the_whole_source_and_cut(get_model):
+    module = made(
+        ActivationDataModule, get_model("bridge", "llama"), zoo.tokenizer(), SITE, source=DOCUMENTS, documents=6,
+        positions_per_document=8, heldout=0.3, longest=4, shuffled=True,
+    )  # fmt: skip
+    chosen = module.load_documents()
+    assert len(chosen) == 6
+    assert chosen != DOCUMENTS[:6]
+    assert {one.id for one in chosen} <= {one.id for one in DOCUMENTS}
+    module.source = DOCUMENTS[::-1]
+    assert module.load_documents() == chosen, "the order of the source does not matter"
+    module.setup()
+    assert max(module.train_states.position.tolist()) == 3, "nothing behind the fourth token is read"

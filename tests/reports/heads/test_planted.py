@@ -9,9 +9,12 @@ import torch
 from tests import families, zoo
 from tests.reports.heads import planted
 from tl_nla.errors import InputError
+from tl_nla.oracle.labels import Lens
 from tl_nla.reports import head_cards
 from tl_nla.reports.heads import repeated
 from tl_nla.reports.heads.kinds import THRESHOLDS, kinds_of
+from tl_nla.reports.heads.ov_circuit import ov_scores, read_back
+from tl_nla.reports.heads.watch import layer_weight
 
 
 @functools.cache
@@ -87,6 +90,32 @@ def test_duplicate_scores_are_those_of_transformer_lens():
     half = (tokens.shape[1] - 1) // 2  # theirs is a share of all queries, ours of those that have an earlier one
     for layer in range(3):
         assert torch.allclose(own[layer][:, 0] * half / tokens.shape[1], expected[layer], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"), [("bridge", "llama"), ("bridge", "gpt2"), ("hooked", "llama"), ("hooked", "gpt2")]
+)
+def test_copying_by_weights_is_that_of_the_whole_circuit(get_model, kind, family):
+    model = get_model(kind, family)
+    lens, weight = Lens.of(model), layer_weight(model, 1)
+    found = ov_scores(model, 1, weight, read_back(model, lens))
+    gain = next(value for name, value in model.blocks[1].ln1.named_parameters() if name.endswith(("weight", "w")))
+    values = model.blocks[1].attn.W_V.repeat_interleave(zoo.N_HEADS // len(model.blocks[1].attn.W_V), 0)
+    rows = model.W_E - model.W_E.mean(-1, keepdim=True) if family == "gpt2" else model.W_E
+    for head in range(zoo.N_HEADS):
+        inner = rows * gain
+        write = (inner - inner.mean(0)) @ values[head] @ weight[head]
+        write = write - write.mean(-1, keepdim=True) if lens.centred else write
+        logits = write * lens.gain @ model.W_U
+        own = torch.linalg.eigvals((logits - logits.mean(-1, keepdim=True)).detach().double())
+        assert found[head] == pytest.approx(float(own.real.sum() / own.abs().sum()), abs=2e-2)
+
+
+def test_a_planted_copying_head_has_positive_eigenvalues():
+    assert cards("bridge")["L2.H0"].words.ov > 0.9
+    model = planted.model("bridge")
+    turned = ov_scores(model, 2, -layer_weight(model, 2), read_back(model, Lens.of(model)))
+    assert turned[0] < -0.9
 
 
 def test_thresholds_and_shapes_decide():

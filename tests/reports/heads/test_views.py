@@ -7,13 +7,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from tests.reports.tensorboard import webdriver
-from tests.reports.test_report_text import NASTY
+from tests.reports.test_report_text import NASTY, make_report
 from tl_nla.errors import InputError
 from tl_nla.reports.heads import Card, HeadCards, log_head_cards
 from tl_nla.reports.heads.card import Example, Matters, Words
 from tl_nla.reports.heads.html import page
 from tl_nla.reports.heads.sums import Attention
 from tl_nla.reports.heads.text import card_markdown, to_markdown
+from tl_nla.reports.packed import pack, unpack
 
 
 def make_card(layer=0, head=0, text="word", kinds=("sink",), fve=0.5, skip_kl: float | None = 0.1):
@@ -48,6 +49,19 @@ class Reader(html.parser.HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+
+
+def test_a_report_carries_the_cards_of_its_heads():
+    report = make_report().with_cards(make_cards(make_card(layer=1, head=1, text="red")))
+    assert list(report.cards) == ["blocks.1.attn.head.1"]
+    assert "Looks at: first token 70%" in report.cards["blocks.1.attn.head.1"]
+    assert report.cards == unpack(pack(report.to_dict()))["cards"]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_no_text_breaks_what_notebooks_show(text):
+    shown = make_cards(make_card(text=text))._repr_html_()
+    assert set(Reader(shown).tags) == {"div", "p", "table", "thead", "tbody", "tr", "th", "td"}
 
 
 @pytest.mark.parametrize("text", NASTY)

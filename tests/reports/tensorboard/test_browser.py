@@ -184,6 +184,22 @@ def test_the_keyboard_reaches_every_cell(tab, written):
     assert tab.run("return document.activeElement !== document.body")
 
 
+def test_a_link_of_tensorboards_page_leads_to_the_cell(tab_in_tensorboard, address):
+    tab = tab_in_tensorboard
+    tab.click(".grid [data-key='2/head/1']")
+    explanation = _text(tab, ".explanation")
+    hash_ = tab.run("return window.parent.location.hash")
+    assert hash_.startswith("#tl_nla_contributions&shown=")
+    tab.leave_frame()
+    tab.open("about:blank")
+    tab.open(address + hash_)
+    tab.wait("the tab's frame", "return document.querySelector('iframe') !== null")
+    tab.enter_frame()
+    tab.wait("the cell", 'return document.querySelector(".grid [aria-selected=true]") !== null')
+    assert tab.run("return document.querySelector('.grid [aria-selected=true]').dataset.key") == "2/head/1"
+    assert _text(tab, ".explanation") == explanation
+
+
 def test_numbers_are_readable_in_light_and_dark(tab_in_tensorboard):
     tab = tab_in_tensorboard
     for theme in ("light", "dark"):

@@ -86,7 +86,7 @@ def load_reconstructor(
     tokenizer = load_tokenizer(plan.tokenizer_folder() if shared and not own else folder)
     special = protocol.ar_special
     suffix = _common_suffix(prompts.suffix_ids(tokenizer, template, special), meta.suffix_ids or av_meta.suffix_ids)
-    if tuple(prompts.reconstructor_ids(tokenizer, template, [_PROBE], special)[0][-len(suffix) :]) != suffix:
+    if suffix and tuple(prompts.reconstructor_ids(tokenizer, template, [_PROBE], special)[0][-len(suffix) :]) != suffix:
         raise InputError(
             f"a reconstructor prompt does not end in the suffix {list(suffix)}; wrong tokenizer or template"
         )
@@ -178,6 +178,8 @@ def _common_suffix(ours: list[int], said: tuple[int, ...] | None) -> tuple[int, 
 
     Tokenisers that put a begin token first leave one token more in the sidecar, since its first one is dropped.
     """
+    if not ours and not said:
+        return ()  # read at the explanation's own last token
     length = min(len(ours), len(said or ours))
     shared = tuple(ours[-length:])
     if length < 1 or tuple(said or ours)[-length:] != shared:

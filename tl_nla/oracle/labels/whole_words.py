@@ -5,14 +5,14 @@ and in SentencePiece. Whether it is one no vocabulary says. So:
 
 * Where the prompt is English, or there is none, a list of English words decides (:mod:`tl_nla.oracle.labels.words`).
   Names are in it, fragments (" dishwas"), code (" TType") and signs of other scripts are not.
-* For a prompt in another language, or a vocabulary without English words, the merges of the byte-pair encoding decide,
-  and only tokens in the scripts of the prompt are named.
+* For a prompt in another language, or a vocabulary without English words, the merges of the byte-pair encoding decide.
+  Then only tokens in the scripts of the prompt are named.
 
 Merges are listed by how often a pair stood in the training text, so one over a merge's number stands for its frequency
-(Zipf's law). " strugg" (merge 3,176) is continued to " struggle" (5,629), " struggles", " struggling" and " struggled":
-together as frequent as the token itself, so that nothing is left for the token alone. What is continued by an "s" is a
-word all the same. The merges err: of 70 tokens drawn from those that they keep of SmolLM2's, 66 were words, and a
-label shows eight at a time. Of its 31,706 tokens of letters with a mark 24,842 are on the list.
+(Zipf's law). The token " strugg" (merge 3,176) is continued to " struggle" (5,629), " struggles", " struggling" and "
+struggled". Together these are as frequent as the token itself, so that nothing is left for the token alone. What is
+continued by an "s" is a word all the same. The merges err: of 70 tokens drawn from those that they keep of SmolLM2's,
+66 were words, and a label shows eight at a time. Of its 31,706 tokens of letters with a mark 24,842 are on the list.
 """
 
 import json

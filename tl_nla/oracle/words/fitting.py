@@ -78,7 +78,10 @@ def fit_code(
     if not writes:
         raise InputError("no writes were given; a code of words needs those of one component at least")
     columns: dict[str, list[Tensor]] = {name: [] for name in ("mean", "edge", "level", "gain", "norm")}
-    wide, inputs, classes, bases = [], [], [], {}
+    wide: list[int] = []
+    inputs: list[Tensor] = []
+    classes: list[int] = []
+    bases: dict[str, Tensor] = {}
     for number, (site,) in enumerate(told([[site] for site in writes], "fitting words to components")):
         before, write = writes[site]
         if len(write) < 2:

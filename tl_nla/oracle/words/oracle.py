@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.model.files import local_folder
 from tl_nla.model.saving import replace_folder
+from tl_nla.nla.provenance import versions
 from tl_nla.oracle.labels import StrengthReference
 from tl_nla.oracle.oracle import WORDS_SIDECAR, DiffOracle
 from tl_nla.oracle.words.code import WordCode
@@ -20,6 +21,7 @@ from tl_nla.oracle.words.fitting import FitConfig, WritesBySite, fit_code
 from tl_nla.oracle.words.parts import WordReconstructor, WordVerbalizer
 from tl_nla.oracle.words.tables import WordTables, frequent_words
 from tl_nla.outputs import check_replaceable
+from tl_nla.sharing import About
 
 _CODE, _TABLES, _STRENGTH = "code.safetensors", "tables.safetensors", "strength.safetensors"
 _MEASURED = 400
@@ -37,17 +39,17 @@ class WordOracle(DiffOracle):
         code: fitted.
         strength: what norms are usual.
         base: name of the model.
-        about: how it was made, kept with it.
+        made: how it was made, kept with it.
     """
 
     def __init__(
-        self, code: WordCode, strength: StrengthReference, base: str = "", about: dict[str, Any] | None = None
+        self, code: WordCode, strength: StrengthReference, base: str = "", made: dict[str, Any] | None = None
     ) -> None:
         nn.Module.__init__(self)
         self.verbalizer: Any = WordVerbalizer(code, strength)
         self.reconstructor: Any = WordReconstructor(code, strength)
         self.code, self.usual, self.strength = code, strength, strength
-        self.base, self.about = base, dict(about or {})
+        self.base, self.made = base, dict(made or {})
         self.provenance, self.turns = {}, None
 
     @classmethod
@@ -113,10 +115,19 @@ class WordOracle(DiffOracle):
             if tables:
                 self.code.tables.save(new / _TABLES)
             self.usual.save(new / _STRENGTH)
-            sidecar = {"version": 1, "base": self.base, "about": self.about}
+            sidecar = {"version": 1, "base": self.base, "about": self.made}
             shown = yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False)
             (new / WORDS_SIDECAR).write_text(shown, encoding="utf-8")
             replace_folder(new, folder)
+
+    def about(self) -> About:
+        """What a card says of the oracle (:func:`tl_nla.sharing.push_to_hub`)."""
+        model = self.base or "a model that is not named"
+        what = (f"An oracle of words for `{model}`: words for what {len(self.code.sites)} components write to the "
+                f"residual stream ({self.d_model} numbers), and read back.")  # fmt: skip
+        load = 'import tl_nla\n\noracle = tl_nla.DiffOracle.from_pretrained("{repo}")'
+        libraries = ", ".join(f"{name} {version}" for name, version in versions().items())
+        return About(what, load, self.base, f"{libraries}.", "diff-oracle")
 
     @staticmethod
     def check_saving(folder: str | Path) -> Path:
@@ -147,7 +158,7 @@ class WordOracle(DiffOracle):
         folder = local_folder(name, below=True)
         try:
             values = yaml.safe_load((folder / WORDS_SIDECAR).read_text(encoding="utf-8"))
-            base, about = str(values["base"]), dict(values["about"])
+            base, made = str(values["base"]), dict(values["about"])
         except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder / WORDS_SIDECAR} is not that of an oracle of words") from error
         code = WordCode.load(folder / _CODE)
@@ -158,4 +169,4 @@ class WordOracle(DiffOracle):
         else:
             raise InputError(f"{folder} holds no {_TABLES}; give the model that the oracle explains: model=...")
         strength = StrengthReference.load(folder / _STRENGTH)
-        return cls(code.with_tables(tables), strength, base, about)
+        return cls(code.with_tables(tables), strength, base, made)

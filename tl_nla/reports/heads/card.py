@@ -11,6 +11,7 @@ from tl_nla.json_file import write_json
 from tl_nla.paths import user_path
 from tl_nla.reports.heads.kinds import THRESHOLDS
 from tl_nla.reports.heads.sums import Attention
+from tl_nla.text_file import write_text
 
 NONE = "none of these"
 SCHEMA = 1
@@ -31,6 +32,7 @@ class Words:
         heldout: writes that these are over.
         fve_oracle: of an oracle's explanations, on fewer writes.
         oracle_rows: how many.
+        ov: copying by the weights, see :func:`tl_nla.reports.heads.ov_circuit.ov_scores`.
     """
 
     always: tuple[tuple[str, ...], tuple[str, ...]]
@@ -41,6 +43,7 @@ class Words:
     heldout: int
     fve_oracle: float | None = None
     oracle_rows: int = 0
+    ov: float | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,12 @@ class HeadCards:
             raise unknown("head", name, known)
         return known[name]
 
+    def _repr_html_(self) -> str:
+        from tl_nla.notebook import table_html
+        from tl_nla.reports.heads.text import COLUMNS, cells
+
+        return table_html(COLUMNS, [cells(card) for card in self.cards], f"{self.model}: {len(self)} heads")
+
     def sorted(self, by: str = "layer") -> list[Card]:
         """The cards, the largest value first; by layer from the first on, by kind in the order of the kinds.
 
@@ -224,4 +233,4 @@ class HeadCards:
         """Write one page that needs nothing else: a table that sorts by a click, each card to be unfolded."""
         from tl_nla.reports.heads.html import page
 
-        user_path(path).write_text(page(self), encoding="utf-8")
+        write_text(page(self), path)

@@ -1,8 +1,8 @@
 """Whether a head raises the token that it reads: the copying of Elhage et al. 2021, measured on what the head does.
 
-The weights alone (positive eigenvalues of the full OV circuit) leave the norm before the attention and everything
-between embedding and head aside. Here the write is read through the unembedding: of the token that the head attends to
-most and another token of the same text, which gains more?
+The weights alone (positive eigenvalues of the full OV circuit) leave aside what stands between embedding and head. Here
+what a write has beside the head's mean is read through the unembedding: of the token that the head attends to most and
+another token of the same text, which gains more?
 """
 
 import random
@@ -50,7 +50,8 @@ def copying_score(
     tokens = torch.tensor(pairs)
     known, place = tokens.unique(return_inverse=True)
     writes, basis = written
-    gains = writes[numbers] @ _token_directions(lens, known, basis).T
+    # Tokens that the head always promotes, whatever it reads, say nothing of copying.
+    gains = (writes[numbers] - writes.mean(0)) @ _token_directions(lens, known, basis).T
     gain = gains.gather(1, place.to(gains.device))
     won = (gain[:, :1] > gain[:, 1:]).float() + 0.5 * (gain[:, :1] == gain[:, 1:]).float()
     return {"copying": won.mean().item(), "copied_over": len(numbers)}

@@ -44,9 +44,9 @@ def head_effects(
         config: how many positions.
 
     Returns:
-        ``kl`` (nats) and ``change`` (of the next token's log-probability, without the head minus with it), and
-        ``direct`` (what its write adds to that log-probability by itself; to the logit where logits are capped), each
-        ``[head, position]``. Skips are missing where the model permits none.
+        ``kl`` (nats), ``change`` and ``direct``, each ``[head, position]``. ``change`` is of the next token's
+        log-probability, without the head minus with it. ``direct`` is what its write adds to that log-probability by
+        itself (to the logit where logits are capped). Skips are missing where the model permits none.
 
     Raises:
         InputError: when nothing can be attributed on this model.

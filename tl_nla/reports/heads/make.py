@@ -24,13 +24,17 @@ from tl_nla.reports.heads.card import Card, Example, HeadCards, Matters, Words
 from tl_nla.reports.heads.config import HeadCardsConfig
 from tl_nla.reports.heads.effects import NAMES, effect_columns, head_effects
 from tl_nla.reports.heads.kinds import THRESHOLDS, kinds_of
-from tl_nla.reports.heads.oracle_words import oracle_fve
+from tl_nla.reports.heads.oracle_words import oracle_fve, said_by
+from tl_nla.reports.heads.ov_circuit import ov_scores, read_back
 from tl_nla.reports.heads.parts import Parts, opened, parts_in
 from tl_nla.reports.heads.rows import Rows
 from tl_nla.reports.heads.sums import Attention, attention_sums, ids_of, is_delimiter
 from tl_nla.reports.heads.texts import Batch, Texts
 from tl_nla.reports.heads.watch import LayerRead, layer_weight, layers_with_heads, watched_pass
 from tl_nla.reports.heads.words import Wording, layer_words
+
+_WHY = "why"
+"""Name of the reason in a part, where a layer could not be read."""
 
 
 def head_cards(
@@ -86,6 +90,7 @@ class _Maker:
     heads: dict[int, int]
     parts: Parts
     notes: list[str]
+    _back: Tensor | None = None
 
     def cards(self, oracle: Any) -> tuple[Card, ...]:
         """All stages, in order."""
@@ -106,10 +111,14 @@ class _Maker:
         tell("putting writes into words, layers", len(self.heads), len(self.heads))
         return tuple(found)
 
-    def _drop(self, failed: dict[int, str]) -> None:
-        for layer, why in failed.items():
-            self.heads.pop(layer, None)
-            self.notes.append(f"Layer {layer} has no cards: {why}")
+    def _drop(self, paths: list[Path]) -> None:
+        """Leave out the layers that could not be read in every batch."""
+        for path in paths:
+            with opened(path) as file:
+                for layer in [layer for layer in self.heads if f"{layer}.{_WHY}" in set(file.keys())]:
+                    why = bytes(file.get_tensor(f"{layer}.{_WHY}").tolist()).decode()
+                    del self.heads[layer]
+                    self.notes.append(f"Layer {layer} has no cards: {why}")
         if not self.heads:
             raise InputError(f"no layer's heads could be read. {self.notes[-1]}")
 
@@ -124,10 +133,7 @@ class _Maker:
             paths.append(self.parts.tensors(f"read-{number:05d}", partial(self._read_batch, batch, marks)))
             done += len(batch.numbers)
             tell("reading documents", done, total)
-        with opened(paths[0]) as file:
-            known = set(file.keys())
-        self._drop({layer: "its heads do not add up to its attention's write, or it shows no pattern"
-                    for layer in list(self.heads) if f"{layer}.sums" not in known})  # fmt: skip
+        self._drop(paths)
         return paths
 
     def _read_batch(self, batch: Batch, marks: Tensor) -> dict[str, Tensor]:
@@ -142,6 +148,8 @@ class _Maker:
             if isinstance(read, LayerRead) and read.z is not None:
                 values = {"sums": read.sums, "z": read.z, "source": read.source, "share": read.share}
                 kept |= {f"{layer}.{name}": value for name, value in values.items() if value is not None}
+            else:
+                kept[f"{layer}.{_WHY}"] = torch.tensor(list(str(read).encode()), dtype=torch.uint8)
         return kept
 
     def _repeats(self) -> dict[int, list[list[float]]]:
@@ -201,15 +209,23 @@ class _Maker:
 
     def _words(self, wording: Wording, reads: list[Path], layer: int) -> list[dict[str, Any]]:
         def made() -> list[dict[str, Any]]:
-            return layer_words(wording, Rows.load(reads, layer, self.texts), layer_weight(self.model, layer))
+            weight = layer_weight(self.model, layer)
+            told = layer_words(wording, Rows.load(reads, layer, self.texts), weight)
+            scores = ov_scores(self.model, layer, weight, self._read_back(wording.lens))
+            return [{**own, "ov": score} for own, score in zip(told, scores, strict=True)]
 
         found: list[dict[str, Any]] = self.parts.values(f"words-{layer:03d}", made)
         return found
 
+    def _read_back(self, lens: Lens) -> Tensor:
+        if self._back is None:
+            self._back = read_back(self.model, lens)
+        return self._back
+
     def _oracle(self, oracle: Any, reads: list[Path], layer: int) -> list[dict[str, Any]]:
         if oracle is None:
             return [{} for _ in range(self.heads[layer])]
-        name = f"oracle-{_sum_of(oracle):016x}-{layer:03d}"
+        name = f"oracle-{said_by(oracle, int(self.model.cfg.d_model))}-{layer:03d}"
         found: list[dict[str, Any]] = self.parts.values(
             name,
             lambda: oracle_fve(oracle, Rows.load(reads, layer, self.texts), layer_weight(self.model, layer), (
@@ -230,7 +246,7 @@ def _card(
         "sink": attention.sink,
     }  # fmt: skip
     shape = {"delimiter_chance": attention.delimiter_chance, "peak": attention.peak, "sink": attention.sink}
-    words = {name: told[name] for name in ("usual", "fve", "fve_shuffled", "heldout")}
+    words = {name: told[name] for name in ("usual", "fve", "fve_shuffled", "heldout", "ov")}
     words |= {name: told[name] for name in ("fve_oracle", "oracle_rows") if name in told}
     up, down = (tuple(side) for side in told["always"])
     often = tuple((word, share) for word, share in told["often"])
@@ -268,12 +284,6 @@ def _summed(paths: Sequence[Path], name: str) -> Tensor:
     if total is None:
         raise InputError(f"no part holds {name}")
     return total
-
-
-def _sum_of(module: Any) -> int:
-    """A number that tells one set of weights from another."""
-    total = sum(float(value.detach().double().sum()) for value in module.parameters())
-    return hash(round(total, 6)) & (2**64 - 1)
 
 
 def _fingerprint(model: Any) -> str:

@@ -1,5 +1,6 @@
 """How much of each head's write the explanations of an oracle hold, on a few writes of held-out documents."""
 
+import hashlib
 from typing import Any
 
 import torch
@@ -11,6 +12,14 @@ from tl_nla.model.probe import device_of
 from tl_nla.model.reading import read
 from tl_nla.reports.heads.rows import Rows
 from tl_nla.reports.heads.texts import Texts
+
+
+def said_by(oracle: Any, width: int) -> str:
+    """What tells one oracle from another: its words for two fixed vectors, and the writes that they give back."""
+    vectors = torch.randn(2, 2, width, generator=torch.Generator().manual_seed(0))
+    texts = oracle.explain(vectors[0], vectors[1])
+    rebuilt = [f"{value:.4g}" for value in oracle.reconstruct(texts).float().norm(dim=-1).tolist()]
+    return hashlib.sha256(repr((texts, rebuilt)).encode()).hexdigest()[:12]
 
 
 def oracle_fve(

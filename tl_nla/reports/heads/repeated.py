@@ -1,7 +1,7 @@
 """What heads do on random tokens that are repeated: nothing but the repetition tells them where to look.
 
 The detection patterns are those of TransformerLens (``transformer_lens.head_detector``). Its ``detect_head`` divides by
-the attention of all queries, and keeps every activation of one text; here queries without a match are left aside, and
+the attention of all queries, and keeps every activation of one text. Here queries without a match are left aside, and
 each layer is reduced while the pass runs. Repeated random tokens: Olsson et al. 2022, "In-context Learning and
 Induction Heads".
 """

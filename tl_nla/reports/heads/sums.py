@@ -66,9 +66,9 @@ def attention_sums(
     """Add up the attention of every head over all queries from the third token on.
 
     The last four tell how far positions alone explain the pattern, the first token's column left aside. ``structure``
-    is the squared distance of a text's pattern from an even spread, ``unexplained`` that from the mean pattern of the
-    other texts at the same positions. ``peak`` is half the absolute distance of the mean pattern from an even spread,
-    ``beside`` its mass.
+    is the squared distance of a text's pattern from an even spread. ``unexplained`` is that from the mean pattern of
+    the other texts at the same positions. ``peak`` is half the absolute distance of the mean pattern from an even
+    spread, ``beside`` its mass.
 
     Args:
         pattern: attention probabilities.

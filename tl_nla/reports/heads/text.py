@@ -48,7 +48,7 @@ def sentences(card: Card) -> list[str]:
     words, matters = card.words, card.matters
     read = ", ".join(f"{show(text)} {share:.0%}" for text, share in card.reads)
     often = ", ".join(f"{word} {share:.0%}" for word, share in words.often)
-    shown = [f"Looks at: {looks(card)}.", f"Reads: {read or 'nothing beside the first token'}.",
+    shown = [f"Looks at: {looks(card)}.", f"Reads: {read or 'no token in particular'}.",
              f"Always writes ({words.usual:.0%} of its writes): {signed(*words.always)}.",
              f"Often beside that: {often}."]  # fmt: skip
     if words.fve is not None:
@@ -56,6 +56,8 @@ def sentences(card: Card) -> list[str]:
             f"Its words give back {words.fve:.2f} of what its writes have beside their mean (FVE, {words.heldout} "
             f"held-out writes; words of other writes {number(words.fve_shuffled)})."
         )
+    if words.ov is not None:
+        shown.append(f"Copying by its weights (OV eigenvalues, from −1 to 1): {words.ov:.2f}.")
     if words.fve_oracle is not None:
         shown.append(f"The oracle's words: {words.fve_oracle:.2f} ({words.oracle_rows} writes).")
     if matters.skip_kl is not None:

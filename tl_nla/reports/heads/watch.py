@@ -27,8 +27,8 @@ class LayerRead:
 
     Attributes:
         sums: what the pattern was reduced to.
-        z: of each head at each drawn position, what its out-projection turns into the write (a norm behind the
-            attention already divided by); ``None`` when no positions were drawn.
+        z: of each head at each drawn position, what its out-projection turns into the write; ``None`` when no positions
+            were drawn. A norm behind the attention is divided by already.
         source: columns of the strongest sources, the first token and the position itself left out.
         share: their attention.
     """

@@ -21,7 +21,7 @@ from tl_nla.reports.heads.rows import Rows
 from tl_nla.reports.heads.texts import Texts
 
 _DECAY = 1e-2
-_OFTEN, _READ = 8, 6
+_OFTEN, _READ, _READ_LEAST = 8, 6, 0.02
 _FEWEST_HELD = 8
 _CONTEXT, _SHOWN, _LEAST_READ = 12, 0.05, 0.01
 
@@ -114,6 +114,7 @@ def _read_tokens(texts: Texts, rows: Rows, head: int) -> list[list[Any]]:
     usual = Counter(token for ids in texts.ids for token in ids[1:])
     tokens = sum(usual.values())
     order = sorted(read, key=lambda token: usual[token] / tokens - read[token] / total)
+    order = [token for token in order if read[token] / total >= max(_READ_LEAST, usual[token] / tokens)]
     return [[texts.text([token]), read[token] / total] for token in order[:_READ]]
 
 

@@ -26,15 +26,18 @@ export function tableOf(report) {
   for (let layer = 0; layer < report.n_layers; layer++) rows.push({ name: String(layer), cells: columns.map((column) => at(layer, column)) });
   rows.push({ name: "final bias", cells: [place(report.n_layers, ["bias", "attn", null])] });
   const rounding = place(report.n_layers, ["rounding", "attn", null]);
-  if (rounding >= 0) rows.push({ name: "rounding", cells: [rounding] });
+  if (rounding >= 0 && seen(report, rounding)) rows.push({ name: "rounding", cells: [rounding] });
   return { rows, columns: columns.map(([component, part, head]) => ({ sum: SUMS.includes(component), name: head === null ? NAMES[component] : part === "mixer" ? `M${head}` : `H${head}` })) };
 }
 
 /** Biases get a column only where some of them is seen: most models of today have none. */
 function worthAColumn(report, { component, part, layer }, c) {
   if (component !== "bias") return true;
-  return layer < report.n_layers && part !== "mixer" && report.positions.some((_, p) => Math.abs(report.value("direct", c, p)) >= 0.005);
+  return layer < report.n_layers && part !== "mixer" && seen(report, c);
 }
+
+/** Whether a component is other than 0.00 anywhere. */
+function seen(report, c) { return report.positions.some((_, p) => Math.abs(report.value("direct", c, p)) >= 0.005); }
 
 export class Grid {
   /** @param choose - called with a component's number. */
@@ -73,16 +76,28 @@ export class Grid {
     return [...range(scrollTop, clientHeight, HIGH, this.table.rows.length), ...range(scrollLeft, clientWidth, WIDE, this.table.columns.length)];
   }
 
+  /** Put the cells in sight into the page; those that stay are kept while nothing but the sight changes. */
   fill(anew = false) {
     if (!this.scene) return;
     const sight = this.sight();
     if (!anew && String(sight) === String(this.seen)) return;
-    this.seen = sight;
-    const [top, bottom, left, right] = sight;
+    const [top, bottom, left, right] = this.seen = sight;
     const focused = this.body.contains(document.activeElement);
-    const rows = [];
-    for (let row = top; row < bottom; row++) rows.push(this.row(row, left, right));
-    this.body.replaceChildren(...rows);
+    if (anew) {
+      this.body.replaceChildren();
+      this.shown = new Map();
+    }
+    for (const [row, node] of this.shown) {
+      if (row >= top && row < bottom) continue;
+      node.remove();
+      this.shown.delete(row);
+    }
+    const fresh = [];
+    for (let row = top; row < bottom; row++) {
+      if (this.shown.has(row)) this.mend(this.shown.get(row), row, left, right);
+      else fresh.push(this.row(row, left, right));
+    }
+    this.body.append(...fresh);
     this.head.replaceChildren(...this.table.columns.slice(left, right).map(({ name, sum }, number) => placed(
       element("span", { role: "columnheader", class: sum ? "sum" : "", text: name }), (left + number) * WIDE, 0)));
     this.side.replaceChildren(...this.table.rows.slice(top, bottom).map(({ name }, number) => placed(element("span", { text: name }), 0, (top + number) * HIGH)));
@@ -90,12 +105,27 @@ export class Grid {
   }
 
   row(row, left, right) {
+    const node = element("div", { role: "row", "aria-rowindex": row + 1 });
+    this.mend(node, row, left, right);
+    this.shown.set(row, node);
+    return node;
+  }
+
+  /** Take cells out of sight from a row, and add those that came into it. */
+  mend(node, row, left, right) {
     const { cells } = this.table.rows[row];
-    const nodes = [];
-    for (let column = left; column < Math.min(right, cells.length); column++) {
-      if (cells[column] >= 0 && this.report.has(cells[column], this.scene.a.p)) nodes.push(this.cell(cells[column], row, column));
+    const kept = new Set();
+    for (const cell of [...node.children]) {
+      const column = Number(cell.getAttribute("aria-colindex")) - 1;
+      if (column < left || column >= right) cell.remove();
+      else kept.add(column);
     }
-    return element("div", { role: "row", "aria-rowindex": row + 1 }, ...nodes);
+    const fresh = [];
+    for (let column = left; column < Math.min(right, cells.length); column++) {
+      const c = cells[column];
+      if (!kept.has(column) && c >= 0 && this.report.has(c, this.scene.a.p)) fresh.push(this.cell(c, row, column));
+    }
+    node.append(...fresh);
   }
 
   cell(c, row, column) {

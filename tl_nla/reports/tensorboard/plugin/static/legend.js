@@ -10,6 +10,6 @@ export function legendOf(scene) {
   bar.style.background = `linear-gradient(to right, ${stops.join(",")})`;
   const [low, high] = oneSided ? [ends[0], `${ends[1]} (${plain(scale)})`] : [`${ends[0]} (${plain(scale)})`, `(${plain(scale)}) ${ends[1]}`];
   const corner = element("span", { class: "corner", text: "corner: the likeliest next token changes without it" });
-  const hint = b ? `Difference of A and B: ${measure.label}.` : measure.hint;
+  const hint = b ? `${measure.label}: A less B. The list gives the numbers of A, the largest differences first.` : measure.hint;
   return [element("span", { text: low }), bar, element("span", { text: high }), corner, element("p", { class: "faint", text: hint })];
 }

@@ -1,0 +1,48 @@
+"""The NLA that ships for SmolLM2: what its words rebuild, and which of them are true.
+
+``python -m docs.studies smollm2_nla --corpus corpus --rows docs/studies/smollm2_nla/rows/rows.jsonl``
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from docs.studies.smollm2_nla.context_reader import add_context, train_context_reader
+from docs.studies.smollm2_nla.score import arms_of, held_out, linear_reader, write_scores
+from docs.studies.smollm2_nla.ship import ship
+from docs.studies.smollm2_nla.table import as_markdown, read_rows
+from lightning_modules.data.kept_states import read_kept
+from tl_nla.smollm2 import load_smollm2
+
+ROWS = Path(__file__).parent / "rows" / "rows.jsonl"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Ship, score, or print the table of stored rows."""
+    parser = argparse.ArgumentParser(prog="python -m docs.studies smollm2_nla")
+    parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="folder of `make corpus`")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="scores, one JSON object a line")
+    parser.add_argument("--table", action="store_true", help="print the table of the stored rows, and do nothing else")
+    parser.add_argument("--ship", type=Path, metavar="FOLDER", help="first take this trained pair into the package")
+    parser.add_argument("--commit", default="", help="of the code that trained it")
+    parser.add_argument("--documents", type=int, default=120, help="held-out pieces of text")
+    parser.add_argument("--positions", type=int, default=3, help="states of each")
+    parser.add_argument("--states", type=Path, help="states that the training kept, for the linear reader")
+    parser.add_argument("--context", action="store_true", help="train the reader of raw context, add it to the rows")
+    args = parser.parse_args(arguments)
+    if args.context:
+        smol = load_smollm2()
+        held = held_out(smol.model, smol.tokenizer, smol.nla.layer, args.corpus, args.documents, args.positions)
+        add_context(args.rows, held.states, train_context_reader(args.states, args.corpus))
+    elif not args.table:
+        smol = load_smollm2()
+        if args.ship is not None:
+            ship(args.ship, smol, args.commit)
+        nla = smol.nla
+        held = held_out(smol.model, smol.tokenizer, nla.layer, args.corpus, args.documents, args.positions)
+        arms, said = arms_of(nla, held)
+        if args.states is not None:
+            arms["linear"] = linear_reader(read_kept(args.states), held.states, nla.verbalizer)
+        write_scores(args.rows, held, arms, said, nla.mean)
+    sys.stdout.write(as_markdown(read_rows(args.rows)))

@@ -1,0 +1,61 @@
+"""The page's tables from the stored rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from docs.studies.smollm2_nla.score import another_document, claims
+from tl_nla.benchmark.bootstrap import Interval, fve_interval, mean_interval
+
+ARMS = ("explanation", "gold", "context", "context, same reader", "linear", "mean", "shuffled", "empty")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Stored rows."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def as_markdown(rows: list[dict[str, Any]]) -> str:
+    """FVE of every arm over all rows and by kind of text, and the accuracy of claims; 95% intervals over documents."""
+    kinds = sorted({row["kind"] for row in rows})
+    lines = ["| arm | FVE | " + " | ".join(kinds) + " |", "|---" * (2 + len(kinds)) + "|"]
+    for arm in ARMS:
+        if arm == "mean" or arm in rows[0]["errors"]:
+            cells = [_shown(_fve(rows, arm))]
+            cells += [f"{_fve([row for row in rows if row['kind'] == kind], arm).value:.2f}" for kind in kinds]
+            lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    lines += ["", "| claim | right | said of a state of another document | rows |", "|---|---|---|---|"]
+    others = another_document([row["document"] for row in rows])
+    wrong = [{**row, "claims": claims(rows[other]["said"], row["gold"])}
+             for row, other in zip(rows, others, strict=True)]  # fmt: skip
+    for name in sorted({name for row in rows for name in row["claims"]}):
+        found, chance = (_over([row for row in side if name in row["claims"]], name) for side in (rows, wrong))
+        lines.append(f"| {name} | {_shown(found)} | {chance.value:.2f} | {found.n} |")
+    different = len({row["said"] for row in rows}) / len(rows)
+    return "\n".join([*lines, "", f"Different explanations: {different:.2f} of the rows."]) + "\n"
+
+
+def _fve(rows: list[dict[str, Any]], arm: str) -> Interval:
+    errors = [row["deviation"] if arm == "mean" else row["errors"][arm] for row in rows]
+    deviations = torch.tensor([row["deviation"] for row in rows], dtype=torch.float64)
+    return fve_interval(torch.tensor(errors, dtype=torch.float64), deviations, _documents(rows), generator=_draws())
+
+
+def _over(rows: list[dict[str, Any]], name: str) -> Interval:
+    values = torch.tensor([row["claims"][name] for row in rows], dtype=torch.float64)
+    return mean_interval(values, _documents(rows), generator=_draws())
+
+
+def _documents(rows: list[dict[str, Any]]) -> torch.Tensor:
+    names = {name: number for number, name in enumerate(dict.fromkeys(row["document"] for row in rows))}
+    return torch.tensor([names[row["document"]] for row in rows])
+
+
+def _draws() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _shown(found: Interval) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"

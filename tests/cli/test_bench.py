@@ -1,0 +1,40 @@
+"""``tl-nla bench`` on shapes and its growth, with tiny models in their places."""
+
+import json
+
+import pytest
+
+from tests import zoo
+from tl_nla.benchmark import growth
+from tl_nla.benchmark.shapes import bench_model
+from tl_nla.cli.main import main
+
+
+def test_every_shape_and_precision_has_a_table(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("tl_nla.benchmark.peers.has_nnsight", lambda: False)
+    monkeypatch.setattr("tl_nla.benchmark.real_size.compared", lambda case, rounds: {
+        "case": case.name, "peer": case.peer, "ours_cpu_s": 1.0, "peer_cpu_s": 2.0, "ratio": 0.5})  # fmt: skip
+
+    def small(shape, dtype):
+        plain = zoo.hf_model("llama")
+        return bench_model(type(plain), plain.config, shape, dtype)
+
+    monkeypatch.setattr("tl_nla.benchmark.shapes.shaped", small)
+    file = tmp_path / "bench.json"
+    command = ["bench", "--shape", "smollm2", "--dtype", "float32", "bfloat16", "--tokens", "128", "--runs", "1"]
+    assert main([*command, "--json", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "smollm2, bfloat16" in shown
+    tables = json.loads(file.read_text())["tables"]
+    assert [(table["model"], table["dtype"]) for table in tables] == [("smollm2", "float32"), ("smollm2", "bfloat16")]
+    peers = [{row["peer"] for row in table["rows"]} for table in tables]
+    assert peers[0] - peers[1] == {"decompose_resid, apply_ln_to_stack"}  # it rounds what it normalises
+
+
+def test_growth_is_drawn(monkeypatch, tmp_path):
+    monkeypatch.setattr(growth, "STEPS", {"tokens": (6,)})
+    monkeypatch.setattr(growth, "growth_rows", lambda rounds, tell: [
+        {"varied": "tokens", "size": 6, "way": "report", "cpu_s": 0.1 * rounds, "peak_mb": 2.0}])  # fmt: skip
+    assert main(["bench", "--growth", str(tmp_path / "g.svg"), "--json", str(tmp_path / "g.json"), "--runs", "2"]) == 0
+    assert json.loads((tmp_path / "g.json").read_text())["rows"][0]["cpu_s"] == pytest.approx(0.2)
+    assert (tmp_path / "g.svg").is_file()

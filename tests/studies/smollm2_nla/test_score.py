@@ -1,0 +1,44 @@
+"""Claims by hand, and that rows of one document are never compared with each other."""
+
+import json
+
+import pytest
+
+from docs.studies.smollm2_nla.score import another_document, claims
+from docs.studies.smollm2_nla.table import as_markdown
+
+GOLD = "Next: home, bed. Recent: back to her old"
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        (GOLD, {"last 1", "last 2", "last 3", "last 4", "next", "recent, any place"}),
+        ("Next: bed. Recent: old", {"last 1", "next", "recent, any place"}),
+        ("Next: car, home. Recent: went to his old", {"last 1", "last 3"}),
+        ("nothing", set()),
+    ],
+)
+def test_claims(said, right):
+    found = claims(said, GOLD)
+    assert {name for name, value in found.items() if value == 1} == right
+    assert "last 5" not in found, "the text has four words"
+
+
+def test_the_share_of_recent_words_that_are_true():
+    assert claims("Next: x. Recent: went to his old", GOLD)["recent, any place"] == 0.5
+
+
+def test_rows_of_other_documents():
+    names = ["a", "a", "b", "b", "c"]
+    assert all(names[row] != names[other] for row, other in enumerate(another_document(names)))
+
+
+def test_the_table_has_what_the_rows_say():
+    errors = [{"explanation": 1.0, "gold": 0.5}, {"explanation": 2.0, "gold": 0.5}]
+    rows = [{"document": f"d{n}", "kind": "tales", "deviation": 4.0, "errors": errors[n], "claims": claims(GOLD, GOLD),
+             "said": GOLD, "gold": GOLD} for n in range(2)]  # fmt: skip
+    found = as_markdown(json.loads(json.dumps(rows)))
+    assert "| explanation | 0.62 [0.50, 0.75] | 0.62 |" in found
+    assert "| mean | 0.00 [0.00, 0.00] | 0.00 |" in found
+    assert "| last 1 | 1.00 [1.00, 1.00] | 1.00 | 2 |" in found

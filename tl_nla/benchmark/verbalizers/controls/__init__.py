@@ -1,0 +1,1 @@
+"""Controls: what a verbalizer has to beat."""

@@ -1,0 +1,1 @@
+"""Blind readers: they see words, and nothing else."""

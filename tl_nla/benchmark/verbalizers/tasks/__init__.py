@@ -1,0 +1,1 @@
+"""Tasks: each asks one thing whose answer is known."""
