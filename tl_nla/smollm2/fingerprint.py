@@ -11,8 +11,8 @@ from tl_nla.model.reading import read
 TOKENS = (1, 504, 3575, 282, 4649, 314, 7042, 30, 657, 11216, 25642)
 """The ids of a begin token and some words; only these ids have to mean the same."""
 _LAYERS, _COLUMNS = (0.3, 0.6, 0.9), 48
-LEAST = 0.9
-"""Mean cosine from which on two sets of states are of one model: other precisions reach .99 and more."""
+LEAST = 0.8
+"""Mean cosine from which on two sets of states are of one model: bfloat16 reaches 1.00, rounding to 4 bits anew .91."""
 
 
 @torch.no_grad()
