@@ -61,8 +61,13 @@ class HeadRows:
             return cls(tuple(json.loads(opened.metadata()["sites"])), **tensors)
 
 
-def read_corpus(path: Path, each: int) -> list[tuple[str, str, str]]:
+def read_corpus(path: Path, each: int, skipped: int = 0) -> list[tuple[str, str, str]]:
     """Kind, document and text of the first piece of up to ``each`` documents a kind, in the order of their hashes.
+
+    Args:
+        path: of a side of the corpus.
+        each: documents a kind.
+        skipped: how many of them are left out, the first ones.
 
     Raises:
         InputError: when there is no such corpus.
@@ -75,7 +80,7 @@ def read_corpus(path: Path, each: int) -> list[tuple[str, str, str]]:
             row = json.loads(line)
             if len(row["text"]) > 600:
                 first[row["kind"]].setdefault(row["document"], row["text"])
-    return [(kind, name, texts[name]) for kind, texts in sorted(first.items()) for name in sorted(texts)[:each]]
+    return [(kind, name, texts[name]) for kind, texts in sorted(first.items()) for name in sorted(texts)[skipped:each]]
 
 
 @torch.no_grad()

@@ -18,8 +18,9 @@ from tl_nla.oracle.words import FitConfig, WordOracle
 from tl_nla.smollm2.fingerprint import fingerprint
 from tl_nla.smollm2.weights import find_weights
 
-DOCUMENTS = {"train": 48, "held_out": 14}
-"""Documents a kind of text."""
+DOCUMENTS = {"train": ("train", 0, 48), "held_out": ("held_out", 0, 14), "fresh": ("held_out", 14, 44)}
+"""File of the corpus, and which documents of each kind of text. The design was chosen while looking at ``held_out``;
+``fresh`` are documents that nobody looked at."""
 EVERY = 2
 """Every second of the captured rows is used."""
 
@@ -31,7 +32,7 @@ def captured(corpus: Path, keep: Path, name: str) -> AllWrites:
         keep.mkdir(parents=True, exist_ok=True)
         folder = find_weights()
         model = load_causal_lm(folder, torch.bfloat16).eval()
-        rows = capture_all(model, load_tokenizer(folder), corpus, name, DOCUMENTS[name])
+        rows = capture_all(model, load_tokenizer(folder), corpus, *DOCUMENTS[name])
         rows.save(path.with_suffix(".unfinished"))
         path.with_suffix(".unfinished").rename(path)
     return AllWrites.load(path).every(EVERY)
@@ -67,7 +68,8 @@ def main() -> None:
         writes, keep = site_writes(rows, target), args.keep / "fitted"
         oracle = WordOracle.fitted(target.model, target.tokenizer, writes, counts, config, "smollm2", keep)
     oracle.made = {
-        "model": "HuggingFaceTB/SmolLM2-135M-Instruct", "read in": "bfloat16", "documents a kind": DOCUMENTS["train"],
+        "model": "HuggingFaceTB/SmolLM2-135M-Instruct", "read in": "bfloat16",
+        "documents a kind": DOCUMENTS["train"][2],
         "rows": len(rows.document), "fit": str(config), "commit": args.commit,
         "seconds": round(time.monotonic() - begun),
         "corpus": "make corpus, training documents only", "torch": str(torch.__version__), "seed": 0,

@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
     parser.add_argument("--layers", type=int, nargs="+", default=list(range(30)))
     parser.add_argument("--every", type=int, default=4, help="one of so many held-out rows is explained")
+    parser.add_argument("--side", choices=("held_out", "fresh"), default="fresh", help="which documents are scored")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
     args = parser.parse_args()
     if args.table:
@@ -58,7 +59,7 @@ def main() -> None:
         return
     target = load_target("smollm2")
     train = site_writes(captured(args.corpus, args.keep, "train"), target)
-    held = site_writes(captured(args.corpus, args.keep, "held_out").every(args.every), target)
+    held = site_writes(captured(args.corpus, args.keep, args.side).every(args.every), target)
     table = target.model.W_E.detach().float()
     squeezed = (table - table.mean(0)) @ torch.linalg.eigh((table - table.mean(0)).T @ (table - table.mean(0)))[1]
     squeezed = squeezed[:, -SQUEEZED:]
@@ -124,10 +125,24 @@ def _site(sides: Sides, site: str, from_state: Tensor, gold: bool) -> dict[str, 
     middle = wanted.mean(0)
     for arm, weights in (("context, 16 tokens", sides.from_context), ("probe of the state", from_state)):
         found[arm] = _square(truth, middle + weights @ (wanted - middle))
+    if kind_of(site) == "attn":
+        found |= {
+            f"sum of heads, {words} words each": _square(truth, _by_heads(sides, site, words)) for words in LENGTHS
+        }
     if gold:
         found |= _gold(sides, site, truth)
     found["component"] = found["strict"]
     return found
+
+
+def _by_heads(sides: Sides, site: str, words: int) -> Tensor:
+    """An attention's write as the sum of what the words of its heads give back."""
+    oracle, total = sides.oracle, torch.zeros(())
+    for head in (one for one in oracle.code.sites if one.startswith(f"{site}.head.")):
+        before, write = sides.held[head]
+        texts = oracle.explain(write, before, words=words, sites=[head] * len(write))
+        total = total + oracle.reconstruct(texts)
+    return normalise(total)
 
 
 def _gold(sides: Sides, site: str, truth: Tensor) -> dict[str, Tensor]:

@@ -57,15 +57,16 @@ class AllWrites:
 
 
 @torch.no_grad()
-def capture_all(model: Any, tokenizer: Any, corpus: Path, name: str, each: int) -> AllWrites:
-    """Read a Hugging Face model of the Llama family on the first piece of up to ``each`` documents a kind.
+def capture_all(model: Any, tokenizer: Any, corpus: Path, name: str, first: int, end: int) -> AllWrites:
+    """Read a Hugging Face model of the Llama family on the first piece of some documents of each kind.
 
     Args:
         model: it is run in the precision that it has.
         tokenizer: its tokenizer; its begin token is put before every text.
         corpus: folder of ``make corpus``.
         name: ``"train"`` or ``"held_out"``.
-        each: documents a kind.
+        first: of the documents of a kind, in the order of their hashes.
+        end: behind the last one.
     """
     seen: dict[tuple[str, int], Tensor] = {}
     hooks = []
@@ -76,8 +77,8 @@ def capture_all(model: Any, tokenizer: Any, corpus: Path, name: str, each: int) 
     generator = torch.Generator().manual_seed(0)
     parts: dict[str, list[Tensor]] = defaultdict(list)
     kinds: dict[str, int] = {}
-    documents = read_corpus(corpus / f"{name}.jsonl", each)
-    batches = [documents[first : first + BATCH] for first in range(0, len(documents), BATCH)]
+    documents = read_corpus(corpus / f"{name}.jsonl", end, first)
+    batches = [documents[start : start + BATCH] for start in range(0, len(documents), BATCH)]
     done = 0
     try:
         for batch in told(batches, f"reading {name} documents"):
