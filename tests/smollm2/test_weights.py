@@ -59,7 +59,7 @@ def test_the_name_works_wherever_models_are_named(bare, monkeypatch, capsys):
     assert load_target("smollm2").model.cfg.dtype == torch.bfloat16
     assert tl_nla.load("smollm2").cfg.dtype == torch.bfloat16
     assert tl_nla.load("smollm2", dtype="float32").cfg.dtype == torch.float32
-    assert main(["contributions", "w5 w6 w7", "--model", "smollm2", "--dtype", "float32"]) == 0
+    assert main(["contributions", "w5 w6 w7", "--model", "smollm2", "--dtype", "float32", "--labels"]) == 0
     assert "smollm2" in capsys.readouterr().out
 
 

@@ -240,7 +240,7 @@ def suffix_ids(tokenizer: Any, template: str, special: bool = True) -> list[int]
         return []
     ids = tokenizer.encode(behind, add_special_tokens=False)
     if len(ids) < 2:
-        raise InputError(f"the reconstructor template ends in {len(ids)} tokens after the explanation; two are needed")
+        raise InputError("the reconstructor template ends in 1 token after the explanation; none or two are needed")
     ends = reconstructor_ids(tokenizer, template, list(_LAST_CHARACTERS), special)
     suffix = ids[1:]
     while suffix and any(row[-len(suffix) :] != suffix for row in ends):

@@ -28,7 +28,8 @@ def shipped_oracle(model: Any) -> WordOracle:
         raise InputError("this installation has no oracle of SmolLM2; train one: tl-nla fit-oracle --model smollm2")
     if (int(model.cfg.d_model), int(model.cfg.n_layers)) != (_WIDTH, _LAYERS):
         shape = f"{model.cfg.n_layers} layers of width {model.cfg.d_model}"
-        raise InputError(f"the oracle of SmolLM2 is for {_LAYERS} layers of width {_WIDTH}; this model has {shape}")
+        raise InputError(f"the oracle of SmolLM2 is for {_LAYERS} layers of width {_WIDTH}; this model has {shape}. "
+                         "Labels need no oracle: --labels")  # fmt: skip
     oracle = WordOracle.from_pretrained(FOLDER, model=model)
     check_fingerprint(model, oracle.made.get("fingerprint", []), "the shipped oracle")
     return oracle

@@ -171,14 +171,14 @@ def fitted(pair, **policy):
 
 @pytest.mark.parametrize("policy", [{"updates": 2, "clip": 0.2}, {"accumulate": 2}])
 def test_steps_are_those_of_the_whole_batch(policy, pair):
-    """Adam makes a step out of rounding where a gradient is zero, so a few weights may differ by more."""
+    """Adam makes a step out of rounding where a gradient is nearly zero. So the weights' whole way is compared."""
     whole = fitted(copy.deepcopy(pair), **policy)
     small = fitted(copy.deepcopy(pair), **policy, **SMALL)
     start = build(pair).state_dict()
     moved = torch.cat([(whole[name] - start[name]).flatten() for name in whole])
     apart = torch.cat([(whole[name] - small[name]).flatten() for name in whole])
     assert moved.abs().mean() > 1e-4
-    assert (apart.abs() < 1e-5).double().mean() > 0.999
+    assert apart.norm() < 0.01 * moved.norm()
 
 
 def taken(module, acts):

@@ -170,7 +170,7 @@ def refused(pair, match):
         (0, {"prompt_templates": {"av": "no marker here"}}, "holds {injection_char} 0 times"),
         (0, {"prompt_templates": {"av": "{injection_char} {injection_char}"}}, "2 times"),
         (0, {"prompt_templates": {"av": "\u320e and {injection_char}."}}, "holds the injection character"),
-        (1, {"prompt_templates": {"ar": "{explanation}"}}, "0 tokens after the explanation"),
+        (1, {"prompt_templates": {"ar": "{explanation}."}}, "1 token after the explanation; none or two"),
         (1, {"extraction_layer_index": 2}, "has 2 blocks, layer 2 needs 3|layer 1, the reconstructor of layer 2"),
         (0, {"extraction_layer_index": 2}, "verbalizer is of layer 2, the reconstructor of layer 1"),
         (0, {"critic": {"extraction_layer_index": 0}}, "several layers"),
