@@ -21,6 +21,7 @@ from tl_nla.errors import InputError
 from tl_nla.metrics.norms import at_least_float32
 from tl_nla.model.cut import cut_backbone
 from tl_nla.model.loading import quiet
+from tl_nla.model.lora import quiet_peft
 from tl_nla.nla.generation import choose_tokens
 
 ADDED = 12
@@ -154,7 +155,8 @@ def _with_adapters(model: Any, rank: int) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise InputError("LoRA needs PEFT; install the extra: pip install 'tl-nla[lora]'") from error
-    return get_peft_model(model.requires_grad_(False), LoraConfig(r=rank, target_modules="all-linear"))
+    with quiet_peft():
+        return get_peft_model(model.requires_grad_(False), LoraConfig(r=rank, target_modules="all-linear"))
 
 
 @dataclass

@@ -5,6 +5,9 @@ PEFT is imported only here, and only when an adapter is met.
 
 import copy
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +146,23 @@ def _peft(folder: Path) -> Any:
     return peft
 
 
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Leave out what PEFT says of itself while it puts adapters on: nothing that a user could do anything about."""
+    with warnings.catch_warnings():
+        # It corrects itself at GPT-2's transposed layers, and says so for each of them.
+        warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
+        # It asks transformers by an old name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
 def _put(model: nn.Module, folder: Path, config: Any, weights: dict[str, Tensor]) -> Any:
     peft = _peft(folder)
     weights = fit_names(without_adapter(model), weights, folder)
     try:
-        adapted = peft.PeftModel(model, config)
+        with quiet_peft():
+            adapted = peft.PeftModel(model, config)
         outcome: Any = peft.set_peft_model_state_dict(adapted, weights)
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         raise InputError(f"the adapter in {folder} does not fit its base: {_one_line(error)}") from error

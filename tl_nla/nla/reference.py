@@ -1,7 +1,6 @@
 """The frozen warm start that a trained verbalizer is held close to, and LoRA adapters."""
 
 import copy
-import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.families import is_adapted
-from tl_nla.model.lora import merge_copy
+from tl_nla.model.lora import merge_copy, quiet_peft
 from tl_nla.model.placement import known_dtype
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.rollouts import token_logprobs
@@ -78,9 +77,7 @@ def add_lora(nla: NLA, settings: LoraSettings) -> None:
             target_modules=settings.targets if settings.targets == "all-linear" else list(settings.targets),
         )  # fmt: skip
         try:
-            with warnings.catch_warnings():
-                # PEFT corrects itself at GPT-2's transposed layers, and says so for each of them.
-                warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)
+            with quiet_peft():
                 setattr(part, name, get_peft_model(model, config))
         except ValueError as error:
             raise InputError(f"no adapter fits {type(model).__name__}: {' '.join(str(error).split())[:200]}") from error

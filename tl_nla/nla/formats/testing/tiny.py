@@ -10,6 +10,7 @@ import yaml
 from torch import Tensor, nn
 
 from tl_nla.errors import unknown
+from tl_nla.model.lora import quiet_peft
 
 MARKER = "\u320e"
 THINK = "<think>\n\n</think>\n\n"
@@ -128,7 +129,8 @@ def write_adapter(base: Path, folder: Path, seed: int, named: str | None = None,
     config = peft.LoraConfig(
         **{"r": 4, "lora_alpha": 8, "target_modules": list(TARGETS), "task_type": "CAUSAL_LM", **settings}
     )
-    wrapped = peft.get_peft_model(load_causal_lm(base), config)
+    with quiet_peft():
+        wrapped = peft.get_peft_model(load_causal_lm(base), config)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in wrapped.named_parameters():
         if "lora_" in name:
