@@ -1,4 +1,4 @@
-"""Pairs, oracles and steering vectors go to the hub and come back; what they were made with is compared."""
+"""Pairs, oracles, steering vectors and head cards go to the hub and come back; what they were made with is compared."""
 
 import json
 
@@ -9,11 +9,13 @@ import yaml
 from tests import zoo
 from tests.nla.formats.hub import Hub
 from tests.oracle.tiny import make_oracle
+from tests.reports.heads.test_views import make_cards
 from tl_nla.errors import InputError
 from tl_nla.nla import NLA
 from tl_nla.nla.formats.testing import write_kitft
 from tl_nla.nla.provenance import compare, record
 from tl_nla.oracle import DiffOracle
+from tl_nla.reports import HeadCards
 from tl_nla.sharing import CardFacts, model_card, push_to_hub
 from tl_nla.steering import SteeringVector
 
@@ -141,8 +143,14 @@ def test_code_of_every_card_runs(hub, nla, llama):
     """The lines that a reader copies: imports, loading and names are right."""
     given = {"states": torch.randn(1, 32), "model": llama, "tokens": zoo.tokens()}
     oracle, vector = make_oracle(), SteeringVector(torch.ones(zoo.D_MODEL), "blocks.1.hook_resid_post", "some/base")
-    for artefact in (nla, oracle, vector):
+    for artefact in (nla, oracle, vector, make_cards()):
         push_to_hub(artefact, "me/shared", CardFacts("mit"))
         code = model_card(artefact, "me/shared", CardFacts("mit")).split("```python\n")[1].split("```")[0]
         exec(code, dict(given))  # noqa: S102
         hub.repositories.pop("me/shared")
+
+
+def test_head_cards_go_round(hub):
+    cards = make_cards()
+    push_to_hub(cards, "me/cards", CardFacts("mit"))
+    assert HeadCards.from_pretrained("me/cards") == cards

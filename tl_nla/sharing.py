@@ -1,6 +1,6 @@
 """What was trained goes to the hub, with a card that says how it was made, how well it did, and how to load it.
 
-An artefact is whatever can write its folder and say what it is: a pair, a diff oracle, a steering vector.
+An artefact is whatever can write its folder and say what it is: a pair, a diff oracle, a steering vector, head cards.
 """
 
 import tempfile
@@ -66,8 +66,8 @@ def push_to_hub(artefact: Artefact, repo_id: str, facts: CardFacts, private: boo
     """Save an artefact and upload it, with its card and provenance.
 
     Args:
-        artefact: an :class:`~tl_nla.NLA` (in the official layout), a :class:`~tl_nla.DiffOracle` or a
-            :class:`~tl_nla.steering.SteeringVector`.
+        artefact: an :class:`~tl_nla.NLA` (in the official layout), a :class:`~tl_nla.DiffOracle`, a
+            :class:`~tl_nla.steering.SteeringVector` or :class:`~tl_nla.reports.HeadCards`.
         repo_id: ``"name/repository"``; made when it is not there.
         facts: for the card.
         private: whether a new repository is private.

@@ -8,13 +8,15 @@ from typing import Any
 
 from tl_nla.errors import InputError, unknown
 from tl_nla.json_file import write_json
+from tl_nla.model.files import local_folder
 from tl_nla.paths import user_path
 from tl_nla.reports.heads.kinds import THRESHOLDS
 from tl_nla.reports.heads.sums import Attention
+from tl_nla.sharing import About
 from tl_nla.text_file import write_text
 
 NONE = "none of these"
-SCHEMA = 1
+SCHEMA, FILE = 1, "head_cards.json"
 SORTS = ("layer", "kind", "skip_kl", "direct", "fve", *THRESHOLDS)
 """What cards can be sorted by."""
 
@@ -212,6 +214,35 @@ class HeadCards:
     def to_json(self, path: str | Path) -> None:
         """Write everything as JSON, whole or not at all."""
         write_json(self.to_dict(), path)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the cards into a folder as :meth:`from_pretrained` reads them."""
+        folder = user_path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.to_json(folder / FILE)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> "HeadCards":
+        """Load shared cards.
+
+        Args:
+            name: local folder or hub id.
+
+        Raises:
+            InputError: when they cannot be had, or the file is none of cards.
+
+        Example:
+            >>> cards = HeadCards.from_pretrained("me/gpt2-head-cards")
+        """
+        return cls.from_json(local_folder(name) / FILE)
+
+    def about(self) -> About:
+        """What a card of the hub says of them (:func:`tl_nla.sharing.push_to_hub`)."""
+        what = f"Cards of {len(self)} attention heads of `{self.model}`: what each head does over a corpus."
+        load = ('from tl_nla.reports import HeadCards\n\ncards = HeadCards.from_pretrained("{repo}")\n'
+                "print(cards.cards[0].name, cards.cards[0].kind)")  # fmt: skip
+        made = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return About(what, load, self.model, f"{made or 'versions not noted'}.", "head-cards")
 
     @classmethod
     def from_json(cls, path: str | Path) -> "HeadCards":
