@@ -69,7 +69,7 @@ test-plain: $(VENV_PLAIN)/.installed
 test-real: $(VENV)/.installed
 	test -n "$$TL_NLA_SMOLLM2" || $(MAKE) --no-print-directory smollm2 \
 		|| echo "SmolLM2 could not be had: the tests on the real model are skipped"
-	$(OFFLINE) $(VENV)/bin/python -m pytest $(PYTEST_ARGS) -rs -o addopts= tests/real
+	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) -rs -o addopts= tests/real
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
