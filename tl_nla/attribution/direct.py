@@ -21,6 +21,7 @@ from tl_nla._grouped import grouped
 from tl_nla.attribution.capture import capture
 from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.errors import InputError, unknown
+from tl_nla.metrics.probabilities import log_probabilities
 from tl_nla.model.facts import ModelFacts, facts_of
 from tl_nla.model.norms import parameter
 from tl_nla.model.predicted import predicted_ids
@@ -266,7 +267,7 @@ def _readout_row(
         return row - readout.rows(against), offset - bias[against]
     if quantity == "logit":
         return row, offset
-    likely = logits.float().softmax(-1)
+    likely = log_probabilities(logits).exp()
     return row - readout.mean_row(likely), offset - likely @ bias
 
 
@@ -275,7 +276,7 @@ def _total(
 ) -> tuple[Float[Tensor, "batch pos"], Float[Tensor, "batch pos"]]:
     """The quantity, and its constant: for a log-probability minus the entropy of the prediction."""
     if quantity == "log_prob":
-        log_p = logits.float().log_softmax(-1)
+        log_p = log_probabilities(logits)
         return log_p.gather(-1, target[..., None])[..., 0], (log_p.exp() * log_p).sum(-1)
     total = logits.gather(-1, target[..., None])[..., 0].float()
     if against is not None:

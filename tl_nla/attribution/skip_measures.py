@@ -10,6 +10,7 @@ from torch import Tensor
 from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.attribution.components import Component
 from tl_nla.attribution.left_out import Group
+from tl_nla.metrics.probabilities import log_probabilities
 from tl_nla.model.readout import ReadOut
 
 VOCAB_BUDGET = 2**23
@@ -66,7 +67,8 @@ class _Old:
     @classmethod
     def of(cls, logits: Float[Tensor, "batch column vocab"], targets: Int[Tensor, "batch column"]) -> "_Old":
         """Of the clean logits."""
-        return cls(logits, torch.log_softmax(logits, -1), torch.softmax(logits, -1), targets)
+        log_p = log_probabilities(logits)
+        return cls(logits, log_p, log_p.exp(), targets)
 
     def mean(self, values: Float[Tensor, "component batch column vocab"]) -> Float[Tensor, "component batch column"]:
         """What is expected of values under the clean prediction, added up in pieces: long sums lose digits."""

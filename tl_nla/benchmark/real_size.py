@@ -143,7 +143,7 @@ def _their_direct(model: Any, tokens: Tensor, predicted: Tensor) -> Tensor:
 @torch.no_grad()
 def _one_by_one(model: Any, tokens: Tensor, position: int) -> dict[str, float]:
     """KL without each attention and MLP, each by a run of the whole model."""
-    clean = model(tokens)[0, position].float().log_softmax(-1)
+    clean = model(tokens)[0, position].double().log_softmax(-1)
     found = {}
     for layer in range(int(model.cfg.n_layers)):
         for kind, point in (("attn", "hook_attn_out"), ("mlp", "hook_mlp_out")):
@@ -154,7 +154,7 @@ def _one_by_one(model: Any, tokens: Tensor, position: int) -> dict[str, float]:
                 return changed
 
             logits = model.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{layer}.{point}", leave_out)])
-            other = logits[0, position].float().log_softmax(-1)
+            other = logits[0, position].double().log_softmax(-1)
             found[f"blocks.{layer}.{kind}"] = float((clean.exp() * (clean - other)).sum())
     return found
 

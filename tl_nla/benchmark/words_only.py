@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.metrics.probabilities import log_probabilities
 from tl_nla.model.facts import facts_of
 from tl_nla.model.readout import final_norm, unembedded
 from tl_nla.model.sites import Site
@@ -180,8 +181,8 @@ def _frozen(*modules: Any) -> Iterator[None]:
 
 def divergence(clean: Float[Tensor, "n vocab"], changed: Float[Tensor, "n vocab"]) -> Float[Tensor, " n"]:
     """KL(clean || changed) in nats, from logits."""
-    log_p = clean.log_softmax(-1)
-    return (log_p.exp() * (log_p - changed.log_softmax(-1))).sum(-1)
+    log_p = log_probabilities(clean)
+    return (log_p.exp() * (log_p - log_probabilities(changed))).sum(-1)
 
 
 @torch.no_grad()
