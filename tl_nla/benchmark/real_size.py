@@ -73,7 +73,8 @@ def report_cases(made: BenchModel, tokens: Tensor, positions: int) -> Iterator[C
     yield Case(name, "bare forward pass", ours, partial(_bare, model, tokens), _anything)
     if int(model.cfg.n_layers) <= _ONE_BY_ONE and positions == 1:
         theirs = partial(_one_by_one, model, tokens, columns[0])
-        yield Case(name, "one run_with_hooks an attention and MLP", ours, theirs, _same_skips)
+        same = partial(_same_skips, share=0.0 if model.cfg.dtype == torch.float32 else 0.01)
+        yield Case(name, "one run_with_hooks an attention and MLP", ours, theirs, same)
 
 
 def compared(case: Case, rounds: int) -> dict[str, Any]:
@@ -159,9 +160,10 @@ def _one_by_one(model: Any, tokens: Tensor, position: int) -> dict[str, float]:
     return found
 
 
-def _same_skips(report: ContributionReport, found: dict[str, float]) -> bool:
+def _same_skips(report: ContributionReport, found: dict[str, float], share: float) -> bool:
+    """Within 1e-4, and a share of the divergence where the model itself rounds to eight bits."""
     ours = {cell.site: cell.skip_kl for cell in report.cells}
-    return all(abs((ours[site] or 0.0) - kl) <= 1e-4 for site, kl in found.items())
+    return all(abs((ours[site] or 0.0) - kl) <= 1e-4 + share * kl for site, kl in found.items())
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
