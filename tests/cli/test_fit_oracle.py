@@ -158,7 +158,7 @@ def test_a_training_needs_a_folder(capsys):
     assert "fit-oracle needs --out DIR" in capsys.readouterr().err
 
 
-def test_words_are_fitted_by_default_and_beat_the_component_and_the_probe(folder, tmp_path, capsys):
+def test_words_are_fitted_by_default_and_rebuild_held_out_writes(folder, tmp_path, capsys):
     out, path = tmp_path / "oracle", tmp_path / "fit.json"
     command = ["fit-oracle", "--model", str(folder), "--documents", "40", "--out", str(out), "--json", str(path)]
     assert main(command) == 0
