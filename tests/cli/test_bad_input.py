@@ -113,3 +113,12 @@ def test_verbalize_writes_one_object_a_token(capsys):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["text"] for row in rows] == [0, 0, 0, 1, 1, 1]
     assert {"token", "explanation", "fve", "cosine", "claims"} <= set(rows[0])
+
+
+def test_best_of_reads_back_at_least_as_well(capsys):
+    found = []
+    for settings in ([], ["--best-of", "3"]):
+        assert main(["verbalize", SENTENCE, "--last", "4", *settings]) == 0
+        found.append([json.loads(line)["fve"] for line in capsys.readouterr().out.splitlines()])
+    assert all(best >= greedy - 1e-6 for greedy, best in zip(*found, strict=True))
+    assert found[1] != found[0]

@@ -19,6 +19,10 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens of each text only"
     )
+    parser.add_argument(
+        "--best-of", type=whole_number(1), default=1, metavar="N",
+        help="say N explanations a state, keep the one that the reconstructor reads back best",
+    )  # fmt: skip
     add_common(parser)
     add_target(parser)
     parser.set_defaults(run=run)
@@ -33,11 +37,13 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.explaining import explain_text, pair_of
     from tl_nla.errors import InputError
     from tl_nla.json_file import write_json
+    from tl_nla.nla import BestOf
 
     texts = [(f"text {number}", text) for number, text in enumerate(args.text)] if args.text else list(_piped())
     if not texts:
         raise InputError("no text was given; pass texts as arguments or one a line on standard input")
     target, nla = pair_of(args)
+    nla = nla if args.best_of == 1 else BestOf(nla, args.best_of)
     kept, failed = [], []
     for number, (name, text) in enumerate(texts):
         try:

@@ -2,6 +2,7 @@
 
 from tl_nla._lazy import lazy
 from tl_nla.nla.activation_oracle import ActivationOracle
+from tl_nla.nla.best_of import BestOf
 from tl_nla.nla.formats.sidecar import Meta, read_meta
 from tl_nla.nla.injection import Injection, InjectionConfig
 from tl_nla.nla.marker import choose_injection_char
@@ -21,6 +22,7 @@ __all__ = [
     "AV_TEMPLATE",
     "NLA",
     "ActivationOracle",
+    "BestOf",
     "BuiltInBackend",
     "FrozenReference",
     "Generation",
