@@ -1,5 +1,6 @@
 """Warm starts: the verbalizer learns to write explanations, the reconstructor to read them."""
 
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from lightning_modules.processes import denominators
 from lightning_modules.sharding import gathered
+from lightning_modules.training.precision import spelled_out_attention
 from lightning_modules.training.schedules import adapter_optimizer, check_rates, run_length
 from lightning_modules.training.trained_only import TrainedOnly
 from tl_nla.errors import InputError
@@ -76,6 +78,10 @@ class _WarmStart(TrainedOnly):
     def data_width(self) -> int:
         """Size of the pair's vectors."""
         return self.nla.d_model
+
+    def quick_attention(self) -> AbstractContextManager[None]:
+        """The faster attention of a training step: spelled out on CPUs in bfloat16."""
+        return spelled_out_attention(self, self.device.type == "cpu" and str(self.trainer.precision).startswith("bf16"))
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule over the run (Smith 2018)."""
@@ -149,7 +155,8 @@ class VerbalizerWarmStart(_WarmStart):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        loss = self._loss(batch)
+        with self.quick_attention():
+            loss = self._loss(batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
         return loss
 
@@ -197,7 +204,8 @@ class ReconstructorWarmStart(_WarmStart):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch."""
         (count,) = denominators(torch.tensor(len(batch["acts"]), device=self.device))
-        loss = reconstruction_loss(self(batch["texts"]), batch["acts"], count)
+        with self.quick_attention():
+            loss = reconstruction_loss(self(batch["texts"]), batch["acts"], count)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
         return loss
 

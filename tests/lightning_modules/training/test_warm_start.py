@@ -64,6 +64,24 @@ def test_training_learns_its_part_and_leaves_the_other_alone(kind, batch):
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
 
+@pytest.mark.parametrize(("precision", "inside"), [("bf16-mixed", "eager"), ("32-true", "sdpa")])
+def test_attention_is_spelled_out_in_bfloat16_steps_alone(batch, precision, inside):
+    nla = make("llama", "affine")
+    kinds = nla.verbalizer.model.config, nla.reconstructor.backbone.config
+    seen = []
+    for part in (nla.verbalizer, nla.reconstructor):
+        part.register_forward_hook(lambda *_: seen.append([kind._attn_implementation for kind in kinds]))
+    for number, kind in enumerate((VerbalizerWarmStart, ReconstructorWarmStart)):
+        trainer = L.Trainer(
+            accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_model_summary=False,
+            enable_progress_bar=False, precision=precision, limit_val_batches=0,
+        )  # fmt: skip
+        loader = DataLoader([batch], batch_size=None)
+        trainer.fit(kind(nla=nla), loader, loader)
+        assert seen[-1][number] == inside
+    assert [kind._attn_implementation for kind in kinds] == ["sdpa", "sdpa"]
+
+
 def test_validation_tells_what_the_vector_is_good_for(batch):
     nla = make("llama", "affine")
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
