@@ -1,10 +1,15 @@
 """Explained states: nothing after a position enters its label, and grounding says only what the state holds."""
 
+import copy
+
 import pytest
 import torch
 
 from tl_nla.data import Document
+from tl_nla.data.explained import StateCapture
+from tl_nla.data.explained import explain_states as core_explain_states
 from tl_nla.errors import InputError
+from tl_nla.explainers.short import ShortExplainer
 from tl_nla.metrics.probe import fit_probe
 from tl_nla.model.reading import read
 from tl_nla.model.targets import load_target
@@ -53,6 +58,19 @@ def test_the_end_token_is_named_in_words(target):
     special = [word for word in target.tokenizer.all_special_tokens if word != "</explanation>"]
     assert any("the end" in text for text in states.explanations)
     assert not any(token in text for text in states.explanations for token in special)
+
+
+def test_explanations_hold_no_name_of_a_control_token_of_any_tokenizer(target):
+    """Such as SmolLM2's ``<filename>``, which a text may hold and which looks like a word."""
+    tokenizer = copy.deepcopy(target.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["Tom"]})
+    document = Document("a", "Tom had a red kite. The kite was in the park.")
+    settings = {"point": POINT, "positions_per_document": None, "how": StateCapture(explainer=ShortExplainer())}
+    plain = core_explain_states(target.model, target.tokenizer, [document], **settings).explanations
+    found = core_explain_states(target.model, tokenizer, [document], **settings).explanations
+    assert any("Tom" in text for text in plain)
+    assert not any("Tom" in text for text in found)
+    assert {text for text in plain if "Tom" not in text} <= set(found)
 
 
 def test_batches_do_not_matter(target):

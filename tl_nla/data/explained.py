@@ -1,6 +1,7 @@
 """States captured from documents, each with the explanation of its position and what is known to be true there."""
 
 import random
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ def explain_states(
             own = slice(first, first := first + len(chosen[row]))
             asked.append((row, acts[own], _moments(words, encoded[row], chosen[row], guesses[own], acts[own], point)))
         written = explain_documents(how.explainer, [(documents[row].text, moments) for row, _, moments in asked])
+        if not isinstance(how.explainer, PlacedExplainer):
+            written = [[(words.clean(text), truth) for text, truth in said] for said in written]
         for (row, own_acts, _), said in zip(asked, written, strict=True):
             texts = _with_context(words, encoded[row], chosen[row], said)
             rows[row] = [(p, a, *t) for p, a, t in zip(chosen[row], own_acts, texts, strict=True)]
@@ -203,6 +206,14 @@ class _Words:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.control = tokenizer, control_ids(tokenizer)
+        names = {str(tokenizer.convert_ids_to_tokens(token)).strip() for token in self.control} - {""}
+        self._names = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
+
+    def clean(self, text: str) -> str:
+        """An explanation without the names of this tokenizer's control tokens, which it would read as such."""
+        while (shorter := self._names.sub("", text)) != text:  # what is left may join to another one
+            text = shorter
+        return text
 
     def of_guess(self, token: int) -> str:
         """A guess at the next token; nothing for a control token other than the end."""

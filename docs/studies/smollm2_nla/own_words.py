@@ -12,13 +12,14 @@ from lightning_modules.data.kept_states import read_kept
 from lightning_modules.training.warm_start import ReconstructorWarmStart
 from tl_nla.nla.adapted_files import load_adapted, save_adapted
 
-ROWS, BATCH, RATE, CAP = 960, 16, 5e-4, 32
+ROWS, BATCH, RATE, CAP, TEMPERATURE = 2560, 32, 5e-4, 32, 0.7
 
 
 def read_own_words(folder: Path, states: Path, out: Path) -> None:
     """Train the reconstructor of a trained pair on its verbalizer's words and on written ones, half and half.
 
-    The verbalizer gets most of the older words wrong. A reader of written explanations takes them at their word.
+    The verbalizer gets most of the older words wrong. A reader of written explanations takes them at their word. Half
+    of its own words are greedy, half are sampled, as those are that a best of n is chosen from.
 
     Args:
         folder: of the trained pair.
@@ -28,7 +29,14 @@ def read_own_words(folder: Path, states: Path, out: Path) -> None:
     L.seed_everything(0)
     nla, kept = load_adapted(str(folder)), read_kept(states)
     rows = torch.randperm(len(kept), generator=torch.Generator().manual_seed(1))[: 2 * ROWS].tolist()
-    said = nla.verbalize(kept.acts[rows[:ROWS]], max_new_tokens=CAP, batch_size=96)
+    acts, half, settings = (
+        kept.acts[rows[:ROWS]],
+        ROWS // 2,
+        {"max_new_tokens": CAP, "batch_size": 96, "progress": True},
+    )
+    draws = torch.Generator().manual_seed(3)
+    said = nla.verbalize(acts[:half], **settings)
+    said += nla.verbalize(acts[half:], temperature=TEMPERATURE, generator=draws, **settings)
     texts = said + [kept.explanations[row] for row in rows[ROWS:]]
     places = torch.tensor(rows)
     mixed = replace(

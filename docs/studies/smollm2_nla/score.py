@@ -16,7 +16,7 @@ from tl_nla.data.lines import json_rows
 from tl_nla.explainers.short import ShortExplainer
 from tl_nla.metrics import normalise
 from tl_nla.metrics.ridge import fit_ridge
-from tl_nla.nla import NLA
+from tl_nla.nla import NLA, BestOf
 
 WORDS = 7
 _LONGEST, _CAP = 96, 40
@@ -70,18 +70,22 @@ def another_document(names: Sequence[str], seed: int = 0) -> list[int]:
     return found
 
 
-def arms_of(nla: NLA, held: HeldOut) -> tuple[dict[str, Tensor], list[str]]:
-    """Reconstructions by arm, and what the verbalizer said.
+def arms_of(nla: NLA, held: HeldOut, best_of: int = 8) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    """Reconstructions by arm, and what the verbalizer said: greedy, and the best of several.
 
     Args:
         nla: the pair.
         held: rows.
+        best_of: explanations of which the reconstructor chooses one, in the arm ``best``.
     """
-    states = held.states
-    said = nla.generate(states.acts, max_new_tokens=_CAP, batch_size=64, progress=True).texts
-    read = nla.reconstruct(said, 64)
-    arms = {"explanation": read, "gold": nla.reconstruct(states.explanations, 64)}
-    arms["shuffled"] = read[another_document(held.names)]
+    states, settings = held.states, {"max_new_tokens": _CAP, "batch_size": 64, "progress": True}
+    said = {"explanation": nla.verbalize(states.acts, **settings),
+            "best": BestOf(nla, best_of).verbalize(states.acts, **settings)}  # fmt: skip
+    arms = {name: nla.reconstruct(texts, 64) for name, texts in said.items()}
+    arms["gold"] = nla.reconstruct(states.explanations, 64)
+    others = another_document(held.names)
+    arms["shuffled"], arms["best, shuffled"] = arms["explanation"][others], arms["best"][others]
+    read = arms["gold"]
     arms["empty"] = nla.reconstruct([""]).expand_as(read)
     arms["context, same reader"] = nla.reconstruct(states.contexts, 64)
     return arms, said
@@ -123,14 +127,14 @@ def linear_reader(train: ExplainedStates, held: ExplainedStates, verbalizer: Any
     return fit_ridge(sides[0], normalise(train.acts), 0.1).predict(sides[1]).float()
 
 
-def write_scores(path: Path, held: HeldOut, arms: dict[str, Tensor], said: Sequence[str], mean: Tensor) -> None:
+def write_scores(path: Path, held: HeldOut, arms: dict[str, Tensor], said: dict[str, list[str]], mean: Tensor) -> None:
     """One JSON object a row: squared errors of every arm, the deviation from the training mean, claims, both texts.
 
     Args:
         path: of the file.
         held: rows.
         arms: reconstructions; arms that are no directions but points (``linear``) are taken as they are.
-        said: explanations.
+        said: explanations, ``explanation`` and ``best``.
         mean: of the normalised training states.
     """
     goal = normalise(held.states.acts)
@@ -143,6 +147,7 @@ def write_scores(path: Path, held: HeldOut, arms: dict[str, Tensor], said: Seque
             content = {
                 "document": held.names[row], "kind": held.kinds[row], "deviation": round(deviation[row], 2),
                 "errors": {name: round(values[row], 2) for name, values in errors.items()},
-                "claims": claims(said[row], gold), "said": said[row], "gold": gold,
+                "claims": claims(said["explanation"][row], gold), "said": said["explanation"][row],
+                "best_claims": claims(said["best"][row], gold), "best": said["best"][row], "gold": gold,
             }  # fmt: skip
             file.write(json.dumps(content, ensure_ascii=False) + "\n")

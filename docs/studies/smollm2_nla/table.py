@@ -9,7 +9,9 @@ import torch
 from docs.studies.smollm2_nla.score import another_document, claims
 from tl_nla.benchmark.bootstrap import Interval, fve_interval, mean_interval
 
-ARMS = ("explanation", "gold", "context", "context, same reader", "linear", "mean", "shuffled", "empty")
+ARMS = ("best", "explanation", "gold", "context", "context, same reader", "linear", "mean", "shuffled",
+        "best, shuffled", "empty")  # fmt: skip
+NAMES = {"best": "best of 8", "best, shuffled": "best of 8, shuffled"}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -25,14 +27,20 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
         if arm == "mean" or arm in rows[0]["errors"]:
             cells = [_shown(_fve(rows, arm))]
             cells += [f"{_fve([row for row in rows if row['kind'] == kind], arm).value:.2f}" for kind in kinds]
-            lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    lines += ["", "| claim | right | said of a state of another document | rows |", "|---|---|---|---|"]
+            lines.append(f"| {NAMES.get(arm, arm)} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| claim | greedy | best of 8 | said of a state of another document | rows |",
+        "|---|---|---|---|---|",
+    ]
     others = another_document([row["document"] for row in rows])
     wrong = [{**row, "claims": claims(rows[other]["said"], row["gold"])}
              for row, other in zip(rows, others, strict=True)]  # fmt: skip
+    best = [{**row, "claims": row["best_claims"]} for row in rows]
     for name in sorted({name for row in rows for name in row["claims"]}):
-        found, chance = (_over([row for row in side if name in row["claims"]], name) for side in (rows, wrong))
-        lines.append(f"| {name} | {_shown(found)} | {chance.value:.2f} | {found.n} |")
+        found, chosen, chance = (_over([row for row in side if name in row["claims"]], name)
+                                 for side in (rows, best, wrong))  # fmt: skip
+        lines.append(f"| {name} | {_shown(found)} | {_shown(chosen)} | {chance.value:.2f} | {found.n} |")
     different = len({row["said"] for row in rows}) / len(rows)
     return "\n".join([*lines, "", f"Different explanations: {different:.2f} of the rows."]) + "\n"
 
