@@ -140,11 +140,18 @@ class VerbalizerWarmStart(_WarmStart):
         self.verbalizer = self.nla.verbalizer.train()
 
     def setup(self, stage: str) -> None:
-        """Give learned slots of a pair that was never trained their start (:mod:`tl_nla.nla.slot_start`)."""
+        """Check all texts, and give learned slots that were never trained their start (:mod:`tl_nla.nla.slot_start`).
+
+        Raises:
+            InputError: for a training text that cannot be taught, such as one with a control token.
+        """
         super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         states: Any = getattr(data, "train_states", None)
-        if stage == "fit" and states is not None and never_trained(self.verbalizer):
+        if stage != "fit" or states is None:
+            return
+        self.verbalizer.encode_responses(states.explanations)
+        if never_trained(self.verbalizer):
             start_slots(self.verbalizer, states.acts, states.contexts)
 
     def _loss(self, batch: dict[str, Any]) -> Tensor:

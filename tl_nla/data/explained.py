@@ -1,7 +1,6 @@
 """States captured from documents, each with the explanation of its position and what is known to be true there."""
 
 import random
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.explainers import Explainer, Moment, explain_mechanically
 from tl_nla.explainers.base import PlacedExplainer, explain_documents
-from tl_nla.model.control import control_ids, without_control
+from tl_nla.model.control import cleaner, control_ids, without_control
 from tl_nla.model.hooks import tap
 from tl_nla.model.memory import fitting_batches
 from tl_nla.model.narrow import LOGIT_BUDGET, logit_pieces
@@ -206,14 +205,7 @@ class _Words:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.control = tokenizer, control_ids(tokenizer)
-        names = {str(tokenizer.convert_ids_to_tokens(token)).strip() for token in self.control} - {""}
-        self._names = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
-
-    def clean(self, text: str) -> str:
-        """An explanation without the names of this tokenizer's control tokens, which it would read as such."""
-        while (shorter := self._names.sub("", text)) != text:  # what is left may join to another one
-            text = shorter
-        return text
+        self.clean = cleaner(tokenizer)
 
     def of_guess(self, token: int) -> str:
         """A guess at the next token; nothing for a control token other than the end."""

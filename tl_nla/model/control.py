@@ -5,7 +5,7 @@ A verbalizer that is taught an end token in the middle of an answer learns to st
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tl_nla.errors import InputError
@@ -50,6 +50,23 @@ def without_control(text: str) -> str:
     while (shorter := _KNOWN.sub("", text)) != text:  # what is left may join to another one
         text = shorter
     return text
+
+
+def cleaner(tokenizer: Any) -> Callable[[str], str]:
+    """A function that takes the names of a tokenizer's control tokens out of a text, which it would read as such.
+
+    Args:
+        tokenizer: any; SmolLM2's ``<filename>`` is such a name, which texts do hold.
+    """
+    names = {str(tokenizer.convert_ids_to_tokens(token)).strip() for token in control_ids(tokenizer)} - {""}
+    pattern = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
+
+    def clean(text: str) -> str:
+        while (shorter := pattern.sub("", text)) != text:  # what is left may join to another one
+            text = shorter
+        return text
+
+    return clean
 
 
 def refuse_control(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tl_nla.data import Document
 from tl_nla.explainers import Explainer, Moment
 from tl_nla.explainers.base import PlacedExplainer, explain_documents
-from tl_nla.model.control import control_ids, without_control
+from tl_nla.model.control import cleaner, control_ids, without_control
 from tl_nla.model.text import TextEncoder, TextTokens
 from tl_nla.oracle.texts import label_text
 
@@ -50,10 +50,11 @@ def explain_writes(
         rows.setdefault(document, []).append(row)
     asked = [(documents[number].text, _moments(writes, own, encode, documents[number].text))
              for number, own in rows.items()]  # fmt: skip
-    texts = [""] * len(writes)
+    texts, clean = [""] * len(writes), cleaner(encode.tokenizer)
+    placed = isinstance(explainer, PlacedExplainer)  # what documents bring is refused later, not changed
     for own, said in zip(rows.values(), explain_documents(explainer, asked), strict=True):
         for row, (text, _) in zip(own, said, strict=True):
-            texts[row] = text
+            texts[row] = text if placed else clean(text)
     return replace(writes, texts=texts)
 
 

@@ -15,7 +15,7 @@ from tl_nla.nla.adapted_files import load_adapted, save_adapted
 ROWS, BATCH, RATE, CAP, TEMPERATURE = 2560, 32, 5e-4, 32, 0.7
 
 
-def read_own_words(folder: Path, states: Path, out: Path) -> None:
+def read_own_words(folder: Path, states: Path, out: Path, reader: Path | None = None) -> None:
     """Train the reconstructor of a trained pair on its verbalizer's words and on written ones, half and half.
 
     The verbalizer gets most of the older words wrong. A reader of written explanations takes them at their word. Half
@@ -25,9 +25,12 @@ def read_own_words(folder: Path, states: Path, out: Path) -> None:
         folder: of the trained pair.
         states: that its training kept.
         out: where the pair is saved.
+        reader: a pair whose reconstructor is trained on in the place of the first one's.
     """
     L.seed_everything(0)
     nla, kept = load_adapted(str(folder)), read_kept(states)
+    if reader is not None:
+        nla.reconstructor = load_adapted(str(reader)).reconstructor
     rows = torch.randperm(len(kept), generator=torch.Generator().manual_seed(1))[: 2 * ROWS].tolist()
     acts, half, settings = (
         kept.acts[rows[:ROWS]],

@@ -32,10 +32,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--states", type=Path, help="states that the training kept, for the linear reader")
     parser.add_argument("--context", action="store_true", help="train the reader of raw context, add it to the rows")
     parser.add_argument("--own-words", type=Path, metavar="FOLDER", help="train the reader of FOLDER on its own words")
+    parser.add_argument("--reader", type=Path, metavar="FOLDER", help="for --own-words: the reconstructor of this pair")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2_nla_own"), help="where that pair goes")
     args = parser.parse_args(arguments)
     if args.own_words is not None:
-        read_own_words(args.own_words, args.states, args.out)
+        read_own_words(args.own_words, args.states, args.out, args.reader)
         return
     if args.context:
         smol = load_smollm2()

@@ -94,6 +94,20 @@ def test_a_warm_start_says_what_the_column_says(get_model, thousand):
     assert all(CODE in words for words in said), said
 
 
+def test_a_text_that_cannot_be_taught_is_refused_before_the_first_step(get_model, tmp_path):
+    from tests.nla.test_pair import make
+
+    nla = make()
+    end = nla.verbalizer.tokenizer.eos_token
+    rows = [{"text": text(n), "explanation": f"an {end} inside" if n == 20 else "plain"} for n in range(30)]
+    data, steps = module(get_model, write(tmp_path / "own.jsonl", rows)), []
+    training = VerbalizerWarmStart(nla=nla)
+    training.training_step = lambda batch, batch_idx: steps.append(batch_idx)
+    with pytest.raises(InputError, match="control token"):
+        trainer(1).fit(training, datamodule=data)
+    assert not steps
+
+
 def test_an_oracle_says_what_the_column_says(get_model, thousand):
     data = writes_module(get_model, thousand, ("blocks.1.mlp",), documents=1000, positions_per_document=1, questions=0)
     oracle = make_oracle()
