@@ -57,8 +57,8 @@ def progress_bar() -> Iterator[None]:
 
     Where somebody listens already, nothing is shown.
     """
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     if _listener.get() is not None:
         yield
@@ -68,9 +68,9 @@ def progress_bar() -> Iterator[None]:
         with listening(Lines(console)):
             yield
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar, listening(_Bar(bar)):
+    shown = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+             progress.TaskProgressColumn(), progress.TimeRemainingColumn())  # fmt: skip
+    with progress.Progress(*shown, console=console, transient=True) as bar, listening(_Bar(bar)):
         yield
 
 
@@ -97,6 +97,7 @@ class Lines:
         self.console, self.begun, self.shown = console, dict[str, float](), time.monotonic() - _LINE_EVERY
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        """Write a line where one is due."""
         now = time.monotonic()
         begun = self.begun.setdefault(what, now)
         if now - self.shown < _LINE_EVERY and done not in (0, total):
