@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 from lightning_modules.callbacks.checkpoint_io import damage
+from lightning_modules.callbacks.step_bar import StepBar
 from lightning_modules.old_settings import translated_arguments
 from lightning_modules.outputs import check_outputs, fast_dev_run
 from tl_nla.errors import InputError
@@ -33,6 +36,16 @@ class CheckingCLI(LightningCLI):
         reason = damage(path) if Path(path).is_file() else None
         if reason is not None:
             raise InputError(f"checkpoint {path!r} cannot be read ({reason}); give another one")
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Build the trainer, with a bar that counts to the end where the configuration has none of its own."""
+        given = self.config_init[self.config_init["subcommand"]]["trainer"]
+        callbacks = kwargs.get("callbacks", given["callbacks"]) or []
+        callbacks = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+        shows = given["enable_progress_bar"] is not False
+        if shows and not any(isinstance(one, ProgressBar) for one in callbacks):
+            kwargs["callbacks"] = [*callbacks, StepBar()]
+        return super().instantiate_trainer(**kwargs)
 
     def _ask(self, stage: str) -> None:
         check_outputs(self.trainer, stage, config_saved=not fast_dev_run(self.trainer))

@@ -115,7 +115,8 @@ def test_each_stage_has_one_line():
     for said in (("capture", 0, 0), ("verbalizer", 0, 0), ("verbalizer", 1, 4), ("verbalizer", 4, 4), ("cat", 4, 4)):
         tell(*said)
     assert lines == ["stage capture", "stage verbalizer", "stage cat: found"]
-    assert shown == ["capture", "verbalizer", "verbalizer: step 1 of 4", "verbalizer: step 4 of 4", "cat: step 4 of 4"]
+    assert shown == ["capture", "verbalizer", "verbalizer: step 1 of 4 (25%)",
+                     "verbalizer: step 4 of 4 (100%)", "cat: step 4 of 4 (100%)"]  # fmt: skip
 
 
 def test_what_is_wrong_with_an_oracle_is_said_and_decides_the_exit_code(capsys):
@@ -134,8 +135,8 @@ def test_the_time_left_is_told(monkeypatch):
     for name, done, seconds in (("capture", 0, 0), ("capture", 10, 20), ("capture", 0, 5), ("capture", 90, 90)):
         clock[0] += seconds
         tell(name, done, 100)
-    assert shown == ["capture: step 0 of 100", "capture: step 10 of 100, 0:03:00 left", "capture: step 0 of 100",
-                     "capture: step 90 of 100, 0:00:10 left"]  # fmt: skip
+    assert shown == ["capture: step 0 of 100 (0%)", "capture: step 10 of 100 (10%), 0:03:00 left",
+                     "capture: step 0 of 100 (0%)", "capture: step 90 of 100 (90%), 0:00:10 left"]  # fmt: skip
 
 
 def test_the_memory_of_every_stage_is_told_before_anything_is_loaded(capsys, tmp_path, monkeypatch):

@@ -47,6 +47,7 @@ def test_a_terminal_has_a_bar_with_the_time_left(output):
         list(told([[1, 2], [3]], "capturing states"))
     assert "loading gpt2" in file.getvalue()
     assert "3/3" in file.getvalue()
+    assert "100%" in file.getvalue()
 
 
 def test_a_file_gets_a_line_now_and_then(output, monkeypatch):
@@ -57,9 +58,9 @@ def test_a_file_gets_a_line_now_and_then(output, monkeypatch):
             tell("capturing states", done, 100)
             clock[0] += 10
     lines = file.getvalue().splitlines()
-    assert lines[0] == "capturing states: 0 of 100"
-    assert lines[1] == "capturing states: 30 of 100, about 70 s left"
-    assert lines[-1] == "capturing states: 100 of 100"
+    assert lines[0] == "capturing states: 0 of 100 (0%)"
+    assert lines[1] == "capturing states: 30 of 100 (30%), about 70 s left"
+    assert lines[-1] == "capturing states: 100 of 100 (100%)"
     assert len(lines) == 5
 
 

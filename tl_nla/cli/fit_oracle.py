@@ -128,7 +128,7 @@ def told(update: Callable[[str], Any], line: Callable[[str], Any] | None = None)
         known[name] = begun, first, done
         left = (time.monotonic() - begun) / (done - first) * (steps - done) if done > first else 0.0
         rest = f", {timedelta(seconds=round(left))} left" if left >= 1 else ""
-        update(f"{name}: step {done} of {steps}{rest}" if steps else name)
+        update(f"{name}: step {done} of {steps} ({done / steps:.0%}){rest}" if steps else name)
 
     return tell
 

@@ -57,19 +57,20 @@ def progress_bar() -> Iterator[None]:
 
     Where somebody listens already, nothing is shown.
     """
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if _listener.get() is not None:
         yield
         return
     console = Console(stderr=True, force_jupyter=False)  # in a notebook each line would be a display of its own
     if not console.is_terminal:
-        with listening(_Lines(console)):
+        with listening(Lines(console)):
             yield
         return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar, listening(_Bar(bar)):
+    shown = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+             progress.TaskProgressColumn(), progress.TimeRemainingColumn())  # fmt: skip
+    with progress.Progress(*shown, console=console, transient=True) as bar, listening(_Bar(bar)):
         yield
 
 
@@ -85,17 +86,23 @@ class _Bar:
         self.bar.update(self.tasks[what], completed=done, total=total or None)
 
 
-class _Lines:
-    """A line when something begins to take long, and one every half minute."""
+class Lines:
+    """A line when something begins to take long, and one every half minute.
+
+    Args:
+        console: of rich, that the lines go to.
+    """
 
     def __init__(self, console: Any) -> None:
         self.console, self.begun, self.shown = console, dict[str, float](), time.monotonic() - _LINE_EVERY
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        """Write a line where one is due."""
         now = time.monotonic()
         begun = self.begun.setdefault(what, now)
         if now - self.shown < _LINE_EVERY and done not in (0, total):
             return
         self.shown = now
         left = f", about {(now - begun) / done * (total - done):.0f} s left" if 0 < done < total else ""
-        self.console.print(f"{what}: {done} of {total}{left}" if total else what, highlight=False, markup=False)
+        line = f"{what}: {done} of {total} ({done / total:.0%}){left}" if total else f"{what}: {done}" if done else what
+        self.console.print(line, highlight=False, markup=False)
