@@ -6,6 +6,7 @@ Elhage et al. 2021). Rows are done a few at a time, so memory does not grow with
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -80,6 +81,12 @@ class Lens:
         gain = readout.norm.gain.to(weight.device) * readout.multiplier
         return cls(weight, readout.norm.centred, gain, torch.stack(pieces).sum(0) / weight.shape[1])
 
+    @cached_property
+    def longest(self) -> float:
+        """The largest norm of a token's direction in the unembedding."""
+        step = max(1, _PIECE // len(self.weight))
+        return max(float(piece.float().norm(dim=0).max()) for piece in self.weight.split(step, dim=1))
+
     def scale(self, state: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
         """What the final norm would divide a state by: root mean square, after centring where it centres."""
         values = state.float()
@@ -111,7 +118,9 @@ class Lens:
         found = torch.empty(len(write), count, device=write.device)
         for first in range(0, count, step):
             some = slice(first, first + step)
-            rows = self.weight.T[some] if tokens is None else self.weight.T[tokens[some].to(self.weight.device)]
+            rows = (
+                self.weight.T[some] if tokens is None else self.weight.T.index_select(0, tokens[some].to(write.device))
+            )
             torch.mm(write, rows.float().T, out=found[:, some])
         return found
 
