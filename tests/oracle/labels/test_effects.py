@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import zoo
+from tests import families, zoo
 from tl_nla.attribution.readout import read_out
 from tl_nla.errors import InputError
 from tl_nla.nla import choose_injection_char
@@ -141,6 +141,15 @@ def test_an_unembedding_in_bfloat16_names_what_float32_products_name(seed, apart
 
 def test_the_unembedding_is_not_copied(llama):
     assert Lens.of(llama).weight.data_ptr() == llama.W_U.data_ptr()
+
+
+def test_a_model_has_one_lens_until_its_weights_change():
+    model = families.bridge("llama")
+    lens = Lens.of(model)
+    assert Lens.of(model) is lens
+    with torch.no_grad():
+        model.W_U.mul_(2)
+    torch.testing.assert_close(Lens.of(model).mean, 2 * lens.mean)
 
 
 def test_zero_write_has_no_effect(llama):
