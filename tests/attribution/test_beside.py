@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from transformer_lens.model_bridge.generalized_components import BlockBridge
 
 from tests import families
 from tl_nla.attribution.beside import Copy, NotBesideError, run_beside
 from tl_nla.attribution.beside_block import Beside
-from tl_nla.attribution.capture import capture
+from tl_nla.attribution.capture import capture, state_of, watched
 from tl_nla.attribution.components import all_components
 from tl_nla.attribution.exactness import leave_out
 from tl_nla.attribution.replay import Start, start_of
@@ -118,6 +119,39 @@ def test_effects_are_those_of_the_ordinary_way(monkeypatch):
     assert torch.allclose(effects.kl, slow.kl, atol=1e-5, equal_nan=True)
     assert torch.equal(effects.skipped_top, slow.skipped_top)
     assert torch.equal(effects.flip, slow.flip)
+
+
+def tokens_through_blocks(model, monkeypatch):
+    """Tokens that the blocks are given by one measurement of skips, copies included."""
+    given, forward = [], BlockBridge.forward
+
+    def counted(block, *args, **kwargs):
+        given.append(next(value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)).shape[:2])
+        return forward(block, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BlockBridge, "forward", counted)
+        skip_effects(model, TOKENS, [f"blocks.{layer}.attn" for layer in range(2)], positions=[-1])
+    return sum(shape.numel() for shape in given)
+
+
+def test_heads_read_by_transformer_lens_make_no_report_dearer(monkeypatch):
+    """transformers leaves hooks on every block once ``run_with_cache`` asked it for attention patterns."""
+    model = families.bridge("llama")
+    skip_effects(model, TOKENS, ["blocks.0.attn"], positions=[-1])
+    before = tokens_through_blocks(model, monkeypatch)
+    model.set_use_attn_result(True)
+    model.run_with_cache(TOKENS)
+    assert tokens_through_blocks(model, monkeypatch) == before
+    assert model.cfg.use_attn_result
+    assert model.blocks[0].attn.config.use_attn_result
+    model.set_use_attn_result(False)
+    assert tokens_through_blocks(model, monkeypatch) == before
+    assert not model.cfg.use_attn_result
+    mine = model.blocks[0].register_forward_hook(lambda block, args, output: None)
+    assert watched(state_of(model))
+    mine.remove()
+    assert not watched(state_of(model))
 
 
 def test_hooks_of_the_users_take_the_ordinary_way(monkeypatch):

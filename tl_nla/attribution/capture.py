@@ -1,6 +1,5 @@
 """One clean forward pass that keeps what a later replay of single blocks needs."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
 
 from tl_nla.attribution.clean_run import BlockCall, CleanRun, hooked
 from tl_nla.attribution.diagonal import SOURCES, ScoreDiagonal, solve_diagonal
@@ -197,17 +197,33 @@ def _same_or_copy(new: Tensor, known: Tensor | None) -> Tensor:
 def state_of(model: Any) -> tuple[Any, ...]:
     """Precision, place and mode of a model, and the hooks in its blocks: each of them changes how it can be rerun."""
     hooks = tuple(
-        (name, len(module._forward_hooks), len(module._forward_pre_hooks))
-        for name, module in model.blocks.named_modules()
-        if module._forward_hooks or module._forward_pre_hooks
+        (name, *counts) for name, module in model.blocks.named_modules() if any(counts := _hooks_of_others(module))
     )
     return fingerprint(model), hooks
 
 
 def watched(state: Any) -> bool:
     """Whether hooks of the user's are in the blocks of a model whose :func:`state_of` this is."""
-    own = re.compile(r"(norm|ln)\w*$")  # bridges watch their own norms by plain hooks
-    return any(forward or not own.search(name) for name, forward, _ in state[1])
+    return bool(state[1])
+
+
+_LIBRARIES = ("transformers.", "transformer_lens.")
+
+
+def _hooks_of_others(module: nn.Module) -> tuple[int, int]:
+    """How many hooks a module has behind and before it, without those that its own library put there to watch.
+
+    Bridges watch their norms, and transformers leaves hooks on every block and attention once it was asked for
+    attention patterns, as ``run_with_cache`` does. A hook point's functions are wrapped by TransformerLens, so all of
+    them count.
+    """
+    held = (module._forward_hooks, module._forward_pre_hooks)
+    if isinstance(module, HookPoint):
+        return len(held[0]), len(held[1])
+    behind, before = (
+        sum(not str(getattr(hook, "__module__", "")).startswith(_LIBRARIES) for hook in own.values()) for own in held
+    )
+    return behind, before
 
 
 def _check_input(model: Any, tokens: Tensor, attention_mask: Tensor | None) -> None:

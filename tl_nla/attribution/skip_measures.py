@@ -48,8 +48,8 @@ def measure(
             for begin in range(0, len(members), step):
                 some = torch.tensor(members[begin : begin + step], device=device)
                 part = states[begin : begin + step, :, first : first + rows]
-                # The read-out gives tensors that nobody else holds.
-                make = lambda part=part: readout.logits(part).float().to(device)  # noqa: E731
+                # Copied: they are changed in place, and a hook of the user's may hold them.
+                make = lambda part=part: readout.logits(part).to(device, torch.float32, copy=True)  # noqa: E731
                 for name, value in _compare(old, make, top_k).items():
                     found[name][some[:, None, None], torch.arange(batch, device=device)[:, None], own] = value
     return found

@@ -129,7 +129,6 @@ def _reading(made: Any, args: argparse.Namespace, dtype: str) -> list[Any]:
     from tl_nla.benchmark.real_size import direct_cases, reading_cases, report_cases
 
     tokens = torch.randint(10, 20_000, (1, args.tokens), generator=torch.Generator().manual_seed(0))
-    # Reading comes last: a bridge that has once run with use_attn_result takes slower ways through a report.
     cases = [*report_cases(made, tokens, 1), *report_cases(made, tokens, 16)]
     if args.shape and dtype == "float32":  # TransformerLens rounds its normalised parts in bfloat16
         cases += direct_cases(made, tokens)

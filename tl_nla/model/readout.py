@@ -41,7 +41,8 @@ class ReadOut:
         """Logits of last residual states, by the model's own modules and in its own precision."""
         with torch.no_grad():  # states that were computed in float32 fit no LayerNorm of bfloat16
             normal = final_norm(self.model, last if self.stream is None else last.to(self.stream))
-            logits = unembedded(self.model, normal) * self.multiplier
+            logits = unembedded(self.model, normal)
+            logits = logits if self.multiplier == 1 else logits * self.multiplier
         return logits if self.cap is None or not capped else self.cap * torch.tanh(logits / self.cap)
 
     def rows(self, ids: Int[Tensor, "*ids"]) -> Float[Tensor, "*ids d"]:

@@ -13,7 +13,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.sites import Site
 from tl_nla.oracle.labels import Lens, Vocabulary, relative_norm, write_effects
 from tl_nla.oracle.labels.sources import HeadSources, SourceWatch, without_values
-from tl_nla.oracle.labels.vocabulary import decoded_tokens
+from tl_nla.oracle.labels.vocabulary import decoded_tokens, numbered
 from tl_nla.oracle.texts import Label, label_text
 
 SHARE_FLOOR = 0.04
@@ -225,7 +225,7 @@ class _Listed:
 
 def _raw_texts(tokenizer: Any, size: int) -> tuple[str, ...]:
     if tokenizer is None:
-        return tuple(f"#{i}" for i in range(size))
+        return numbered(size)
     decoded = decoded_tokens(tokenizer, size)
     return decoded + tuple(f"#{i}" for i in range(len(decoded), size))
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import zoo
+from tests import families, zoo
 from tl_nla.attribution.readout import read_out
 from tl_nla.errors import InputError
 from tl_nla.nla import choose_injection_char
@@ -119,8 +119,37 @@ def test_some_tokens_by_pieces_are_those_of_the_whole_product(llama, monkeypatch
     torch.testing.assert_close(lens.logits(write), plain)
 
 
+@given(st.integers(0, 10_000), st.sampled_from([1.0, 0.02, 0.001]))
+def test_an_unembedding_in_bfloat16_names_what_float32_products_name(seed, apart):
+    """Tokens that lie close together: coarse products alone would name others, and in another order."""
+    draw = torch.Generator().manual_seed(seed)
+    size = 600
+    common = torch.randn(24, 12, generator=draw).repeat(1, size // 12)
+    weight = (common + apart * torch.randn(24, size, generator=draw)).bfloat16()
+    lens = Lens(weight, False, torch.rand(24, generator=draw), weight.float().mean(1))
+    write, group = torch.randn(9, 24, generator=draw), torch.randint(500, (size,), generator=draw)
+    named = torch.randperm(size, generator=draw)[:550].sort().values
+    exact = lens.logits(write, named)
+    for largest, (numbers, values) in zip(
+        (True, False), strongest.strongest(lens, write, named, group[named], 4), strict=True
+    ):
+        _, expected = strongest.top_words(exact, group[named], 4, 0.0, largest, len(named))
+        torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
+        own = exact.gather(1, numbers.clamp_min(0)) * (1 if largest else -1)
+        torch.testing.assert_close(own.masked_fill(numbers < 0, 0.0), values, rtol=1e-5, atol=1e-5)
+
+
 def test_the_unembedding_is_not_copied(llama):
     assert Lens.of(llama).weight.data_ptr() == llama.W_U.data_ptr()
+
+
+def test_a_model_has_one_lens_until_its_weights_change():
+    model = families.bridge("llama")
+    lens = Lens.of(model)
+    assert Lens.of(model) is lens
+    with torch.no_grad():
+        model.W_U.mul_(2)
+    torch.testing.assert_close(Lens.of(model).mean, 2 * lens.mean)
 
 
 def test_zero_write_has_no_effect(llama):

@@ -5,7 +5,9 @@ With the final norm's scale held fixed everything behind the residual stream is 
 Elhage et al. 2021). Rows are done a few at a time, so memory does not grow with the number of writes.
 """
 
+import weakref
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,6 +28,9 @@ _PIECE = 2**21
 """Elements of the unembedding that are gathered, or held in float32, at once."""
 _READOUT_ERROR = 0.05
 """Root mean square error of the known read-out, as a share, from which on its words would mislead."""
+
+
+_known: "weakref.WeakKeyDictionary[Any, tuple[Any, Lens]]" = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -67,18 +72,32 @@ class Lens:
     def of(cls, model: Any) -> "Lens":
         """Take the read-out of a TransformerLens model, the soft cap (which changes no order) left aside.
 
+        It is made once for a model, and again when its weights change.
+
         Gain and centring are those of the solver for norms, so that no family has to be known by name.
 
         Raises:
             InputError: when no form of a norm reproduces the model's final norm, or its logits are more than that
                 norm and an unembedding.
         """
-        readout = _checked_readout(model)
-        weight = model.W_U.detach()
+        readout, weight = _checked_readout(model), model.W_U.detach()
+        state = id(readout), weight.data_ptr(), weight._version
+        if model not in _known or _known[model][0] != state:
+            _known[model] = state, cls._made(readout, weight)
+        return _known[model][1]
+
+    @classmethod
+    def _made(cls, readout: ReadOut, weight: Tensor) -> "Lens":
         step = max(1, _PIECE // weight.shape[0])
         pieces = [weight[:, first : first + step].float().sum(1) for first in range(0, weight.shape[1], step)]
         gain = readout.norm.gain.to(weight.device) * readout.multiplier
         return cls(weight, readout.norm.centred, gain, torch.stack(pieces).sum(0) / weight.shape[1])
+
+    @cached_property
+    def longest(self) -> float:
+        """The largest norm of a token's direction in the unembedding."""
+        step = max(1, _PIECE // len(self.weight))
+        return max(float(piece.float().norm(dim=0).max()) for piece in self.weight.split(step, dim=1))
 
     def scale(self, state: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
         """What the final norm would divide a state by: root mean square, after centring where it centres."""
@@ -111,7 +130,9 @@ class Lens:
         found = torch.empty(len(write), count, device=write.device)
         for first in range(0, count, step):
             some = slice(first, first + step)
-            rows = self.weight.T[some] if tokens is None else self.weight.T[tokens[some].to(self.weight.device)]
+            rows = (
+                self.weight.T[some] if tokens is None else self.weight.T.index_select(0, tokens[some].to(write.device))
+            )
             torch.mm(write, rows.float().T, out=found[:, some])
         return found
 

@@ -1,12 +1,13 @@
 """The strongest tokens of many writes, the unembedding read piece by piece: no copy of it, no row of all logits."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.model.rounding import unmixed
+from tl_nla.model.rounding import SUMMATION, unmixed
 
 if TYPE_CHECKING:
     from tl_nla.oracle.labels.effects import Lens
@@ -14,12 +15,19 @@ if TYPE_CHECKING:
 _TOKENS, _ROWS = 4096, 512
 """Tokens and writes whose products are looked at together: few enough to stay in the processor's cache."""
 _FEWEST, _BLOCK = 32, 16
+_LISTED, _LISTED_ROWS = 4, 64
+"""Candidates for each word wanted where products are coarse, and writes whose candidates are looked at together."""
+
+_Pieces = list[tuple[Tensor, Tensor]]
 
 
 def strongest(
     lens: "Lens", writes: Float[Tensor, "n d_model"], named: Int[Tensor, " m"], group: Int[Tensor, " m"], top_k: int
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The tokens that each write adds most to, and those that it takes most from, one a word.
+
+    An unembedding in bfloat16 is multiplied in bfloat16 first. Candidates are then multiplied in float32. A write
+    whose other tokens may come within the rounding of the first products is looked at in float32 as a whole.
 
     Args:
         lens: the linear read-out.
@@ -32,50 +40,94 @@ def strongest(
         Twice numbers among ``named`` and values above the vocabulary's mean, the second ones with their sign turned;
         -1 and 0 where there are fewer.
     """
-    read, group = lens.read(writes), group.to(lens.weight.device)
-    pieces, mean = _best(lens, read, named, min(2 * top_k, len(named)))
+    asked = _Asked(lens, lens.read(writes), named.to(lens.weight.device), group.to(lens.weight.device), top_k)
+    pieces = _best(asked)
 
     def settled(largest: bool) -> tuple[Tensor, Tensor]:
-        words, values, unsure = _end(pieces[largest], mean, group, top_k, largest)
+        words, values, unsure = _end(asked, pieces[largest], largest)
         for some in unsure.split(_FEWEST):
             part = lens.logits(writes[some], named)
-            words[some], values[some] = top_words(part, group, top_k, 0.0, largest, 4 * top_k)
+            words[some], values[some] = top_words(part, asked.group, top_k, 0.0, largest, 4 * top_k)
         return words, values
 
     return settled(True), settled(False)
 
 
-def _best(
-    lens: "Lens", read: Float[Tensor, "n d_model"], named: Int[Tensor, " m"], size: int
-) -> tuple[dict[bool, list[tuple[Tensor, Tensor]]], Any]:
-    """Both ends of each piece of the vocabulary, which is read once for all rows; and what every value is above."""
-    best: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
+@dataclass(frozen=True)
+class _Asked:
+    """What is looked for: ``read`` are the writes as the unembedding is multiplied with them."""
+
+    lens: "Lens"
+    read: Float[Tensor, "n d_model"]
+    named: Int[Tensor, " m"]
+    group: Int[Tensor, " m"]
+    top_k: int
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the first products round: float16 might overflow, so it is not among them."""
+        return self.lens.weight.dtype == torch.bfloat16
+
+    @property
+    def mean(self) -> Any:
+        """What every value is above, by row."""
+        return 0.0 if self.lens.mean is None else (self.read @ self.lens.mean)[:, None]
+
+    def slack(self, values: Float[Tensor, " n"]) -> Any:
+        """How far the first products may be from exact ones, by row, at products of this size."""
+        if not self.coarse:
+            return 0.0
+        step = torch.finfo(torch.bfloat16).eps
+        lost = (self.read - self.read.to(torch.bfloat16).float()).norm(dim=-1) + SUMMATION * self.read.norm(dim=-1)
+        return lost * self.lens.longest + step * values.abs()
+
+    def exact(self, numbers: Int[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """Products of each row with tokens of its own, float32."""
+        found = []
+        for rows, own in zip(self.read.split(_LISTED_ROWS), numbers.split(_LISTED_ROWS), strict=True):
+            weight = self.lens.weight.T.index_select(0, self.named[own].flatten()).float()
+            found.append((weight.unflatten(0, (len(own), -1)) @ rows[:, :, None])[:, :, 0])
+        return torch.cat(found)
+
+
+def _best(asked: _Asked) -> dict[bool, _Pieces]:
+    """Both ends of each piece of the vocabulary, which is read once for all rows."""
+    best: dict[bool, _Pieces] = {True: [], False: []}
+    size = min(2 * asked.top_k, len(asked.named))
+    read = asked.read.to(torch.bfloat16) if asked.coarse else asked.read
     with unmixed(read):
-        for first in range(0, len(named), _TOKENS):
-            weight = lens.weight.T[named[first : first + _TOKENS].to(lens.weight.device)].float()
-            kept: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
+        for first in range(0, len(asked.named), _TOKENS):
+            weight = asked.lens.weight.T.index_select(0, asked.named[first : first + _TOKENS]).to(read.dtype)
+            kept: dict[bool, _Pieces] = {True: [], False: []}
             for rows in read.split(_ROWS):
-                part = rows @ weight.T
+                part = (rows @ weight.T).float()
                 for largest, parts in kept.items():
                     parts.append(_topk(part, min(size, len(weight)), largest))
             for largest, parts in kept.items():
                 values, places = (torch.cat(column) for column in zip(*parts, strict=True))
                 best[largest].append((values, places + first))
-        mean = 0.0 if lens.mean is None else (read @ lens.mean)[:, None]
-    return best, mean
+    return best
 
 
-def _end(
-    pieces: list[tuple[Tensor, Tensor]], mean: Any, group: Int[Tensor, " m"], top_k: int, largest: bool
-) -> tuple[Tensor, Tensor, Int[Tensor, " rows"]]:
+def _end(asked: _Asked, pieces: _Pieces, largest: bool) -> tuple[Tensor, Tensor, Int[Tensor, " rows"]]:
     """One end of all rows from the best of each piece, and the rows in which a word may be missing."""
     sign = 1.0 if largest else -1.0
-    values, numbers = torch.cat([own for own, _ in pieces], 1), torch.cat([own for _, own in pieces], 1)
-    values, order = ((values - mean) * sign).sort(dim=1, descending=True, stable=True)
+    values, numbers = torch.cat([own for own, _ in pieces], 1) * sign, torch.cat([own for _, own in pieces], 1)
+    values, order = values.sort(dim=1, descending=True, stable=True)
     numbers = numbers.gather(1, order)
-    words, found, _ = _one_a_word(values, numbers, group, top_k, 0.0)
     # What a piece did not keep lies below the last that it kept.
-    cut = torch.stack([((own - mean) * sign)[:, -1] for own, _ in pieces], 1).amax(1)
+    cut = torch.stack([own[:, -1] * sign for own, _ in pieces], 1).amax(1)
+    with unmixed(values):
+        if asked.coarse:
+            listed = min(_LISTED * asked.top_k, values.shape[1])
+            if listed < values.shape[1]:
+                cut = torch.maximum(cut, values[:, listed])
+            numbers = numbers[:, :listed]
+            values, order = (asked.exact(numbers) * sign).sort(dim=1, descending=True, stable=True)
+            numbers = numbers.gather(1, order)
+        mean = asked.mean * sign
+        words, found, _ = _one_a_word(values - mean, numbers, asked.group, asked.top_k, 0.0)
+        cut = cut + asked.slack(cut) - (mean[:, 0] if isinstance(mean, Tensor) else mean)
     return words, found, torch.nonzero(cut > found[:, -1]).flatten()
 
 

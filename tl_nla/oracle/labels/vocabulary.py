@@ -3,6 +3,7 @@
 import re
 import weakref
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -41,8 +42,7 @@ class Vocabulary:
             size: number of rows of the unembedding; rows without a token are not allowed.
         """
         if tokenizer is None:
-            numbers = torch.arange(size)
-            return cls(tuple(f"#{i}" for i in range(size)), numbers, torch.ones(size, dtype=torch.bool))
+            return cls(numbered(size), torch.arange(size), torch.ones(size, dtype=torch.bool))
         known = _known.setdefault(tokenizer, {})
         key = "vocabulary", size, len(tokenizer)
         if key not in known:
@@ -89,6 +89,12 @@ def decoded_tokens(tokenizer: Any, size: int) -> tuple[str, ...]:
             known[key] = tuple(tokenizer.decode([number]) for number in range(count))
     texts: tuple[str, ...] = known[key]
     return texts
+
+
+@lru_cache(maxsize=8)
+def numbered(size: int) -> tuple[str, ...]:
+    """Names of tokens without a tokenizer."""
+    return tuple(f"#{i}" for i in range(size))
 
 
 def _unsayable(text: str) -> bool:
