@@ -21,9 +21,13 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     add_prepend_bos(parser)
     add = parser.add_argument
     add(
-        "--nla", nargs="+", metavar="NAME", help="a released folder or hub id, or AV and AR; default: the embedded pair"
-    )
-    add("--oracle", metavar="DIR", help="a diff oracle's folder: adds the tasks about writes")
+        "--nla", nargs="+", metavar="NAME",
+        help="a released folder or hub id, or AV and AR; default: the pair of tiny or smollm2",
+    )  # fmt: skip
+    add(
+        "--oracle", metavar="DIR",
+        help="a diff oracle's folder: adds the tasks about writes; default without --nla: that of tiny or smollm2",
+    )  # fmt: skip
     add("--texts", metavar="FILE", help="texts that nothing was trained on (default: held-out stories)")
     add(
         "--layer",
@@ -32,6 +36,10 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         help="block whose output is told, where the verbalizer does not say",
     )
     add("--size", choices=tuple(_SIZES), default="full", help="how much is measured (default full)")
+    add(
+        "--dtype", choices=("float32", "bfloat16", "float16", "auto"),
+        help="precision (default float32; of smollm2 bfloat16 where the processor has units for it)",
+    )  # fmt: skip
     add("--words", type=whole_number(1), default=64, metavar="N", help="tokens of an explanation at most (default 64)")
     add("--reader", choices=("overlap", "likelihood", "both"), default="overlap", help="who picks among candidates")
     add("--reader-model", metavar="NAME", help="language model that reads (default: the target's own base)")
@@ -56,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
     sizes = Sizes(**dict(zip(names, _SIZES[args.size], strict=True)))
     config = BenchmarkConfig(args.seed, sizes, args.words, args.reader, not args.no_cheaters)
     keep = args.keep or (None if args.json is None else Path(f"{args.json}.parts"))
-    oracle = _oracle(args)
     what = Benchmark(
-        args.model, args.nla, oracle, args.texts, args.layer, args.reader_model, None, keep, args.prepend_bos
-    )
+        args.model, args.nla, args.oracle, args.texts, args.layer, args.reader_model, None, keep, args.prepend_bos,
+        args.dtype,
+    )  # fmt: skip
     with progress_bar():
         outcomes = run_benchmark(what, config)
     _write(args, outcomes)
@@ -72,15 +80,6 @@ def run(args: argparse.Namespace) -> int:
         )
         console.print(to_terminal(outcome))
     return 0 if all(outcome.unmasked for outcome in outcomes) else 3
-
-
-def _oracle(args: argparse.Namespace) -> Any:
-    """The oracle that is asked for; the embedded model's own, where its embedded pair is benchmarked."""
-    from tl_nla.plugins import embedded, part
-
-    if args.oracle is not None or args.nla is not None or embedded(args.model) is None:
-        return args.oracle
-    return part(args.model, "oracle")
 
 
 def _write(args: argparse.Namespace, outcomes: Any) -> None:

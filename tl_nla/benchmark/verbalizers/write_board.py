@@ -16,11 +16,10 @@ from tl_nla.benchmark.verbalizers.controls.text_only import text_only_arms
 from tl_nla.benchmark.verbalizers.controls.vectors import vector_arms
 from tl_nla.benchmark.verbalizers.readers.overlap import Rarity
 from tl_nla.benchmark.verbalizers.rows import Rows
-from tl_nla.benchmark.verbalizers.runner import Outcome, run_task
+from tl_nla.benchmark.verbalizers.runner import Outcome, run_tasks
 from tl_nla.benchmark.verbalizers.tasks.writes import promoted_task, skip_task, which_write_task
 from tl_nla.benchmark.verbalizers.words import Arm, Words
 from tl_nla.benchmark.verbalizers.writes import WriteSubject
-from tl_nla.data.progress import tell
 from tl_nla.errors import InputError
 from tl_nla.oracle import DiffOracle
 
@@ -48,10 +47,7 @@ def run_writes(
         code = LetterCode(subject.train.rows.acts, tokenizer)
         arms += [quoting_cheater(tokenizer), code.arm, constant_cheater(words, subject.calibration.rows)]
     tasks = [which_write_task(subject, rarity), promoted_task(subject), skip_task(subject)]
-    results = []
-    for number, task in enumerate(tasks):
-        tell("tasks about writes", number, len(tasks))
-        results.append(run_task(arms, words, task, config, keep))
+    results = run_tasks(arms, words, tasks, config, keep)
     settings = {**asdict(config), "rows": len(subject.test), "documents": len(subject.test.rows.document.unique())}
     skipped = {"jacobian_lens": "writes are told by their direct effect, which is the logit lens"}
     return Outcome(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tl_nla.benchmark.verbalizers.rows import Rows
-from tl_nla.benchmark.verbalizers.subject import Sizes, private_split
+from tl_nla.benchmark.verbalizers.subject import Sizes, clusters, private_split
 from tl_nla.data import Document
 from tl_nla.model.targets import Target
 from tl_nla.model.text import TextEncoder
@@ -104,4 +104,5 @@ def _material(
     ]
     named = tuple(kept.sites[site] for site in kept.site.tolist())
     gold = [label_text(replace(label, component=None)) for label in kept.labels]
-    return WriteMaterial(Rows(name, kept.write, past, kept.document, kept.before, named), kept, gold)
+    whole = clusters(documents, kept.document)
+    return WriteMaterial(Rows(name, kept.write, past, whole, kept.before, named), kept, gold)
