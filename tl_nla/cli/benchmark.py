@@ -10,6 +10,8 @@ _SIZES = {  # train, calibration, test documents; positions; train positions; pl
     "tiny": (20, 4, 12, 1, 2, 12, 4),
 }
 
+_BOARD = "Leaderboard of verbalizers"
+
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
@@ -50,6 +52,10 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )  # fmt: skip
     add("--markdown", type=output_file, metavar="FILE", help="write the whole report as Markdown")
     add("--html", type=output_file, metavar="FILE", help="write it as one HTML page")
+    add(
+        "--leaderboard", nargs="+", metavar="FILE",
+        help="run nothing: put the --json files of runs on one page (with --markdown, --html)",
+    )  # fmt: skip
     add("--tensorboard", type=output_folder, metavar="DIR", help="write it for TensorBoard")
     parser.set_defaults(run=run)
 
@@ -60,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.terminal import make_console
     from tl_nla.data.progress import progress_bar
 
+    if args.leaderboard:
+        return _leaderboard(args)
     names = ("train", "calibration", "test", "positions", "train_positions", "planted", "silent")
     sizes = Sizes(**dict(zip(names, _SIZES[args.size], strict=True)))
     config = BenchmarkConfig(args.seed, sizes, args.words, args.reader, not args.no_cheaters)
@@ -80,6 +88,20 @@ def run(args: argparse.Namespace) -> int:
         )
         console.print(to_terminal(outcome))
     return 0 if all(outcome.unmasked for outcome in outcomes) else 3
+
+
+def _leaderboard(args: argparse.Namespace) -> int:
+    from tl_nla.benchmark.verbalizers.leaderboard import leaderboard, read_boards
+    from tl_nla.benchmark.verbalizers.page import html_page, write_text
+    from tl_nla.benchmark.verbalizers.report import markdown_page, terminal_tables
+    from tl_nla.cli.terminal import make_console
+
+    tables, console = leaderboard(read_boards(args.leaderboard)), make_console()
+    for path, page in ((args.markdown, markdown_page), (args.html, html_page)):
+        if path is not None:
+            write_text(page(_BOARD, [], tables), path)
+    console.print(*terminal_tables(tables[:1]))
+    return 0
 
 
 def _write(args: argparse.Namespace, outcomes: Any) -> None:

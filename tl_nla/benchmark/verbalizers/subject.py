@@ -27,8 +27,8 @@ CONTEXT = 16
 """Tokens of a piece of the text before."""
 _MIN_POSITION = CONTEXT
 _LEAST = {"train": 2, "calibration": 2, "test": 2, "longest": _MIN_POSITION + FOLLOWING + 2}
-_PIECES = 3
-"""Pieces of one document that are tested at most."""
+_PIECES, _TEXTS_A_PIECE = 3, 25
+"""Pieces of one document that are tested at most, and texts for each piece that is allowed: documents stay many."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ def private_split(documents: Sequence[Document], sizes: Sizes, seed: int) -> lis
     left, parts = iter(pieces.values()), []
     wanted = [sizes.train, sizes.calibration, sizes.test]
     for count in wanted[::-1]:  # the test first, so that it does not change with the others' sizes
-        part: list[Document] = []
+        part, most = list[Document](), min(_PIECES, max(1, count // _TEXTS_A_PIECE))
         while len(part) < count and (own := next(left, None)) is not None:
-            part += own if len(parts) == len(wanted) - 1 else own[:_PIECES]
+            part += own if len(parts) == len(wanted) - 1 else own[:most]
         if len(part) < count:
             raise InputError(
                 f"{len(documents)} usable texts of {len(pieces)} documents for {' + '.join(map(str, wanted))} (train, "
