@@ -17,7 +17,7 @@ from tl_nla.oracle import CaptureConfig, LabelledWrites, capture_writes, label_t
 GROUP = 10
 """Writes of one document that are candidates for each other."""
 _POSITIONS = 2
-_MOST = (120, 10, 30)
+_MOST = (80, 10, 30)
 """Documents of each part at most: ten writes of each are told, and readers are fitted on all writes of the first."""
 _SITES = {"head": 12, "attn": 4, "mlp": 4}
 """Components of each kind, drawn by the seed."""

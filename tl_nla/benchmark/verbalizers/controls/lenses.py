@@ -18,7 +18,7 @@ _LARGEST_ON_CPU = 1024
 """d_model up to which a Jacobian lens is fitted without a GPU: each text takes d_model backward passes."""
 _SMALL, _PROMPTS, _FEW = 256, 24, 8
 """Texts that it is fitted on up to this d_model, and above it."""
-_LONGEST, _SKIPPED = 64, 4
+_LONGEST, _SKIPPED = 48, 4
 _CHUNK = 64
 
 

@@ -82,7 +82,7 @@ class WordSum:
     ) -> "WordSum":
         """Weights with which plain lists come nearest to vectors, by least squares."""
         products, along = torch.zeros(2 * PLACES, 2 * PLACES, dtype=torch.float64), torch.zeros(2 * PLACES).double()
-        for rows in _by_site(sites):
+        for rows in by_site(sites):
             for some in rows.split(_ROWS):
                 told = _told(directions, [lists[row] for row in some.tolist()], sites[int(some[0])])
                 flat = told.transpose(1, 2).reshape(-1, 2 * PLACES).double()
@@ -94,14 +94,15 @@ class WordSum:
     def __call__(self, texts: Sequence[str], sites: Sequence[str]) -> Float[Tensor, "n d_model"]:
         """What texts say that components wrote."""
         found = torch.zeros(len(texts), self.directions.lens.weight.shape[0])
-        for rows in _by_site(sites):
+        for rows in by_site(sites):
             for some in rows.split(_ROWS):
                 lists = [self.directions.lists(texts[row]) for row in some.tolist()]
                 found[some] = torch.einsum("k,nkd->nd", self.gain, _told(self.directions, lists, sites[int(some[0])]))
         return found
 
 
-def _by_site(sites: Sequence[str]) -> list[Int[Tensor, " m"]]:
+def by_site(sites: Sequence[str]) -> list[Int[Tensor, " m"]]:
+    """Rows of each component."""
     rows: dict[str, list[int]] = {}
     for row, site in enumerate(sites):
         rows.setdefault(site, []).append(row)

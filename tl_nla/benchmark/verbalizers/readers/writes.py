@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_nla.benchmark.verbalizers.readers.directions import PLACES, Directions, WordSum, plain_lists
+from tl_nla.benchmark.verbalizers.readers.directions import PLACES, Directions, WordSum, by_site, plain_lists
 from tl_nla.benchmark.verbalizers.readers.likelihood import LikelihoodReader
 from tl_nla.benchmark.verbalizers.readers.ridge import Ridge
 from tl_nla.benchmark.verbalizers.rows import Rows
@@ -22,7 +22,7 @@ from tl_nla.oracle.labels import Vocabulary
 ReadWrite = Callable[[Sequence[str], Sequence[str]], Tensor]
 """Texts, and the component that each is read for, to directions beside the component's mean."""
 _QUOTED, _LISTED = (8, 16, 32, 64), (2, 4, 8, 16, PLACES)
-_LARGEST_SCALE = 5.0
+_LARGEST_SCALE, _DEPTH = 5.0, 4
 
 
 class PlainWriteReaders:
@@ -91,7 +91,7 @@ def _of(rows: Rows, site: str) -> Tensor:
 
 def _quotes(subject: WriteSubject, reader: LikelihoodReader, train: Rows, wanted: Tensor, rng: Any) -> ReadWrite:
     """For each component a regression from the base model's states about a quote to what the component wrote."""
-    layer = int(subject.target.model.cfg.n_layers) // 2
+    layer = int(subject.target.model.cfg.n_layers) // _DEPTH
     tokenizer, budgets = subject.target.tokenizer, dict[tuple[int, ...], int]()
     quotes = [
         str(tokenizer.decode(past[-budgets.setdefault(tuple(past), rng.choice(_QUOTED)) :], skip_special_tokens=True))
@@ -102,7 +102,9 @@ def _quotes(subject: WriteSubject, reader: LikelihoodReader, train: Rows, wanted
               for site in dict.fromkeys(train.sites)}  # fmt: skip
 
     def read(texts: Sequence[str], sites: Sequence[str]) -> Tensor:
-        own = reader.features(texts, layer)
-        return torch.cat([fitted[site](own[row : row + 1]) for row, site in enumerate(sites)])
+        features, found = reader.features(texts, layer), torch.zeros(len(texts), wanted.shape[1])
+        for rows in by_site(sites):
+            found[rows] = fitted[sites[int(rows[0])]](features[rows])
+        return found
 
     return read
