@@ -45,6 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     add("--words", type=whole_number(1), default=64, metavar="N", help="tokens of an explanation at most (default 64)")
     add("--reader", choices=("overlap", "likelihood", "both"), default="overlap", help="who picks among candidates")
     add("--reader-model", metavar="NAME", help="language model that reads (default: the target's own base)")
+    add("--only", choices=("states", "writes"), help="only the verbalizer's tasks, or only the oracle's")
     add("--no-cheaters", action="store_true", help="leave the planted cheaters out")
     add(
         "--keep", type=output_folder, metavar="DIR",
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     keep = args.keep or (None if args.json is None else Path(f"{args.json}.parts"))
     what = Benchmark(
         args.model, args.nla, args.oracle, args.texts, args.layer, args.reader_model, None, keep, args.prepend_bos,
-        args.dtype,
+        args.dtype, args.only,
     )  # fmt: skip
     with progress_bar():
         outcomes = run_benchmark(what, config)
@@ -112,7 +113,8 @@ def _write(args: argparse.Namespace, outcomes: Any) -> None:
     for number, outcome in enumerate(outcomes):
 
         def beside(path: Path, number: int = number) -> Path:
-            return path if number == 0 else path.with_name(f"{path.stem}-writes{path.suffix}")
+            writes = number == 1 or args.only == "writes"
+            return path.with_name(f"{path.stem}-writes{path.suffix}") if writes else path
 
         if args.json is not None:
             to_results(outcome).write(beside(args.json))
