@@ -20,8 +20,7 @@ from tl_nla.errors import InputError, unknown
 from tl_nla.faithfulness.grammar import NO_GRAMMAR, grammar_for
 from tl_nla.model.loading import load_causal_lm
 from tl_nla.model.placement import Placement
-from tl_nla.model.processor import MATRIX_UNIT, VECTOR_UNIT, processor_units
-from tl_nla.model.targets import Target, load_target, model_folder, usual_precision
+from tl_nla.model.targets import Target, load_target, model_folder, reading_precision
 from tl_nla.plugins import embedded, named, part
 
 _STREAM, _WAYS = 5000, 1000
@@ -137,8 +136,7 @@ def _keep(what: Benchmark, config: BenchmarkConfig, name: str, own: dict[str, An
 
 
 def _precision(what: Benchmark) -> str:
-    fast = named(what.model) is not None and {VECTOR_UNIT, MATRIX_UNIT} & set(processor_units())
-    return what.dtype or ("bfloat16" if fast else usual_precision(what.model, "float32"))
+    return what.dtype or reading_precision(what.model)
 
 
 def _verbalizer(what: Benchmark, target: Target) -> Verbalizer:

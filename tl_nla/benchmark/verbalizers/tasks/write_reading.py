@@ -79,14 +79,11 @@ def _nearness(
     plain: PlainWriteReaders, read: ReadWrite, texts: list[str], subject: WriteSubject, options: list[list[int]]
 ) -> Float[Tensor, "n k"]:
     """How near each candidate is to what the words would mean if its component had written them."""
-    rows = subject.test.rows
-    wanted, scores = plain.beside(rows), torch.zeros(len(options), OPTIONS)
-    for place in range(OPTIONS):
-        own = [candidates[place] for candidates in options]
-        told = read(texts, [rows.sites[one] for one in own])
-        size = wanted[own].square().sum(1).clamp(min=1e-12)
-        scores[:, place] = 1 - (told - wanted[own]).square().sum(1) / size
-    return scores
+    rows, wanted = subject.test.rows, plain.beside(subject.test.rows)
+    own = [one for candidates in options for one in candidates]
+    told = read([text for text in texts for _ in range(OPTIONS)], [rows.sites[one] for one in own])
+    missed = (told - wanted[own]).square().sum(1) / wanted[own].square().sum(1).clamp(min=1e-12)
+    return 1 - missed.view(-1, OPTIONS)
 
 
 def _same_site(subject: WriteSubject) -> tuple[list[list[int]], list[int]]:
