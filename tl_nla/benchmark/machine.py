@@ -107,13 +107,13 @@ def _memory() -> int:
 
 
 def _precision() -> Finding:
-    from tl_nla.model.processor import MATRIX_UNIT, processor_units
+    from tl_nla.model.processor import MATRIX_UNIT, VECTOR_UNIT, processor_units
 
     units = processor_units()
     if MATRIX_UNIT in units:
         return Finding("processor", "ok", f"{', '.join(units)}: --dtype bfloat16 is fastest here")
     told = ", ".join(units) or "units not known on this system"
-    if "avx512_bf16" in units:
+    if VECTOR_UNIT in units:
         return Finding("processor", "ok", f"{told}: long texts and trainings run faster with --dtype bfloat16")
     return Finding("processor", "ok", f"{told}; no unit for bfloat16, so that float32 is fastest on this CPU")
 

@@ -10,6 +10,8 @@ _SIZES = {  # train, calibration, test documents; positions; train positions; pl
     "tiny": (20, 4, 12, 1, 2, 12, 4),
 }
 
+_BOARD = "Leaderboard of verbalizers"
+
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
@@ -21,9 +23,13 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     add_prepend_bos(parser)
     add = parser.add_argument
     add(
-        "--nla", nargs="+", metavar="NAME", help="a released folder or hub id, or AV and AR; default: the embedded pair"
-    )
-    add("--oracle", metavar="DIR", help="a diff oracle's folder: adds the tasks about writes")
+        "--nla", nargs="+", metavar="NAME",
+        help="a released folder or hub id, or AV and AR; default: the pair of tiny or smollm2",
+    )  # fmt: skip
+    add(
+        "--oracle", metavar="DIR",
+        help="a diff oracle's folder: adds the tasks about writes; default without --nla: that of tiny or smollm2",
+    )  # fmt: skip
     add("--texts", metavar="FILE", help="texts that nothing was trained on (default: held-out stories)")
     add(
         "--layer",
@@ -32,9 +38,14 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         help="block whose output is told, where the verbalizer does not say",
     )
     add("--size", choices=tuple(_SIZES), default="full", help="how much is measured (default full)")
+    add(
+        "--dtype", choices=("float32", "bfloat16", "float16", "auto"),
+        help="precision (default float32; of smollm2 bfloat16 where the processor has units for it)",
+    )  # fmt: skip
     add("--words", type=whole_number(1), default=64, metavar="N", help="tokens of an explanation at most (default 64)")
     add("--reader", choices=("overlap", "likelihood", "both"), default="overlap", help="who picks among candidates")
     add("--reader-model", metavar="NAME", help="language model that reads (default: the target's own base)")
+    add("--only", choices=("states", "writes"), help="only the verbalizer's tasks, or only the oracle's")
     add("--no-cheaters", action="store_true", help="leave the planted cheaters out")
     add(
         "--keep", type=output_folder, metavar="DIR",
@@ -42,6 +53,10 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     )  # fmt: skip
     add("--markdown", type=output_file, metavar="FILE", help="write the whole report as Markdown")
     add("--html", type=output_file, metavar="FILE", help="write it as one HTML page")
+    add(
+        "--leaderboard", nargs="+", metavar="FILE",
+        help="run nothing: put the --json files of runs on one page (with --markdown, --html)",
+    )  # fmt: skip
     add("--tensorboard", type=output_folder, metavar="DIR", help="write it for TensorBoard")
     parser.set_defaults(run=run)
 
@@ -52,14 +67,16 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.terminal import make_console
     from tl_nla.data.progress import progress_bar
 
+    if args.leaderboard:
+        return _leaderboard(args)
     names = ("train", "calibration", "test", "positions", "train_positions", "planted", "silent")
     sizes = Sizes(**dict(zip(names, _SIZES[args.size], strict=True)))
     config = BenchmarkConfig(args.seed, sizes, args.words, args.reader, not args.no_cheaters)
     keep = args.keep or (None if args.json is None else Path(f"{args.json}.parts"))
-    oracle = _oracle(args)
     what = Benchmark(
-        args.model, args.nla, oracle, args.texts, args.layer, args.reader_model, None, keep, args.prepend_bos
-    )
+        args.model, args.nla, args.oracle, args.texts, args.layer, args.reader_model, None, keep, args.prepend_bos,
+        args.dtype, args.only,
+    )  # fmt: skip
     with progress_bar():
         outcomes = run_benchmark(what, config)
     _write(args, outcomes)
@@ -74,13 +91,18 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(outcome.unmasked for outcome in outcomes) else 3
 
 
-def _oracle(args: argparse.Namespace) -> Any:
-    """The oracle that is asked for; the embedded model's own, where its embedded pair is benchmarked."""
-    from tl_nla.plugins import embedded, part
+def _leaderboard(args: argparse.Namespace) -> int:
+    from tl_nla.benchmark.verbalizers.leaderboard import leaderboard, read_boards
+    from tl_nla.benchmark.verbalizers.page import html_page, write_text
+    from tl_nla.benchmark.verbalizers.report import markdown_page, terminal_tables
+    from tl_nla.cli.terminal import make_console
 
-    if args.oracle is not None or args.nla is not None or embedded(args.model) is None:
-        return args.oracle
-    return part(args.model, "oracle")
+    tables, console = leaderboard(read_boards(args.leaderboard)), make_console()
+    for path, page in ((args.markdown, markdown_page), (args.html, html_page)):
+        if path is not None:
+            write_text(page(_BOARD, [], tables), path)
+    console.print(*terminal_tables(tables[:1]))
+    return 0
 
 
 def _write(args: argparse.Namespace, outcomes: Any) -> None:
@@ -91,7 +113,8 @@ def _write(args: argparse.Namespace, outcomes: Any) -> None:
     for number, outcome in enumerate(outcomes):
 
         def beside(path: Path, number: int = number) -> Path:
-            return path if number == 0 else path.with_name(f"{path.stem}-writes{path.suffix}")
+            writes = number == 1 or args.only == "writes"
+            return path.with_name(f"{path.stem}-writes{path.suffix}") if writes else path
 
         if args.json is not None:
             to_results(outcome).write(beside(args.json))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 MATRIX_UNIT = "amx_bf16"
-_UNITS = ("avx2", "avx512f", "avx512_bf16", MATRIX_UNIT)
+VECTOR_UNIT = "avx512_bf16"
+_UNITS = ("avx2", "avx512f", VECTOR_UNIT, MATRIX_UNIT)
 
 
 def processor_units(cpuinfo: Path = CPUINFO) -> list[str]:

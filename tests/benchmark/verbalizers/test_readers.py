@@ -53,6 +53,26 @@ def test_features_and_expectations_do_not_depend_on_the_batch(reader):
     torch.testing.assert_close(reader.next_logprobs(WORDS), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_features_are_the_states_of_a_plain_pass_and_each_text_is_read_once(reader):
+    passes = []
+    hook = reader.model.register_forward_pre_hook(lambda module, given: passes.append(given))
+    last = reader.model.model.layers[2].register_forward_pre_hook(lambda module, given: passes.append("behind"))
+    try:
+        fresh = LikelihoodReader(reader.model, zoo.tokenizer(), [1])
+        found = fresh.features(["w7 w8 w9 w10", "w7 w8", "w30 w31", "w7 w8"], 1)
+        assert len(passes) == 1
+        fresh.features(["w7 w8", "w30 w31"], 1)
+        assert len(passes) == 1
+    finally:
+        hook.remove()
+        last.remove()
+    for row, text in ((0, "w7 w8 w9 w10"), (1, "w7 w8"), (2, "w30 w31"), (3, "w7 w8")):
+        ids = torch.tensor([[1, *zoo.tokenizer().encode(text, add_special_tokens=False)]])
+        with torch.no_grad():
+            states = reader.model(ids, output_hidden_states=True).hidden_states[2][0]
+        torch.testing.assert_close(found[row], torch.cat([states[-1], states.mean(0)]), atol=1e-5, rtol=1e-4)
+
+
 def test_empty_words_say_nothing(reader):
     overlap = OverlapReader(zoo.tokenizer(), Rarity(["w11 w12", "w14"]))
     for one in (reader, overlap, BothReaders(overlap, reader)):
@@ -80,6 +100,17 @@ def test_ridge_finds_a_linear_map_and_holds_strange_features_back():
     ridge = Ridge.fit(features, features @ weight + 2)
     assert (ridge(features) - features @ weight - 2).abs().max() < 0.1
     assert ridge(1e6 * torch.ones(1, 6)).abs().max() < 100
+
+
+def test_ridge_is_the_same_with_more_features_than_rows():
+    generator = torch.Generator().manual_seed(0)
+    features, targets = torch.randn(20, 30, generator=generator), torch.randn(20, 2, generator=generator)
+    found = Ridge._at(features, targets, 0.1)
+    scaled = (features - found.centre) / found.spread
+    system = scaled.T @ scaled + 0.1 * len(features) * torch.eye(30)
+    torch.testing.assert_close(
+        found.weight, torch.linalg.solve(system, scaled.T @ (targets - targets.mean(0))), atol=1e-5, rtol=1e-3
+    )
 
 
 def test_a_bag_of_words_is_read():

@@ -71,6 +71,20 @@ def test_every_control_stands_in_every_table(command):
     assert any((command / "tb").iterdir())
 
 
+def test_runs_stand_on_one_page(command, capsys):
+    page = command / "board.md"
+    files = [str(command / "r.json")]
+    assert main(["benchmark", "--leaderboard", *files, "--markdown", str(page), "--html", str(command / "b.html")]) == 0
+    assert "unmasked" in capsys.readouterr().out
+    found, value = page.read_text(), read_results(command / "r.json")
+    score = next(row for row in value.rows if row.arm == "explanation" and row.metric == "score/which_context")
+    assert f"| which_context | {score.value:.2f};" in found
+    assert f"| pair | {value.model} | 0 of {len(value.definition['tasks'])} |" in found
+    assert "<table>" in (command / "b.html").read_text()
+    (command / "other.json").write_text("{}")
+    assert main(["benchmark", "--leaderboard", str(command / "other.json")]) == 2
+
+
 def test_an_interrupted_run_goes_on(folder, tmp_path):
     asked = []
 
@@ -150,5 +164,8 @@ def test_words_of_writes_are_asked_which_write_it_was(folder):
     assert good["which_write"].scores["mean"].value < 0.5
     bad = {one.task: one for one in run_writes(subject, lambda w, b: ["it"] * len(w), language_model, config).tasks}
     assert bad["which_write"].scores["explanation"].value == pytest.approx(0.1)
+    for task, chance in (("nearest_write", 0.1), ("write_reconstruction_64", 0.0)):
+        assert good[task].scores["explanation"].value > chance + 0.1
+        assert bad[task].scores["explanation"].value == pytest.approx(chance, abs=0.05)
     assert not any(one.headlines["explanation"].passed for one in bad.values())
     assert torch.equal(subject.test.rows.document.unique(return_counts=True)[1], torch.full((5,), 10))

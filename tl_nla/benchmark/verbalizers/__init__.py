@@ -17,6 +17,7 @@ _HOMES = {
     "Task": "tl_nla.benchmark.verbalizers.tasks.base",
     "Verbalizer": "tl_nla.benchmark.verbalizers.verbalizer",
     "as_verbalizer": "tl_nla.benchmark.verbalizers.verbalizer",
+    "leaderboard": "tl_nla.benchmark.verbalizers.leaderboard",
     "headline": "tl_nla.benchmark.verbalizers.headline",
     "log_outcome": "tl_nla.benchmark.verbalizers.page",
     "run_benchmark": "tl_nla.benchmark.verbalizers.run",

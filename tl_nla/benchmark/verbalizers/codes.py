@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,10 +10,14 @@ from torch import Tensor
 
 from tl_nla.benchmark.bootstrap import Interval, mean_interval
 from tl_nla.benchmark.verbalizers.readers.plain import PlainReaders
+from tl_nla.benchmark.verbalizers.readers.writes import PlainWriteReaders
 from tl_nla.benchmark.verbalizers.subject import Subject
+from tl_nla.benchmark.verbalizers.writes import WriteSubject
 from tl_nla.faithfulness.detectors import Suspect, detect
 from tl_nla.faithfulness.perturbations import shuffle_words
 from tl_nla.faithfulness.scoring import Reconstruct, Scorer
+from tl_nla.metrics import normalise
+from tl_nla.oracle.texts import label_text
 
 _DETECTORS = ("cross_reconstructor", "paraphrase", "order")
 
@@ -54,8 +59,8 @@ class CodeReaders:
     """
 
     own: Reconstruct
-    plain: Reconstruct
-    plain_gold: Reconstruct
+    plain: Any
+    plain_gold: Any
 
 
 def check_code(
@@ -85,3 +90,34 @@ def check_code(
         return mean_interval(values, rows.document, generator=generator, resamples=1000)
 
     return CodeCheck(arm, interval(1 - mine), interval(1 - theirs), interval(gap), interval(1 - moved), found)
+
+
+def check_write_code(
+    subject: WriteSubject, texts: Sequence[str], readers: CodeReaders, plain: PlainWriteReaders, arm: str
+) -> CodeCheck:
+    """The same for words about writes, beside the labels of the same writes.
+
+    Args:
+        subject: the writes.
+        texts: the words about the tested ones.
+        readers: who reads; here the plain ones take the components, too.
+        plain: measures errors of plain readings.
+        arm: whose words.
+    """
+    rows, labelled = subject.test.rows, subject.test.labelled
+    named = [label_text(label) for label in labelled.labels]
+
+    def own_errors(said: Sequence[str]) -> Float[Tensor, " n"]:
+        back = normalise(readers.own(list(said))) / rows.acts.shape[1] ** 0.5
+        return plain.errors(lambda one, sites: back - plain.means(sites), said, rows)
+
+    mine, theirs = own_errors(texts), plain.errors(readers.plain, texts, rows)
+    written = plain.errors(readers.plain_gold, subject.test.gold, rows) - own_errors(named)
+    moved = own_errors([shuffle_words(text) for text in texts])
+
+    def interval(values: Float[Tensor, " n"]) -> Interval:
+        generator = torch.Generator().manual_seed(subject.seed)
+        return mean_interval(values, rows.document, generator=generator, resamples=1000)
+
+    gap = (theirs - mine) - written
+    return CodeCheck(arm, interval(1 - mine), interval(1 - theirs), interval(gap), interval(1 - moved), {})

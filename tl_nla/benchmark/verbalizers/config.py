@@ -34,7 +34,7 @@ class BenchmarkConfig:
     words: int = 64
     reader: str = "overlap"
     cheaters: bool = True
-    agreement_rows: int = 40
+    agreement_rows: int = 24
     resamples: int = 1000
 
     def __post_init__(self) -> None:

@@ -1,10 +1,11 @@
 """The outcome as one HTML file that needs nothing else, and as text in TensorBoard."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from tl_nla.benchmark.verbalizers.report import sections, to_markdown
+from tl_nla.benchmark.verbalizers.report import Section, sections, to_markdown
 from tl_nla.benchmark.verbalizers.runner import Outcome
 
 _STYLE = (
@@ -17,16 +18,29 @@ _STYLE = (
 
 def to_html(outcome: Outcome) -> str:
     """A page with every table."""
-    title = escape(f"{outcome.verbalizer} on {outcome.model}")
-    body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}.</p>" for note in outcome.notes)]
-    for name, sentence, header, lines in sections(outcome):
+    examples = "".join(f"<blockquote>{escape(text)}</blockquote>" for text in outcome.examples)
+    title = f"{outcome.verbalizer} on {outcome.model}"
+    return html_page(title, outcome.notes, sections(outcome), f"<h2>Examples</h2>{examples}")
+
+
+def html_page(title: str, notes: Sequence[str], tables: Sequence[Section], end: str = "") -> str:
+    """Tables as one HTML page.
+
+    Args:
+        title: of the page.
+        notes: sentences without their full stop.
+        tables: to be shown.
+        end: HTML behind them.
+    """
+    title = escape(title)
+    body = [f"<h1>{title}</h1>", *(f"<p>{escape(note)}.</p>" for note in notes)]
+    for name, sentence, header, lines in tables:
         head = "".join(f"<th>{escape(text)}</th>" for text in header)
         rows = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in line) + "</tr>" for line in lines)
         body += [f"<h2>{escape(name)}</h2>", f"<p>{escape(sentence)}</p>", f"<table><tr>{head}</tr>{rows}</table>"]
-    body += ["<h2>Examples</h2>", *(f"<blockquote>{escape(text)}</blockquote>" for text in outcome.examples)]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{_STYLE}</style><body>{''.join(body)}</body></html>\n"
+        f"<title>{title}</title><style>{_STYLE}</style><body>{''.join(body)}{end}</body></html>\n"
     )
 
 

@@ -1,5 +1,6 @@
 """The outcome as text: Markdown for documents and TensorBoard, rich for terminals, rows of the results contract."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tl_nla.benchmark.bootstrap import Interval
@@ -94,34 +95,45 @@ def _code_lines(outcome: Outcome) -> list[list[str]]:
 
 def to_markdown(outcome: Outcome) -> str:
     """The whole report."""
-    parts = [f"# {outcome.verbalizer} on {outcome.model}\n", *(f"{note}.\n" for note in outcome.notes)]
-    for title, sentence, header, lines in sections(outcome):
+    return markdown_page(f"{outcome.verbalizer} on {outcome.model}", outcome.notes, sections(outcome))
+
+
+def markdown_page(title: str, notes: Sequence[str], tables: Sequence[Section]) -> str:
+    """Tables as Markdown."""
+    parts = [f"# {title}\n", *(f"{note}.\n" for note in notes)]
+    for name, sentence, header, lines in tables:
         rule = ["---"] * len(header)
         table = "".join("| " + " | ".join(cell(text) for text in line) + " |\n" for line in [header, rule, *lines])
-        parts += [f"## {title}\n", f"{sentence}\n" if sentence else "", table]
+        parts += [f"## {name}\n", f"{sentence}\n" if sentence else "", table]
     return "\n".join(part for part in parts if part)
 
 
 def to_terminal(outcome: Outcome) -> "Group":
     """The headlines and everything that needs attention; scores of all arms are in the other forms."""
-    from rich import box
     from rich.console import Group
+    from rich.text import Text
+
+    tables = [one for one in sections(outcome) if one[0] not in ("Scores", "Leak tests", "Agreement with the reader")]
+    leaks = [f"{one.task} from {one.test}" for one in outcome.leaks if one.found]
+    told_leaks = f"Leaks: {'; '.join(leaks) or 'none found'}. {' '.join(f'{note}.' for note in outcome.notes)}"
+    return Group(*terminal_tables(tables), Text(told_leaks))
+
+
+def terminal_tables(tables: Sequence[Section]) -> list[Any]:
+    """Tables for a terminal."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     shown: list[Any] = []
-    for title, sentence, header, lines in sections(outcome):
-        if title in ("Scores", "Leak tests", "Agreement with the reader"):
-            continue
+    for title, sentence, header, lines in tables:
         table = Table(title=f"{title}. {sentence}", box=box.SIMPLE_HEAD, header_style="bold")
         for number, name in enumerate(header):
             table.add_column(Text(name), overflow="fold", no_wrap=number == 0)
         for line in lines:
             table.add_row(*map(Text, line))
         shown.append(table)
-    leaks = [f"{one.task} from {one.test}" for one in outcome.leaks if one.found]
-    shown.append(Text(f"Leaks: {'; '.join(leaks) or 'none found'}. {' '.join(f'{note}.' for note in outcome.notes)}"))
-    return Group(*shown)
+    return shown
 
 
 def to_results(outcome: Outcome) -> Results:

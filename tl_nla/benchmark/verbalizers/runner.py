@@ -108,11 +108,7 @@ def run_board(
         keep: folder of parts.
     """
     started = time.perf_counter()
-    results = []
-    for number, task in enumerate(board.tasks):
-        tell("tasks", number, len(board.tasks))
-        results.append(run_task(board.arms, board.words, task, config, keep))
-    tell("tasks", len(board.tasks), len(board.tasks))
+    results = run_tasks(board.arms, board.words, board.tasks, config, keep)
     rows = board.subject.test.rows
     choices = {
         "which_continuation": continuation_choices(board.subject),
@@ -123,7 +119,7 @@ def run_board(
     return Outcome(
         board.subject.target.name, verbalizer.name, results, leaks, _codes(board, verbalizer, config),
         _agreement(board, config, known), board.skipped, board.notes,
-        {**asdict(config), "layer": board.subject.layer, "rows": len(rows), "documents": len(board.subject.documents)},
+        {**asdict(config), "layer": board.subject.layer, "rows": len(rows), "documents": len(rows.document.unique())},
         time.perf_counter() - started, board.words(board.words.own, rows)[:3],
     )  # fmt: skip
 
@@ -150,24 +146,30 @@ def check_kept(keep: Path | None, settings: Mapping[str, Any]) -> None:
         write_json({"mark": mark, "settings": json.loads(text)}, path)
 
 
-def run_task(
-    known: Sequence[Arm], words: Words, task: Task, config: BenchmarkConfig, keep: Path | None = None
-) -> TaskResult:
-    """Score every arm that can speak about the task's rows, and compare with the controls.
+def run_tasks(
+    known: Sequence[Arm], words: Words, tasks: Sequence[Task], config: BenchmarkConfig, keep: Path | None = None
+) -> list[TaskResult]:
+    """Score every arm in the tasks whose rows it can speak about, and compare with the controls.
 
     Args:
         known: the arms.
         words: says and keeps their words.
-        task: what is asked.
+        tasks: what is asked.
         config: how.
         keep: folder of parts.
     """
-    scores: dict[str, Tensor] = {}
-    arms = [arm for arm in known if arm.covers is None or set(task.rows) <= set(arm.covers)]
-    for number, arm in enumerate(arms):
-        tell(f"task {task.name}", number, len(arms))
-        scores[arm.name] = score_task(words, task, arm, keep)
-    tell(f"task {task.name}", len(arms), len(arms))
+    cells = [(arm, task) for arm in known for task in tasks if arm.covers is None or set(task.rows) <= set(arm.covers)]
+    scores: dict[str, dict[str, Tensor]] = {task.name: {} for task in tasks}
+    # Arm by arm, since an arm's words cost more than their reading: so the time left is told rightly.
+    for number, (arm, task) in enumerate(cells):
+        tell("scores of arms in tasks", number, len(cells))
+        scores[task.name][arm.name] = score_task(words, task, arm, keep)
+    tell("scores of arms in tasks", len(cells), len(cells))
+    return [_result(task, [arm for arm in known if arm.name in scores[task.name]], scores[task.name], config)
+            for task in tasks]  # fmt: skip
+
+
+def _result(task: Task, arms: Sequence[Arm], scores: Mapping[str, Tensor], config: BenchmarkConfig) -> TaskResult:
     controls = [arm for arm in arms if arm.role == "control"]
     blind = [arm for arm in controls if arm.sees != "text"]
     judged = [arm for arm in arms if arm.role in ("verbalizer", "cheater")] if task.headline else []

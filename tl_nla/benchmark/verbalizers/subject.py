@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from tl_nla.amounts import check_count
 from tl_nla.benchmark.verbalizers.rows import Material, Rows
@@ -24,6 +26,9 @@ FOLLOWING = 32
 CONTEXT = 16
 """Tokens of a piece of the text before."""
 _MIN_POSITION = CONTEXT
+_LEAST = {"train": 2, "calibration": 2, "test": 2, "longest": _MIN_POSITION + FOLLOWING + 2}
+_PIECES, _TEXTS_A_PIECE = 3, 25
+"""Pieces of one document that are tested at most, and texts for each piece that is allowed: documents stay many."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Sizes:
         train_positions: of a training document.
         planted: texts with planted facts.
         silent: vectors of each kind that hold nothing.
+        longest: tokens of a text that are read at most; texts of a plug-in are read as they are.
     """
 
     train: int = 500
@@ -47,10 +53,11 @@ class Sizes:
     train_positions: int = 4
     planted: int = 100
     silent: int = 40
+    longest: int = 128
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            check_count(name, getattr(self, name), 2 if name in ("train", "calibration", "test") else 1)
+            check_count(name, getattr(self, name), _LEAST.get(name, 1))
 
 
 @dataclass(frozen=True)
@@ -91,27 +98,55 @@ class Subject:
 
 
 def private_split(documents: Sequence[Document], sizes: Sizes, seed: int) -> list[list[Document]]:
-    """Draw documents for training, calibration and test; another seed draws others.
+    """Draw texts for training, calibration and test; another seed draws others.
+
+    Texts that are pieces of one document (:func:`whole_document`) are never in two parts.
 
     Raises:
         InputError: when there are too few.
     """
-    wanted = [sizes.train, sizes.calibration, sizes.test]
-    if len(documents) < sum(wanted):
-        raise InputError(
-            f"{len(documents)} usable texts for {wanted[0]} + {wanted[1]} + {wanted[2]} (train, calibration, test); "
-            "give more texts of 45 tokens or more, or a smaller --size"
-        )
 
     def drawn(document: Document) -> str:
         return hashlib.sha256(f"{seed}/{document.id}/{document.text}".encode("utf-8", "replace")).hexdigest()
 
-    order = sorted(documents, key=drawn)
-    parts, first = [], 0
+    pieces: dict[str, list[Document]] = {}
+    for document in sorted(documents, key=drawn):
+        pieces.setdefault(whole_document(document), []).append(document)
+    left, parts = iter(pieces.values()), []
+    wanted = [sizes.train, sizes.calibration, sizes.test]
     for count in wanted[::-1]:  # the test first, so that it does not change with the others' sizes
-        parts.append(order[first : first + count])
-        first += count
+        part, most = list[Document](), min(_PIECES, max(1, count // _TEXTS_A_PIECE))
+        while len(part) < count and (own := next(left, None)) is not None:
+            part += own if len(parts) == len(wanted) - 1 else own[:most]
+        if len(part) < count:
+            raise InputError(
+                f"{len(documents)} usable texts of {len(pieces)} documents for {' + '.join(map(str, wanted))} (train, "
+                f"calibration, test); give more texts of {_LEAST['longest']} tokens or more, or a smaller --size"
+            )
+        parts.append(part[:count])
     return parts[::-1]
+
+
+def whole_document(document: Document) -> str:
+    """The document that a text is a piece of, where its row says so in a field ``document``; else its own name."""
+    return str(document.notes.get("document", document.id))
+
+
+def clusters(documents: Sequence[Document], rows: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """For rows of texts, the numbers of the documents that the texts are pieces of."""
+    number: dict[str, int] = {}
+    own = [number.setdefault(whole_document(document), len(number)) for document in documents]
+    return torch.tensor(own)[rows]
+
+
+def cut_texts(documents: Sequence[Document], tokenizer: Any, longest: int) -> list[Document]:
+    """The first tokens of each text."""
+    found = []
+    for document in documents:
+        ids = tokenizer.encode(document.text, add_special_tokens=False)
+        text = document.text if len(ids) <= longest else str(tokenizer.decode(ids[:longest]))
+        found.append(replace(document, text=text))
+    return found
 
 
 def capture_subject(
@@ -176,7 +211,7 @@ def _capture(how: _Capture, name: str, documents: list[Document], count: int, pr
     places = list(zip(states.document.tolist(), states.position.tolist(), strict=True))
     past = [encoded[row][: position + 1] for row, position in places]
     following = [encoded[row][position + 1 : position + 1 + FOLLOWING] for row, position in places]
-    rows = Rows(name, states.acts, past, states.document)
+    rows = Rows(name, states.acts, past, clusters(documents, states.document))
     truths, recent = zip(*states.truths, strict=True)
     logprobs = predictions(model, past) if predicted else None
     return Material(rows, following, states.explanations, list(truths), list(recent), logprobs)

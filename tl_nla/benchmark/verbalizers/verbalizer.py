@@ -1,5 +1,6 @@
 """Anything that tells vectors in words, behind one interface."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ class Verbalizer:
         again: the same at temperature 1; ``None`` where it cannot be sampled.
         reconstruct: its own reader of its words, if it has one.
         layer: K that it was made for, if it says.
+        mark: of its weights, so that kept words of other weights are not taken for its own; empty for a function.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Verbalizer:
     again: Callable[[Tensor, int], Sequence[str]] | None = field(default=None, repr=False)
     reconstruct: Reconstruct | None = field(default=None, repr=False)
     layer: int | None = None
+    mark: str = ""
 
 
 def as_verbalizer(
@@ -88,7 +91,8 @@ def _pair(nla: NLA, layer: int | None, name: str) -> Verbalizer:
         return nla.reconstruct([text.replace(nla.verbalizer.prompt.char, "") for text in texts])
 
     known = nla.layer if layer is None else layer
-    return Verbalizer(name, lambda acts: nla.verbalize(acts, max_new_tokens=_CAP), again, reconstruct, known)
+    mark = weights_mark(nla.verbalizer)
+    return Verbalizer(name, lambda acts: nla.verbalize(acts, max_new_tokens=_CAP), again, reconstruct, known, mark)
 
 
 def _oracle(oracle: ActivationOracle, layer: int | None, name: str) -> Verbalizer:
@@ -103,4 +107,13 @@ def _oracle(oracle: ActivationOracle, layer: int | None, name: str) -> Verbalize
         asking = Asking(temperature=1.0, generator=torch.Generator().manual_seed(seed))
         return oracle.ask(acts, question, layer=layer, asking=asking)
 
-    return Verbalizer(name, say, again, layer=layer)
+    return Verbalizer(name, say, again, layer=layer, mark=weights_mark(oracle))
+
+
+def weights_mark(module: Any) -> str:
+    """A text that differs when weights do: of each parameter its name, its sum and that of its squares."""
+    found = hashlib.sha256()
+    for name, value in getattr(module, "named_parameters", dict[str, Tensor]().items)():
+        own = value.detach().float()
+        found.update(f"{name} {tuple(own.shape)} {float(own.sum()):.6g} {float(own.square().sum()):.6g};".encode())
+    return found.hexdigest()[:16]

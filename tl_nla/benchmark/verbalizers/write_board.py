@@ -9,14 +9,18 @@ from typing import Any
 import torch
 
 from tl_nla.benchmark.verbalizers.cheaters import LetterCode, constant_cheater, quoting_cheater
+from tl_nla.benchmark.verbalizers.codes import CodeReaders, check_write_code
 from tl_nla.benchmark.verbalizers.config import BenchmarkConfig
 from tl_nla.benchmark.verbalizers.controls.lenses import logit_lens_arm
 from tl_nla.benchmark.verbalizers.controls.probe import probe_arm
 from tl_nla.benchmark.verbalizers.controls.text_only import text_only_arms
 from tl_nla.benchmark.verbalizers.controls.vectors import vector_arms
+from tl_nla.benchmark.verbalizers.readers.likelihood import LikelihoodReader
 from tl_nla.benchmark.verbalizers.readers.overlap import Rarity
+from tl_nla.benchmark.verbalizers.readers.writes import PlainWriteReaders
 from tl_nla.benchmark.verbalizers.rows import Rows
-from tl_nla.benchmark.verbalizers.runner import Outcome, run_task
+from tl_nla.benchmark.verbalizers.runner import Outcome, run_tasks
+from tl_nla.benchmark.verbalizers.tasks.write_reading import reading_tasks, write_leaks
 from tl_nla.benchmark.verbalizers.tasks.writes import promoted_task, skip_task, which_write_task
 from tl_nla.benchmark.verbalizers.words import Arm, Words
 from tl_nla.benchmark.verbalizers.writes import WriteSubject
@@ -47,16 +51,24 @@ def run_writes(
     if config.cheaters:
         code = LetterCode(subject.train.rows.acts, tokenizer)
         arms += [quoting_cheater(tokenizer), code.arm, constant_cheater(words, subject.calibration.rows)]
-    tasks = [which_write_task(subject, rarity), promoted_task(subject), skip_task(subject)]
-    results = []
-    for number, task in enumerate(tasks):
-        tell("tasks about writes", number, len(tasks))
-        results.append(run_task(arms, words, task, config, keep))
+    tell("fitting the readers of writes")
+    plain = PlainWriteReaders(subject, LikelihoodReader(language_model, tokenizer, cap=config.words))
+    tasks = [
+        which_write_task(subject, rarity), promoted_task(subject), skip_task(subject), *reading_tasks(subject, plain)
+    ]  # fmt: skip
+    results = run_tasks(arms, words, tasks, config, keep)
     settings = {**asdict(config), "rows": len(subject.test), "documents": len(subject.test.rows.document.unique())}
     skipped = {"jacobian_lens": "writes are told by their direct effect, which is the logit lens"}
+    gold, codes = next(arm for arm in arms if arm.name == "gold"), []
+    if isinstance(oracle, DiffOracle):
+        few = subject.calibration.rows
+        readers = CodeReaders(
+            oracle.reconstruct, plain.choose(words(own, few), few), plain.choose(words(gold, few), few)
+        )
+        codes.append(check_write_code(subject, words(own, subject.test.rows), readers, plain, own.name))
     return Outcome(
-        subject.target.name, "oracle", results, [], [], {}, skipped, [], settings, time.perf_counter() - started,
-        words(own, subject.test.rows)[:3],
+        subject.target.name, "oracle", results, write_leaks(subject, plain), codes, {}, skipped, [], settings,
+        time.perf_counter() - started, words(own, subject.test.rows)[:3],
     )  # fmt: skip
 
 

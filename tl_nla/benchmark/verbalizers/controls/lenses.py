@@ -14,9 +14,11 @@ from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
 from tl_nla.model.targets import Target
 
-_LARGEST_ON_CPU = 256
+_LARGEST_ON_CPU = 1024
 """d_model up to which a Jacobian lens is fitted without a GPU: each text takes d_model backward passes."""
-_PROMPTS, _LONGEST, _SKIPPED = 24, 64, 4
+_SMALL, _PROMPTS, _FEW = 256, 24, 8
+"""Texts that it is fitted on up to this d_model, and above it."""
+_LONGEST, _SKIPPED = 48, 4
 _CHUNK = 64
 
 
@@ -51,8 +53,9 @@ def jacobian_lens_arm(target: Target, layer: int, texts: list[str]) -> Arm:
         if not fitted:
             tell("fitting the Jacobian lens")
             fitted.append(JacobianLens.fit(
-                target.model, texts[:_PROMPTS], corpus="benchmark", source_layers=[layer], dim_batch=32,
-                max_seq_len=_LONGEST, skip_first_positions=_SKIPPED, show_progress=False,
+                target.model, texts[: _PROMPTS if size <= _SMALL else _FEW], corpus="benchmark",
+                source_layers=[layer], dim_batch=32, max_seq_len=_LONGEST, skip_first_positions=_SKIPPED,
+                show_progress=False,
             ))  # fmt: skip
         return fitted[0].transport(acts, layer)
 

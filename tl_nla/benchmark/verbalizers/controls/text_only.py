@@ -8,12 +8,14 @@ from tl_nla.benchmark.verbalizers.readers.overlap import Rarity, words_of
 from tl_nla.benchmark.verbalizers.rows import Rows
 from tl_nla.benchmark.verbalizers.subject import predictions
 from tl_nla.benchmark.verbalizers.words import Arm, quote_end
+from tl_nla.data.progress import told
 from tl_nla.explainers.mechanical import recent_and_next
 from tl_nla.model.control import control_ids
 from tl_nla.model.probe import device_of
+from tl_nla.nla.prompts import end_of_response
 
 _RECENT, _GUESSES, _FLOOR = 6, 3, 0.1
-_BATCH = 32
+_BATCH = 64
 
 
 def text_only_arms(target: Any, language_model: Any, rarity: Rarity) -> list[Arm]:
@@ -43,18 +45,29 @@ def text_only_arms(target: Any, language_model: Any, rarity: Rarity) -> list[Arm
             told_words.append(" ".join(sorted(words, key=rarity, reverse=True)[:many]))
         return told_words
 
+    guessed: dict[tuple[int, ...], str] = {}
+    goes_on: dict[tuple[int, ...], list[int]] = {}
+
     def guesses(rows: Rows, lengths: list[int]) -> list[str]:
-        logprobs = predictions(target.model, rows.past)
-        top = logprobs.exp().topk(_GUESSES)
-        texts = []
-        for past, chances, ids in zip(rows.past, top.values.tolist(), top.indices.tolist(), strict=True):
+        new = [list(past) for past in dict.fromkeys(map(tuple, rows.past)) if past not in guessed]
+        top = predictions(target.model, new).exp().topk(_GUESSES) if new else None
+        for number, past in enumerate(new):
+            chances, ids = top.values[number].tolist(), top.indices[number].tolist()
             pairs = [(tokenizer.decode([token]), chance) for chance, token in zip(chances, ids, strict=True)]
             kept = pairs[:1] + [pair for pair in pairs[1:] if pair[1] >= _FLOOR]
-            texts.append(" ".join(recent_and_next(tokenizer.decode(plain(past)[-_RECENT:]), kept)))
-        return texts
+            guessed[tuple(past)] = " ".join(recent_and_next(tokenizer.decode(plain(past)[-_RECENT:]), kept))
+        return [guessed[tuple(past)] for past in rows.past]
 
     def continuation(rows: Rows, lengths: list[int]) -> list[str]:
-        return _continued(language_model, tokenizer, rows.past, lengths)
+        wanted: dict[tuple[int, ...], int] = {}
+        for past, many in zip(map(tuple, rows.past), lengths, strict=True):
+            wanted[past] = max(many, wanted.get(past, 1))
+        new = {past: many for past, many in wanted.items() if len(goes_on.get(past, [])) < many}
+        goes_on.update(_continued(language_model, tokenizer, new))
+        return [
+            tokenizer.decode(goes_on[tuple(past)][:many], skip_special_tokens=True)
+            for past, many in zip(rows.past, lengths, strict=True)
+        ]
 
     named = {"end": end, "start": start, "keywords": keywords, "guesses": guesses, "continuation": continuation}
     return [Arm(f"black_box_{name}", say, sees="text", keeps="end" if name == "end" else "start")
@@ -62,22 +75,23 @@ def text_only_arms(target: Any, language_model: Any, rarity: Rarity) -> list[Arm
 
 
 @torch.no_grad()
-def _continued(model: Any, tokenizer: Any, texts: list[list[int]], lengths: list[int]) -> list[str]:
-    """Greedy continuations of texts by the base model."""
-    found = [""] * len(texts)
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+def _continued(model: Any, tokenizer: Any, wanted: dict[tuple[int, ...], int]) -> dict[tuple[int, ...], list[int]]:
+    """Greedy continuations of texts by the base model, at least so many tokens of each; texts of alike length first."""
+    order = sorted(wanted, key=len)
     batches = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
     limit = int(getattr(model.config, "max_position_embeddings", 0) or 10**9)
-    for rows in batches:
-        many = max(1, *(lengths[row] for row in rows))
-        own = [texts[row][-(limit - many) :] for row in rows]
+    filler, found = end_of_response(tokenizer), dict[tuple[int, ...], list[int]]()
+    for texts in told(batches, "going on with the texts"):
+        many = max(wanted[text] for text in texts)
+        own = [list(text[-(limit - many) :]) for text in texts]
         width = max(map(len, own))
         ids = torch.tensor([[one[0]] * (width - len(one)) + one for one in own], device=device_of(model))
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in own], device=ids.device)
         said = model.generate(
             ids, attention_mask=mask, max_new_tokens=many, do_sample=False, temperature=None, top_p=None, top_k=None,
-            pad_token_id=int(ids[0, 0]),
+            pad_token_id=filler,
         )[:, width:]  # fmt: skip
-        for row, answer in zip(rows, said.tolist(), strict=True):
-            found[row] = tokenizer.decode(answer[: lengths[row]], skip_special_tokens=True)
+        # A batch in which all have ended is shorter than asked for.
+        rows = [answer + [filler] * (many - len(answer)) for answer in said.tolist()]
+        found |= dict(zip(texts, rows, strict=True))
     return found

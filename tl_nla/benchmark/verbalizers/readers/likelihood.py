@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tl_nla.benchmark.verbalizers.readers.states import BlockStates
 from tl_nla.model.probe import device_of
 
-_TOKENS = 2**14
-"""Tokens of candidates that are read in one pass."""
+_LOGITS = 2**27
+"""Logits that one pass over candidates may hold."""
 
 
 class LikelihoodReader:
@@ -32,6 +33,7 @@ class LikelihoodReader:
         self.model, self.tokenizer, self.cap = model, tokenizer, cap
         self.begin = list(begin) or [_any_start(tokenizer)]
         self._alone: dict[tuple[int, ...], float] = {}
+        self._states: dict[int, BlockStates] = {}
 
     def scores(
         self, words: Sequence[str], candidates: Sequence[Sequence[Sequence[int]]],
@@ -58,20 +60,19 @@ class LikelihoodReader:
     def next_logprobs(self, words: Sequence[str], batch_size: int = 64) -> Float[Tensor, "n vocab"]:
         """What the reader expects behind the words."""
         found = [
-            self.model(**batch).logits[:, -1].float().log_softmax(-1).cpu()
+            self.model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1].float().log_softmax(-1).cpu()
             for batch, _ in self._padded(words, batch_size)
         ]
         return _in_order(found, self._order(words))
 
-    @torch.no_grad()
-    def features(self, words: Sequence[str], layer: int, batch_size: int = 64) -> Float[Tensor, "n two_d"]:
-        """The reader's own states about the words: that of the last token, and the mean, at the output of a block."""
-        found = []
-        for batch, mask in self._padded(words, batch_size):
-            states = self.model(**batch, output_hidden_states=True).hidden_states[layer + 1].float().cpu()
-            mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            found.append(torch.cat([states[:, -1], mean], 1))
-        return _in_order(found, self._order(words))
+    def features(self, words: Sequence[str], layer: int) -> Float[Tensor, "n two_d"]:
+        """The reader's own states about the words: that of the last token, and the mean, at the output of a block.
+
+        They are kept: a text is read once. Of a text that begins another one in the same call, nothing is read.
+        """
+        if layer not in self._states:
+            self._states[layer] = BlockStates(self.model, layer, self.begin[0])
+        return self._states[layer]([self.ids(text) for text in words])
 
     def _order(self, words: Sequence[str]) -> list[int]:
         return sorted(range(len(words)), key=lambda row: len(words[row]))
@@ -99,12 +100,12 @@ class LikelihoodReader:
     ) -> Float[Tensor, "n k"]:
         number, length = len(candidates[0]), len(candidates[0][0])
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        step = max(1, _TOKENS // (number * length))
+        step = max(1, _LOGITS // (number * length * int(self.model.config.get_text_config().vocab_size)))
         scores = torch.zeros(len(texts), number)
         batches = [order[start : start + step] for start in range(0, len(order), step)]
         for rows in batches:
             batch, mask = self._batch([texts[row] for row in rows])
-            start = self.model(**batch, use_cache=True)
+            start = self.model(**batch, use_cache=length > 1, logits_to_keep=1)
             first = start.logits[:, -1:].repeat_interleave(number, 0)
             options = torch.tensor([list(one) for row in rows for one in candidates[row]], device=first.device)
             if length == 1:
@@ -120,7 +121,8 @@ class LikelihoodReader:
                     past_key_values=cache, use_cache=True,
                 ).logits  # fmt: skip
                 logits = torch.cat([first, rest], 1)
-            taken = logits.float().log_softmax(-1).gather(-1, options[..., None])[..., 0].mean(1)
+            chosen = logits.gather(-1, options[..., None])[..., 0].float()
+            taken = (chosen - logits.float().logsumexp(-1)).mean(1)
             scores[rows] = taken.view(len(rows), number).cpu()
         return scores
 

@@ -70,12 +70,16 @@ class PlainReaders:
     def __init__(
         self, reader: LikelihoodReader, layer: int, train: Material, tokenizer: Any, rarity: Rarity, seed: int
     ) -> None:
-        self.mean = training_mean(train.rows.acts)
+        self.base, self.layer, self.mean = reader, layer, training_mean(train.rows.acts)
         kinds = plain_texts(train, tokenizer, rarity, seed)
         self.readers: dict[str, Callable[[Sequence[str]], Tensor]] = {
             kind: PlainReader.fit(reader, layer, texts, train.rows.acts) for kind, texts in kinds.items()
         }
         self.readers["mean"] = lambda texts: self.mean.expand(len(texts), -1)
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Read texts ahead, so that one pass tells of a text and of the texts that begin it."""
+        self.base.features(texts, self.layer)
 
     def choose(self, texts: Sequence[str], acts: Float[Tensor, "n d_model"]) -> Reconstruct:
         """The reader that reads an arm's words best on calibration rows; the mean where none reads anything.
@@ -118,7 +122,4 @@ def plain_texts(train: Material, tokenizer: Any, rarity: Rarity, seed: int) -> d
 def _features(
     reader: LikelihoodReader, layer: int, place: dict[str, int], texts: Sequence[str]
 ) -> Float[Tensor, "n features"]:
-    """Features of each text; equal texts are read once."""
-    distinct = list(dict.fromkeys(texts))
-    numbers = {text: number for number, text in enumerate(distinct)}
-    return torch.cat([reader.features(distinct, layer), bags(distinct, place)], 1)[[numbers[text] for text in texts]]
+    return torch.cat([reader.features(texts, layer), bags(texts, place)], 1)

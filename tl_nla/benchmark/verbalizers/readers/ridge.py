@@ -46,9 +46,12 @@ class Ridge:
         centre, offset = features.mean(0), targets.mean(0)
         spread = features.std(0).clamp(min=1e-3)
         scaled = (features - centre) / spread
-        gram = scaled.T @ scaled
+        wide = features.shape[1] > len(features)  # then the smaller system has one equation a row
+        gram = scaled @ scaled.T if wide else scaled.T @ scaled
         gram.diagonal().add_(strength * len(features))
-        return cls(torch.linalg.solve(gram, scaled.T @ (targets - offset)), centre, spread, offset)
+        wanted = targets - offset if wide else scaled.T @ (targets - offset)
+        found = torch.linalg.solve(gram, wanted)
+        return cls(scaled.T @ found if wide else found, centre, spread, offset)
 
     def __call__(self, features: Float[Tensor, "n features"]) -> Float[Tensor, "n targets"]:
         """Predictions; features outside of what was seen in training are held within four spreads."""

@@ -34,7 +34,7 @@ def next_token_task(subject: Subject, reader: LikelihoodReader) -> Task:
     def score(say: Say) -> Float[Tensor, " n"]:
         fitted = _guesses(say(calibration.rows), reader, usual)
         weights = mixing_weights(fitted, _known(calibration).exp())
-        mixed = torch.einsum("k,nkv->nv", weights, _guesses(say(test.rows), reader, usual))
+        mixed = torch.matmul(weights, _guesses(say(test.rows), reader, usual))
         return 1 - _divergence(_known(test), mixed.log()) / zero
 
     return Task(
@@ -47,9 +47,8 @@ def mixing_weights(guesses: Float[Tensor, "n k vocab"], wanted: Float[Tensor, "n
     """Weights that make the mixture most likely, by expectation maximisation; the first never falls below 1%."""
     weights = torch.full((guesses.shape[1],), 1 / guesses.shape[1])
     for _ in range(_ROUNDS):
-        part = guesses * weights[None, :, None]
-        share = part / part.sum(1, keepdim=True).clamp(min=1e-30)
-        weights = torch.einsum("nkv,nv->k", share, wanted)
+        mixed = torch.matmul(weights, guesses).clamp(min=1e-30)
+        weights = weights * torch.matmul(guesses, (wanted / mixed)[..., None]).sum(0)[:, 0]
         weights[0] = weights[0].clamp(min=0.01 * float(weights.sum()))
         weights = weights / weights.sum()
     return weights

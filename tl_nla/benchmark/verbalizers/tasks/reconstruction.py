@@ -28,6 +28,7 @@ def reconstruction_tasks(subject: Subject, plain: PlainReaders) -> list[Task]:
     variance = float(squared_deviations(rows.acts, plain.mean).double().mean())
 
     def fve(budget: int, say: Say) -> Float[Tensor, " n"]:
+        plain.prepare([text for most in BUDGETS for asked in (few_rows, rows) for text in say(asked, most)])
         few, many = say(few_rows, budget), say(rows, budget)
         return 1 - plain.errors(plain.choose(few, few_rows.acts), many, rows.acts)
 
