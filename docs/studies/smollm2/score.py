@@ -60,15 +60,10 @@ def main() -> None:
     target = load_target("smollm2")
     train = site_writes(captured(args.corpus, args.keep, "train"), target)
     held = site_writes(captured(args.corpus, args.keep, args.side).every(args.every), target)
-    table = target.model.W_E.detach().float()
-    squeezed = (table - table.mean(0)) @ torch.linalg.eigh((table - table.mean(0)).T @ (table - table.mean(0)))[1]
-    squeezed = squeezed[:, -SQUEEZED:]
     oracle = shipped_oracle(target.model)
     named = [kind_of(site) for site in oracle.code.sites]
     everything = {kind: oracle.code.mean[torch.tensor([one == kind for one in named])].mean(0) for kind in set(named)}
-    squeezed = squeezed / squeezed.norm(dim=1).mean()
-    context = (squeezed[side.rows.context[:, :TOLD]].flatten(1) for side in (train, held))
-    sides = Sides(oracle, train, held, smoother(*context), everything)
+    sides = Sides(oracle, train, held, smoother(*squeezed_context(target.model, train, held)), everything)
     done = {(row["layer"], row["kind"]) for row in read_rows(args.rows)}
     args.rows.parent.mkdir(parents=True, exist_ok=True)
     for layer in args.layers:
@@ -77,6 +72,15 @@ def main() -> None:
                 found = [{"layer": layer, "kind": kind, "seed": 0, **row} for row in score(sides, layer, kind)]
                 with args.rows.open("a", encoding="utf-8") as file:
                     file.write("".join(json.dumps(row) + "\n" for row in found))
+
+
+def squeezed_context(model: Any, *sides: SiteWrites) -> list[Tensor]:
+    """For each side the last tokens of its rows, each as principal components of its embedding."""
+    table = model.W_E.detach().float()
+    centred = table - table.mean(0)
+    squeezed = (centred @ torch.linalg.eigh(centred.T @ centred)[1])[:, -SQUEEZED:]
+    squeezed = squeezed / squeezed.norm(dim=1).mean()
+    return [squeezed[side.rows.context[:, :TOLD]].flatten(1) for side in sides]
 
 
 def kind_of(site: str) -> str:
@@ -120,7 +124,7 @@ def _site(sides: Sides, site: str, from_state: Tensor, gold: bool) -> dict[str, 
         found[f"explanation, {words} words"] = _square(truth, normalise(oracle.reconstruct(texts)))
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(2)).tolist()
     found["shuffled"] = _square(truth, normalise(oracle.reconstruct([texts[row] for row in order])))
-    found["permuted"] = _square(truth, normalise(oracle.reconstruct(_permuted(texts, code.text))))
+    found["permuted"] = _square(truth, normalise(oracle.reconstruct(permuted(texts, code.text))))
     wanted = normalise(sides.train[site][1])
     middle = wanted.mean(0)
     for arm, weights in (("context, 16 tokens", sides.from_context), ("probe of the state", from_state)):
@@ -176,7 +180,7 @@ def _square(truth: Tensor, guess: Tensor) -> Tensor:
     return (truth.double() - guess.double()).square().sum(1)
 
 
-def _permuted(texts: list[str], words: tuple[str, ...]) -> list[str]:
+def permuted(texts: list[str], words: tuple[str, ...]) -> list[str]:
     """The same texts, each word replaced through a fixed permutation of the words that may be said."""
     order = torch.randperm(len(words), generator=torch.Generator().manual_seed(1)).tolist()
     other = {word: words[i] for word, i in zip(words, order, strict=True)}
