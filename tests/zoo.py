@@ -107,13 +107,15 @@ def hf_model(family: str, **settings) -> transformers.PreTrainedModel:
     return randomise(getattr(transformers, model_name)(config))
 
 
-def save_target(folder: Path) -> None:
+def save_target(folder: Path, family: str = "llama") -> None:
     """Write a random target of two layers with the story world's tokenizer, for what trains on stories."""
     from tl_nla.storyworld.tokenizer import save_tokenizer
 
     tokenizer = save_tokenizer(folder)
     few = {"vocab_size": len(tokenizer), "max_position_embeddings": 512, "num_hidden_layers": 2}
-    hf_model("llama", **few).save_pretrained(folder)
+    if family == "gpt2":
+        few = {"vocab_size": len(tokenizer), "n_positions": 512, "n_ctx": 512, "n_layer": 2}
+    hf_model(family, **few).save_pretrained(folder)
 
 
 def bridge(model: str | transformers.PreTrainedModel, with_tokenizer: bool = True, words=None, **settings):

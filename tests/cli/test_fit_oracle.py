@@ -170,3 +170,26 @@ def test_words_are_fitted_by_default_and_rebuild_held_out_writes(folder, tmp_pat
     assert found["fve"]["head"] > 0.9
     assert min(found["fve"][kind] for kind in ("attn", "mlp", "block")) > 0.5
     assert main(["diff", "Tom was happy", "--model", str(folder), "--oracle", str(out)]) == 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma3"])
+def test_the_same_recipe_runs_on_folders_of_other_shapes(family, tmp_path, capsys):
+    zoo.save_target(tmp_path / "model", family)
+    out, path = tmp_path / "oracle", tmp_path / "fit.json"
+    command = [
+        "fit-oracle",
+        "--method",
+        "words",
+        "--model",
+        str(tmp_path / "model"),
+        "--documents",
+        "12",
+        "--out",
+        str(out),
+    ]
+    assert main([*command, "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert found["complaints"] == []
+    assert found["fve"]["head"] > 0.8
+    assert main(["diff", "Tom was happy", "--model", str(tmp_path / "model"), "--oracle", str(out)]) == 0
+    assert "head" in capsys.readouterr().out

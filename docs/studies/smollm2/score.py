@@ -7,14 +7,16 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from docs.studies.smollm2.english import embeddings
 from docs.studies.smollm2.fit import captured, site_writes
+from docs.studies.smollm2.labels import nearest
 from docs.studies.smollm2.table import read_rows
 from docs.studies.smollm2.words import first_words, seen, two_lists
 from docs.studies.smollm2.writes import SiteWrites
@@ -24,6 +26,7 @@ from tl_nla.model.targets import load_target
 from tl_nla.oracle.labels import pursue
 from tl_nla.oracle.labels.directions import WordDirections
 from tl_nla.oracle.words import WordOracle
+from tl_nla.oracle.words.tables import unit_rows
 from tl_nla.smollm2.oracle import shipped_oracle
 
 LENGTHS, TOLD, SQUEEZED = (4, 8, 16), 16, 64
@@ -39,8 +42,10 @@ class Sides:
     oracle: WordOracle
     train: SiteWrites
     held: SiteWrites
-    from_context: Tensor
+    from_context: Tensor | None
     everything: dict[str, Tensor]
+    neighbours: dict[str, str]
+    rebuilt: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -52,6 +57,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=list(range(30)))
     parser.add_argument("--every", type=int, default=4, help="one of so many held-out rows is explained")
     parser.add_argument("--side", choices=("held_out", "fresh"), default="fresh", help="which documents are scored")
+    parser.add_argument("--words-only", action="store_true", help="leave out the arms that see no words")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
     args = parser.parse_args()
     if args.table:
@@ -60,15 +66,14 @@ def main() -> None:
     target = load_target("smollm2")
     train = site_writes(captured(args.corpus, args.keep, "train"), target)
     held = site_writes(captured(args.corpus, args.keep, args.side).every(args.every), target)
-    table = target.model.W_E.detach().float()
-    squeezed = (table - table.mean(0)) @ torch.linalg.eigh((table - table.mean(0)).T @ (table - table.mean(0)))[1]
-    squeezed = squeezed[:, -SQUEEZED:]
     oracle = shipped_oracle(target.model)
     named = [kind_of(site) for site in oracle.code.sites]
     everything = {kind: oracle.code.mean[torch.tensor([one == kind for one in named])].mean(0) for kind in set(named)}
-    squeezed = squeezed / squeezed.norm(dim=1).mean()
-    context = (squeezed[side.rows.context[:, :TOLD]].flatten(1) for side in (train, held))
-    sides = Sides(oracle, train, held, smoother(*context), everything)
+    words = oracle.code.text
+    near = nearest(embeddings(target.model, oracle.code.tables.token)).tolist()
+    neighbours = {word: words[other] for word, other in zip(words, near, strict=True)}
+    context = None if args.words_only else smoother(*squeezed_context(target.model, train, held))
+    sides = Sides(oracle, train, held, context, everything, neighbours)
     done = {(row["layer"], row["kind"]) for row in read_rows(args.rows)}
     args.rows.parent.mkdir(parents=True, exist_ok=True)
     for layer in args.layers:
@@ -77,6 +82,15 @@ def main() -> None:
                 found = [{"layer": layer, "kind": kind, "seed": 0, **row} for row in score(sides, layer, kind)]
                 with args.rows.open("a", encoding="utf-8") as file:
                     file.write("".join(json.dumps(row) + "\n" for row in found))
+
+
+def squeezed_context(model: Any, *sides: SiteWrites) -> list[Tensor]:
+    """For each side the last tokens of its rows, each as principal components of its embedding."""
+    table = model.W_E.detach().float()
+    centred = table - table.mean(0)
+    squeezed = (centred @ torch.linalg.eigh(centred.T @ centred)[1])[:, -SQUEEZED:]
+    squeezed = squeezed / squeezed.norm(dim=1).mean()
+    return [squeezed[side.rows.context[:, :TOLD]].flatten(1) for side in sides]
 
 
 def kind_of(site: str) -> str:
@@ -91,8 +105,9 @@ def score(sides: Sides, layer: int, kind: str) -> Iterator[dict[str, Any]]:
         sites = [site for site in GOLD if site.startswith(f"blocks.{layer}.")]
     if not sites:
         return
-    states = [normalise(side[sites[0]][0]) for side in (sides.train, sides.held)]
-    from_state = smoother(*states)
+    from_state = None
+    if sides.from_context is not None:
+        from_state = smoother(*(normalise(side[sites[0]][0]) for side in (sides.train, sides.held)))
     parts = [_site(sides, site, from_state, kind == "one head") for site in sites]
     document = sides.held.rows.document.repeat(len(sites))
     strict = torch.cat([part.pop("strict") for part in parts])
@@ -106,7 +121,7 @@ def score(sides: Sides, layer: int, kind: str) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def _site(sides: Sides, site: str, from_state: Tensor, gold: bool) -> dict[str, Tensor]:
+def _site(sides: Sides, site: str, from_state: Tensor | None, gold: bool) -> dict[str, Tensor]:
     """Squared errors of each arm at one component, and the distances that they are compared to."""
     oracle, code = sides.oracle, sides.oracle.code
     before, write = sides.held[site]
@@ -117,19 +132,22 @@ def _site(sides: Sides, site: str, from_state: Tensor, gold: bool) -> dict[str, 
     told = [code.sites[one] for one in number.tolist()]
     for words in LENGTHS:
         texts = oracle.explain(write, before, words=words, sites=told)
-        found[f"explanation, {words} words"] = _square(truth, normalise(oracle.reconstruct(texts)))
+        rebuilt = oracle.reconstruct(texts)
+        sides.rebuilt[site, words] = rebuilt
+        found[f"explanation, {words} words"] = _square(truth, normalise(rebuilt))
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(2)).tolist()
     found["shuffled"] = _square(truth, normalise(oracle.reconstruct([texts[row] for row in order])))
-    found["permuted"] = _square(truth, normalise(oracle.reconstruct(_permuted(texts, code.text))))
-    wanted = normalise(sides.train[site][1])
-    middle = wanted.mean(0)
+    found["permuted"] = _square(truth, normalise(oracle.reconstruct(permuted(texts, code.text))))
+    found["nearest"] = _square(truth, normalise(oracle.reconstruct(renamed(texts, sides.neighbours))))
     for arm, weights in (("context, 16 tokens", sides.from_context), ("probe of the state", from_state)):
-        found[arm] = _square(truth, middle + weights @ (wanted - middle))
+        if weights is not None:
+            wanted = normalise(sides.train[site][1])
+            found[arm] = _square(truth, wanted.mean(0) + weights @ (wanted - wanted.mean(0)))
     if kind_of(site) == "attn":
         found |= {
             f"sum of heads, {words} words each": _square(truth, _by_heads(sides, site, words)) for words in LENGTHS
         }
-    if gold:
+    if gold and from_state is not None:
         found |= _gold(sides, site, truth)
     found["component"] = found["strict"]
     return found
@@ -137,18 +155,21 @@ def _site(sides: Sides, site: str, from_state: Tensor, gold: bool) -> dict[str, 
 
 def _by_heads(sides: Sides, site: str, words: int) -> Tensor:
     """An attention's write as the sum of what the words of its heads give back."""
-    oracle, total = sides.oracle, torch.zeros(())
-    for head in (one for one in oracle.code.sites if one.startswith(f"{site}.head.")):
-        before, write = sides.held[head]
-        texts = oracle.explain(write, before, words=words, sites=[head] * len(write))
-        total = total + oracle.reconstruct(texts)
+    total = torch.zeros(())
+    for head in (one for one in sides.oracle.code.sites if one.startswith(f"{site}.head.")):
+        known = sides.rebuilt.pop((head, words), None)
+        if known is None:  # told by a run before this one
+            before, write = sides.held[head]
+            known = sides.oracle.reconstruct(sides.oracle.explain(write, before, words=words))
+        total = total + known
     return normalise(total)
 
 
 def _gold(sides: Sides, site: str, truth: Tensor) -> dict[str, Tensor]:
     """Words of an orthogonal matching pursuit over the same vocabulary, read by ridge regression."""
     code = sides.oracle.code
-    basis, direction = code.tables.basis[site], code.tables.directions(site)
+    basis = code.tables.basis[site]
+    direction = unit_rows(code.tables.table @ basis)
     mean = code.mean[code.index(site)]
     words = WordDirections(code.tables.token, code.text, direction, basis, torch.ones(len(direction)))
     beside = [(normalise(write) - mean) @ basis for write in (sides.train[site][1], truth)]
@@ -176,10 +197,14 @@ def _square(truth: Tensor, guess: Tensor) -> Tensor:
     return (truth.double() - guess.double()).square().sum(1)
 
 
-def _permuted(texts: list[str], words: tuple[str, ...]) -> list[str]:
+def permuted(texts: list[str], words: tuple[str, ...]) -> list[str]:
     """The same texts, each word replaced through a fixed permutation of the words that may be said."""
     order = torch.randperm(len(words), generator=torch.Generator().manual_seed(1)).tolist()
-    other = {word: words[i] for word, i in zip(words, order, strict=True)}
+    return renamed(texts, {word: words[i] for word, i in zip(words, order, strict=True)})
+
+
+def renamed(texts: list[str], other: dict[str, str]) -> list[str]:
+    """The same texts with other words in their lists."""
     return ["; ".join(_renamed(part, other) for part in text.split("; ")) for text in texts]
 
 

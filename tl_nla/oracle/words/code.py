@@ -17,7 +17,8 @@ from tl_nla.oracle.texts import component_words
 from tl_nla.oracle.words.choosing import choose_words, read_words
 from tl_nla.oracle.words.tables import WordTables
 
-_BASIS = "basis/"
+_BASIS, _SHAPE, _SCALE = "basis/", "shape/", "scale/"
+_STEPS = 127
 _INSIDE = 0.97
 """Share of a write's square within a head's space from which on it is that head's."""
 
@@ -26,7 +27,7 @@ _INSIDE = 0.97
 class WordCode:
     """What was fitted for each component, a row a site.
 
-    A write of norm √d_model is rebuilt as ``mean + level · √d_model · Σ ± gain[place] · direction[word]``.
+    A write of norm √d_model is rebuilt as ``mean + level · √d_model · Σ ± shape[place] · direction[word]``.
 
     Attributes:
         sites: the components' texts.
@@ -34,7 +35,7 @@ class WordCode:
         mean: of the component's training writes, each at norm √d_model.
         edge: distances from the mean, as shares of √d_model, at which one level of deviation ends.
         level: the distance that each level stands for.
-        gain: weight of a word by its place in the order, promoted and suppressed ones in turn.
+        shape: by site, factors of a word's direction by its place in the order, promoted and suppressed ones in turn.
         norm: usual norm of the component's writes, in model units, by step of strength.
         teller: linear map from (state before, write, 1) to scores of the components that write into the whole stream.
         wide: indices of these components.
@@ -47,7 +48,7 @@ class WordCode:
     mean: Float[Tensor, "sites d_model"]
     edge: Float[Tensor, "sites edges"]
     level: Float[Tensor, "sites levels"]
-    gain: Float[Tensor, "sites places"]
+    shape: dict[str, Float[Tensor, "places width"]]
     norm: Float[Tensor, "sites steps"]
     teller: Float[Tensor, "inputs wide"]
     wide: Int[Tensor, " wide"]
@@ -62,7 +63,7 @@ class WordCode:
     @property
     def places(self) -> int:
         """How many words an explanation has at most."""
-        return self.gain.shape[1]
+        return len(self.shape[self.sites[0]])
 
     def numbers(self) -> dict[str, int]:
         """For the words that name a component (:func:`component_words`) its number."""
@@ -112,7 +113,9 @@ class WordCode:
         """Words (:func:`choose_words`) and level of deviation for the writes of one component."""
         target, level = self.targets(site, write)
         scaled = target / self.level[site][level][:, None]
-        return choose_words(scaled, self.tables.directions(self.sites[site]), self.gain[site], words), level
+        return choose_words(
+            scaled, self.tables.directions(self.sites[site]), self.shape[self.sites[site]], words
+        ), level
 
     def targets(
         self, site: int, write: Float[Tensor, "n d_model"]
@@ -125,7 +128,7 @@ class WordCode:
 
     def rebuild(self, site: int, word: Int[Tensor, "n k"], level: Int[Tensor, " n"]) -> Float[Tensor, "n d_model"]:
         """Directions of writes from their words: near norm √d_model, not scaled to it."""
-        told = read_words(word, self.tables.directions(self.sites[site]), self.gain[site])
+        told = read_words(word, self.tables.directions(self.sites[site]), self.shape[self.sites[site]])
         told = told * self.level[site][level][:, None] * self.d_model**0.5
         basis = self.tables.basis_of(self.sites[site])
         return self.mean[site] + (told if basis is None else told @ basis.T)
@@ -137,10 +140,14 @@ class WordCode:
     def save(self, path: str | Path) -> None:
         """Write everything but the tables, which are the model's."""
         halves = {name: getattr(self, name).half() for name in ("mean", "teller")}
-        whole = {name: getattr(self, name).float() for name in ("edge", "level", "gain", "norm")}
+        whole = {name: getattr(self, name).float() for name in ("edge", "level", "norm")}
         tensors = {name: value.contiguous() for name, value in {**halves, **whole, "wide": self.wide}.items()}
         tensors["token"] = self.tables.token
-        tensors |= {f"{_BASIS}{site}": basis.half().contiguous() for site, basis in self.bases.items()}
+        tensors |= {f"{_SHAPE}{site}": shape.half().contiguous() for site, shape in self.shape.items()}
+        for site, basis in self.bases.items():
+            scale = basis.abs().amax(0) / _STEPS
+            tensors[f"{_BASIS}{site}"] = (basis / scale).round().to(torch.int8).contiguous()
+            tensors[f"{_SCALE}{site}"] = scale.float()
         save_file(tensors, path, metadata={"sites": json.dumps(self.sites), "text": json.dumps(self.text)})
 
     @classmethod
@@ -158,13 +165,20 @@ class WordCode:
             with safe_open(path, "pt") as file:
                 sites, text = (tuple(json.loads(file.metadata()[name])) for name in ("sites", "text"))
             token, wide = tensors.pop("token"), tensors.pop("wide")
-            bases = {name.removeprefix(_BASIS): tensors.pop(name).float() for name in sorted(tensors)
-                     if name.startswith(_BASIS)}  # fmt: skip
+            shape, whole, scale = ({name.removeprefix(kind): tensors.pop(name).float() for name in sorted(tensors)
+                                    if name.startswith(kind)} for kind in (_SHAPE, _BASIS, _SCALE))  # fmt: skip
+            bases = {site: basis * scale[site] for site, basis in whole.items()}
             parts = {name: value.float() for name, value in tensors.items()}
             empty = WordTables(token, text, torch.zeros(len(text), parts["mean"].shape[1]), {})
-            return cls(sites, text, **parts, wide=wide, bases=bases, tables=empty)
+            return cls(sites, text, **parts, shape=shape, wide=wide, bases=bases, tables=empty)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} holds no code of words: {' '.join(str(error).split())[:200]}") from error
+
+
+def rounded(basis: Float[Tensor, "d_model width"]) -> Float[Tensor, "d_model width"]:
+    """A basis as it is kept: each column in 255 steps, which changes a write told in it by a hundredth of a percent."""
+    scale = basis.abs().amax(0) / _STEPS
+    return (basis / scale).round() * scale
 
 
 def teller_inputs(before: Float[Tensor, "n d_model"], write: Float[Tensor, "n d_model"]) -> Float[Tensor, "n inputs"]:

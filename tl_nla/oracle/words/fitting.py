@@ -19,13 +19,12 @@ from tl_nla.metrics import normalise
 from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.model.files import read_safetensors
 from tl_nla.oracle.labels import STEPS, StrengthReference
-from tl_nla.oracle.words.choosing import choose_words, fit_gain, read_words
-from tl_nla.oracle.words.code import WordCode, teller_inputs
-from tl_nla.oracle.words.tables import WordTables, unit_rows
+from tl_nla.oracle.words.choosing import fit_shapes
+from tl_nla.oracle.words.code import WordCode, rounded, teller_inputs
+from tl_nla.oracle.words.tables import WordTables, whitened
 
 LEVELS = ("one", "two", "three", "four", "five", "six")
 """How far a write is from its component's mean: six equally frequent steps."""
-_FIRST, _FALL = 0.5, 0.5
 _DECAY = 1e-2
 _SMALLEST = 1e-6
 WritesBySite = Mapping[str, tuple[Float[Tensor, "n d_model"], Float[Tensor, "n d_model"]]]
@@ -37,24 +36,21 @@ class FitConfig:
 
     Attributes:
         words: in an explanation at most.
-        passes: choosing words and fitting their weights anew, so many times.
+        passes: choosing words and fitting their places' shapes anew, so many times.
         rows: writes of each component that words are chosen for; means and levels take all of them.
         told_rows: writes of each component that the classifier of components sees.
-        widths: components that write anywhere are told in the space of so many principal directions a word; the width
-            with the smaller error is taken.
+        width: components that write anywhere are told in the space of so many principal directions a word.
     """
 
     words: int = 16
-    passes: int = 3
-    rows: int = 800
+    passes: int = 1
+    rows: int = 600
     told_rows: int = 150
-    widths: tuple[int, ...] = (4, 6)
+    width: int = 12
 
     def __post_init__(self) -> None:
-        for name in ("words", "passes", "rows", "told_rows"):
+        for name in ("words", "passes", "rows", "told_rows", "width"):
             check_count(name, getattr(self, name))
-        if not self.widths or min(self.widths) < 1:
-            raise InputError(f"widths is {self.widths}; give at least one, each 1 or more directions a word")
 
 
 @torch.no_grad()
@@ -77,16 +73,18 @@ def fit_code(
     config = config or FitConfig()
     if not writes:
         raise InputError("no writes were given; a code of words needs those of one component at least")
-    columns: dict[str, list[Tensor]] = {name: [] for name in ("mean", "edge", "level", "gain", "norm")}
+    columns: dict[str, list[Tensor]] = {name: [] for name in ("mean", "edge", "level", "norm")}
     wide: list[int] = []
     inputs: list[Tensor] = []
     classes: list[int] = []
     bases: dict[str, Tensor] = {}
+    shapes: dict[str, Tensor] = {}
     for number, (site,) in enumerate(told([[site] for site in writes], "fitting words to components")):
         before, write = writes[site]
         if len(write) < 2:
             raise InputError(f"{site} has {len(write)} writes; at least 2 are needed, better some hundred")
         found = _kept(None if keep is None else keep / f"{site}.safetensors", tables, site, write, config)
+        shapes[site] = found.shape
         for name, value in found.columns.items():
             columns[name].append(value)
         columns["norm"].append(_norms(before, write, strength))
@@ -98,16 +96,16 @@ def fit_code(
     stacked = {name: torch.stack(values) for name, values in columns.items()}
     teller = _teller(inputs, classes, 2 * stacked["mean"].shape[1] + 1)
     return WordCode(tuple(writes), tables.text, **stacked, teller=teller, wide=torch.tensor(wide, dtype=torch.long),
-                    bases=bases, tables=tables.joined(bases))  # fmt: skip
+                    shape=shapes, bases=bases, tables=tables.joined(bases))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    """One component's part of a code, and its mean squared error on the writes that words were chosen for."""
+    """One component's part of a code."""
 
     columns: dict[str, Tensor]
+    shape: Tensor
     basis: Tensor | None
-    error: float
 
 
 def _kept(path: Path | None, tables: WordTables, site: str, write: Tensor, config: FitConfig) -> _Fitted:
@@ -120,12 +118,12 @@ def _kept(path: Path | None, tables: WordTables, site: str, write: Tensor, confi
         state = read_safetensors(path)
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("settings") == settings:
-                return _Fitted(state, state.pop("basis", None), float(state.pop("error")))
+                return _Fitted(shape=state.pop("shape"), basis=state.pop("basis", None), columns=state)
     found = _fit_site(tables, site, write, config)
     path.parent.mkdir(parents=True, exist_ok=True)
     basis = {} if found.basis is None or site in tables.basis else {"basis": found.basis}
     beside = path.with_suffix(".unfinished")
-    save_file({**found.columns, **basis, "error": torch.tensor(found.error)}, beside, metadata={"settings": settings})
+    save_file({**found.columns, **basis, "shape": found.shape}, beside, metadata={"settings": settings})
     os.replace(beside, path)
     return found
 
@@ -136,13 +134,11 @@ def _fit_site(tables: WordTables, site: str, write: Tensor, config: FitConfig) -
     beside = (unit - mean) / unit.shape[1] ** 0.5
     if site in tables.basis:
         return _fit_words(tables.directions(site), beside, mean, tables.basis[site], config)
-    principal = torch.linalg.eigh(beside.T @ beside).eigenvectors.flip(1)
-    tried = []
-    for width in sorted({min(each * config.words, len(mean)) for each in config.widths}):
-        basis = None if width == len(mean) else principal[:, :width].contiguous()
-        tried.append(_fit_words(unit_rows(tables.table if basis is None else tables.table @ basis), beside, mean, basis,
-                                config))  # fmt: skip
-    return min(tried, key=lambda found: found.error)
+    width, basis = min(config.width * config.words, len(mean)), None
+    if width < len(mean):
+        basis = rounded(torch.linalg.eigh(beside.T @ beside).eigenvectors.flip(1)[:, :width].contiguous())
+    direction = whitened(tables.table if basis is None else tables.table @ basis)
+    return _fit_words(direction, beside, mean, basis, config)
 
 
 def _fit_words(direction: Tensor, beside: Tensor, mean: Tensor, basis: Tensor | None, config: FitConfig) -> _Fitted:
@@ -153,15 +149,8 @@ def _fit_words(direction: Tensor, beside: Tensor, mean: Tensor, basis: Tensor | 
     level = torch.stack([far[number == i].mean() if bool((number == i).any()) else far.mean()
                          for i in range(len(LEVELS))]).clamp_min(_SMALLEST)  # fmt: skip
     part = slice(None, None, -(-len(target) // config.rows))
-    some, scale = target[part], level[number[part]]
-    gain = _FIRST / torch.arange(1, config.words + 1).float() ** _FALL
-    for _ in range(config.passes):
-        word = choose_words(some / scale[:, None], direction, gain, config.words)
-        gain = fit_gain(word, direction, some, scale)
-    rest = some - read_words(word, direction, gain) * scale[:, None]
-    left = beside[part].square().sum() - some.square().sum() + rest.square().sum()
-    columns = {"mean": mean, "edge": edge, "level": level, "gain": gain}
-    return _Fitted(columns, basis, float(left / len(some)))
+    shape = fit_shapes(target[part] / level[number[part]][:, None], direction, config.words, config.passes)
+    return _Fitted({"mean": mean, "edge": edge, "level": level}, shape.half().float(), basis)
 
 
 def _norms(before: Tensor, write: Tensor, strength: StrengthReference) -> Tensor:

@@ -24,6 +24,8 @@ from tl_nla.outputs import check_replaceable
 from tl_nla.sharing import About
 
 _CODE, _TABLES, _STRENGTH = "code.safetensors", "tables.safetensors", "strength.safetensors"
+_VERSION = 2
+"""Of the files; the first one told words in another way."""
 _MEASURED = 400
 """Writes of a component whose norms are measured."""
 
@@ -115,7 +117,7 @@ class WordOracle(DiffOracle):
             if tables:
                 self.code.tables.save(new / _TABLES)
             self.usual.save(new / _STRENGTH)
-            sidecar = {"version": 1, "base": self.base, "about": self.made}
+            sidecar = {"version": _VERSION, "base": self.base, "about": self.made}
             shown = yaml.safe_dump(sidecar, allow_unicode=True, sort_keys=False)
             (new / WORDS_SIDECAR).write_text(shown, encoding="utf-8")
             replace_folder(new, folder)
@@ -158,9 +160,12 @@ class WordOracle(DiffOracle):
         folder = local_folder(name, below=True)
         try:
             values = yaml.safe_load((folder / WORDS_SIDECAR).read_text(encoding="utf-8"))
-            base, made = str(values["base"]), dict(values["about"])
+            base, made, version = str(values["base"]), dict(values["about"]), values["version"]
         except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder / WORDS_SIDECAR} is not that of an oracle of words") from error
+        if version != _VERSION:
+            raise InputError(f"{folder} is of version {version}, this tl-nla reads version {_VERSION}; "
+                             "fit it again: tl-nla fit-oracle")  # fmt: skip
         code = WordCode.load(folder / _CODE)
         if model is not None:
             tables = WordTables.of(model, (code.tables.token, code.text), code.sites)

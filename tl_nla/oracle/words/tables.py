@@ -16,7 +16,7 @@ from tl_nla.model.reading import read
 from tl_nla.model.sites import Site
 from tl_nla.oracle.labels import Lens, Vocabulary, whole_words
 
-_SMALLEST = 1e-12
+_SMALLEST, _FLAT = 1e-12, 1e-6
 _PROBED, _KEPT = 8, 16
 _FEWEST = 200
 """With fewer words than this the most frequent ones would not span what components write: all tokens are taken."""
@@ -68,13 +68,13 @@ class WordTables:
         return self.basis.get(site)
 
     def directions(self, site: str) -> Float[Tensor, "words width"]:
-        """Each word's direction within what a site can write, of length 1 (zero where it cannot be written at all)."""
+        """Each word's direction within what a site can write, see :func:`whitened`."""
         key = site if site in self.basis else None
         if key not in self._known:
             while len(self._known) >= _KEPT:
                 self._known.pop(next(iter(self._known)))
             rows = self.table if key is None else self.table @ self.basis[site]
-            self._known[key] = unit_rows(rows)
+            self._known[key] = whitened(rows)
         return self._known[key]
 
     def joined(self, bases: dict[str, Float[Tensor, "d_model width"]]) -> "WordTables":
@@ -108,6 +108,17 @@ class WordTables:
 def unit_rows(rows: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
     """Rows of length 1; zeros stay zero."""
     return rows / rows.norm(dim=1, keepdim=True).clamp_min(_SMALLEST)
+
+
+def whitened(rows: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
+    """Rows that vary alike along every direction, of length √width; where none varies, and zeros, they are zero.
+
+    The map is the symmetric one, which turns each row as little as it can.
+    """
+    rows = rows - rows.mean(0)
+    value, vector = torch.linalg.eigh(rows.T @ rows / max(1, len(rows)))
+    scale = torch.where(value > _FLAT * value.max(), value.clamp_min(_SMALLEST).rsqrt(), 0.0)
+    return unit_rows(rows @ (vector * scale) @ vector.T) * rows.shape[1] ** 0.5
 
 
 @torch.no_grad()
