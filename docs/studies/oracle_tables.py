@@ -12,6 +12,7 @@ from pathlib import Path
 
 from docs.studies.heads import run as heads_study
 from docs.studies.layers import run as layers_study
+from docs.studies.lines import table
 from docs.studies.questions import run as questions_study
 from docs.studies.spans import run as spans_study
 from tl_nla.benchmark.results import Results, Row
@@ -31,12 +32,6 @@ def number(row: Row | None, interval: bool = True) -> str:
         return ""
     spread = "" if row.ci_low is None or not interval else f" [{row.ci_low:.3f}, {row.ci_high:.3f}]"
     return f"{row.value:.3f}{spread}"
-
-
-def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    rule = "|".join("---" for _ in header)
-    return "".join(f"| {' | '.join(line)} |\n" for line in [header, *lines]).replace("\n", f"\n|{rule}|\n", 1)
 
 
 def by_layer(rows: Sequence[Row], metric: str, split: str = "heldout", intervals: bool = False) -> str:

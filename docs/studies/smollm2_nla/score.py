@@ -103,7 +103,7 @@ def claims(said: str, gold: str) -> dict[str, float]:
         first next word is one of the model's two likeliest; ``recent, any place``: share of the recent words that
         are among the true ones.
     """
-    (next_said, recent_said), (next_gold, recent_gold) = _parts(said), _parts(gold)
+    (next_said, recent_said), (next_gold, recent_gold) = parts_of(said), parts_of(gold)
     found = {f"last {back}": float(len(recent_said) >= back and recent_said[-back] == recent_gold[-back])
              for back in range(1, WORDS + 1) if len(recent_gold) >= back}  # fmt: skip
     found["next"] = float(bool(next_said) and next_said[0] in next_gold)
@@ -112,7 +112,8 @@ def claims(said: str, gold: str) -> dict[str, float]:
     return found
 
 
-def _parts(text: str) -> tuple[list[str], list[str]]:
+def parts_of(text: str) -> tuple[list[str], list[str]]:
+    """Next words and recent words of an explanation."""
     first, _, recent = text.partition(". Recent: ")
     return first.removeprefix("Next: ").split(", "), recent.split()
 

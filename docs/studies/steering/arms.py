@@ -35,12 +35,12 @@ LEAKS = ("explanation", "edit_delta", "quotes_removed_after", "attribute_only")
 class Words:
     """A pair whose explanations of the chosen states are known, and which reads each text once."""
 
-    def __init__(self, nla: Any, acts: Float[Tensor, "n d_model"]) -> None:
-        self.nla, self.texts = nla, list(nla.verbalize(acts))
+    def __init__(self, nla: Any, texts: Sequence[str]) -> None:
+        self.nla, self.texts = nla, list(texts)
         self.known: dict[str, Tensor] = {}
 
     def verbalize(self, acts: Float[Tensor, "n d_model"]) -> list[str]:
-        """The explanations of the states that it was made with."""
+        """The known explanations."""
         return self.texts
 
     def reconstruct(self, texts: Sequence[str]) -> Float[Tensor, "n d_model"]:
@@ -118,7 +118,7 @@ def score_arms(
     training: Training, seed: int,
 ) -> SteeringRows:  # fmt: skip
     """Scores of every arm and strength on every prompt."""
-    words = Words(nla, states)
+    words = Words(nla, nla.verbalize(states))
     shifts = shifts_of(cases, states, words, training)
     rows, other = SteeringRows.of(seed, cases), partners(cases)
     for place, case in enumerate(cases):

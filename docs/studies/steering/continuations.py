@@ -33,31 +33,32 @@ class Continuations:
 
 @torch.no_grad()
 def continue_changed(
-    model: Any, ids: list[int], point: str, shifts: Float[Tensor, "changes d_model"], new_tokens: int, end: int
+    model: Any, ids: list[int], point: str, shifts: Float[Tensor, "changes *places d_model"], new_tokens: int, end: int
 ) -> Continuations:
-    """Change the state of a prompt's last token and generate greedily, unchanged from there on.
+    """Change states of a prompt's last tokens and generate greedily, unchanged from there on.
 
     Args:
         model: a ``TransformerBridge``.
         ids: the prompt.
         point: hook point of the state.
-        shifts: what is added to the state, a row each.
+        shifts: what is added to the last token's state, a row each; or to those of the last ``places`` tokens.
         new_tokens: how many tokens are generated.
         end: id of the end token; what stands behind it is the end token again.
 
     Raises:
-        InputError: for a prompt of a single token.
+        InputError: when no token stands in front of those that are changed.
     """
-    if len(ids) < 2:
-        raise InputError("the prompt has one token; changes go on from the keys and values of those before the last")
+    shifts = shifts[:, None] if shifts.ndim == 2 else shifts
+    rows, places = shifts.shape[:2]
+    if len(ids) <= places:
+        raise InputError(f"{places} of {len(ids)} tokens are changed; changes go on from the keys and values of others")
     prefix = DynamicCache(config=model.original_model.config)
-    model(torch.tensor([ids[:-1]]), past_key_values=prefix, use_cache=True)
-    rows = len(shifts)
-    last = torch.full((rows, 1), ids[-1])
+    model(torch.tensor([ids[:-places]]), past_key_values=prefix, use_cache=True)
+    last = torch.tensor([ids[-places:]]).expand(rows, -1)
     clean, changed = copy.deepcopy(prefix), prefix
     for cache in (clean, changed):
         cache.batch_repeat_interleave(rows)
-    with tap(model, [(point, lambda activation, hook: activation + shifts[:, None].to(activation))]):
+    with tap(model, [(point, lambda activation, hook: activation + shifts.to(activation))]):
         logits = model(last, past_key_values=changed, use_cache=True)[:, -1]
     first = logits.float().log_softmax(-1)
     tokens = [logits.argmax(-1)]
@@ -65,7 +66,8 @@ def continue_changed(
         logits = model(tokens[-1][:, None], past_key_values=changed, use_cache=True)[:, -1]
         tokens.append(torch.where(tokens[-1] == end, end, logits.argmax(-1)))
     said = torch.stack(tokens, 1)
-    chances = model(torch.cat([last, said[:, :-1]], 1), past_key_values=clean, use_cache=True).float().log_softmax(-1)
+    logits = model(torch.cat([last, said[:, :-1]], 1), past_key_values=clean, use_cache=True)[:, places - 1 :]
+    chances = logits.float().log_softmax(-1)
     nats = -chances.gather(2, said[..., None])[..., 0]
     counted = torch.cat([torch.ones(rows, 1, dtype=torch.bool), said[:, :-1] != end], 1)
     return Continuations(first, said, (nats * counted).sum(1) / counted.sum(1))
