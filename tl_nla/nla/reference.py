@@ -61,8 +61,10 @@ def add_lora(nla: NLA, settings: LoraSettings) -> None:
     functions of both parts are unchanged until the adapters are trained.
 
     Raises:
-        InputError: when PEFT is not installed or no layer fits.
+        InputError: when PEFT is not installed or no layer fits, or for a small pair, which has adapters of its own.
     """
+    if nla.adapted is not None:
+        raise InputError("a small pair has adapters of its own, which are trained; leave out the settings of LoRA")
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -93,16 +95,15 @@ def _cast_weights(model: nn.Module, dtype: torch.dtype | None) -> None:
 class FrozenReference:
     """The verbalizer as it was when this was made; no module, so that no checkpoint and no optimiser sees it.
 
-    With a PEFT model the adapter is switched off for the pass; otherwise a frozen copy is kept.
+    A fresh adapter is switched off for the pass. In any other case a copy is kept of what is trained: all weights, or
+    adapters that were trained before and the injection; frozen weights are shared with the verbalizer.
 
     Args:
         verbalizer: the warm start.
     """
 
     def __init__(self, verbalizer: Any) -> None:
-        self._live = verbalizer if is_adapted(verbalizer.model) else None
-        if self._live is not None and any(p.requires_grad for p in verbalizer.injection.parameters()):
-            raise InputError("with an adapter the injection must be frozen too, or the reference moves; see add_lora")
+        self._live = verbalizer if _fresh(verbalizer) else None
         self._copy = None if self._live is not None else frozen_copy(verbalizer)
 
     def to(self, device: torch.device) -> "FrozenReference":
@@ -123,9 +124,17 @@ class FrozenReference:
             return token_logprobs(verbalizer, acts, ids, mask, temperature)
 
 
+def _fresh(verbalizer: Any) -> bool:
+    """Whether the verbalizer without its adapter is the verbalizer as it is now, and stays so."""
+    if not is_adapted(verbalizer.model) or any(p.requires_grad for p in verbalizer.injection.parameters()):
+        return False
+    return not any(bool(p.any()) for name, p in verbalizer.model.named_parameters() if ".lora_B." in name)
+
+
 def frozen_copy(verbalizer: Any) -> Any:
-    """A copy in evaluation mode whose parameters need no gradient; the tokenizer is shared."""
-    shared = {id(verbalizer.tokenizer): verbalizer.tokenizer}
+    """A copy in evaluation mode whose parameters need no gradient; tokenizer and frozen weights are shared."""
+    shared = {id(p): p for p in verbalizer.parameters() if not p.requires_grad}
+    shared[id(verbalizer.tokenizer)] = verbalizer.tokenizer
     return copy.deepcopy(verbalizer, shared).eval().requires_grad_(False)
 
 

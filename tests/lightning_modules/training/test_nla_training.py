@@ -13,9 +13,10 @@ from tests import zoo
 from tests.lightning_modules.rewarded import rewarded
 from tests.nla.test_generation import make
 from tl_nla.errors import InputError
+from tl_nla.nla.adapted import AdaptedPair
 from tl_nla.nla.generation import Responses
 from tl_nla.nla.policy import mean_squared_errors
-from tl_nla.nla.reference import FrozenReference, LoraSettings, add_lora
+from tl_nla.nla.reference import LoraSettings, add_lora
 from tl_nla.nla.rollouts import RolloutConfig, token_logprobs
 from tl_nla.nla.verbalizer import Generation
 
@@ -211,13 +212,39 @@ def test_adapters_alone_are_trained(nla, acts, loader, tmp_path):
     assert (expected - found.logprobs).abs().max() > 1e-4, "the adapter was not trained"
 
 
-def test_an_adapter_with_a_trained_injection_has_no_reference(acts):
+@pytest.mark.parametrize("injection", [False, True])
+def test_the_reference_of_a_pair_with_trained_adapters_is_that_pair(acts, loader, tmp_path, injection):
+    """Switching such an adapter off would give the base model, to which nobody wants to stay close."""
     pytest.importorskip("peft")
     nla = make("llama", "affine")
     add_lora(nla, LoraSettings(rank=2))
-    nla.verbalizer.injection.requires_grad_(True)
-    with pytest.raises(InputError, match="injection must be frozen"):
-        FrozenReference(nla.verbalizer)
+    with torch.no_grad():
+        for name, parameter in nla.verbalizer.model.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    nla.verbalizer.injection.requires_grad_(injection)
+    training = module(nla, learning_rate=1e-2)
+    found = FixedBackend().sample(nla.verbalizer, acts, ROLLOUTS)
+    rows = acts.repeat_interleave(4, 0)
+    with torch.no_grad():
+        expected = token_logprobs(nla.verbalizer, rows, found.ids, found.mask)
+        with nla.verbalizer.model.disable_adapter():
+            base = token_logprobs(nla.verbalizer, rows, found.ids, found.mask)
+    fit(training, loader, 2, tmp_path)
+    with torch.no_grad():
+        trained = token_logprobs(nla.verbalizer, rows, found.ids, found.mask)
+    torch.testing.assert_close(training.frozen.logprobs(rows, found.ids, found.mask), expected)
+    assert min(float((other - expected).abs().max()) for other in (base, trained)) > 1e-4
+    own = {p.data_ptr() for p in nla.verbalizer.parameters() if not p.requires_grad}
+    assert own <= {p.data_ptr() for p in training.frozen._copy.parameters()}, "frozen weights are kept twice"
+
+
+def test_a_small_pair_takes_no_second_adapter():
+    pytest.importorskip("peft")
+    nla = make("llama", "affine")
+    nla.adapted = AdaptedPair(1, 1)
+    with pytest.raises(InputError, match="leave out the settings of LoRA"):
+        module(nla, lora=LoraSettings(rank=2))
 
 
 def test_master_weights_are_float32(nla, loader, tmp_path):
