@@ -12,6 +12,7 @@ from lightning_modules.processes import denominators, rank, sums, world_size
 from lightning_modules.sharding import gathered, whole
 from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from lightning_modules.training.policy_losses import Backward, Experience, LossShares, in_order
+from lightning_modules.training.precision import quick_attention
 from lightning_modules.training.trained_only import TrainedOnly
 from tl_nla._grouped import grouped
 from tl_nla.errors import InputError
@@ -28,6 +29,7 @@ from tl_nla.nla.policy import (
     policy_objective,
     reconstruction_rewards,
 )
+from tl_nla.nla.protocols import Pair
 from tl_nla.nla.reference import FrozenReference, LoraSettings, add_lora, float32_masters
 from tl_nla.nla.rollouts import (
     BuiltInBackend,
@@ -104,7 +106,7 @@ class NLATraining(TrainedOnly):
 
     @grouped(rates=RateConfig, policy=PolicyConfig)
     def __init__(
-        self, model: str = "tiny", nla: Any = None, rollouts: RolloutConfig | None = None,
+        self, model: str = "tiny", nla: NLA | Pair | None = None, rollouts: RolloutConfig | None = None,
         reward: RewardConfig | None = None, rates: RateConfig | None = None, policy: PolicyConfig | None = None,
         lora: LoraSettings | None = None,
     ) -> None:  # fmt: skip
@@ -170,7 +172,8 @@ class NLATraining(TrainedOnly):
         """Sample, read back, reward, and step both parts."""
         experience = self.explore(batch["acts"])
         for _ in range(self.policy.updates):
-            loss, logs = self.losses(experience, self._send_back)
+            with quick_attention(self):
+                loss, logs = self.losses(experience, self._send_back)
             if (self.batches + 1) % self.policy.accumulate == 0:
                 logs |= self._step(self.optimizers(), loss)
         self.batches += 1

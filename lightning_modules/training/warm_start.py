@@ -1,6 +1,5 @@
 """Warm starts: the verbalizer learns to write explanations, the reconstructor to read them."""
 
-from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -10,7 +9,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from lightning_modules.processes import denominators
 from lightning_modules.sharding import gathered
-from lightning_modules.training.precision import spelled_out_attention
+from lightning_modules.training.precision import quick_attention
 from lightning_modules.training.schedules import adapter_optimizer, check_rates, run_length
 from lightning_modules.training.trained_only import TrainedOnly
 from tl_nla.errors import InputError
@@ -78,10 +77,6 @@ class _WarmStart(TrainedOnly):
     def data_width(self) -> int:
         """Size of the pair's vectors."""
         return self.nla.d_model
-
-    def quick_attention(self) -> AbstractContextManager[None]:
-        """The faster attention of a training step: spelled out on CPUs in bfloat16."""
-        return spelled_out_attention(self, self.device.type == "cpu" and str(self.trainer.precision).startswith("bf16"))
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule over the run (Smith 2018)."""
@@ -162,7 +157,7 @@ class VerbalizerWarmStart(_WarmStart):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        with self.quick_attention():
+        with quick_attention(self):
             loss = self._loss(batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
         return loss
@@ -211,7 +206,7 @@ class ReconstructorWarmStart(_WarmStart):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch."""
         (count,) = denominators(torch.tensor(len(batch["acts"]), device=self.device))
-        with self.quick_attention():
+        with quick_attention(self):
             loss = reconstruction_loss(self(batch["texts"]), batch["acts"], count)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["texts"]), sync_dist=True)
         return loss

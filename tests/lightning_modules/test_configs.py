@@ -90,6 +90,8 @@ def substitutes(name, folder, finished):
         return small_pair(folder, "gpt2")
     if name == "smollm2_nla_verbalizer.yaml":
         return small_pair(folder, "gemma3")
+    if name == "smollm2_nla_training.yaml":
+        return [*small_pair(folder, "llama"), "--model.init_args.rollouts.max_new_tokens", "8"]
     if name in ("tiny_diff_nla.yaml", "tiny_diff_sources.yaml"):
         shutil.copytree(finished("tiny_diff_oracle.yaml"), "runs")
     if name == "tiny_diff_refinement.yaml":
