@@ -115,7 +115,7 @@ class NLATraining(TrainedOnly):
         self.rollouts, self.reward = rollouts or RolloutConfig(), reward or RewardConfig()
         self.rates, self.policy = rates or RateConfig(), policy or PolicyConfig()
         self.backend = self.policy.backend or BuiltInBackend()
-        pair = nla or load_pair(model, torch.float32 if lora is None else lora.torch_dtype or torch.float32)
+        pair: Any = nla or load_pair(model, torch.float32 if lora is None else lora.torch_dtype or torch.float32)
         if lora is not None:
             add_lora(pair, lora)
         float32_masters((pair.verbalizer, pair.reconstructor))

@@ -64,6 +64,10 @@ def test_injection_character_in_the_text(refused):
     assert main(["demo", "Tom saw ㈎.", "--last", "1"]) == 0
 
 
+def test_a_text_behind_the_pair_is_named(refused, pair):
+    assert "a text stands before --nla" in refused("demo", "--nla", *pair, SENTENCE)
+
+
 def test_missing_model_folder(refused, pair):
     assert "nowhere" in refused("demo", SENTENCE, "--model", "nowhere", "--nla", *pair)
 

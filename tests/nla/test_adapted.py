@@ -8,6 +8,7 @@ import torch
 from tests import zoo
 from tl_nla.errors import InputError
 from tl_nla.model.loading import load_tokenizer
+from tl_nla.nla import NLA
 from tl_nla.nla.adapted import AdaptedPair, adapted_nla
 from tl_nla.nla.adapted_files import load_adapted, save_adapted, saved_config
 from tl_nla.nla.generation import Responses
@@ -70,6 +71,10 @@ def test_saved_and_loaded(tmp_path):
     assert again.verbalize(acts, max_new_tokens=8) == nla.verbalize(acts, max_new_tokens=8)
     assert torch.allclose(again.reconstruct(["Tom ran."]), nla.reconstruct(["Tom ran."]), atol=1e-5)
     assert torch.equal(again.mean, nla.mean)
+    opened = NLA.from_pretrained(tmp_path / "pair")
+    assert {p.dtype for p in opened.parameters()} == {torch.float32}
+    assert opened.verbalize(acts, max_new_tokens=8) == nla.verbalize(acts, max_new_tokens=8)
+    assert opened.provenance["family"] == "small"
     assert saved_config(tmp_path / "pair") == nla.adapted
     assert json.loads((tmp_path / "pair" / "adapters.json").read_text())["about"] == {"seed": 3}
     whole = (tmp_path / "model" / "model.safetensors").stat().st_size

@@ -12,11 +12,11 @@ _MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_target, output_file, whole_number
+    from tl_nla.cli.options import add_common, add_nla, add_target, output_file, whole_number
 
     parser = subparsers.add_parser("demo", help="explain the state at every token of a sentence")
     parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
-    parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
+    add_nla(parser)
     parser.add_argument(
         "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens only"
     )

@@ -29,7 +29,7 @@ def load_pair(
 
     Args:
         model: ``tiny``, a local folder or a hub id.
-        folders: verbalizer and reconstructor; may be left out for ``tiny`` and ``smollm2`` only.
+        folders: verbalizer and reconstructor, or one that holds both; ``tiny`` and ``smollm2`` need none.
         prepend_bos: see :func:`tl_nla.model.targets.load_target`.
         placement: of the target.
         own: precision and device of the NLA, as of its ``from_pretrained``.
@@ -47,11 +47,16 @@ def load_pair(
         return found, plugin.nla(found.model)
     if folders is None and embedded(model) is None:
         raise InputError(
-            f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format)"
+            f"--model {model!r} needs its NLA: add --nla AV AR (folders or hub ids in the released format), or one "
+            "folder that holds both"
+        )
+    if folders is not None and len(folders) > 2:
+        raise InputError(
+            f"--nla was given {len(folders)} names; give verbalizer and reconstructor, or one folder; "
+            "a text stands before --nla"
         )
     target = load_target(model, prepend_bos, placement)
-    av, ar = [str(part(model, "av")), str(part(model, "ar"))] if folders is None else folders
-    nla = NLA.from_pretrained(av, ar, **own)
+    nla = NLA.from_pretrained(*(folders or [str(part(model, "av")), str(part(model, "ar"))]), **own)
     if nla.d_model != int(target.model.cfg.d_model):
         raise InputError(
             f"the NLA reads vectors of size {nla.d_model}, {model!r} has d_model {target.model.cfg.d_model}"

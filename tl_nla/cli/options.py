@@ -47,6 +47,14 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     add_prepend_bos(parser)
 
 
+def add_nla(parser: argparse.ArgumentParser) -> None:
+    """Add ``--nla``; see :func:`tl_nla.cli.explaining.load_pair`."""
+    parser.add_argument(
+        "--nla", nargs="+", metavar="NAME",
+        help="the NLA of --model: verbalizer and reconstructor (folders or hub ids), or one folder that holds both",
+    )  # fmt: skip
+
+
 def add_placement(parser: argparse.ArgumentParser) -> None:
     """Add ``--dtype``, ``--device`` and ``--quantization``; see :func:`placement_of`."""
     parser.add_argument(

@@ -6,7 +6,7 @@ from typing import Any
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_target, number, whole_number, words
+    from tl_nla.cli.options import add_common, add_nla, add_target, number, whole_number, words
 
     parser = subparsers.add_parser("steer", help="edit the explanation of a state and let the model go on from there")
     parser.add_argument("prompt", help="any text")
@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--tokens", type=whole_number(1), default=12, metavar="N", help="tokens to generate (default 12)"
     )
-    parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
+    add_nla(parser)
     add_common(parser)
     add_target(parser)
     parser.set_defaults(run=run)

@@ -11,11 +11,11 @@ _NAMED = 3
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_target, whole_number
+    from tl_nla.cli.options import add_common, add_nla, add_target, whole_number
 
     parser = subparsers.add_parser("verbalize", help="explain states of texts, as JSON lines")
     parser.add_argument("text", nargs="*", help="texts; standard input, one text a line, when none is given")
-    parser.add_argument("--nla", nargs=2, metavar=("AV", "AR"), help="verbalizer and reconstructor folders for --model")
+    add_nla(parser)
     parser.add_argument(
         "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens of each text only"
     )

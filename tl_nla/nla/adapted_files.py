@@ -1,6 +1,6 @@
 """Small pairs on the disk: what was trained, and nothing of the target's own weights."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,18 @@ def save_adapted(nla: NLA, folder: str | Path, dtype: torch.dtype = torch.float3
     write_json({**settings, "provenance": made, "about": about}, folder / SETTINGS)
 
 
-def load_adapted(model: str, pair: AdaptedPair | None = None) -> NLA:
+def is_small(folder: str | Path) -> bool:
+    """Whether a folder holds what :func:`save_adapted` wrote."""
+    return (user_path(folder) / SETTINGS).is_file()
+
+
+def load_adapted(model: str, pair: AdaptedPair | None = None, dtype: torch.dtype | None = None) -> NLA:
     """A small pair to train or to use: a saved one, or a fresh one over a model.
 
     Args:
         model: a folder that :func:`save_adapted` wrote; or a model's name, folder or hub id.
         pair: of a fresh one; a saved one knows its own.
+        dtype: of the frozen weights; as it was trained with when ``None``.
 
     Raises:
         InputError: when a file is missing or damaged, or the pair was made over another model.
@@ -74,13 +80,14 @@ def load_adapted(model: str, pair: AdaptedPair | None = None) -> NLA:
         >>> nla = load_adapted("smollm2", AdaptedPair(layer=16))
     """
     saved = user_path(model)
-    if not (saved / SETTINGS).is_file():
-        return _over(model, pair or AdaptedPair())
+    if not is_small(saved):
+        return _over(model, pair or AdaptedPair(), dtype)
     told = read_json(saved / SETTINGS)
     if pair is not None and pair.layer not in (None, told.get("layer")):
         raise InputError(f"the pair in {model!r} is of layer {told.get('layer')}, not {pair.layer}; give its own")
-    nla = _over(str(told.get("base")), saved_config(saved))
+    nla = _over(str(told.get("base")), saved_config(saved), dtype)
     fill_adapted(nla, saved)
+    nla.provenance = {"family": "small", **dict(told.get("provenance") or {})}
     return nla
 
 
@@ -116,8 +123,10 @@ def fill_adapted(nla: NLA, folder: str | Path) -> None:
     nla.mean = None if mean is None else mean.float()
 
 
-def _over(name: str, config: AdaptedPair) -> NLA:
+def _over(name: str, config: AdaptedPair, dtype: torch.dtype | None = None) -> NLA:
     folder = model_folder(name)
+    if dtype is not None:
+        config = replace(config, lora=replace(config.lora, dtype=str(dtype).removeprefix("torch.")))
     nla = adapted_nla(load_causal_lm(folder, config.lora.torch_dtype), load_tokenizer(folder), config)
     nla.base = name
     return nla

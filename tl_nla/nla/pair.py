@@ -112,10 +112,11 @@ class NLA(nn.Module):
         cls, av: str | Path, ar: str | Path | None = None, dtype: torch.dtype | str | None = torch.float32,
         device: str = "cpu", offload: bool = False, **said: Any,
     ) -> "NLA":  # fmt: skip
-        """Load a released pair of any family in :mod:`tl_nla.nla.formats`; the family is found by the files.
+        """Load a released pair of any family in :mod:`tl_nla.nla.formats`, or a small one; files tell which it is.
 
         Args:
-            av: verbalizer folder or hub id, or one that holds both parts.
+            av: verbalizer folder or hub id, or one that holds both parts. The folder of a small pair
+                (:func:`tl_nla.nla.adapted_files.save_adapted`) holds both.
             ar: reconstructor folder or hub id; when ``None``, the one beside the verbalizer.
             dtype: of the transformers' weights, such as ``"bfloat16"``; as stored when ``None`` or ``"auto"``. The
                 reconstructor's head is always float32.
@@ -133,10 +134,15 @@ class NLA(nn.Module):
             >>> nla.provenance["family"]
             'kitft'
         """
-        opened = open_pair(av, ar, Said(**said, dtype=known_dtype(dtype)))
-        nla = cls(opened.verbalizer, opened.reconstructor, opened.layer, opened.base)
+        from tl_nla.nla.adapted_files import is_small, load_adapted
+
+        if ar is None and is_small(av):
+            nla = load_adapted(str(av), dtype=known_dtype(dtype)).eval()
+        else:
+            opened = open_pair(av, ar, Said(**said, dtype=known_dtype(dtype)))
+            nla = cls(opened.verbalizer, opened.reconstructor, opened.layer, opened.base)
+            nla.mean, nla.provenance = opened.mean, opened.provenance
         nla.turns = placed(nla, known_device(device), offload)
-        nla.mean, nla.provenance = opened.mean, opened.provenance
         return nla
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
