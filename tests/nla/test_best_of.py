@@ -5,6 +5,7 @@ import torch
 
 from tests import zoo
 from tests.nla.test_generation import make
+from tl_nla import VerbalizerAdapter, attach, read
 from tl_nla.errors import InputError
 from tl_nla.metrics import squared_errors
 from tl_nla.nla import BestOf
@@ -88,6 +89,15 @@ def test_one_sample_is_greedy_and_the_rest_is_the_pairs(nla, acts):
     assert best.layer == nla.layer
     assert best.site == nla.site
     torch.testing.assert_close(best.reconstruct(["a", "b c"]), nla.reconstruct(["a", "b c"]))
+
+
+def test_adapters_take_it_for_a_pair(get_model, nla):
+    model, best = get_model("bridge", "llama"), BestOf(nla, 3, 1.0)
+    adapter, tokens = VerbalizerAdapter(best, nla.site), zoo.tokens(1, 4)
+    with attach(model, adapter):
+        model(tokens)
+    acts = read(model, tokens, [nla.site], "all")[nla.site]
+    assert [row.text for row in adapter.results(tokens, max_new_tokens=CAP)] == best.verbalize(acts, max_new_tokens=CAP)
 
 
 @pytest.mark.parametrize(
