@@ -53,11 +53,12 @@ corpus: $(VENV)/.installed
 		test ! -f $$file || $(VENV)/bin/python -m zipfile -e $$file $(CORPUS)/packages; done
 	$(OFFLINE) $(RECIPE) --packages $(CORPUS)/packages --out $(CORPUS) --sampled $(SAMPLED)
 
+# Compiled modules are kept: many tests start a process of their own.
 test: $(VENV)/.installed
-	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+	$(OFFLINE) PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 test-tl3: $(VENV_TL3)/.installed
-	$(OFFLINE) OMP_NUM_THREADS=1 $(VENV_TL3)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+	$(OFFLINE) PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV_TL3)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 # The wheel is built afresh each time, from an empty build folder: an old one would bring back files that are gone.
 test-plain: $(VENV_PLAIN)/.installed

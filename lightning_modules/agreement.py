@@ -84,5 +84,5 @@ def check_weights(saved: dict[str, Any], own: dict[str, Any]) -> None:
         sides = [str(known.get(odd[0], "nothing")) for known in shapes]
         raise InputError(
             f"the checkpoint holds other weights than this training has: {len(odd)} differ ({odd[0]!r} is {sides[0]} "
-            f"there and {sides[1]} here); build the module with the same model, layer and settings"
+            f"there and {sides[1]} here). Build the module with the same model, layer and settings"
         )

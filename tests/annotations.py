@@ -10,10 +10,14 @@ import ast
 import functools
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import inspect
+import marshal
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -139,8 +143,24 @@ class _Decorate(ast.NodeTransformer):
 
 class _Loader(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
+        """Compiled once a version of the file, and kept beside Python's own compiled files."""
         path = self.get_filename(fullname)
-        return compile(_Decorate().visit(ast.parse(self.get_data(path), path)), path, "exec", dont_inherit=True)
+        kept, about = Path(importlib.util.cache_from_source(path, optimization="annotations")), self._about(path)
+        try:
+            found = kept.read_bytes()
+        except OSError:
+            found = b""
+        if found.startswith(about):
+            return marshal.loads(found[len(about) :])  # noqa: S302 (our own file)
+        code = compile(_Decorate().visit(ast.parse(self.get_data(path), path)), path, "exec", dont_inherit=True)
+        if not sys.dont_write_bytecode:
+            self.set_data(str(kept), about + marshal.dumps(code))  # whole or not at all; a folder may be read-only
+        return code
+
+    def _about(self, path: str) -> bytes:
+        """What a kept file has to begin with: the version of Python, of this file, and of the source."""
+        seen = [os.stat(each) for each in (__file__, path)]
+        return importlib.util.MAGIC_NUMBER + repr([path, *((each.st_mtime_ns, each.st_size) for each in seen)]).encode()
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)[_NAME] = checked

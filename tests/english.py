@@ -1,4 +1,4 @@
-"""Plain English, measured: sentence lengths of pages and docstrings, and words that the glossary avoids.
+"""Plain English, measured: sentence lengths of pages, docstrings, errors and help texts, and words that are avoided.
 
 ``make lint`` runs ``python -m tests.english``. ``--worst 20`` shows the longest sentences of every page instead.
 Code, tables, headings and addresses are left out. A sentence ends at a full stop, at a list item and at a blank line.
@@ -72,6 +72,30 @@ def docstrings(path: Path) -> str:
     return "\n\n".join(one for one in found if one)
 
 
+def messages(path: Path) -> list[str]:
+    """What a module says while it runs: the texts of its errors, and of the help on the command line."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            found += [_literal(one) for one in node.exc.args]
+        elif isinstance(node, ast.Call):
+            found += [_literal(one.value) for one in node.keywords if one.arg in ("help", "description", "epilog")]
+    return [one for one in found if one.count(" ") > 1]
+
+
+def _literal(node: ast.AST) -> str:
+    """A text as it is written in the code; what is filled in counts as one word."""
+    if isinstance(node, ast.Constant):
+        return re.sub(r"%\(\w+\)s", "X", str(node.value)) if isinstance(node.value, str) else "X"
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(_literal, node.values))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _literal(node.left) + _literal(node.right)
+    if isinstance(node, ast.IfExp):
+        return max(_literal(node.body), _literal(node.orelse), key=len)
+    return "X"
+
+
 def pages() -> list[Path]:
     """Every page that people read."""
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -91,6 +115,14 @@ def avoided() -> dict[str, str]:
     text = GLOSSARY.read_text(encoding="utf-8").partition("## Words that we avoid")[2]
     rows = re.findall(r"^\| (?!avoid|-)([^|]+?) \| ([^|]+?) \|", text, re.MULTILINE)
     return {one.strip(): instead for words_, instead in rows for one in words_.split(",")}
+
+
+def long_messages(name: str, said: list[str], banned: dict[str, str]) -> list[str]:
+    """What is wrong with errors and help texts: every sentence counts, since each is read by itself."""
+    found = [sentence for message in said for sentence in sentences(message)]
+    told = [f"{name}: {words(one)} words in a message; allowed are {MOST_WORDS}: {one}" for one in found
+            if words(one) > MOST_WORDS]  # fmt: skip
+    return told + [line for line in complaints(name, "\n\n".join(said), banned) if "is avoided" in line]
 
 
 def complaints(name: str, text: str, banned: dict[str, str]) -> list[str]:
@@ -122,6 +154,8 @@ def main() -> int:
     chosen = [(name, text) for name, text in texts() if not args.names or any(one in name for one in args.names)]
     banned = avoided() if GLOSSARY.exists() else {}
     told = [line for name, text in chosen for line in complaints(name, text, banned)]
+    modules = {name: messages(ROOT / name) for name, _ in chosen if name.endswith(".py")}
+    told += [line for name, said in modules.items() for line in long_messages(name, said, banned)]
     if args.worst:
         for name, text in sorted(chosen, key=lambda one: -length(sentences(one[1]))):
             found = sorted(sentences(text), key=words, reverse=True)
@@ -131,7 +165,10 @@ def main() -> int:
                     sys.stdout.write(f"       {words(one)}: {one}\n")
     else:
         sys.stdout.write("".join(f"{line}\n" for line in told))
-        sys.stdout.write(f"{len(chosen)} pages and modules read, {len(told)} complaints\n")
+        sys.stdout.write(
+            f"{len(chosen)} pages and modules read, {sum(map(len, modules.values()))} messages of theirs, "
+            f"{len(told)} complaints\n"
+        )
     return int(bool(told))
 
 

@@ -19,6 +19,7 @@ settings.register_profile(
 settings.load_profile("project")
 
 _shared: dict[tuple[str, str], object] = {}
+_points: dict[tuple[str, str], list] = {}  # hook points of the shared models, which are costly to collect
 
 
 def shared_model(kind: str, family: str):
@@ -30,6 +31,8 @@ def shared_model(kind: str, family: str):
             pytest.skip(f"HookedTransformer does not load {family} from a folder")
         build = {"bridge": zoo.bridge, "hooked": zoo.hooked_twin, "hf": zoo.hf_model}[kind]
         _shared[kind, family] = build(family)
+        if kind != "hf":
+            _points[kind, family] = list({id(one): one for one in _shared[kind, family].hook_dict.values()}.values())
     return _shared[kind, family]
 
 
@@ -56,11 +59,24 @@ def unchecked():
 def _shared_models_stay_clean():
     """No test may leave a hook on a shared model."""
     yield
-    for (kind, family), model in _shared.items():
-        left = zoo.hook_counts(model) if kind != "hf" else {}
-        if left:
-            model.reset_hooks(including_permanent=True)
-            pytest.fail(f"hooks left on the shared {kind} of {family}: {left}")
+    for place, points in _points.items():
+        if any(point.fwd_hooks or point.bwd_hooks for point in points):
+            _refuse_hooks(*place)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _shared_models_stay_clean_where_points_were_added():
+    """As above, for hook points that a test made. Looking for them costs two milliseconds a model: once a file."""
+    yield
+    for kind, family in _points:
+        _refuse_hooks(kind, family)
+
+
+def _refuse_hooks(kind: str, family: str) -> None:
+    model = _shared[kind, family]
+    if left := zoo.hook_counts(model):
+        model.reset_hooks(including_permanent=True)
+        pytest.fail(f"hooks left on the shared {kind} of {family}: {left}")
 
 
 @pytest.fixture(scope="session")

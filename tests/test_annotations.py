@@ -1,7 +1,9 @@
 """The check of annotations finds what is wrong, and lets through what is right."""
 
 import importlib
+import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,6 +137,20 @@ def test_the_packages_of_this_project_are_checked():
 
     with pytest.raises(TypeError, match="fve: "):
         fve("a", "b")
+
+
+def test_compiled_modules_are_kept_until_their_source_changes(module, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = Path(module.__file__)
+    kept = Path(importlib.util.cache_from_source(module.__file__, optimization="annotations"))
+    for source, width in ((SOURCE, None), (SOURCE, None), (f"{SOURCE}\nwidth = 5\n", 5)):
+        if path.read_text() != source:
+            path.write_text(source)
+        found = importlib.reload(module)
+        assert kept.exists()
+        assert getattr(found, "width", None) == width
+        with pytest.raises(TypeError, match="typed: a "):
+            found.typed("one")
 
 
 def test_what_was_imported_before_cannot_be_checked():

@@ -1,6 +1,6 @@
 """The measure of the English: what counts as a sentence, and what is complained about."""
 
-from tests.english import MOST_WORDS, avoided, complaints, length, sentences, words
+from tests.english import MOST_WORDS, avoided, complaints, length, long_messages, messages, sentences, words
 
 PAGE = """# A heading that is no sentence
 
@@ -50,3 +50,28 @@ def test_avoided_words_are_found_in_prose_only():
     (told,) = complaints("page", "This is sent via mail. `via` is code.", banned)
     assert "'via' is avoided" in told
     assert not complaints("page", "A viaduct.\n\n```\nvia\n```\n", banned)
+
+
+MODULE = '''
+def give(name, parser):
+    """A docstring is no message."""
+    parser.add_argument("--name", help="what it is called " + "here (default: %(default)s)")
+    if not name:
+        raise ValueError(f"{name!r} is no name: " f"give {len(name)} letters" if name is None else "no") from None
+    raise KeyError(name)
+'''
+
+
+def test_what_errors_and_help_texts_say_is_read(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(MODULE)
+    assert messages(path) == ["X is no name: give X letters", "what it is called here (default: X)"]
+
+
+def test_each_sentence_of_a_message_counts():
+    long = "word " * (MOST_WORDS + 1)
+    (told,) = long_messages("module.py", ["Short one."] * 99 + [f"Fine. {long.capitalize()}"], {})
+    assert "26 words in a message" in told
+    (told,) = long_messages("module.py", ["sent via mail"], avoided())
+    assert "'via' is avoided" in told
+    assert not long_messages("module.py", [f"{'word ' * MOST_WORDS}. Then another."], {})

@@ -180,7 +180,7 @@ def check_verbalizer(recipe: OracleRecipe) -> None:
     longest, context = longest_prompt(marker), int(target.model.cfg.n_ctx)
     if longest + MAX_NEW_TOKENS > context:
         raise InputError(
-            f"{target.name!r} has a context of {context} tokens; its oracle's prompts have up to {longest} in this "
+            f"{target.name!r} has a context of {context} tokens. Its oracle's prompts have up to {longest} in this "
             f"tokenizer and its answers up to {MAX_NEW_TOKENS}, so a context of {longest + MAX_NEW_TOKENS} is needed"
         )
 

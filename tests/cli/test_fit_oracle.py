@@ -72,7 +72,7 @@ def test_stages_of_other_settings_are_refused(folder, tmp_path, capsys):
     [
         ("llama2", 512, ["--injection-char", "ab"], "no token of its own in the prompt"),
         ("byte_bpe", 512, ["--injection-char", "e"], "labels may name"),
-        ("metaspace_bpe", 256, [], "has a context of 256 tokens; its oracle's prompts have up to"),
+        ("metaspace_bpe", 256, [], "has a context of 256 tokens. Its oracle's prompts have up to"),
     ],
 )
 def test_a_verbalizer_that_cannot_be_made_is_refused_before_the_capture(

@@ -1,5 +1,6 @@
 """Reconstructors whose reading is known, and explanations with their truth."""
 
+import functools
 import zlib
 
 import torch
@@ -32,6 +33,12 @@ def ordered(texts):
 
 def explained(count=12, word=30):
     """Gold explanations of story moments with their truths, token positions and the text so far."""
+    texts, truths, positions, read = _explained(count, word)
+    return list(texts), list(truths), torch.tensor(positions), list(read)
+
+
+@functools.cache
+def _explained(count, word):
     texts, truths, positions, read = [], [], [], []
     for document in world_documents(count, seed=5):
         parsed = parse(document.text)
@@ -43,4 +50,4 @@ def explained(count=12, word=30):
         truths.append(Truth(parsed.facts[place], recent, tuple(guess for guess, _ in guesses)))
         positions.append(place + 1)
         read.append(document.text[:end])
-    return texts, truths, torch.tensor(positions), read
+    return texts, truths, positions, read

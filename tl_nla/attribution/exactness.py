@@ -147,7 +147,7 @@ def check_causal(model: Any, clean: CleanRun) -> None:
     if not alike:
         raise InputError(
             f"{type(model).__name__}: a change at the last position changes earlier ones, so nothing can be left out "
-            "at one position alone; leave it out at all positions instead"
+            "at one position alone. Leave it out at all positions instead"
         )
     known[key] = True
 
@@ -214,7 +214,7 @@ def _check_written(model: Any, clean: CleanRun, component: Component) -> None:
     if not moved or not compare(after, terms, step_of(after, before, *seen.values())).exact:
         raise InputError(
             f"{component} cannot be left out on this model: what is written at {start.edits[0][0]} does not reach "
-            "the block's output; leave out the whole block, or ask for no skips"
+            "the block's output. Leave out the whole block, or ask for no skips"
         )
 
 
@@ -224,7 +224,8 @@ def _check_handed_on(model: Any, clean: CleanRun, component: Component) -> None:
     if given is not None and not compare(taken, [given], step_of(taken, given)).exact:
         raise InputError(
             f"{component} cannot be left out: something changes the residual stream between blocks.{component.last} "
-            f"and what follows it: a hook of yours (try it without), or {type(model).__name__} itself; ask for no skips"
+            f"and what follows it. It is a hook of yours (try it without), or {type(model).__name__} itself: "
+            "ask for no skips"
         )
 
 

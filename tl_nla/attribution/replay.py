@@ -110,7 +110,7 @@ def _head_edit(model: Any, clean: CleanRun, component: Component, replacement: T
     if found.scale.ndim:
         raise InputError(
             f"{component}: this family normalises the sum of its heads, so another write cannot be put in one head's "
-            "place; leave the head out, or replace the whole attention write"
+            "place. Leave the head out, or replace the whole attention write"
         )
     factor = branches[0].factor * form.carry
     old = found.writes([head])[:, 0].reshape(clean.inputs[layer].shape)

@@ -165,8 +165,8 @@ def estimate(
         return training(config, task, work, recipe, optimizer)
     except RuntimeError as error:
         raise InputError(
-            f"a training step of {type(config).__name__} cannot be run without contents ({first_line(error)}); "
-            "mixtures of experts choose rows by what they hold: give a dense model of the same size"
+            f"a training step of {type(config).__name__} cannot be run without contents ({first_line(error)}). "
+            "Mixtures of experts choose rows by what they hold: give a dense model of the same size"
         ) from error
 
 

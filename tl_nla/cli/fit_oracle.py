@@ -33,7 +33,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     add_training_options(parser)
     parser.add_argument(
         "--method", choices=("words", "trained"), default="words",
-        help="words: fitted in closed form, says words alone (default); trained: a verbalizer and a reconstructor made "
+        help="words: fitted in closed form, says words alone (default). Trained: a verbalizer and a reconstructor made "
         "from the model, for --steps steps each, which also answer questions",
     )  # fmt: skip
     parser.add_argument(

@@ -71,7 +71,7 @@ def _found(model: Any) -> ModelFacts:
     if last is None:
         raise InputError(
             f"the blocks of {type(model).__name__} hand on no single residual stream [batch, pos, {model.cfg.d_model}] "
-            "(several streams, or another width), so its writes cannot be told apart; its hook points can still be "
+            "(several streams, or another width), so its writes cannot be told apart. Its hook points can still be "
             "read with run_with_cache"
         )
     with lock_of(model), muted(model):
@@ -165,7 +165,7 @@ def block_form(model: Any, layer: int) -> BlockForm:
     if not form.branches:
         raise InputError(
             f"blocks.{layer} of {type(model).__name__} is not a sum of its input and of parts that hooks show "
-            f"(best attempt {form.fit}); read the whole block 'blocks.{layer}' or its states instead"
+            f"(best attempt {form.fit}). Read the whole block 'blocks.{layer}' or its states instead"
         )
     return form
 

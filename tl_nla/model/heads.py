@@ -97,8 +97,8 @@ def out_projection(model: Any, layer: int, kind: str = "attn") -> OutProjection:
     if "W_O" in component._parameters:  # a HookedTransformer
         if is_quantised(component.W_O) or component.W_O.ndim != 3:
             raise InputError(
-                f"the weights of this {type(model).__name__} are quantised, and heads are not read from such a one; "
-                "load the model with tl_nla.load(name, quantization=...), which gives a TransformerBridge"
+                f"the weights of this {type(model).__name__} are quantised, and heads are not read from such a one. "
+                "Load the model with tl_nla.load(name, quantization=...), which gives a TransformerBridge"
             )
         heads, width, _ = component.W_O.shape
         return OutProjection(layer, kind, f"blocks.{layer}.{name}.hook_z", component, heads, heads * width)

@@ -87,7 +87,7 @@ def known_device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"device is {name!r}, which cannot be used here ({str(error).splitlines()[0]}); give 'cpu', or a device "
+            f"device is {name!r}, which cannot be used here ({str(error).splitlines()[0]}). Give 'cpu', or a device "
             "that this machine and its build of torch have, such as 'cuda'"
         ) from error
     return name

@@ -53,7 +53,7 @@ def oracle_marker(tokenizer: Any, template: str | None = None, char: str | None 
         known = Vocabulary.of(tokenizer, len(tokenizer))
         if any(char in known.texts[number] for number in torch.nonzero(known.allowed).flatten().tolist()):
             raise InputError(
-                f"labels may name the injection character {char!r}, as it is a token of the vocabulary; give one of "
+                f"labels may name the injection character {char!r}, as it is a token of the vocabulary. Give one of "
                 "U+3200 to U+33FF, or leave out injection_char, and one is chosen or added"
             )
     return choose_marker(tokenizer, _all_worded(template or oracle_template(tokenizer)), _SLOTS, char)

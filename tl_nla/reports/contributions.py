@@ -170,6 +170,6 @@ def _check_share(direct: DirectAttribution, allowed: float) -> None:
     if not worst <= allowed:
         raise InputError(
             f"{worst:.1%} of the range of the logits is unaccounted for ({allowed:.0%} is allowed), so this report "
-            "would mislead. tl_nla.attribution.direct_attribution says what is at fault; max_unaccounted=1 shows it "
-            "all the same"
+            "would mislead. tl_nla.attribution.direct_attribution says what is at fault. Give max_unaccounted=1 to "
+            "see it all the same"
         )

@@ -4,6 +4,7 @@ The same parser serves the generator's stories, a user's sentences and a steered
 never looks ahead: the facts after word ``i`` depend on words ``0..i`` only.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +59,7 @@ def parse(text: str) -> Parse:
     found = split_words(text)
     words = [word for word, _, _ in found]
     facts, history, sentences = Facts(), [], []
-    start, candidates = 0, list(TEMPLATES)
+    start, candidates = 0, list[Template]()
     before = facts.copy()
     for index, word in enumerate(words):
         candidates = _still_possible(candidates, index - start, word)
@@ -69,7 +70,7 @@ def parse(text: str) -> Parse:
         finished = next((c for c in candidates if len(c.words) == index - start + 1), None)
         if finished is not None or (word in _ENDS and not candidates):
             sentences.append(_judge(finished, words[start : index + 1], start, before))
-            start, candidates, before = index + 1, list(TEMPLATES), facts.copy()
+            start, candidates, before = index + 1, [], facts.copy()
     return Parse(words, [(left, right) for _, left, right in found], history, sentences)
 
 
@@ -84,7 +85,14 @@ def facts_at(parsed: Parse, end: int) -> Facts:
 
 
 def _still_possible(candidates: list[Template], place: int, word: str) -> list[Template]:
+    if place == 0:
+        return list(_beginning_with(word))
     return [c for c in candidates if place < len(c.words) and c.admits(place, word)]
+
+
+@functools.lru_cache(4096)
+def _beginning_with(word: str) -> tuple[Template, ...]:
+    return tuple(template for template in TEMPLATES if template.admits(0, word))
 
 
 def _focus(facts: Facts, word: str) -> None:

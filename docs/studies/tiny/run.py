@@ -54,11 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--parts", nargs="+", default=["target", "nla"], metavar="PART",
-        help="target, nla (seed 0 and its cat reader), seeds (row scores of seeds 1 and 2), "
-        "oracle (with the readers of its controls, each of --seeds), "
-        "untrained (an oracle that a quarter of the heads is kept from, each of --seeds), "
-        "plateau (a network on the model's own run on raw context, with words and without, each of --seeds), "
-        "contributions (words-only recovery, three seeds)",
+        help="target. Nla: seed 0 and its cat reader. Seeds: row scores of seeds 1 and 2. "
+        "Oracle: with the readers of its controls. Untrained: an oracle that a quarter of the heads is kept from. "
+        "Plateau: a network on the model's own run on raw context, with words and without. All three for each of "
+        "--seeds. Contributions: words-only recovery, three seeds",
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N",

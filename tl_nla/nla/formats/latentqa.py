@@ -15,6 +15,6 @@ def plan(listing: Listing) -> OraclePlan | None:
     if "latentqa" not in name or "checkpoints_latentqa" in name:
         return None
     raise InputError(
-        f"{listing.title}: LatentQA's decoders put states of block 15 behind block 0, at a run of '? '; what is "
+        f"{listing.title}: LatentQA's decoders put states of block 15 behind block 0, at a run of '? '. What is "
         "missing is the order of the turns around that run. Give protocol=OracleProtocol(...) if you know it"
     )

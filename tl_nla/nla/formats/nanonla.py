@@ -25,8 +25,8 @@ def plan(av: Listing, ar: Listing | None, said: Said) -> PairPlan | None:
         return None
     if "multi" in av.name.lower():
         raise InputError(
-            f"{av.title}: several slots with an affine map each, and where those maps are stored is not known here; "
-            "what is missing is the name and shape of their tensors"
+            f"{av.title}: several slots with an affine map each, and where those maps are stored is not known here. "
+            "What is missing is the name and shape of their tensors"
         )
     av, ar = halves(av, ar)
     if not is_of_data(av) or av.has("adapter_config.json"):

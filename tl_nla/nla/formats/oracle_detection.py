@@ -33,6 +33,6 @@ def plan_oracle(name: str | Path, protocol: OracleProtocol | None = None) -> Ora
     raise InputError(
         f"{listing.title} is no oracle of a known family (it holds {shown}): "
         + (told if listing.has("nla_meta.yaml") else
-           "ao_config.json, mlao_config.json or an oracle lens's meta.json is missing; a plain model is asked with "
+           "ao_config.json, mlao_config.json or an oracle lens's meta.json is missing. A plain model is asked with "
            "tl_nla.ActivationOracle.baseline")
     )  # fmt: skip

@@ -164,7 +164,7 @@ def _injection_of(where: str, meta: Meta) -> InjectionConfig:
     if (scale is None or meta.null_scale) and kind in (None, "constant", "affine"):
         found = "null as" if meta.null_scale else "no"
         raise InputError(
-            f"{where} has {found} extraction.injection_scale and there is no default for it; write the L2 "
+            f"{where} has {found} extraction.injection_scale and there is no default for it. Write the L2 "
             "norm that the verbalizer was trained with there, or 'raw' for vectors as they are, or give "
             "injection=InjectionConfig(...)"
         )

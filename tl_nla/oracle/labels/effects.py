@@ -219,7 +219,7 @@ def _checked_readout(model: Any) -> ReadOut:
     if not readout.fit.error <= _READOUT_ERROR:
         raise InputError(
             f"{type(model).__name__} does more behind its last block than norm and unembedding (its logits are "
-            f"{readout.fit}), so what a write promotes cannot be told; states and writes can still be read"
+            f"{readout.fit}), so what a write promotes cannot be told. States and writes can still be read"
         )
     return readout
 

@@ -336,7 +336,7 @@ def _summarise(
     ahead = (share * (columns[None, :] > queries[:, None])).sum(-1).masked_fill(padding, 0.0)
     if not bool((ahead <= _AHEAD).all()):
         raise InputError(
-            f"heads of this model read later positions ({ahead.max().item():.1%} of one head's write): it is no causal "
+            f"heads of this model read later positions ({ahead.max().item():.1%} of one head's write). It is no causal "
             "language model as it is run here, and shares of earlier tokens would mislead"
         )
     first = real.to(raw.device).long().argmax(-1)
