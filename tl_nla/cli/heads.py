@@ -28,7 +28,13 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     ):
         add(option, type=whole_number(least), default=None, metavar="N", help=help_)
     add("--layers", type=whole_number(0), nargs="+", default=None, metavar="N", help="of these layers only")
-    add("--oracle", type=words, default=None, metavar="FOLDER", help="diff oracle whose words are scored, too")
+    add(
+        "--oracle",
+        type=words,
+        default=None,
+        metavar="FOLDER",
+        help="diff oracle whose words are scored, too; shipped: the one that ships for the model",
+    )
     add("--all-tokens", action="store_true", help="name any token, not whole words only")
     add("--cache", type=output_folder, default=None, metavar="DIR",
         help="keep what is done here; the same command goes on from there when interrupted")  # fmt: skip
@@ -66,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
     with console.status("loading the model"):
         target = target_of(args)
         placed = own_placement(args)
-        oracle = None if args.oracle is None else find_oracle(args.model, args.oracle, target.model, **placed)
+        folder = None if args.oracle == "shipped" else args.oracle
+        oracle = None if args.oracle is None else find_oracle(args.model, folder, target.model, **placed)
     with progress_bar():
         cards = replace(head_cards(target.model, documents, config, oracle=oracle, cache=args.cache), model=target.name)
     console.print(table(cards, args.sort, args.show, console.width))

@@ -27,7 +27,7 @@ from tl_nla.model.targets import load_target
 from tl_nla.smollm2.oracle import shipped_oracle
 from tl_nla.smollm2.weights import find_weights
 
-CANDIDATES, STRONG, DOCUMENTS = 10, 5, (14, 29)
+CANDIDATES, STRONG, DOCUMENTS = 10, 5, (14, 20)
 """Words that the next one is told among; words that a write is shown by; which documents of each kind of text."""
 TASKS = ("next word", "effect", "which write")
 _LISTED, RESAMPLES = 40, 1000
@@ -81,11 +81,11 @@ def ask(asked: Asked, number: int, labels: dict[str, Said | None], found: _Found
         chosen = asked.effects.clean.masked_fill(taken, -torch.inf).topk(CANDIDATES).indices
         truth = added.gather(1, chosen)
         shown = _shown(asked, number, taken)
-        for variant, words in variants(said, asked.neighbours):
-            for reader, vectors in asked.readers.items():
+        for reader, vectors in asked.readers.items():
+            known = vectors[chosen], torch.stack([_meant(one, vectors) for one in shown], 1)
+            for variant, words in variants(said, asked.neighbours):
                 meant = _meant(words, vectors)
-                guess = torch.einsum("nw,ncw->nc", meant, vectors[chosen])
-                fit = torch.einsum("nw,ncw->nc", meant, torch.stack([_meant(one, vectors) for one in shown], 1))
+                guess, fit = (torch.einsum("nw,ncw->nc", meant, part) for part in known)
                 for task, score in zip(TASKS, (_first(truth, guess), spearman(truth, guess), _which(fit)), strict=True):
                     found[label, reader, variant, task].append(score)
 

@@ -6,96 +6,76 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from docs.studies.smollm2.fit import captured, site_writes
-from docs.studies.smollm2.score import permuted, smoother, squeezed_context
+from docs.studies.smollm2.score import smoother, squeezed_context
 from docs.studies.smollm2.table import read_rows
 from docs.studies.smollm2.writes import SiteWrites
 from tl_nla.benchmark.bootstrap import fve_interval
 from tl_nla.benchmark.words_only import divergence, output_logits
 from tl_nla.data.progress import told
+from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.model.targets import load_target
-from tl_nla.smollm2.oracle import shipped_oracle
 
 STEPS = (3, 9, 15, 21, 27, 30)
 """Numbers of layers told at which the prediction is read."""
-LENGTHS, MOST = (4, 8, 16), 16
 _BATCH = 180
-_Rebuild = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """Training and held-out writes, and what reads them."""
+    """Training and held-out writes, and what words gave back of the latter."""
 
     target: Any
-    oracle: Any
     train: SiteWrites
     held: SiteWrites
+    kept: Path
+    every: int
 
     @property
     def layers(self) -> range:
         """All layers."""
         return range(len(self.held.out))
 
-    def attention(self, layer: int) -> list[str]:
-        """Sites of a layer's heads."""
-        return [f"blocks.{layer}.attn.head.{head}" for head in range(self.held.out[layer].shape[1] // self.held.width)]
 
-
-def arms(sides: Recovery) -> Iterator[tuple[str, list[Tensor]]]:
+def arms(sides: Recovery) -> dict[str, list[Tensor]]:
     """Each arm's attention and MLP, summed, layer by layer: ``[rows, d_model]`` each."""
     context = smoother(*squeezed_context(sides.target.model, sides.train, sides.held))
-    exact: list[Tensor] = []
-    words: dict[str, list[Tensor]] = {}
-    for (layer,) in told([[layer] for layer in sides.layers], "rebuilding layers from words"):
-        attn, mlp, heads = f"blocks.{layer}.attn", f"blocks.{layer}.mlp", sides.attention(layer)
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    for (layer,) in told([[layer] for layer in sides.layers], "adding up layers"):
+        attn, mlp = (f"blocks.{layer}.{part}" for part in ("attn", "mlp"))
         true = {site: sides.held[site][1] for site in (attn, mlp)}
-        exact.append(true[attn] + true[mlp])
-        said = {site: _explained(sides, site) for site in (*heads, mlp, attn)}
-
-        def rebuilt(change: _Rebuild, sites: list[str]) -> Tensor:
-            return torch.stack([change(site) for site in sites]).sum(0)
-
-        for count in LENGTHS:
-            words.setdefault(f"words, {count} each", []).append(
-                rebuilt(lambda site: sides.oracle.reconstruct(said[site][count]), [*heads, mlp])  # noqa: B023
-            )
-        full: _Rebuild = lambda site: sides.oracle.reconstruct(said[site][MOST])  # noqa: B023, E731
-        for arm, value in {
-            "attention by its own 16 words": full(attn) + full(mlp),
-            "heads in words, MLPs exact": rebuilt(full, heads) + true[mlp],
-            "MLPs in words, heads exact": true[attn] + full(mlp),
-            "shuffled": rebuilt(lambda site: sides.oracle.reconstruct(_rolled(said[site][MOST])), [*heads, mlp]),  # noqa: B023
-            "permuted": rebuilt(
-                lambda site: sides.oracle.reconstruct(permuted(said[site][MOST], sides.oracle.code.text)),  # noqa: B023
-                [*heads, mlp],
-            ),
-            "context, 16 tokens": rebuilt(lambda site: _predicted(sides, site, context), [attn, mlp]),
-            "probe of the state": rebuilt(lambda site: _predicted(sides, site, _from_state(sides, site)), [attn, mlp]),
-        }.items():
-            words.setdefault(arm, []).append(value)
-    yield "exact", exact
-    yield from words.items()
+        found["exact"].append(true[attn] + true[mlp])
+        said = read_kept(sides.kept / f"rebuilt-{sides.every}-{layer}.safetensors")
+        heads, mlps = (said.pop(f"{kind}s, 16 words") for kind in ("head", "mlp"))
+        found["heads in 16 words, MLPs exact"].append(heads + true[mlp])
+        found["MLPs in 16 words, heads exact"].append(true[attn] + mlps)
+        for arm, value in said.items():
+            found[arm].append(value)
+        found["context, 16 tokens"].append(_predicted(sides, attn, context) + _predicted(sides, mlp, context))
+        found["probe of the state"].append(sum(_predicted(sides, site, _from_state(sides, site)) for site in true))
+    return dict(found)
 
 
-def _explained(sides: Recovery, site: str) -> dict[int, list[str]]:
-    before, write = sides.held[site]
-    return {count: sides.oracle.explain(write, before, words=count, sites=[site] * len(write)) for count in LENGTHS}
+def read_kept(path: Path) -> dict[str, Tensor]:
+    """What :mod:`docs.studies.smollm2.score` read back of a layer's writes.
 
-
-def _rolled(texts: list[str]) -> list[str]:
-    """The texts of other documents."""
-    half = len(texts) // 2
-    return texts[half:] + texts[:half]
+    Raises:
+        InputError: when it was not run on these rows.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not there; run docs.studies.smollm2.score with the same --keep and --every first")
+    return load_file(path)
 
 
 def _from_state(sides: Recovery, site: str) -> Tensor:
@@ -118,7 +98,7 @@ def rows_of(sides: Recovery, seen: Tensor) -> Iterator[dict[str, Any]]:
     model, document = sides.target.model, sides.held.rows.document
     embedded = sides.held["blocks.0.attn"][0]
     mean = [sum(sides.train[f"blocks.{layer}.{part}"][1].mean(0) for part in ("attn", "mlp")) for layer in sides.layers]
-    found = dict(arms(sides))
+    found = arms(sides)
     clean = _logits(model, embedded + sum(found["exact"]))
     usual, _ = _compared(model, clean, embedded + sum(mean))
     yield {"arm": "mean writes", "layers": 0, "kl": float(usual.mean()), "n": len(usual)}
@@ -171,7 +151,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("corpus"))
     parser.add_argument("--keep", type=Path, required=True, help="folder of captured writes")
     parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
-    parser.add_argument("--every", type=int, default=6, help="one of so many held-out rows is told")
+    parser.add_argument("--every", type=int, default=12, help="one of so many held-out rows is told")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
     args = parser.parse_args()
     if args.table:
@@ -180,7 +160,7 @@ def main() -> None:
     target = load_target("smollm2")
     train = site_writes(captured(args.corpus, args.keep, "train"), target)
     held = site_writes(captured(args.corpus, args.keep, "fresh").every(args.every), target)
-    sides = Recovery(target, shipped_oracle(target.model), train, held)
+    sides = Recovery(target, train, held, args.keep, args.every)
     found = [json.dumps(row) + "\n" for row in rows_of(sides, held.rows.context[:, :16])]
     args.rows.write_text("".join(found), encoding="utf-8")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from docs.studies.smollm2.english import embeddings
@@ -30,6 +31,7 @@ from tl_nla.oracle.words.tables import unit_rows
 from tl_nla.smollm2.oracle import shipped_oracle
 
 LENGTHS, TOLD, SQUEEZED = (4, 8, 16), 16, 64
+KINDS = ("one head", "head", "attn", "mlp", "block")
 GOLD = tuple(f"blocks.{layer}.attn.head.0" for layer in (3, 15, 27))
 """Heads at which the labels are read, too; scored by themselves."""
 _DECAY = 0.1
@@ -46,6 +48,11 @@ class Sides:
     everything: dict[str, Tensor]
     neighbours: dict[str, str]
     rebuilt: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, arm: str, write: Tensor) -> None:
+        """Add a write that was read back to the layer's sum; what recovery is measured on."""
+        self.sums[arm] = self.sums[arm] + write if arm in self.sums else write
 
 
 def main() -> None:
@@ -74,14 +81,20 @@ def main() -> None:
     neighbours = {word: words[other] for word, other in zip(words, near, strict=True)}
     context = None if args.words_only else smoother(*squeezed_context(target.model, train, held))
     sides = Sides(oracle, train, held, context, everything, neighbours)
-    done = {(row["layer"], row["kind"]) for row in read_rows(args.rows)}
+    done = {row["layer"] for row in read_rows(args.rows)}
     args.rows.parent.mkdir(parents=True, exist_ok=True)
     for layer in args.layers:
-        for kind in ("one head", "head", "attn", "mlp", "block"):
-            if (layer, kind) not in done:
-                found = [{"layer": layer, "kind": kind, "seed": 0, **row} for row in score(sides, layer, kind)]
-                with args.rows.open("a", encoding="utf-8") as file:
-                    file.write("".join(json.dumps(row) + "\n" for row in found))
+        sides.sums.clear()
+        sides.rebuilt.clear()
+        if layer in done:
+            continue
+        found = [
+            {"layer": layer, "kind": kind, "seed": 0, **row} for kind in KINDS for row in score(sides, layer, kind)
+        ]
+        kept = {arm: write.contiguous() for arm, write in sides.sums.items()}
+        save_file(kept, args.keep / f"rebuilt-{args.every}-{layer}.safetensors")
+        with args.rows.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in found))
 
 
 def squeezed_context(model: Any, *sides: SiteWrites) -> list[Tensor]:
@@ -121,13 +134,14 @@ def score(sides: Sides, layer: int, kind: str) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def _site(sides: Sides, site: str, from_state: Tensor | None, gold: bool) -> dict[str, Tensor]:
+def _site(sides: Sides, site: str, from_state: Tensor | None, one: bool) -> dict[str, Tensor]:
     """Squared errors of each arm at one component, and the distances that they are compared to."""
     oracle, code = sides.oracle, sides.oracle.code
     before, write = sides.held[site]
     truth, mean = normalise(write), code.mean[code.index(site)]
     found = {"strict": _square(truth, mean), "plain": _square(truth, sides.everything[kind_of(site)])}
     texts: list[str] = []
+    kind = "one head" if one else kind_of(site)
     number = code.tell_component(before, write)
     told = [code.sites[one] for one in number.tolist()]
     for words in LENGTHS:
@@ -135,10 +149,18 @@ def _site(sides: Sides, site: str, from_state: Tensor | None, gold: bool) -> dic
         rebuilt = oracle.reconstruct(texts)
         sides.rebuilt[site, words] = rebuilt
         found[f"explanation, {words} words"] = _square(truth, normalise(rebuilt))
+        if kind in ("head", "mlp"):
+            sides.add(f"words, {words} each", rebuilt)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(2)).tolist()
-    found["shuffled"] = _square(truth, normalise(oracle.reconstruct([texts[row] for row in order])))
-    found["permuted"] = _square(truth, normalise(oracle.reconstruct(permuted(texts, code.text))))
-    found["nearest"] = _square(truth, normalise(oracle.reconstruct(renamed(texts, sides.neighbours))))
+    changed = {"shuffled": [texts[row] for row in order], "permuted": permuted(texts, code.text),
+               "nearest": renamed(texts, sides.neighbours)}  # fmt: skip
+    for arm, other in changed.items():
+        rebuilt = oracle.reconstruct(other)
+        found[arm] = _square(truth, normalise(rebuilt))
+        if kind in ("head", "mlp"):
+            sides.add(arm, rebuilt)
+    if kind in ("head", "mlp"):
+        sides.add(f"{kind}s, {max(LENGTHS)} words", sides.rebuilt[site, max(LENGTHS)])
     for arm, weights in (("context, 16 tokens", sides.from_context), ("probe of the state", from_state)):
         if weights is not None:
             wanted = normalise(sides.train[site][1])
@@ -147,7 +169,7 @@ def _site(sides: Sides, site: str, from_state: Tensor | None, gold: bool) -> dic
         found |= {
             f"sum of heads, {words} words each": _square(truth, _by_heads(sides, site, words)) for words in LENGTHS
         }
-    if gold and from_state is not None:
+    if one and from_state is not None:
         found |= _gold(sides, site, truth)
     found["component"] = found["strict"]
     return found

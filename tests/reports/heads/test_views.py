@@ -1,6 +1,7 @@
 """Cards as a page, Markdown, JSON and TensorBoard: nothing that a model or a text says breaks any of them."""
 
 import html.parser
+from dataclasses import replace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -49,6 +50,20 @@ class Reader(html.parser.HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize(("meaning", "verdict", "said"), [
+    (None, None, ""), ((0.2, 0.1, 0.3), "meaning", "mean something to a reader"),
+    ((0.1, -0.1, 0.3), "code", "are only a code for a reader"),
+])  # fmt: skip
+def test_a_card_says_whether_words_mean_something(meaning, verdict, said, tmp_path):
+    card = make_card()
+    card = replace(card, words=replace(card.words, meaning=meaning))
+    assert card.words.verdict == verdict
+    assert said in card_markdown(card)
+    assert ("a reader" in card_markdown(card)) == (meaning is not None)
+    make_cards(card).to_json(tmp_path / "cards.json")
+    assert HeadCards.from_json(tmp_path / "cards.json").cards[0] == card
 
 
 def test_a_report_carries_the_cards_of_its_heads():

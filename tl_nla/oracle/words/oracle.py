@@ -85,6 +85,17 @@ class WordOracle(DiffOracle):
         strength = StrengthReference.measure(norms)
         return cls(fit_code(tables, writes, strength, config, keep), strength, base)
 
+    @property
+    def meaning(self) -> dict[str, tuple[float, float, float]]:
+        """By site, how much better a blind reader tells a write's effect from its words than from permuted ones.
+
+        Rank correlations with the effect on ten likely words, their difference and its 95% interval, as they were
+        measured and noted (``made["meaning"]``); empty where nobody did. Where the interval holds 0, the words are no
+        more than a code.
+        """
+        found = self.made.get("meaning") or {}
+        return {str(site): (float(value), float(low), float(high)) for site, (value, low, high) in found.items()}
+
     def reconstruct(
         self, texts: Sequence[str], batch_size: int = 256, refined: bool = True
     ) -> Float[Tensor, "n d_act"]:

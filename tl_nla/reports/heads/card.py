@@ -35,6 +35,8 @@ class Words:
         fve_oracle: of an oracle's explanations, on fewer writes.
         oracle_rows: how many.
         ov: copying by the weights, see :func:`tl_nla.reports.heads.ov_circuit.ov_scores`.
+        meaning: what the oracle's words mean to a blind reader, with its interval
+            (:attr:`tl_nla.oracle.words.WordOracle.meaning`); ``None`` where no oracle says it.
     """
 
     always: tuple[tuple[str, ...], tuple[str, ...]]
@@ -46,6 +48,15 @@ class Words:
     fve_oracle: float | None = None
     oracle_rows: int = 0
     ov: float | None = None
+    meaning: tuple[float, float, float] | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """``"meaning"`` where a blind reader tells more from the words than from permuted ones, else ``"code"``.
+
+        ``None`` where nobody measured it.
+        """
+        return None if self.meaning is None else "meaning" if self.meaning[1] > 0 else "code"
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,8 @@ class Card:
         """From what JSON holds."""
         words, matters = dict(values["words"]), dict(values["matters"])
         words |= {"always": tuple(map(tuple, words["always"])), "often": tuple(map(tuple, words["often"]))}
+        if words.get("meaning") is not None:
+            words["meaning"] = tuple(words["meaning"])
         if matters.get("where") is not None:
             matters["where"] = tuple(matters["where"])
         attention = {**values["attention"], "offsets": tuple(values["attention"]["offsets"])}

@@ -98,6 +98,7 @@ class _Maker:
         repeats = self._repeats()
         effects = self._effects()
         wording = self._wording()
+        meaning = getattr(oracle, "meaning", {})
         found: list[Card] = []
         for done, layer in enumerate(self.heads):
             tell("putting writes into words, layers", done, len(self.heads))
@@ -105,7 +106,7 @@ class _Maker:
             scored = self._oracle(oracle, reads, layer)
             sums = _summed(reads, f"{layer}.sums").tolist()
             for head in range(self.heads[layer]):
-                words = {**told[head], **scored[head]}
+                words = {**told[head], **scored[head], "meaning": meaning.get(f"blocks.{layer}.attn.head.{head}")}
                 repeat = repeats[layer][head] if layer in repeats else None
                 found.append(_card(layer, head, (sums[head], repeat), words, effects.get((layer, head), Matters())))
         tell("putting writes into words, layers", len(self.heads), len(self.heads))
@@ -247,7 +248,7 @@ def _card(
     }  # fmt: skip
     shape = {"delimiter_chance": attention.delimiter_chance, "peak": attention.peak, "sink": attention.sink}
     words = {name: told[name] for name in ("usual", "fve", "fve_shuffled", "heldout", "ov")}
-    words |= {name: told[name] for name in ("fve_oracle", "oracle_rows") if name in told}
+    words |= {name: told[name] for name in ("fve_oracle", "oracle_rows", "meaning") if name in told}
     up, down = (tuple(side) for side in told["always"])
     often = tuple((word, share) for word, share in told["often"])
     examples = tuple(

@@ -60,6 +60,13 @@ def sentences(card: Card) -> list[str]:
         shown.append(f"Copying by its weights (OV eigenvalues, from −1 to 1): {words.ov:.2f}.")
     if words.fve_oracle is not None:
         shown.append(f"The oracle's words: {words.fve_oracle:.2f} ({words.oracle_rows} writes).")
+    if words.meaning is not None:
+        value, low, high = words.meaning
+        verdict = "mean something to" if words.verdict == "meaning" else "are only a code for"
+        shown.append(
+            f"The oracle's words {verdict} a reader who knows English: its rank correlation with what a write changes "
+            f"is {value:.2f} [{low:.2f}, {high:.2f}] above that of permuted words."
+        )
     if matters.skip_kl is not None:
         shown.append(
             f"Left out at one position: KL {matters.skip_kl:.4f} on average of {matters.positions}, the next token's "

@@ -1,0 +1,50 @@
+"""The page's tables of what a blind reader can tell."""
+
+from collections.abc import Sequence
+from typing import Any
+
+_LAYERS = (0, 3, 9, 15, 21, 27, 29)
+_SHOWN = 8
+Row = dict[str, Any]
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """All layers by label, task and control; then by layer; then the heads whose words mean something."""
+    return "\n".join([*_by_label(rows), "", *_by_layer(rows), "", *_by_head(rows)]) + "\n"
+
+
+def _cell(row: Row | None, name: str = "") -> str:
+    return "" if row is None else f"{row[name + 'value']:.2f} [{row[name + 'low']:.2f}, {row[name + 'high']:.2f}]"
+
+
+def _by_label(rows: Sequence[Row]) -> list[str]:
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    lines = ["| writes | words | reader | task | " + " | ".join(variants) + " |", "|---" * (4 + len(variants)) + "|"]
+    known = {(row["kind"], row["label"], row["reader"], row["task"], row["variant"]): row
+             for row in rows if row["where"] == "all"}  # fmt: skip
+    for kind, label, reader, task in dict.fromkeys(key[:4] for key in known):
+        cells = [_cell(known.get((kind, label, reader, task, variant))) for variant in variants]
+        lines.append(f"| {kind} | {label} | {reader} | {task} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _by_layer(rows: Sequence[Row]) -> list[str]:
+    lines = ["| words of heads | reader | " + " | ".join(f"layer {layer}" for layer in _LAYERS) + " |",
+             "|---" * (2 + len(_LAYERS)) + "|"]  # fmt: skip
+    own = [row for row in rows if row["kind"] == "head" and row["variant"] == "right" and row["task"] == "effect"]
+    known = {(row["label"], row["reader"], row["where"]): row for row in own}
+    for label, reader in dict.fromkeys(key[:2] for key in known):
+        cells = [_cell(known.get((label, reader, layer)), "above_") for layer in _LAYERS]
+        lines.append(f"| {label} | {reader} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _by_head(rows: Sequence[Row]) -> list[str]:
+    lines = ["| reader | heads whose words mean something | the clearest |", "|---|---|---|"]
+    for reader in dict.fromkeys(row["reader"] for row in rows):
+        own = [row for row in rows if row["kind"] == "one head" and row["reader"] == reader
+               and row["task"] == "effect" and "16" not in row["label"]]  # fmt: skip
+        clear = sorted((row for row in own if row["above_low"] > 0), key=lambda row: -row["above_value"])
+        names = ", ".join(f"{row['where']} {row['above_value']:.2f}" for row in clear[:_SHOWN])
+        lines.append(f"| {reader} | {len(clear)} of {len(own)} | {names} |")
+    return lines
