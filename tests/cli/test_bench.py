@@ -5,15 +5,17 @@ import json
 import pytest
 
 from tests import zoo
-from tl_nla.benchmark import growth
-from tl_nla.benchmark.shapes import bench_model
+from tl_nla.benchmark import growth, real_size
+from tl_nla.benchmark.bench import Case
+from tl_nla.benchmark.shapes import BenchModel, bench_model
 from tl_nla.cli.main import main
 
 
 def test_every_shape_and_precision_has_a_table(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("tl_nla.benchmark.peers.has_nnsight", lambda: False)
     monkeypatch.setattr("tl_nla.benchmark.real_size.compared", lambda case, rounds: {
-        "case": case.name, "peer": case.peer, "ours_cpu_s": 1.0, "peer_cpu_s": 2.0, "ratio": 0.5})  # fmt: skip
+        "case": case.name, "peer": case.peer, "whole": "", "ours_cpu_s": 1.0, "peer_cpu_s": 2.0, "ratio": 0.5,
+    })  # fmt: skip
 
     def small(shape, dtype):
         plain = zoo.hf_model("llama")
@@ -29,6 +31,34 @@ def test_every_shape_and_precision_has_a_table(monkeypatch, capsys, tmp_path):
     assert [(table["model"], table["dtype"]) for table in tables] == [("smollm2", "float32"), ("smollm2", "bfloat16")]
     peers = [{row["peer"] for row in table["rows"]} for table in tables]
     assert peers[0] - peers[1] == {"decompose_resid, apply_ln_to_stack"}  # it rounds what it normalises
+
+    monkeypatch.setattr("tl_nla.benchmark.real_size.compared", lambda case, rounds: pytest.fail("was there already"))
+    assert main([*command, "--json", str(file)]) == 0
+
+
+def test_an_interrupted_run_goes_on_where_it_was(monkeypatch, tmp_path, capsys):
+    cases = [Case(f"states {n}", "generate", int, int, lambda one, other: True, "3 states") for n in range(3)]
+    cases += [Case("bare", "pass", int, float, lambda one, other: False)]
+    monkeypatch.setattr("tl_nla.benchmark.shapes.shaped", lambda shape, dtype: BenchModel(None, None, shape))
+    monkeypatch.setattr("tl_nla.cli.bench._reading", lambda made, args, dtype: cases)
+    asked, real = [], real_size.compared
+
+    def compared(case, rounds):
+        asked.append(case.name)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(case, rounds)
+
+    monkeypatch.setattr(real_size, "compared", compared)
+    file = tmp_path / "bench.json"
+    command = ["bench", "--shape", "smollm2", "--json", str(file)]
+    assert main(command) == 130
+    assert main(command) == 1  # two ways differ
+    assert asked == ["states 0", "states 1", "states 1", "states 2", "bare"]
+    told = real_size.added_up(json.loads(file.read_text())["tables"][0]["rows"])
+    assert [(row["case"], row.get("pieces"), row.get("differ")) for row in told] == [
+        ("bare", None, True), ("3 states", 3, None)]  # fmt: skip
+    assert "different results" in capsys.readouterr().out
 
 
 def test_growth_is_drawn(monkeypatch, tmp_path):

@@ -24,6 +24,7 @@ class Case:
         ours: our way.
         theirs: the other way.
         same: compares the two results.
+        whole: the case that this one is a piece of; times of pieces are added up. A piece is run once.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Case:
     ours: Callable[[], Any]
     theirs: Callable[[], Any]
     same: Callable[[Any, Any], bool]
+    whole: str = ""
 
 
 def embedded_cases(tiny: Any) -> list[Case]:

@@ -22,7 +22,8 @@ def reading(config: Any, task: str, work: Workload, dtype: torch.dtype) -> Estim
     model = language_model(config, dtype)
     numbers = sum(parameter.numel() for parameter in model.parameters())
     weights = sum(value.numel() * value.element_size() for value in (*model.parameters(), *model.buffers()))
-    shape = _Shape(config, dtype)
+    gated = any("gate" in name for name, _ in model.named_modules())
+    shape = _Shape(config, dtype, gated)
     activations, logits, passes = getattr(shape, task.replace("-", "_"))(work)
     total = weights + activations + logits
     return Estimate(task, numbers, 0, weights, 0, 0, activations, 0, logits, total, passes)
@@ -31,7 +32,7 @@ def reading(config: Any, task: str, work: Workload, dtype: torch.dtype) -> Estim
 class _Shape:
     """Sizes of a model as the budgets see them."""
 
-    def __init__(self, config: Any, dtype: torch.dtype) -> None:
+    def __init__(self, config: Any, dtype: torch.dtype, gated: bool) -> None:
         self.width, self.layers = int(config.hidden_size), int(config.num_hidden_layers)
         self.heads = int(getattr(config, "num_attention_heads", None) or 1)
         self.vocab, self.size = int(config.vocab_size), torch.empty((), dtype=dtype).element_size()
@@ -41,7 +42,7 @@ class _Shape:
         cfg = SimpleNamespace(n_heads=self.heads, d_model=self.width, n_layers=self.layers, d_mlp=int(hidden),
                               n_key_value_heads=groups, d_head=d_head)  # fmt: skip
         self._like = SimpleNamespace(cfg=cfg, parameters=lambda: iter([torch.empty(0, dtype=dtype)]))
-        self.keys = 2 * self.layers * groups * d_head * self.size
+        self.keys, self.hidden = 2 * self.layers * groups * d_head * self.size, (3 if gated else 5) * int(hidden)
 
     def read(self, work: Workload) -> tuple[int, int, float]:
         """All layers' states of some texts, read in one pass."""
@@ -51,8 +52,24 @@ class _Shape:
     def capture_states(self, work: Workload) -> tuple[int, int, float]:
         """States of one site, with logits of the positions that are drawn."""
         rows = work.documents * work.positions * self.width * _FLOAT32
-        logits = min(LOGIT_BUDGET, max(1, work.positions) * self.vocab * work.documents)
-        return rows + self._batch(work, PASS_BUDGET), 2 * _FLOAT32 * logits, 1.0
+        drawn = max(1, work.positions) * self.vocab
+        together = min(_TOGETHER, work.documents, PASS_BUDGET // pass_bytes(self._like, work.tokens),
+                       LOGIT_BUDGET // drawn)  # fmt: skip
+        together = max(1, together)
+        blocks = together * self._fullest(work.tokens)
+        logits = 2 * _FLOAT32 * min(LOGIT_BUDGET, drawn * together)  # behind the blocks, whose tensors are gone by then
+        return rows + blocks, max(0, logits - blocks), 1.0
+
+    def _fullest(self, length: int) -> int:
+        """Bytes of a text at the fullest moment of a pass, where the budget of passes counts rather too many.
+
+        The attention's scores and the MLP's tensors are not alive together. The numbers of tensors are those of blocks
+        that were measured: two of scores, with a softmax in float32; eight of the stream's width; three of the MLP's
+        width, five where it has no gate.
+        """
+        scores = 2 * _FLOAT32 + (0 if self.size == _FLOAT32 else self.size)
+        attention, mlp = scores * self.heads * length, self.size * self.hidden
+        return length * (self.keys + 8 * self.size * self.width + max(attention, mlp))
 
     def capture_writes(self, work: Workload) -> tuple[int, int, float]:
         """Writes of all heads, attentions, MLPs and blocks with effect labels, without the ``skip`` question."""

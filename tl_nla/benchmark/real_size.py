@@ -23,8 +23,9 @@ from tl_nla.reports import ContributionReport, layer_contributions
 _PLACES = [1, 17, 33, 49, 65, 81, 97, 127]
 _ONE_BY_ONE = 6
 """Models of more layers are not skipped component by component for comparison: that takes minutes."""
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
-"""Relative error of two ways to the same numbers; in bfloat16 they round at other places."""
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2}
+"""Relative error of two ways to the same numbers. In bfloat16 they round at other places: heads of SmolLM2 read in
+three ways lie 2.0% from those in float32 each, and 1.9% and 2.2% from each other."""
 
 
 def reading_cases(made: BenchModel, tokens: Tensor) -> Iterator[Case]:
@@ -78,7 +79,7 @@ def report_cases(made: BenchModel, tokens: Tensor, positions: int) -> Iterator[C
 
 
 def compared(case: Case, rounds: int) -> dict[str, Any]:
-    """Compare both results, then time both ways in turns.
+    """Compare both results, then time both ways in turns; a piece of a whole is timed while it is compared.
 
     Args:
         case: what to run.
@@ -86,23 +87,46 @@ def compared(case: Case, rounds: int) -> dict[str, Any]:
 
     Returns:
         One row: names, processor seconds of both, and ours as a multiple of the peer's. It is that of the least of
-        both, and the median over the rounds.
-
-    Raises:
-        RuntimeError: when the two ways do not give the same result.
+        both, and the median over the rounds. Where the two results differ the row says so, and has no times.
     """
-    if not case.same(case.ours(), case.theirs()):
-        raise RuntimeError(f"{case.name}: the two ways differ, so their times say nothing")
+    names = {"case": case.name, "peer": case.peer, "whole": case.whole}
     taken: tuple[list[float], list[float]] = [], []
-    for _ in range(rounds):
+
+    def run() -> list[Any]:
+        found = []
         for own, function in zip(taken, (case.ours, case.theirs), strict=True):
             begun = time.process_time()
-            function()
+            found.append(function())
             own.append(time.process_time() - begun)
+        return found
+
+    if not case.same(*run()):
+        return {**names, "differ": True}
+    if not case.whole:
+        for own in taken:
+            own.clear()
+        for _ in range(rounds):
+            run()
     ours, theirs = (min(own) for own in taken)
     ratios = [one / other for one, other in zip(*taken, strict=True)]
-    return {"case": case.name, "peer": case.peer, "ours_cpu_s": ours, "peer_cpu_s": theirs, "ratio": ours / theirs,
-            "median_ratio": median(ratios), "rounds": rounds}  # fmt: skip
+    return {**names, "ours_cpu_s": ours, "peer_cpu_s": theirs, "ratio": ours / theirs,
+            "median_ratio": median(ratios), "rounds": len(ratios)}  # fmt: skip
+
+
+def added_up(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as they are told: times of the pieces of a whole added up, rows of other cases as they are."""
+    found = [row for row in rows if not row["whole"]]
+    for name in dict.fromkeys(row["whole"] for row in rows if row["whole"]):
+        pieces = [row for row in rows if row["whole"] == name]
+        total = {"case": name, "peer": pieces[0]["peer"], "whole": "", "pieces": len(pieces)}
+        if any("differ" in row for row in pieces):
+            found.append({**total, "differ": True})
+            continue
+        ours, theirs = (sum(row[side] for row in pieces) for side in ("ours_cpu_s", "peer_cpu_s"))
+        middle = median(row["ratio"] for row in pieces)
+        found.append({**total, "ours_cpu_s": ours, "peer_cpu_s": theirs, "ratio": ours / theirs,
+                      "median_ratio": middle, "rounds": 1})  # fmt: skip
+    return found
 
 
 @torch.no_grad()

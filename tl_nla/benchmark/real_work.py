@@ -35,6 +35,7 @@ class WorkSizes:
         documents: texts that are captured.
         tokens: about how many tokens each has.
         states: vectors that are put into words.
+        piece: of these, how many at once.
         new_tokens: longest explanation, and how long the model generates under hooks.
         prompt: tokens of the text that the model goes on with.
     """
@@ -42,6 +43,7 @@ class WorkSizes:
     documents: int = _DOCUMENTS
     tokens: int = _TOKENS
     states: int = 64
+    piece: int = 32
     new_tokens: int = _NEW
     prompt: int = 32
 
@@ -74,12 +76,18 @@ def capture_cases(model: Any, tokenizer: Any, sizes: WorkSizes) -> Iterator[Case
                "bare forward pass of each text", writes, bare, _anything)  # fmt: skip
 
 
-def speaking_case(nla: NLA, sizes: WorkSizes) -> Case:
-    """Vectors put into words, beside ``generate`` of Hugging Face on the same rows; the words are compared."""
+def speaking_cases(nla: NLA, sizes: WorkSizes) -> Iterator[Case]:
+    """Vectors put into words, beside ``generate`` of Hugging Face on the same rows; the words are compared.
+
+    Both take so many rows at once as a piece has.
+    """
     acts = torch.randn(sizes.states, nla.verbalizer.d_model, generator=torch.Generator().manual_seed(0))
-    return Case(f"{sizes.states} states put into words", "transformers generate, the same rows at once",
-                partial(_spoken, nla, acts, sizes.new_tokens), partial(_spoken_by_transformers, nla, acts,
-                sizes.new_tokens), _equal)  # fmt: skip
+    for first in range(0, sizes.states, sizes.piece):
+        some = acts[first : first + sizes.piece]
+        yield Case(f"states {first + 1} to {first + len(some)} put into words",
+                   f"transformers generate, {sizes.piece} rows at once", partial(_spoken, nla, some, sizes.new_tokens),
+                   partial(_spoken_by_transformers, nla, some, sizes.new_tokens), _equal,
+                   f"{sizes.states} states put into words")  # fmt: skip
 
 
 def hook_case(model: Any, sizes: WorkSizes) -> Case:

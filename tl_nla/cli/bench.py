@@ -1,6 +1,7 @@
 """``tl-nla bench``: our fast paths beside the obvious way, on this machine."""
 
 import argparse
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -79,33 +80,63 @@ def run(args: argparse.Namespace) -> int:
 
 def _real_size(args: argparse.Namespace, console: Any) -> int:
     """Reading and reports of models: processor seconds of one thread, ours as a multiple of the peer's."""
+    from tl_nla.benchmark.real_size import added_up
     from tl_nla.benchmark.shapes import named_model, shaped
     from tl_nla.errors import InputError
 
     if args.work and not args.model:
         raise InputError("--work takes a model with a tokenizer; name one with --model")
     columns = {"case": "case", "ours": "ours_cpu_s", "peer": "peer", "peer's": "peer_cpu_s", "ours / peer": "ratio"}
-    tables = []
+    settings = {name: getattr(args, name) for name in ("runs", "tokens", "states", "work")}
+    tables, differ = _tables_so_far(args, settings), False
     with _one_thread():
         for dtype in args.dtype:
             for name in (args.model,) if args.model else args.shape:
                 made = named_model(name, dtype) if args.model else shaped(name, dtype=dtype)
-                rows = _compared(_work(made, args) if args.work else _reading(made, args, dtype), made, args, console)
+                table = {"model": made.name, "dtype": dtype, **settings, "rows": []}
+                table = next((old for old in tables if {**old, "rows": []} == table), table)
+                tables += [] if table in tables else [table]
+                cases = _work(made, args) if args.work else _reading(made, args, dtype)
+                for done in _compared(cases, table["rows"], made, args, console):
+                    table["rows"] = done
+                    _write(args, {"tables": tables})
+                rows = added_up(table["rows"])
+                differ = differ or any("differ" in row for row in rows)
                 console.print(_table(f"{made.name}, {dtype}: processor seconds of one thread", rows, columns))
-                tables.append({"model": made.name, "dtype": dtype, "tokens": args.tokens, "rows": rows})
-                _write(args, {"tables": tables})
-    return 0
+    if differ:
+        console.print("Where there is no time, the two ways gave different results: their times would say nothing.")
+    return int(differ)
 
 
-def _compared(cases: list[Any], made: Any, args: argparse.Namespace, console: Any) -> list[dict[str, Any]]:
+def _tables_so_far(args: argparse.Namespace, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """What an earlier run of the same command wrote into ``--json`` before it was interrupted."""
+    from tl_nla.benchmark.results import versions
+
+    if not args.json or not args.json.is_file():
+        return []
+    try:
+        found = json.loads(args.json.read_text())
+    except ValueError:
+        return []
+    tables = found.get("tables", []) if isinstance(found, dict) and found.get("versions") == versions() else []
+    return [table for table in tables if all(table.get(name) == value for name, value in settings.items())]
+
+
+def _compared(
+    cases: list[Any], known: list[dict[str, Any]], made: Any, args: argparse.Namespace, console: Any
+) -> Iterator[list[dict[str, Any]]]:
+    """All rows so far after each case; those that are known already are not run again."""
     from tl_nla.benchmark.real_size import compared
 
-    rows = []
+    done = {(row["case"], row["peer"]) for row in known}
+    rows = list(known)
     with console.status("timing") as status:
         for number, case in enumerate(cases, 1):
+            if (case.name, case.peer) in done:
+                continue
             status.update(f"{made.name}, {number} of {len(cases)}: {case.name}, beside: {case.peer}")
             rows.append(compared(case, args.runs))
-    return rows
+            yield rows
 
 
 def _growth(args: argparse.Namespace, console: Any) -> int:
@@ -137,12 +168,12 @@ def _reading(made: Any, args: argparse.Namespace, dtype: str) -> list[Any]:
 
 def _work(made: Any, args: argparse.Namespace) -> list[Any]:
     """Captures, speaking and hooks during generation; the verbalizer is an untrained one of the same model."""
-    from tl_nla.benchmark.real_work import WorkSizes, capture_cases, hook_case, speaking_case
+    from tl_nla.benchmark.real_work import WorkSizes, capture_cases, hook_case, speaking_cases
     from tl_nla.nla.fresh import fresh_nla
 
     model, sizes = made.bridge, WorkSizes(states=args.states)
     nla = fresh_nla(args.model, int(model.cfg.n_layers) // 2, "constant")
-    return [*capture_cases(model, model.tokenizer, sizes), hook_case(model, sizes), speaking_case(nla, sizes)]
+    return [*capture_cases(model, model.tokenizer, sizes), hook_case(model, sizes), *speaking_cases(nla, sizes)]
 
 
 @contextmanager
@@ -163,9 +194,9 @@ def _table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> A
 
     table = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold")
     for name, key in columns.items():
-        table.add_column(name, justify="left" if isinstance(rows[0][key], str) else "right")
+        table.add_column(name, justify="left" if isinstance(rows[0].get(key), str) else "right")
     for row in rows:
-        values = [row[key] for key in columns.values()]
+        values = [row.get(key, "differ") for key in columns.values()]
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in values))
     return table
 
