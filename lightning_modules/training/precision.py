@@ -28,8 +28,8 @@ def known_precision(name: str) -> str:
 def spelled_out_attention(module: nn.Module, wanted: bool = True) -> Iterator[None]:
     """Compute attention by plain matrix products inside, as before afterwards.
 
-    On CPUs the backward pass of torch's fused attention is slow in bfloat16 and at lower matrix precision, since its
-    many small products are converted one by one. A training step of 48 short rows of SmolLM2 took 5.3 s of processor
+    On CPUs the backward pass of torch's fused attention is slow in bfloat16 and at lower matrix precision. Its many
+    small products are converted one by one. A training step of 48 short rows of SmolLM2 took 5.3 s of processor
     time with it and 3.2 s without.
 
     Args:

@@ -56,7 +56,8 @@ def load_pair(
             "a text stands before --nla"
         )
     target = load_target(model, prepend_bos, placement)
-    nla = NLA.from_pretrained(*(folders or [str(part(model, "av")), str(part(model, "ar"))]), **own)
+    names = folders or [str(part(model, "av")), str(part(model, "ar"))]
+    nla = NLA.from_pretrained(names[0], names[1] if names[1:] else None, **own)
     if nla.d_model != int(target.model.cfg.d_model):
         raise InputError(
             f"the NLA reads vectors of size {nla.d_model}, {model!r} has d_model {target.model.cfg.d_model}"

@@ -22,7 +22,7 @@ class BestOf:
 
     One explanation is greedy, the others are sampled. Kept is the one whose reconstruction has the smallest error. The
     text that the vector comes from is never seen. The cost is that of ``samples`` explanations. A choice by
-    reconstruction favours words that the reconstructor understands, whether or not they are true: score claims beside
+    reconstruction favours words that the reconstructor reads well, whether or not they are true. Score claims beside
     FVE.
 
     Attributes:
