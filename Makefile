@@ -9,6 +9,8 @@ PYTEST_ARGS ?= -q
 # One process a core, each with one thread: the models of the tests are too small for more.
 WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 TL3 := 3.9.0
+OLDEST := 3.10
+NEWEST := 3.13
 
 VENV := .venv
 VENV_TL3 := .venv-tl3
@@ -19,8 +21,8 @@ INDEX := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 SITE := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo smollm2 demo-smollm2 corpus test test-tl3 test-plain test-real lint bench gallery docs docs-serve notebooks package \
-        install install-tl3
+.PHONY: demo smollm2 demo-smollm2 corpus test test-tl3 test-python test-oldest test-newest test-plain test-real lint bench \
+        gallery docs docs-serve notebooks package install install-tl3
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -59,6 +61,18 @@ test: $(VENV)/.installed
 
 test-tl3: $(VENV_TL3)/.installed
 	$(OFFLINE) PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV_TL3)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+
+# The suite on another Python: `make test-python VERSION=3.12`. Where that Python or its packages cannot be had, the
+# reason is told and nothing is run. TESTS: files or folders, all of them when empty.
+TESTS ?=
+VERSION ?= $(NEWEST)
+test-oldest: VERSION := $(OLDEST)
+test-newest: VERSION := $(NEWEST)
+test-python test-oldest test-newest:
+	$(MAKE) --no-print-directory .venv-$(VERSION)/.installed \
+		|| echo "Python $(VERSION), or what the suite needs on it, could not be had (see above): nothing is run on it"
+	test ! -e .venv-$(VERSION)/.installed || $(OFFLINE) PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 \
+		.venv-$(VERSION)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS) $(TESTS)
 
 # The wheel is built afresh each time, from an empty build folder: an old one would bring back files that are gone.
 test-plain: $(VENV_PLAIN)/.installed
@@ -128,4 +142,11 @@ $(VENV_PLAIN)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV_PLAIN)/bin/python || $(PYTHON) -m venv $(VENV_PLAIN)
 	$(VENV_PLAIN)/bin/python $(PIP) $(INDEX) -c constraints.txt torch
 	$(VENV_PLAIN)/bin/python $(PIP) -c constraints.txt .
+	touch $@
+
+.venv-3.%/.installed: pyproject.toml constraints.txt
+	rm -f $@
+	test -x $(@D)/bin/python || $(firstword $(wildcard $(HOME)/.pyenv/versions/3.$*.*/bin/python) python3.$*) -m venv $(@D)
+	$(@D)/bin/python $(PIP) $(INDEX) -c constraints.txt torch
+	$(@D)/bin/python $(PIP) -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@

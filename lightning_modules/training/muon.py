@@ -32,6 +32,13 @@ def orthogonalised(matrices: Float[Tensor, "n out in"]) -> Float[Tensor, "n out 
     return found.mT if tall else found
 
 
+def _loss_of(closure: Callable[[], Any] | None) -> Any:
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 class Float32Muon(torch.optim.Muon):
     """``torch.optim.Muon`` whose iteration stays in float32 and takes all matrices of one shape at once.
 
@@ -43,10 +50,7 @@ class Float32Muon(torch.optim.Muon):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of momentum (Nesterov), decoupled weight decay and an orthogonalised update."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for group in self.param_groups:
             alike: dict[tuple[Any, ...], list[Tensor]] = {}
             for value in group["params"]:
@@ -100,10 +104,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for part in self.parts:
             part.step()
         return loss

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+from tl_nla.errors import InputError
 from tl_nla.model.hooks import HookPair
 
 
@@ -33,3 +34,14 @@ class Adapter(ABC):
     @abstractmethod
     def reset(self) -> None:
         """Forget everything found so far."""
+
+
+def refuse_other_width(model: Any, nla: Any) -> None:
+    """Refuse an NLA that says it reads states of another size than the model's.
+
+    Raises:
+        InputError: when it does.
+    """
+    width, wanted = int(model.cfg.d_model), getattr(nla, "d_model", None)
+    if wanted is not None and int(wanted) != width:
+        raise InputError(f"the NLA reads activations of size {wanted}, this model has d_model {width}")

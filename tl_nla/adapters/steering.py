@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.adapters.base import Adapter
+from tl_nla.adapters.base import Adapter, refuse_other_width
 from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
 from tl_nla.amounts import check_number
@@ -239,9 +239,7 @@ class SteeringAdapter(_ShiftingAdapter):
         Raises:
             InputError: see there.
         """
-        width, wanted = int(model.cfg.d_model), getattr(self.nla, "d_model", None)
-        if wanted is not None and int(wanted) != width:
-            raise InputError(f"the NLA reads activations of size {wanted}, this model has d_model {width}")
+        refuse_other_width(model, self.nla)
         return super().hooks(model)
 
     def _shifts(self, acts: Tensor, strength: Tensor, row: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:

@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tl_nla.adapters.base import refuse_other_width
 from tl_nla.adapters.reading import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
 from tl_nla.errors import InputError
@@ -75,9 +76,7 @@ class VerbalizerAdapter(ReadingAdapter):
         Raises:
             InputError: see there.
         """
-        width, wanted = int(model.cfg.d_model), getattr(self.nla, "d_model", None)
-        if wanted is not None and int(wanted) != width:
-            raise InputError(f"the NLA reads activations of size {wanted}, this model has d_model {width}")
+        refuse_other_width(model, self.nla)
         return super().hooks(model)
 
     def results(self, tokens: Int[Tensor, "batch pos"] | None = None, **settings: Any) -> list[Explanation]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tl_nla.attribution import skip_logits
 from tl_nla.benchmark.peak_memory import peak_megabytes
+from tl_nla.benchmark.peers import cached_heads
 from tl_nla.model.reading import read
 
 
@@ -42,7 +43,7 @@ def embedded_cases(tiny: Any) -> list[Case]:
     acts = read(tiny.model, tokens, [point], [-1, -20, -40, -60])[point]
     return [
         Case("head writes at 8 positions", "run_with_cache, use_attn_result", partial(_heads, tiny.model, tokens),
-             partial(_cached_heads, tiny.model, tokens), partial(_close, tolerance=1e-4)),
+             partial(cached_heads, tiny.model, tokens, _PLACES), partial(_close, tolerance=1e-4)),
         Case("every block skipped at every position, 128 tokens", "one run_with_hooks a layer and position",
              partial(_skips, tiny.model, tokens[:1]), partial(_skips_one_by_one, tiny.model, tokens[:1]),
              partial(_close, tolerance=1e-4)),
@@ -88,18 +89,6 @@ def _heads(model: Any, tokens: Tensor) -> Tensor:
     sites = [f"blocks.{layer}.attn.head.{head}" for layer in range(layers) for head in range(heads)]
     reading = read(model, tokens, sites, _PLACES)
     return torch.stack([reading.heads(layer) for layer in range(layers)])
-
-
-@torch.no_grad()
-def _cached_heads(model: Any, tokens: Tensor) -> Tensor:
-    names = [f"blocks.{layer}.attn.hook_result" for layer in range(model.cfg.n_layers)]
-    before = model.cfg.use_attn_result
-    model.set_use_attn_result(True)
-    try:
-        _, cache = model.run_with_cache(tokens, names_filter=lambda name: name in names)
-    finally:
-        model.set_use_attn_result(before)
-    return torch.stack([cache[name][:, _PLACES].flatten(0, 1) for name in names])
 
 
 def _skips(model: Any, tokens: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ READINGS = ("read", "report", "capture-states", "capture-writes")
 TRAININGS = ("verbalizer", "reconstructor", "reward", "oracle", "oracle-reconstructor")
 TASKS = (*READINGS, *TRAININGS)
 MIXED = "bf16-mixed"
-_PRECISIONS = ("32-true", MIXED)
+_PRECISIONS, _OPTIMIZERS = ("32-true", MIXED), ("adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ def estimate(
         >>> found = estimate("tiny", "verbalizer", Workload(batch_size=8, tokens=20))
         >>> print(found.to_table())
     """
-    for name, value, allowed in (("task", task, TASKS), ("precision", precision, _PRECISIONS),
-                                 ("optimizer", optimizer, ("adamw", "muon"))):  # fmt: skip
+    given = (("task", task, TASKS), ("precision", precision, _PRECISIONS), ("optimizer", optimizer, _OPTIMIZERS))
+    for name, value, allowed in given:
         if value not in allowed:
             raise unknown(name, value, allowed)
     if rank is not None:
@@ -160,9 +160,8 @@ def estimate(
     kind = _precision(config, dtype)
     if task in READINGS:
         return reading(config, task, work, kind)
-    recipe = Recipe(kind, precision == MIXED, rank, work.checkpointing)
     try:
-        return training(config, task, work, recipe, optimizer)
+        return training(config, task, work, Recipe(kind, precision == MIXED, rank, work.checkpointing), optimizer)
     except RuntimeError as error:
         raise InputError(
             f"a training step of {type(config).__name__} cannot be run without contents ({first_line(error)}). "

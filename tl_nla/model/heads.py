@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -162,9 +162,9 @@ def solve_heads(
     heads = projection.split(z)
     best: HeadSum | None = None
     for weight, bias in _weights(projection, heads):
-        total = torch.einsum("nhd,hdm->nm", heads, weight) + bias
-        for form, inner in behind(model, projection.layer, total, write):
-            found = _summed(heads, weight, bias, total, write, form, inner, factor)
+        projected = _Projected(heads, weight, bias, torch.einsum("nhd,hdm->nm", heads, weight) + bias)
+        for form, inner in behind(model, projection.layer, projected.total, write):
+            found = _summed(projected, write, form, inner, factor)
             if best is None or found.fit.error < best.fit.error:
                 best = found
             if found.fit.exact and form is None and inner == 1.0:
@@ -181,10 +181,17 @@ def solve_heads(
     return best
 
 
-def _summed(
-    heads: Tensor, weight: Tensor, bias: Tensor, total: Tensor, write: Tensor, form: NormForm | None, inner: float,
-    factor: float,
-) -> HeadSum:  # fmt: skip
+class _Projected(NamedTuple):
+    """Heads, and the out-projection's weight by heads, its bias, and what they make together."""
+
+    heads: Tensor
+    weight: Tensor
+    bias: Tensor
+    total: Tensor
+
+
+def _summed(projected: _Projected, write: Tensor, form: NormForm | None, inner: float, factor: float) -> HeadSum:
+    heads, weight, bias, total = projected
     step = step_of(write)
     parts = torch.einsum("nhd,hdm->nhm", heads[:_CHECKED], weight).abs().sum(1) if form is None else None
     if form is None:

@@ -33,14 +33,27 @@ ROWS = Path(__file__).parent / "rows"
 
 
 @dataclass(frozen=True)
+class StartConfig:
+    """The deliberately short warm start.
+
+    Attributes:
+        reconstructor_steps: its steps, 64 rows each.
+        verbalizer_steps: likewise.
+        fve: FVE on validation stories that a start may have at most, a little below the .6 aimed at, since these
+            stories are few. A better one is made again, a ninth shorter.
+    """
+
+    reconstructor_steps: int = 135
+    verbalizer_steps: int = 200
+    fve: float = 0.57
+
+
+@dataclass(frozen=True)
 class StudyConfig:
     """Settings of the training study; those of the stored runs by default.
 
     Attributes:
-        reconstructor_steps: of the deliberately short warm start, 64 rows each.
-        verbalizer_steps: likewise.
-        start_fve: FVE on validation stories that a start may have at most, a little below the .6 aimed at, since these
-            stories are few. A better one is made again, a ninth shorter.
+        start: the warm start.
         core_minutes: processor time of the reinforcement learning, and of the longer warm start beside it.
         batch: activations a step.
         group: explanations an activation.
@@ -53,9 +66,7 @@ class StudyConfig:
         prefix_documents: held-out stories whose states are scored at every prefix.
     """
 
-    reconstructor_steps: int = 135
-    verbalizer_steps: int = 200
-    start_fve: float = 0.57
+    start: StartConfig = StartConfig()
     core_minutes: float = 15.0
     batch: int = 48
     group: int = 4
@@ -167,13 +178,13 @@ def study_held_out() -> ExplainedStates:
 def short_warm_start(data: ActivationDataModule, config: StudyConfig, folder: Path, seed: int) -> NLA:
     """The pair that reinforcement learning starts from; read from ``folder`` when it was made before."""
     if not (folder / "ar").is_dir():
-        parts = config.reconstructor_steps, config.verbalizer_steps
+        parts = config.start.reconstructor_steps, config.start.verbalizer_steps
         for shorter in range(_SHORTER):
             reader, writer = (max(1, round(steps * (1 - shorter / _SHORTER))) for steps in parts)
             steps = RebuildConfig(reconstructor_steps=reader, verbalizer_steps=writer)
             nla = warm_start_nla(WEIGHTS / "target", data, steps, seed, limit_val_batches=0, enable_progress_bar=False)
             nla.mean = data.mean
-            if validation_fve(nla, data) <= config.start_fve:
+            if validation_fve(nla, data) <= config.start.fve:
                 break
         nla.save_pretrained(folder)
     return load_pair(str(folder))

@@ -90,16 +90,11 @@ def test_a_file_gets_lines(shown):
 COMMAND = ["fit", "--trainer.logger", "false", "--trainer.accelerator", "cpu", "--trainer.max_steps", "1"]
 
 
-@pytest.fixture
-def bar_of(monkeypatch):
-    """The kind of bar of a command line's trainer; nothing is run."""
-    monkeypatch.setattr(CheckingCLI, "_run_subcommand", lambda self, subcommand: None)
+class Unrun(CheckingCLI):
+    """Builds everything, and runs nothing."""
 
-    def build(*arguments):
-        cli = CheckingCLI(Line, L.LightningDataModule, args=[*COMMAND, *arguments], seed_everything_default=False)
-        return type(cli.trainer.progress_bar_callback)
-
-    return build
+    def _run_subcommand(self, subcommand):
+        pass
 
 
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter", "ignore::DeprecationWarning")
@@ -113,5 +108,6 @@ def bar_of(monkeypatch):
         (["--trainer.enable_progress_bar", "false"], type(None)),
     ],
 )
-def test_the_command_line_has_it_unless_another_is_named(bar_of, arguments, kind):
-    assert bar_of(*arguments) is kind
+def test_the_command_line_has_it_unless_another_is_named(arguments, kind):
+    cli = Unrun(Line, L.LightningDataModule, args=[*COMMAND, *arguments], seed_everything_default=False)
+    assert type(cli.trainer.progress_bar_callback) is kind

@@ -55,7 +55,7 @@ def with_states(tiny):
 
 
 def test_a_start_that_is_too_good_is_made_again_a_ninth_shorter(tmp_path, monkeypatch):
-    limit = StudyConfig().start_fve
+    limit = StudyConfig().start.fve
     shipped, lengths, found = load_pair("tiny"), [], iter([0.7, limit + 0.01, limit])
 
     def warm_start(_target, _data, steps, *_rest, **_settings):
