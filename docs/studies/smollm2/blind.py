@@ -27,7 +27,7 @@ from tl_nla.model.targets import load_target
 from tl_nla.smollm2.oracle import shipped_oracle
 from tl_nla.smollm2.weights import find_weights
 
-CANDIDATES, STRONG, DOCUMENTS = 10, 5, (14, 20)
+CANDIDATES, STRONG, DOCUMENTS = 10, 5, (14, 18)
 """Words that the next one is told among; words that a write is shown by; which documents of each kind of text."""
 TASKS = ("next word", "effect", "which write")
 _LISTED, RESAMPLES = 40, 1000

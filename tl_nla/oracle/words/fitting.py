@@ -27,6 +27,8 @@ LEVELS = ("one", "two", "three", "four", "five", "six")
 """How far a write is from its component's mean: six equally frequent steps."""
 _DECAY = 1e-2
 _SMALLEST = 1e-6
+_MEASURED = 400
+"""Writes of a component whose norms are measured."""
 WritesBySite = Mapping[str, tuple[Float[Tensor, "n d_model"], Float[Tensor, "n d_model"]]]
 
 
@@ -55,15 +57,13 @@ class FitConfig:
 
 @torch.no_grad()
 def fit_code(
-    tables: WordTables, writes: WritesBySite, strength: StrengthReference, config: FitConfig | None = None,
-    keep: Path | None = None,
-) -> WordCode:  # fmt: skip
-    """Fit a code; deterministic.
+    tables: WordTables, writes: WritesBySite, config: FitConfig | None = None, keep: Path | None = None
+) -> tuple[WordCode, StrengthReference]:
+    """Fit a code, and measure what norms are usual; deterministic.
 
     Args:
         tables: of the model.
         writes: by site, states before and writes of the training documents, in model units.
-        strength: what norms are usual.
         config: words and passes.
         keep: folder in which what was fitted is kept, and gone on with by a run that was interrupted.
 
@@ -73,7 +73,8 @@ def fit_code(
     config = config or FitConfig()
     if not writes:
         raise InputError("no writes were given; a code of words needs those of one component at least")
-    columns: dict[str, list[Tensor]] = {name: [] for name in ("mean", "edge", "level", "norm")}
+    columns: dict[str, list[Tensor]] = {name: [] for name in ("mean", "edge", "level")}
+    sizes: dict[str, tuple[Tensor, Tensor]] = {}
     wide: list[int] = []
     inputs: list[Tensor] = []
     classes: list[int] = []
@@ -87,16 +88,20 @@ def fit_code(
         shapes[site] = found.shape
         for name, value in found.columns.items():
             columns[name].append(value)
-        columns["norm"].append(_norms(before, write, strength))
+        sizes[site] = write.float().norm(dim=1, keepdim=True), before.float().norm(dim=1, keepdim=True)
         if site not in tables.basis:
             inputs.append(teller_inputs(before[: config.told_rows], write[: config.told_rows]))
             classes += [len(wide)] * len(inputs[-1])
             wide.append(number)
             bases |= {} if found.basis is None else {site: found.basis}
     stacked = {name: torch.stack(values) for name, values in columns.items()}
+    strength = StrengthReference.measure({site: (write[:_MEASURED], before[:_MEASURED])
+                                          for site, (write, before) in sizes.items()})  # fmt: skip
+    stacked["norm"] = torch.stack([_norms(before, write, strength) for write, before in sizes.values()])
     teller = _teller(inputs, classes, 2 * stacked["mean"].shape[1] + 1)
-    return WordCode(tuple(writes), tables.text, **stacked, teller=teller, wide=torch.tensor(wide, dtype=torch.long),
+    code = WordCode(tuple(writes), tables.text, **stacked, teller=teller, wide=torch.tensor(wide, dtype=torch.long),
                     shape=shapes, bases=bases, tables=tables.joined(bases))  # fmt: skip
+    return code, strength
 
 
 @dataclass(frozen=True)

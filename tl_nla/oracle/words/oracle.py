@@ -26,8 +26,6 @@ from tl_nla.sharing import About
 _CODE, _TABLES, _STRENGTH = "code.safetensors", "tables.safetensors", "strength.safetensors"
 _VERSION = 2
 """Of the files; the first one told words in another way."""
-_MEASURED = 400
-"""Writes of a component whose norms are measured."""
 
 
 class WordOracle(DiffOracle):
@@ -78,12 +76,7 @@ class WordOracle(DiffOracle):
             >>> oracle = WordOracle.fitted(model, tokenizer, by_site(training), token_counts(documents))
         """
         tables = WordTables.of(model, frequent_words(tokenizer, counts), list(writes))
-        norms = {}
-        for site in writes:
-            before, write = (part[:_MEASURED].float().norm(dim=1, keepdim=True) for part in writes[site])
-            norms[site] = write, before
-        strength = StrengthReference.measure(norms)
-        return cls(fit_code(tables, writes, strength, config, keep), strength, base)
+        return cls(*fit_code(tables, writes, config, keep), base)
 
     @property
     def meaning(self) -> dict[str, tuple[float, float, float]]:
