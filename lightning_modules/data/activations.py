@@ -110,6 +110,8 @@ class ActivationDataModule(L.LightningDataModule):
         super().__init__()
         read: Any = filled(corpus or CorpusConfig(), documents=8000, positions_per_document=5, heldout=0.1)
         served: Any = filled(serving or ServingConfig(), batch_size=64)
+        if served.window is not None and self.serves == "states":
+            raise InputError(f"window is {served.window}, which is for writes; CapturedDataModule reads kept states")
         words, self.placement = words or WordsConfig(), placement or Placement()
         self._target = (model, tokenizer)
         self.site, self.source, self.documents = Site.parse(site), read.source, read.documents

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import lightning as L
 import torch
@@ -21,8 +21,40 @@ from tl_nla.data.shards import Shard, read_index, read_mean, read_settings, read
 from tl_nla.errors import InputError
 from tl_nla.paths import user_path
 
+Row = TypeVar("Row")
 
-class ShardedRows(Dataset[tuple[Tensor, str]]):
+
+class LazyShards(Dataset[Row]):
+    """Rows of several files, of which at most ``keep`` are in memory.
+
+    Args:
+        sizes: rows of each file.
+        keep: files in memory.
+    """
+
+    def __init__(self, sizes: list[int], keep: int) -> None:
+        self.sizes, self._ends, self._keep = sizes, list(accumulate(sizes)), keep
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def read(self, number: int) -> Any:
+        """What a file holds."""
+        raise NotImplementedError
+
+    def place(self, index: int) -> tuple[Any, int]:
+        """The file's content that a row is in, and the row's number there."""
+        number = bisect_right(self._ends, index)
+        if number not in self._kept:
+            while len(self._kept) >= self._keep:
+                self._kept.popitem(last=False)
+            self._kept[number] = self.read(number)
+        self._kept.move_to_end(number)
+        return self._kept[number], index - (self._ends[number] - self.sizes[number])
+
+
+class ShardedRows(LazyShards[tuple[Tensor, str]]):
     """Rows ``(activation, text)`` of one side of the split; at most ``keep`` shards are in memory.
 
     Args:
@@ -38,27 +70,17 @@ class ShardedRows(Dataset[tuple[Tensor, str]]):
     ) -> None:  # fmt: skip
         shards = read_index(folder)["shards"]
         self.files = [folder / shard["file"] for shard in shards]
-        self.sizes = [int(s["train"] if split == "train" else s["rows"] - s["train"]) for s in shards]
-        self._ends = list(accumulate(self.sizes))
-        self._split, self._texts, self._keep = split, texts, keep
-        self._kept: OrderedDict[int, Shard] = OrderedDict()
+        self._split, self._texts = split, texts
+        super().__init__([int(s["train"] if split == "train" else s["rows"] - s["train"]) for s in shards], keep)
 
-    def __len__(self) -> int:
-        return self._ends[-1]
+    def read(self, number: int) -> Shard:
+        """A shard."""
+        return read_shard(self.files[number])
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        number = bisect_right(self._ends, index)
-        shard, row = self._shard(number), index - (self._ends[number] - self.sizes[number])
+        shard, row = self.place(index)
         row += 0 if self._split == "train" else shard.train
         return shard.acts[row].float(), getattr(shard, self._texts)[row]
-
-    def _shard(self, number: int) -> Shard:
-        if number not in self._kept:
-            while len(self._kept) >= self._keep:
-                self._kept.popitem(last=False)
-            self._kept[number] = read_shard(self.files[number])
-        self._kept.move_to_end(number)
-        return self._kept[number]
 
 
 class ShardSampler(EpochSampler):
@@ -73,7 +95,7 @@ class ShardSampler(EpochSampler):
         window: shards that are shuffled together.
     """
 
-    def __init__(self, rows: ShardedRows, seed: int, window: int) -> None:
+    def __init__(self, rows: LazyShards[Any], seed: int, window: int) -> None:
         super().__init__(rows, seed, drop_last=True)
         self.window, self._sizes = window, rows.sizes
 

@@ -75,6 +75,8 @@ class ServingConfig:
     Attributes:
         batch_size: rows a batch; the data module's own number when ``None``.
         num_workers: processes that fetch rows; the rows are in memory, so that 0 is fastest.
+        window: of writes that are kept (``cache_dir``), so many shards of 64 documents are in memory and shuffled
+            together; everything is in memory when ``None``.
 
     Raises:
         InputError: for a number that is too small.
@@ -82,10 +84,12 @@ class ServingConfig:
 
     batch_size: int | None = None
     num_workers: int = 0
+    window: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None:
-            check_count("batch_size", self.batch_size)
+        for name in ("batch_size", "window"):
+            if (value := getattr(self, name)) is not None:
+                check_count(name, value)
         check_count("num_workers", self.num_workers, 0)
 
 

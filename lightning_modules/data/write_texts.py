@@ -31,7 +31,7 @@ class WriteTexts(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, writes: LabelledWrites, swap_share: float = 0.0, seed: int = 0, skip_share: float | None = None,
+        self, writes: LabelledWrites, swap_share: float = 0.0, seed: int | str = 0, skip_share: float | None = None,
         null_share: float = 0.0, questions: int = 1, sources_share: float | None = None,
     ) -> None:  # fmt: skip
         self.writes, self.swap_share, self.seed, self.skip_share = writes, swap_share, seed, skip_share

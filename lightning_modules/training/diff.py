@@ -2,8 +2,11 @@
 
 import random
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +17,10 @@ from torch.utils.data import DataLoader
 from lightning_modules.base import TrainingModule
 from lightning_modules.data.activations import ActivationDataModule, brought
 from lightning_modules.data.asked_writes import AskedConfig
+from lightning_modules.data.captured import ShardSampler
 from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig, filled
+from lightning_modules.data.streamed_writes import StreamedWriteTexts
 from lightning_modules.data.write_texts import WriteTexts, collate_writes
 from lightning_modules.processes import rank, shared_captures
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
@@ -33,10 +38,12 @@ from tl_nla.oracle.oracle import SIDECAR
 from tl_nla.oracle.policy import side_by_side
 from tl_nla.oracle.prompts import oracle_marker
 from tl_nla.oracle.questions import EXPLAIN
-from tl_nla.oracle.write_shards import kept_writes
+from tl_nla.oracle.write_shards import keep_writes, sampled_writes
 
 GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
 """Names for all writes of a kind."""
+SAMPLED = 2**14
+"""Writes from which magnitudes, strengths and the mean are taken where the others stay on the disk."""
 
 
 _OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "heldout_heads", "swap_share",
@@ -55,7 +62,13 @@ class DiffDataModule(ActivationDataModule):
         serving: batches, of 64 items.
         placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
 
+    With ``serving: {window: N}`` writes stay in the shards of ``cache_dir``, of which N are in memory. ``train_writes``
+    and ``heldout_writes`` are then an evenly spread sample of each side.
+
     The fields of these groups may be given alone for one more release.
+
+    Raises:
+        InputError: for a ``window`` without a ``cache_dir``.
     """
 
     serves = "writes"
@@ -76,6 +89,10 @@ class DiffDataModule(ActivationDataModule):
             self.positions_per_document, asked.top_k, skips=asked.skips, seed=self.seed, prepend_bos=self.prepend_bos,
             levels=tuple(asked.levels),
         )  # fmt: skip
+        self.window = (serving or ServingConfig()).window
+        if self.window is not None and self.cache_dir is None:
+            raise InputError(f"window is {self.window}; writes that are read from the disk need a cache_dir")
+        self.shards: dict[str, list[Path]] = {}
         self.train_writes: LabelledWrites | None = None
         self.heldout_writes: LabelledWrites | None = None
         self.untrained: tuple[str, ...] = ()
@@ -103,7 +120,9 @@ class DiffDataModule(ActivationDataModule):
             if rank() == 0:
                 begin_capture(self.cache_dir, self.model_settings())
             with shared_captures():
-                return kept_writes(self.cache_dir / side, model, tokenizer, documents, asked, capture, named)
+                paths = keep_writes(self.cache_dir / side, model, tokenizer, documents, asked, capture, named)
+            self.shards[side] = paths
+            return sampled_writes(paths, sys.maxsize if self.window is None else SAMPLED)
 
         writes = captured("train", train, kept)
         self.reference = writes.reference()
@@ -137,16 +156,24 @@ class DiffDataModule(ActivationDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training items in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
-        items = WriteTexts(
-            _known(self.train_writes), self.swap_share, self.seed, questions=self.questions,
-            sources_share=self.sources_share,
-        )  # fmt: skip
-        return ResumableLoader(items, self.batch_size, self.seed, drop_last=True, collate_fn=collate_writes)
+        items = self._items("train", self.train_writes, self.swap_share, self.sources_share)
+        order = None if self.window is None else ShardSampler(items, self.seed, self.window)
+        return ResumableLoader(items, self.batch_size, self.seed, order, drop_last=True, collate_fn=collate_writes)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Items of the held-out documents, untrained heads included."""
-        items = WriteTexts(_known(self.heldout_writes), questions=self.questions)
+        items = self._items("heldout", self.heldout_writes, 0.0, None)
         return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_writes)
+
+    def _items(self, side: str, writes: LabelledWrites | None, swaps: float, sources: float | None) -> Any:
+        """What is asked and told of a side: of writes in memory, or of shards on the disk."""
+        seed = self.seed if side == "train" else 0
+        make = partial(WriteTexts, swap_share=swaps, questions=self.questions, sources_share=sources)
+        if self.window is None:
+            return make(_known(writes), seed=seed)
+        _known(writes)
+        own = lambda writes, number: make(writes, seed=f"{seed}/{number}")  # noqa: E731
+        return StreamedWriteTexts(self.shards[side], self.reference, self.window, own, 1 + self.questions)
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader

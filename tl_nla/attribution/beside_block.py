@@ -112,14 +112,17 @@ class Beside:
 
     def _edited(self, rows: Mapping[int, Callable[[Tensor], Tensor]]) -> Callable[..., Tensor]:
         shape = self._rows, self._front + self._each
+        together: dict[Callable[[Tensor], Tensor], list[int]] = {}
+        for row, edit in rows.items():  # copies of a component at several positions share its edit
+            together.setdefault(edit, []).append(self._front + row)
+        alike = [(edit, torch.tensor(own)) for edit, own in together.items()]
 
         def function(value: Tensor, hook: Any) -> Tensor:
             if value.ndim < 2 or (value.shape[:2] != shape if self._rows > 1 else value.shape[1] != shape[1]):
                 raise NotBesideError(f"{hook.name} does not show one row a token")
             changed = value.clone()
             line = changed.flatten(0, 1)[None] if self._rows > 1 else changed
-            for row, edit in rows.items():
-                own = slice(self._front + row, self._front + row + 1)
+            for edit, own in alike:
                 line[:, own] = edit(line[:, own])
             return changed
 

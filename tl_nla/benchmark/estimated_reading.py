@@ -64,12 +64,12 @@ class _Shape:
         """Bytes of a text at the fullest moment of a pass, where the budget of passes counts rather too many.
 
         The attention's scores and the MLP's tensors are not alive together. The numbers of tensors are those of blocks
-        that were measured: two of scores, with a softmax in float32; eight of the stream's width; three of the MLP's
+        that were measured: two of scores, with a softmax in float32; ten of the stream's width; three of the MLP's
         width, five where it has no gate.
         """
         scores = 2 * _FLOAT32 + (0 if self.size == _FLOAT32 else self.size)
         attention, mlp = scores * self.heads * length, self.size * self.hidden
-        return length * (self.keys + 8 * self.size * self.width + max(attention, mlp))
+        return length * (self.keys + 10 * self.size * self.width + max(attention, mlp))
 
     def capture_writes(self, work: Workload) -> tuple[int, int, float]:
         """Writes of all heads, attentions, MLPs and blocks with effect labels, without the ``skip`` question."""

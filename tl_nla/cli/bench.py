@@ -173,7 +173,7 @@ def _work(made: Any, args: argparse.Namespace) -> list[Any]:
 
     model, sizes = made.bridge, WorkSizes(states=args.states)
     nla = fresh_nla(args.model, int(model.cfg.n_layers) // 2, "constant")
-    return [*capture_cases(model, model.tokenizer, sizes), hook_case(model, sizes), *speaking_cases(nla, sizes)]
+    return [*speaking_cases(nla, sizes), hook_case(model, sizes), *capture_cases(model, model.tokenizer, sizes)]
 
 
 @contextmanager

@@ -39,7 +39,25 @@ def kept_writes(
 ) -> LabelledWrites:  # fmt: skip
     """The writes of :func:`tl_nla.oracle.capture_writes`, kept in a folder: what is there is read, the rest captured.
 
-    Several processes capture a share each (:func:`tl_nla.data.sharing.sharing`), and all of them read the whole.
+    Args: as of :func:`keep_writes`, whose shards are all read at once.
+
+    Raises:
+        InputError: as of :func:`keep_writes`.
+
+    Example:
+        >>> writes = kept_writes(Path("runs/writes"), model, tokenizer, documents, ["blocks.0.mlp"], CaptureConfig())
+    """
+    paths = keep_writes(folder, model, tokenizer, documents, sites, config, vocabulary)
+    return _joined([read_writes(path) for path in paths])
+
+
+def keep_writes(
+    folder: Path, model: Any, tokenizer: Any, documents: Sequence[Document], sites: Sequence[str],
+    config: CaptureConfig, vocabulary: Vocabulary | None = None,
+) -> list[Path]:  # fmt: skip
+    """Capture writes into a folder, a shard at a time, so that memory does not grow with the documents.
+
+    Several processes capture a share each (:func:`tl_nla.data.sharing.sharing`).
 
     Args:
         folder: of the shards; one with other settings or documents is refused.
@@ -50,11 +68,11 @@ def kept_writes(
         config: what is captured.
         vocabulary: the tokens that labels may name.
 
+    Returns:
+        The files of all shards, those that were there among them.
+
     Raises:
         InputError: as of ``capture_writes``; when the folder holds another capture, or a file is damaged.
-
-    Example:
-        >>> writes = kept_writes(Path("runs/writes"), model, tokenizer, documents, ["blocks.0.mlp"], CaptureConfig())
     """
     allowed = () if vocabulary is None else torch.nonzero(vocabulary.allowed).flatten().tolist()
     read = json.dumps([[document.id, document.text, str(dict(document.notes))] for document in documents]) + json.dumps(
@@ -83,7 +101,26 @@ def kept_writes(
                 found = capture_writes(model, tokenizer, own, sites, config, vocabulary)
             write_writes(path, replace(found, document=torch.tensor(run)[found.document]), points)
     share.wait()
-    return _joined([read_writes(path) for path in paths])
+    return paths
+
+
+def sampled_writes(paths: Sequence[Path], most: int) -> LabelledWrites:
+    """Every so many-th write of all shards, of which one is in memory at a time.
+
+    Args:
+        paths: of the shards.
+        most: writes at most; all of them where there are no more.
+
+    Raises:
+        InputError: when a shard is missing or damaged.
+    """
+    step = max(1, -(-sum(int(shard_about(path)["rows"]) for path in paths) // most))
+    parts, first = [], 0
+    for path in paths:
+        writes = read_writes(path)
+        parts.append(writes.select(torch.arange(first, len(writes), step)))
+        first = (first - len(writes)) % step
+    return _joined(parts)
 
 
 def write_writes(path: Path, writes: LabelledWrites, points: dict[str, str]) -> None:

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--table", action="store_true", help="print the table of the stored rows, and do nothing else")
     parser.add_argument("--ship", type=Path, metavar="FOLDER", help="first take this trained pair into the package")
     parser.add_argument("--commit", default="", help="of the code that trained it")
+    parser.add_argument("--note", default="", help="what its settings do not tell")
     parser.add_argument("--documents", type=int, default=120, help="held-out pieces of text")
     parser.add_argument("--positions", type=int, default=3, help="states of each")
     parser.add_argument("--states", type=Path, help="states that the training kept, for the linear reader")
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     elif not args.table:
         smol = load_smollm2()
         if args.ship is not None:
-            ship(args.ship, smol, args.commit)
+            ship(args.ship, smol, args.commit, args.note)
         nla = smol.nla
         held = held_out(smol.model, smol.tokenizer, nla.layer, args.corpus, args.documents, args.positions)
         arms, said = arms_of(nla, held)

@@ -1,11 +1,15 @@
 """Data modules whose capture is kept between runs."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from lightning_modules import ActivationDataModule, DiffDataModule
-from lightning_modules.data import kept_states
+from lightning_modules.data import kept_states, streamed_writes
 from lightning_modules.data.captured import CapturedDataModule
+from lightning_modules.training import diff
 from tests import zoo
 from tests.lightning_modules.grouping import made
 from tl_nla.data import Document
@@ -67,31 +71,75 @@ def test_another_capture_in_the_folder_is_refused(states, tmp_path):
         states(cache_dir=str(next(tmp_path.glob("shard*"))))
 
 
-def test_kept_writes(llama, tokenizer, tmp_path, monkeypatch):
-    def data():
-        return made(
-            DiffDataModule,
-            llama,
-            tokenizer,
-            ["blocks.1.mlp", "blocks.1.attn.head.0"],
-            source=DOCUMENTS,
-            heldout=0.3,
-            positions_per_document=2,
-            batch_size=4,
-            skips=False,
-            cache_dir=str(tmp_path),
-        )
+@pytest.fixture
+def writes(llama, tokenizer):
+    def make(**settings):
+        chosen = {"source": DOCUMENTS, "heldout": 0.3, "positions_per_document": 2, "batch_size": 4, "skips": False}
+        sites = ["blocks.1.mlp", "blocks.1.attn.head.0"]
+        return made(DiffDataModule, llama, tokenizer, sites, **{**chosen, **settings})
 
-    first = data()
+    return make
+
+
+def test_kept_writes(writes, tmp_path, monkeypatch):
+    first = writes(cache_dir=str(tmp_path))
     first.setup()
     monkeypatch.setattr(write_shards, "capture_writes", None)
-    again = data()
+    again = writes(cache_dir=str(tmp_path))
     again.setup()
     assert torch.equal(again.train_writes.write, first.train_writes.write)
     assert again.heldout_writes.labels == first.heldout_writes.labels
     assert again.train_writes.labels[0].strength is not None
     batches = [next(iter(module.train_dataloader())) for module in (first, again)]
     assert batches[0]["texts"] == batches[1]["texts"]
+
+
+def rows_of(loader):
+    return sorted((text, *write.tolist()) for batch in loader for text, write in
+                  zip(batch["texts"], batch["write"], strict=True))  # fmt: skip
+
+
+def test_writes_are_served_from_the_disk(writes, tmp_path, monkeypatch):
+    """The rows of a capture in memory; each shard is read once a pass, and no more than the window are held."""
+    monkeypatch.setattr(write_shards, "DOCUMENTS", 3)
+    plain = {"questions": 0, "swap_share": 0.0, "batch_size": 1, "cache_dir": str(tmp_path)}
+    whole, streamed = writes(**plain), writes(**plain, window=2)
+    whole.setup()
+    streamed.setup()
+    held, read = [], streamed_writes.read_writes
+
+    def counted(path):
+        found = read(path)
+        held.append((path, weakref.ref(found.write)))
+        gc.collect()
+        assert sum(own() is not None for _, own in held) <= 2
+        return found
+
+    monkeypatch.setattr(streamed_writes, "read_writes", counted)
+    for name in ("train_dataloader", "val_dataloader"):
+        held.clear()
+        served = rows_of(getattr(streamed, name)())
+        assert served == rows_of(getattr(whole, name)())
+        assert len({path for path, _ in held}) == len(held) > 2
+    torch.testing.assert_close(streamed.mean, whole.mean)
+
+
+def test_magnitudes_of_writes_on_the_disk_come_from_a_sample(writes, tmp_path, monkeypatch):
+    monkeypatch.setattr(write_shards, "DOCUMENTS", 3)
+    monkeypatch.setattr(diff, "SAMPLED", 12)
+    data, whole = (writes(cache_dir=str(tmp_path), **more) for more in ({"window": 1}, {}))
+    data.setup()
+    whole.setup()
+    every = whole.train_writes.write
+    step = -(-len(every) // 12)
+    assert torch.equal(data.train_writes.write, every[::step])
+
+
+def test_a_window_needs_writes_that_are_kept(writes, states):
+    with pytest.raises(InputError, match="cache_dir"):
+        writes(window=2)
+    with pytest.raises(InputError, match="CapturedDataModule"):
+        states(window=2)
 
 
 @pytest.mark.parametrize("module", [ActivationDataModule, DiffDataModule])
