@@ -83,7 +83,6 @@ def test_processes_share_one_order(folder, monkeypatch):
 
 
 def test_few_shards_are_in_memory(folder, monkeypatch):
-<<<<<<< HEAD
     loader = CapturedDataModule(str(folder), 4, window=2).train_dataloader()
     read, shards, alive = [], [], []
 
@@ -95,19 +94,6 @@ def test_few_shards_are_in_memory(folder, monkeypatch):
         return shard
 
     monkeypatch.setattr("lightning_modules.data.captured.read_shard", watched)
-=======
-    data = CapturedDataModule(str(folder), 4, window=2)
-    loader = data.train_dataloader()
-    most, read = [], []
-    original = ShardedRows.read
-
-    def watched(self, number):
-        read.append(number)
-        most.append(len(self._kept) + 1)
-        return original(self, number)
-
-    monkeypatch.setattr(ShardedRows, "read", watched)
->>>>>>> wt-size
     texts_of(loader)
     assert max(alive) == 2
     assert len(read) == len(set(read)) > 2, "a pass reads every file once"
