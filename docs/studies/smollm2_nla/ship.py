@@ -28,6 +28,7 @@ def ship(folder: Path, smol: Any, commit: str, note: str = "") -> None:
         "target_sha256": hashlib.sha256((smol.folder / "model.safetensors").read_bytes()).hexdigest(),
         "data": {name: one["data"]["init_args"] for name, one in settings.items()},
         "steps": {name: one["trainer"]["max_steps"] for name, one in settings.items()},
-        "own_words": {"rows": 2 * ROWS, "batch_size": BATCH, "learning_rate": RATE}, "seed": 0, "commit": commit, "note": note,
+        "own_words": {"rows": 2 * ROWS, "batch_size": BATCH, "learning_rate": RATE}, "seed": 0,
+        "commit": commit, "note": note,
     }  # fmt: skip
     ship_nla(load_adapted(str(folder)), smol.model, about)
