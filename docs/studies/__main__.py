@@ -53,9 +53,11 @@ def _run(name: str, rest: list[str]) -> int:
     from rich.console import Console
 
     from tl_nla.benchmark.tables import to_markdown, to_table
+    from tl_nla.data.progress import progress_bar, tell
 
     console = Console()
-    with console.status(name):
+    with progress_bar():
+        tell(name)
         results = study.evaluate(**options)
     if markdown:
         console.out(to_markdown(results), highlight=False)

@@ -15,7 +15,9 @@ def test_a_study_writes_its_results(tmp_path, capsys):
     results = read_results(tmp_path / "found.json")
     assert results.suite == "injection"
     assert results.seeds == [0, 1, 2]
-    assert "| arm" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "| arm" in shown.out
+    assert shown.err.startswith("injection")  # what is going on is told at once, where no bar can be shown too
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ class _Shape:
     def _fullest(self, length: int) -> int:
         """Bytes of a text at the fullest moment of a pass, where the budget of passes counts rather too many.
 
-        The attention's scores and the MLP's tensors are not alive together. The numbers of tensors are those of blocks
-        that were measured: two of scores, with a softmax in float32; ten of the stream's width; three of the MLP's
-        width, five where it has no gate.
+        The attention's scores and the MLP's tensors are not alive together. How many of each was measured. There are
+        two of scores, and ten of the stream's width. Of the MLP's width there are three, or five without a gate. The
+        softmax is taken to be in float32.
         """
         scores = 2 * _FLOAT32 + (0 if self.size == _FLOAT32 else self.size)
         attention, mlp = scores * self.heads * length, self.size * self.hidden

@@ -58,6 +58,7 @@ def evaluate(model: str = "tiny", stories: int = STORIES) -> Results:
         InputError: for another model, whose facts are not known.
     """
     from tl_nla.cli.contributions import find_oracle
+    from tl_nla.data.progress import told
     from tl_nla.model.targets import TINY, load_target
     from tl_nla.storyworld.recalls import held_out_stories
 
@@ -69,9 +70,10 @@ def evaluate(model: str = "tiny", stories: int = STORIES) -> Results:
     rows: list[Row] = []
     for arm, oracle in arms.items():
         if arm == "gold" or oracle is not None:
+            told_of = told([[story] for story in held_out_stories(stories)], f"stories in words of {arm}")
             scores = [
                 score
-                for number, story in enumerate(held_out_stories(stories))
+                for number, (story,) in enumerate(told_of)
                 for score in score_story(target.model, target.tokenizer, story, number, MIN_DISTANCE, oracle)
             ]
             rows += fact_rows(scores, arm)

@@ -138,17 +138,23 @@ def score_seed(
         prompts: how many.
         training_stories: as for :func:`evaluate`.
     """
+    from tl_nla.data.progress import tell
     from tl_nla.nla import NLA
     from tl_nla.storyworld.tiny import load_tiny
 
+    step, steps = f"scores of seed {seed}", 4 if seed == 0 else 3
+    tell(step, 0, steps)
     tiny = load_tiny()
     nla = tiny.nla if folder is None else NLA.from_pretrained(f"{folder}/av", f"{folder}/ar")
     cases = find_cases(tiny.model, tiny.tokenizer, prompts)
     training = Training.read(tiny.model, tiny.tokenizer, nla.site, training_stories)
     states = last_states(tiny.model, cases, nla.site)
+    tell(step, 1, steps)
     rows = score_arms(tiny.model, tiny.tokenizer, cases, nla, states, training, seed)
+    tell(step, 2, steps)
     adapted = adapted_pairs(tiny.model, tiny.tokenizer, nla, training_stories) if seed == 0 else None
     score_places(rows, tiny.model, tiny.tokenizer, cases, nla, training.probes(), adapted)
+    tell(step, 3, steps)
     if seed == 0:
         score_prompt_edit(rows, tiny.model, tiny.tokenizer, cases, nla.site)
     return cases, rows
