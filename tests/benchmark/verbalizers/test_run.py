@@ -43,6 +43,7 @@ def command(folder):
     return out
 
 
+@pytest.mark.slow
 def test_a_released_folder_runs_through_and_no_cheater_passes(command):
     found = read_results(command / "r.json")
     assert found.definition["cheaters_unmasked"]
@@ -71,6 +72,7 @@ def test_every_control_stands_in_every_table(command):
     assert any((command / "tb").iterdir())
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(folder, tmp_path):
     asked = []
 
