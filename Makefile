@@ -6,8 +6,9 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 TEXT ?=
 PYTEST_ARGS ?= -q
-# One process a core, each with one thread: the models of the tests are too small for more.
-WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
+# One process a core, each with one thread: the models of the tests are too small for more. Files go out in the order of
+# tests/conftest.py, the slow ones first.
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TL3 := 3.9.0
 OLDEST := 3.10
 NEWEST := 3.13

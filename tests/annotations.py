@@ -46,14 +46,20 @@ def checked(thing: Any) -> Any:
         if jaxtyping.config.jaxtyping_disable:
             return thing(*args, **kwargs)
         hints = hints or _hints_of(thing)
+        if not hints.shaped:  # the letters of shapes belong to the call that has them
+            return _called(thing, args, kwargs, hints)
         with _one_call:
-            hints.check(thing, args, kwargs)
-            found = thing(*args, **kwargs)
-            if hints.returned is not None:
-                _check(thing, "the return value", found, hints.returned)
-        return found
+            return _called(thing, args, kwargs, hints)
 
     return call
+
+
+def _called(thing: Callable, args: tuple, kwargs: dict[str, Any], hints: "_Hints") -> Any:
+    hints.check(thing, args, kwargs)
+    found = thing(*args, **kwargs)
+    if hints.returned is not None:
+        _check(thing, "the return value", found, hints.returned)
+    return found
 
 
 class _Hints:
@@ -61,11 +67,15 @@ class _Hints:
 
     def __init__(self, function: FunctionType) -> None:
         code = function.__code__
-        hints = {name: _checker(_resolved(hint, function)) for name, hint in function.__annotations__.items()}
+        resolved = {name: _resolved(hint, function) for name, hint in function.__annotations__.items()}
+        hints = {name: _checker(hint) for name, hint in resolved.items()}
+        self.shaped = any(map(_has_shapes, resolved.values()))
         named = code.co_argcount + code.co_kwonlyargcount
         positional, keywords = bool(code.co_flags & inspect.CO_VARARGS), bool(code.co_flags & inspect.CO_VARKEYWORDS)
         more = list(code.co_varnames[named : named + positional + keywords])
-        self.ordered = [(name, hints.get(name)) for name in code.co_varnames[: code.co_argcount]]
+        ordered = enumerate(code.co_varnames[: code.co_argcount])
+        self.count = code.co_argcount
+        self.ordered = [(place, name, hints[name]) for place, name in ordered if hints.get(name) is not None]
         self.named = {name: hints.get(name) for name in code.co_varnames[:named]}
         self.more_ordered = hints.get(more.pop(0)) if positional else None
         self.more_named = hints.get(more.pop(0)) if keywords else None
@@ -73,11 +83,11 @@ class _Hints:
 
     def check(self, function: FunctionType, args: tuple, kwargs: dict[str, Any]) -> None:
         """What does not fit the parameters is left to the call itself."""
-        for (name, checker), value in zip(self.ordered, args, strict=False):
-            if checker is not None:
-                _check(function, name, value, checker)
+        for place, name, checker in self.ordered:
+            if place < len(args):
+                _check(function, name, args[place], checker)
         if self.more_ordered is not None:
-            for value in args[len(self.ordered) :]:
+            for value in args[self.count :]:
                 _check(function, "an argument", value, self.more_ordered)
         for name, value in kwargs.items():
             checker = self.named.get(name, self.more_named)
@@ -106,6 +116,13 @@ def _resolved(hint: Any, function: FunctionType) -> Any:
         return typing.get_type_hints(probe, function.__globals__, include_extras=True)["hint"]
     except NameError:
         return Any
+
+
+def _has_shapes(hint: Any) -> bool:
+    if isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray):
+        return True
+    parts = typing.get_args(hint)
+    return any(_has_shapes(one) for part in parts for one in (part if isinstance(part, list) else [part]))
 
 
 @functools.cache

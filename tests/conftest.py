@@ -24,3 +24,9 @@ def pytest_configure(config):
 
         annotations.install(packages.split(","))
     config.pluginmanager.import_plugin("tests.fixtures")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first, so that nobody waits for one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

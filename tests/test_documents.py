@@ -73,6 +73,7 @@ def test_links_lead_somewhere():
             assert (page.parent / target).exists(), f"{page}: {target}"
 
 
+@pytest.mark.slow
 def test_tables_of_the_oracle_pages_are_those_of_the_stored_rows(monkeypatch):
     monkeypatch.setattr(layers, "two_explanations_rows", lambda *given: [])
     found = oracle_tables.tables()

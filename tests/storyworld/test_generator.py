@@ -1,5 +1,6 @@
 """Stories: the same for the same numbers, too many to memorise, every planted fact told before it is needed."""
 
+import os
 import subprocess
 import sys
 
@@ -24,13 +25,15 @@ def test_a_story_is_a_function_of_its_numbers(stories):
 def test_a_story_is_the_same_in_another_process():
     """String hashes differ between processes; nothing may depend on the order of a set."""
     code = "from tl_nla.storyworld.generator import write_story; print([write_story(3, i).text for i in range(30)])"
-    runs = [
-        subprocess.run(  # noqa: S603
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PATH": ""}, check=True, capture_output=True
-        ).stdout
-        for seed in ("1", "2")
-    ]
-    assert runs[0] == runs[1]
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    other = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code],
+        env={"PYTHONHASHSEED": seed, "PATH": ""},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert other.stdout.strip() == str([write_story(3, index).text for index in range(30)])
 
 
 def test_there_are_more_than_a_billion_stories():

@@ -43,6 +43,7 @@ def command(folder):
     return out
 
 
+@pytest.mark.slow
 def test_a_released_folder_runs_through_and_no_cheater_passes(command):
     found = read_results(command / "r.json")
     assert found.definition["cheaters_unmasked"]
@@ -85,6 +86,7 @@ def test_runs_stand_on_one_page(command, capsys):
     assert main(["benchmark", "--leaderboard", str(command / "other.json")]) == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(folder, tmp_path):
     asked = []
 

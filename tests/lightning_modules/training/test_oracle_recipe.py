@@ -156,6 +156,7 @@ def test_every_refinement_reads_texts_of_the_writes_it_is_taught(folder, monkeyp
     assert len(long) == len(attentions) == sum(train.sites[site].endswith("attn") for site in train.site.tolist())
 
 
+@pytest.mark.slow
 def test_scores_stand_with_refinement_and_without(folder):
     bare = {"sources": None, "arms": ("cat",), "lengths": {"long_context": 0}}
     built, rows = build_oracle(recipe(folder, refine=RefineConfig(8, 1, 9, 4, 8, 0.05), **bare))

@@ -115,6 +115,7 @@ def test_words_are_in_lower_case_where_the_tokenizer_has_them_so(target, data):
     assert not any(name.lower() in data.vocabulary.texts for name in names)
 
 
+@pytest.mark.slow
 def test_in_practice_the_reader_learns_to_say_its_slots(target, data):
     """Words of an encoder that is right about nothing: only who reads the slots can say them."""
     oracle = DiffOracle.create(load_causal_lm(model_folder("tiny"), torch.float32), target.tokenizer)

@@ -65,6 +65,7 @@ def test_sweeps_are_what_the_adapter_does(tiny, cases):
         torch.testing.assert_close(found.log_perplexity[row], nats, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_arms(tmp_path):
     results = evaluate(prompts=6, training_stories=40, figure=str(tmp_path / "figure.svg"))
     value = {(row.arm, row.metric, row.layer): row.value for row in results.rows}

@@ -18,6 +18,7 @@ def pairs(tmp_path_factory):
     return WarmPairs(tmp_path_factory.mktemp("pairs"), RebuildConfig(documents=40, positions=2))
 
 
+@pytest.mark.slow
 def test_every_writer_has_a_score_of_every_document_under_every_detector(pairs):
     found = References(pairs, 1, CONFIG).warm_started()
     assert set(found) == {"written", "explanation", "full"}

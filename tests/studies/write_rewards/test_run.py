@@ -49,6 +49,7 @@ def test_shares_of_a_sentence_by_hand(data):
     assert scores["recall/promoted"][0] == pytest.approx(2 / right, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_of_one_oracle_all_crossings_agree(data, oracle):
     scores = crossed(oracle, oracle, data, 0)
     for kind in ("head", "mlp"):
@@ -61,6 +62,7 @@ def test_of_one_oracle_all_crossings_agree(data, oracle):
     assert scores["before"]["recall_at_4/promotes"] == scores["after"]["recall_at_4/promotes"]
 
 
+@pytest.mark.slow
 def test_a_study_says_every_number(oracle, tmp_path):
     lines = []
     run_study("tiny", "tiny", CONFIG, 0, tmp_path / "trained", lines.append)
