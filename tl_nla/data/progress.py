@@ -99,6 +99,8 @@ class Lines:
     def __call__(self, what: str, done: int, total: int) -> None:
         """Write a line where one is due."""
         now = time.monotonic()
+        if done == 0:  # the same thing may go on a second time
+            self.begun[what] = now
         begun = self.begun.setdefault(what, now)
         if now - self.shown < _LINE_EVERY and done not in (0, total):
             return

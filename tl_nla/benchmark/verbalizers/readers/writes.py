@@ -28,8 +28,9 @@ _LARGEST_SCALE, _DEPTH = 5.0, 4
 class PlainWriteReaders:
     """Readers of words about writes, of which every arm gets the one that suits it.
 
-    Two read lists as sums of word directions, with weights learnt from the read-out's own lists: of whole writes, and
-    of writes beside their component's mean. One learnt from quotes of the text, for each component by itself.
+    Three read lists as sums of word directions. Two of them weigh places as the read-out's own lists taught them: of
+    whole writes, and of writes beside their component's mean. For the third all words count alike. The fourth learnt
+    from quotes of the text, for each component by itself.
 
     Args:
         subject: the writes.
@@ -47,6 +48,7 @@ class PlainWriteReaders:
             name: WordSum.fit(directions, plain_lists(directions, vectors, many, usable), train.sites, wanted)
             for name, vectors in (("whole", self._unit(train.acts)), ("beside", wanted))
         }
+        self.readers["even"] = WordSum(directions, torch.ones(2 * PLACES))
         self.readers["quotes"] = _quotes(subject, reader, train, wanted, rng)
 
     def beside(self, rows: Rows) -> Float[Tensor, "n d_model"]:
@@ -60,7 +62,7 @@ class PlainWriteReaders:
     def choose(self, texts: Sequence[str], rows: Rows) -> ReadWrite:
         """The reader that reads an arm's words best on calibration rows, and how far it is to be trusted.
 
-        That is one choice of three and one number, so that they can hold no code.
+        That is one choice of four and one number, so that they can hold no code.
 
         Args:
             texts: the arm's words about calibration writes.

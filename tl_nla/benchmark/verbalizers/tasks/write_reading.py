@@ -1,6 +1,7 @@
 """What readers of plain words get back of a write: its direction, and which of ten writes it was."""
 
 import random
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -38,8 +39,10 @@ def reading_tasks(subject: WriteSubject, plain: PlainWriteReaders) -> list[Task]
     def fve(budget: int, say: Say) -> Float[Tensor, " n"]:
         return 1 - plain.errors(chosen(say, budget), say(rows, budget), rows)
 
-    def nearest(options: list[list[int]], right: list[int], say: Say) -> Float[Tensor, " n"]:
-        return picked(_nearness(plain, chosen(say), say(rows), subject, options), torch.tensor(right))
+    def nearest(choices: _Choices, say: Say) -> Float[Tensor, " n"]:
+        said = say(rows)
+        told = [said[row] for row in choices.rows]
+        return picked(_nearness(plain, chosen(say), told, subject, choices.options), torch.tensor(choices.right))
 
     parts, asks = (few.name, rows.name), "How much of the write does a plain reader rebuild from {} tokens?"
     tasks = [
@@ -47,32 +50,42 @@ def reading_tasks(subject: WriteSubject, plain: PlainWriteReaders) -> list[Task]
         for budget in BUDGETS
     ]
     return [*tasks, *(
-        Task(name, asked, partial(nearest, options, right), rows.document, 1 / OPTIONS, parts)
-        for (name, asked), (options, right) in zip(_ASKED, _choices(subject), strict=True) if options
+        Task(name, asked, partial(nearest, choices), rows.document[choices.rows], 1 / OPTIONS, parts)
+        for (name, asked), choices in zip(_ASKED, _all_choices(subject), strict=True) if choices.rows
     )]  # fmt: skip
 
 
 def write_leaks(subject: WriteSubject, plain: PlainWriteReaders) -> list[Leak]:
     """Guesses from empty words, which every plain reader reads, and from the place."""
-    rows, found = subject.test.rows, []
-    for (name, _), (options, right) in zip(_ASKED, _choices(subject), strict=True):
-        if not options:
+    found = []
+    for (name, _), choices in zip(_ASKED, _all_choices(subject), strict=True):
+        if not choices.rows:
             continue
-        guesses = {f"empty words, {kind}": _nearness(plain, read, [""] * len(rows), subject, options)
+        count, document = len(choices.rows), subject.test.rows.document[choices.rows]
+        guesses = {f"empty words, {kind}": _nearness(plain, read, [""] * count, subject, choices.options)
                    for kind, read in plain.readers.items()}  # fmt: skip
-        guesses["first place"] = torch.eye(OPTIONS)[:1].expand(len(rows), -1)
+        guesses["first place"] = torch.eye(OPTIONS)[:1].expand(count, -1)
         for test, scores in guesses.items():
             generator = torch.Generator().manual_seed(subject.seed)
-            accuracy = mean_interval(picked(scores, torch.tensor(right)), rows.document, generator=generator)
+            accuracy = mean_interval(picked(scores, torch.tensor(choices.right)), document, generator=generator)
             found.append(Leak(name, test, accuracy))
     return found
 
 
-def _choices(subject: WriteSubject) -> list[tuple[list[list[int]], list[int]]]:
-    """Candidates and right places of both tasks: the writes of one text, and those of one component."""
-    rows = range(len(subject.test.rows))
-    text = [[row - row % GROUP + place for place in range(GROUP)] for row in rows], [row % GROUP for row in rows]
-    return [text, _same_site(subject)]
+@dataclass(frozen=True)
+class _Choices:
+    """Rows that are asked about, their candidates (rows, too), and the place of the right one."""
+
+    rows: list[int]
+    options: list[list[int]]
+    right: list[int]
+
+
+def _all_choices(subject: WriteSubject) -> tuple[_Choices, _Choices]:
+    """Of both tasks: the writes of one text, and those of one component."""
+    rows = list(range(len(subject.test.rows)))
+    text = [[row - row % GROUP + place for place in range(GROUP)] for row in rows]
+    return _Choices(rows, text, [row % GROUP for row in rows]), _same_site(subject)
 
 
 def _nearness(
@@ -86,17 +99,17 @@ def _nearness(
     return 1 - missed.view(-1, OPTIONS)
 
 
-def _same_site(subject: WriteSubject) -> tuple[list[list[int]], list[int]]:
-    """For each write nine of the same component in other texts; nothing where there are too few."""
-    rows, options, right = subject.test.rows, list[list[int]](), list[int]()
+def _same_site(subject: WriteSubject) -> _Choices:
+    """For each write nine of the same component in other texts, where there are so many."""
+    rows, found = subject.test.rows, _Choices([], [], [])
     documents = rows.document.tolist()
     for row in range(len(rows)):
         rng = random.Random(f"{subject.seed}/component/{row}")
         others = [other for other in range(len(rows))
                   if rows.sites[other] == rows.sites[row] and documents[other] != documents[row]]  # fmt: skip
-        if len(others) < OPTIONS - 1:
-            return [], []
-        place, drawn = rng.randrange(OPTIONS), rng.sample(others, OPTIONS - 1)
-        options.append([*drawn[:place], row, *drawn[place:]])
-        right.append(place)
-    return options, right
+        if len(others) >= OPTIONS - 1:
+            place, drawn = rng.randrange(OPTIONS), rng.sample(others, OPTIONS - 1)
+            found.rows.append(row)
+            found.options.append([*drawn[:place], row, *drawn[place:]])
+            found.right.append(place)
+    return found
