@@ -24,7 +24,6 @@ from tl_nla.benchmark.bootstrap import fve_interval
 from tl_nla.benchmark.words_only import divergence, output_logits
 from tl_nla.data.progress import told
 from tl_nla.errors import InputError
-from tl_nla.metrics import normalise
 from tl_nla.model.targets import load_target
 
 STEPS = (3, 9, 15, 21, 27, 30)
@@ -63,7 +62,6 @@ def arms(sides: Recovery) -> dict[str, list[Tensor]]:
         for arm, value in said.items():
             found[arm].append(value)
         found["context, 16 tokens"].append(_predicted(sides, attn, context) + _predicted(sides, mlp, context))
-        found["probe of the state"].append(sum(_predicted(sides, site, _from_state(sides, site)) for site in true))
     return dict(found)
 
 
@@ -76,10 +74,6 @@ def read_kept(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path} is not there; run docs.studies.smollm2.score with the same --keep and --every first")
     return load_file(path)
-
-
-def _from_state(sides: Recovery, site: str) -> Tensor:
-    return smoother(*(normalise(side[site][0]) for side in (sides.train, sides.held)))
 
 
 def _predicted(sides: Recovery, site: str, weights: Tensor) -> Tensor:
@@ -151,7 +145,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("corpus"))
     parser.add_argument("--keep", type=Path, required=True, help="folder of captured writes")
     parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
-    parser.add_argument("--every", type=int, default=12, help="one of so many held-out rows is told")
+    parser.add_argument("--every", type=int, default=16, help="one of so many held-out rows, as scored")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
     args = parser.parse_args()
     if args.table:

@@ -71,8 +71,8 @@ def main() -> None:
         sys.stdout.write(as_markdown(read_rows(args.rows)))
         return
     target = load_target("smollm2")
-    train = site_writes(captured(args.corpus, args.keep, "train"), target)
     held = site_writes(captured(args.corpus, args.keep, args.side).every(args.every), target)
+    train = held if args.words_only else site_writes(captured(args.corpus, args.keep, "train"), target)
     oracle = shipped_oracle(target.model)
     named = [kind_of(site) for site in oracle.code.sites]
     everything = {kind: oracle.code.mean[torch.tensor([one == kind for one in named])].mean(0) for kind in set(named)}
