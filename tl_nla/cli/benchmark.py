@@ -11,6 +11,7 @@ _SIZES = {  # train, calibration, test documents; positions; train positions; pl
 }
 
 _BOARD = "Leaderboard of verbalizers"
+_MADE = "Made from the --json files of runs by tl-nla benchmark --leaderboard FILE ... --markdown PAGE"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -100,7 +101,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
     tables, console = leaderboard(read_boards(args.leaderboard)), make_console()
     for path, page in ((args.markdown, markdown_page), (args.html, html_page)):
         if path is not None:
-            write_text(page(_BOARD, [], tables), path)
+            write_text(page(_BOARD, [_MADE], tables), path)
     console.print(*terminal_tables(tables[:1]))
     return 0
 

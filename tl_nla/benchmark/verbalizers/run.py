@@ -205,7 +205,7 @@ def _oracle(what: Benchmark, target: Target) -> tuple[Any, str]:
     if given is None and embedded(what.model) is not None:
         return DiffOracle.from_pretrained(part(what.model, "oracle")), "embedded oracle"
     if given is None:
-        return (plugin.oracle(target.model) if hasattr(plugin, "oracle") else None), "shipped oracle"
+        return (None if plugin is None else plugin.oracle(target.model)), "shipped oracle"
     if isinstance(given, str | Path):
         return DiffOracle.from_pretrained(given), Path(given).name
     return given, "oracle"

@@ -112,7 +112,7 @@ def private_split(documents: Sequence[Document], sizes: Sizes, seed: int) -> lis
     pieces: dict[str, list[Document]] = {}
     for document in sorted(documents, key=drawn):
         pieces.setdefault(whole_document(document), []).append(document)
-    left, parts = iter(pieces.values()), []
+    left, parts = iter(pieces.values()), list[list[Document]]()
     wanted = [sizes.train, sizes.calibration, sizes.test]
     for count in wanted[::-1]:  # the test first, so that it does not change with the others' sizes
         part, most = list[Document](), min(_PIECES, max(1, count // _TEXTS_A_PIECE))

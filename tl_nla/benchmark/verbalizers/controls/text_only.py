@@ -50,9 +50,9 @@ def text_only_arms(target: Any, language_model: Any, rarity: Rarity) -> list[Arm
 
     def guesses(rows: Rows, lengths: list[int]) -> list[str]:
         new = [list(past) for past in dict.fromkeys(map(tuple, rows.past)) if past not in guessed]
-        top = predictions(target.model, new).exp().topk(_GUESSES) if new else None
-        for number, past in enumerate(new):
-            chances, ids = top.values[number].tolist(), top.indices[number].tolist()
+        for past, logprobs in zip(new, predictions(target.model, new) if new else [], strict=True):
+            top = logprobs.exp().topk(_GUESSES)
+            chances, ids = top.values.tolist(), top.indices.tolist()
             pairs = [(tokenizer.decode([token]), chance) for chance, token in zip(chances, ids, strict=True)]
             kept = pairs[:1] + [pair for pair in pairs[1:] if pair[1] >= _FLOOR]
             guessed[tuple(past)] = " ".join(recent_and_next(tokenizer.decode(plain(past)[-_RECENT:]), kept))
