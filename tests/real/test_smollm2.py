@@ -13,13 +13,14 @@ from rich.console import Console
 import tl_nla
 from tl_nla.data.documents import Document
 from tl_nla.errors import InputError
+from tl_nla.nla import BestOf
 from tl_nla.reports import head_cards
 from tl_nla.smollm2 import demo, find_weights
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).parent.parent.parent
 SENTENCE = "The capital of France is"
-ORACLE_FLOOR, NLA_FLOOR = 0.5, 0.3
+ORACLE_FLOOR, NLA_FLOOR, BEST_FLOOR = 0.5, 0.45, 0.6
 """FVE that the words of what ships must reach here, on few texts; the results page has the real figures."""
 
 
@@ -107,8 +108,9 @@ def test_the_nlas_words_give_states_back(smol, texts):
     if nla is None:
         pytest.skip("no NLA ships with smollm2 yet")
     target = Target("smollm2", smol.model, smol.tokenizer)
-    rows = [row for text in texts[:3] for row in explain_text(target, nla, text.text[:200], last=8)]
-    assert statistics.mean(row["fve"] for row in rows) > NLA_FLOOR
+    for pair, floor in ((nla, NLA_FLOOR), (BestOf(nla, 8), BEST_FLOOR)):
+        rows = [row for text in texts[:3] for row in explain_text(target, pair, text.text[:200], last=8)]
+        assert statistics.mean(row["fve"] for row in rows) > floor
 
 
 def test_the_demo_takes_less_than_a_minute(smol):
