@@ -7,12 +7,14 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from docs.studies.smollm2.effects import Effects, Means, capture_effects
@@ -196,7 +198,11 @@ def main() -> None:
     parser.add_argument("--lens", type=Path, help="Jacobian lens, as TransformerLens saves it")
     parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
+    parser.add_argument("--note", type=Path, metavar="FILE", help="write what single heads' words mean into words.yaml")
     args = parser.parse_args()
+    if args.note is not None:
+        note(read_rows(args.rows), args.note)
+        return
     if args.table:
         from docs.studies.smollm2.blind_table import as_markdown
 
@@ -221,7 +227,32 @@ def main() -> None:
     for number, (site,) in enumerate(told([[site] for site in sites], "asking a blind reader")):
         ask(asked, number, labels_of(code, writes, effects, site, number, lenses), found)
     rows = rows_of(sites, found, effects.writes.document)
-    args.rows.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    args.rows.write_text("".join(json.dumps(row) + "\n" for row in kept_rows(rows)), encoding="utf-8")
+
+
+def kept_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the tables and :func:`note` use: all layers together, and single layers and heads in the task ``effect``."""
+    kept = [row for row in rows if row["where"] == "all" or (row["variant"] == "right" and row["task"] == "effect")]
+    return [{name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+            for row in kept]  # fmt: skip
+
+
+def note(rows: Sequence[dict[str, Any]], path: Path, label: str = "oracle, 8 words") -> None:
+    """Write into an oracle's ``words.yaml`` which heads' words mean something to the reader of embeddings.
+
+    Args:
+        rows: of the study.
+        path: of the file; its ``about`` takes ``meaning``, by site.
+        label: whose words.
+    """
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    told["about"]["meaning"] = {
+        "blocks.{}.attn.head.{}".format(*row["where"].removeprefix("L").split(".H")):
+            [row[f"above_{name}"] for name in ("value", "low", "high")]
+        for row in rows
+        if (row["kind"], row["task"], row["reader"], row["label"]) == ("one head", "effect", "embeddings", label)
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(told, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 if __name__ == "__main__":
