@@ -13,12 +13,12 @@ from tl_nla.nla import Injection, InjectionConfig, Verbalizer
 from tl_nla.nla.adapted import AdaptedPair, adapted_nla
 from tl_nla.nla.answers import AnswerRule
 from tl_nla.nla.fresh import mean_embedding_norm
-from tl_nla.nla.marker import choose_marker
+from tl_nla.nla.marker import choose_marker, make_room
 from tl_nla.nla.prompts import PromptStyle, build_verbalizer_prompt
 from tl_nla.nla.slot_start import start_slots
 
 LAYER = 16
-IDENTITY = "cat cat; river river; seven seven; green green; {injection_char}"
+IDENTITY = "cat: cat; river: river; seven: seven; green: green; {injection_char}:"
 """What stands at the marker is said again: the prompt of Patchscopes (Ghandeharioun et al. 2024), with our words."""
 SLOTS = 8
 _RATE, _MAP_RATE = 2e-3, 2e-4
@@ -67,6 +67,7 @@ def config_of(arm: Arm, norm: float) -> InjectionConfig:
 def untrained(model: Any, tokenizer: Any, arm: Arm) -> Verbalizer:
     """The model itself, with a prompt that lets it say again what stands at the marker."""
     marker = choose_marker(tokenizer, [IDENTITY], [arm.slots])
+    make_room(model, marker)
     prompt = build_verbalizer_prompt(marker.tokenizer, IDENTITY, marker.char, arm.slots, PromptStyle(chat=False))
     return Verbalizer(model, marker.tokenizer, prompt, config_of(arm, mean_embedding_norm(model)), AnswerRule("all"))
 
