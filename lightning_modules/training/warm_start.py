@@ -1,5 +1,6 @@
 """Warm starts: the verbalizer learns to write explanations, the reconstructor to read them."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -145,12 +146,16 @@ class VerbalizerWarmStart(_WarmStart):
         states: Any = getattr(data, "train_states", None)
         if stage != "fit" or states is None:
             return
-        self.verbalizer.encode_responses(states.explanations)
+        self.verbalizer.encode_responses(self._without_marker(states.explanations))
         if never_trained(self.verbalizer):
             start_slots(self.verbalizer, states.acts, states.contexts)
 
+    def _without_marker(self, texts: Sequence[str]) -> list[str]:
+        """Texts as the verbalizer could say them: a model's guess may be the very marker, which names nothing."""
+        return [text.replace(self.verbalizer.prompt.char, "") for text in texts]
+
     def _loss(self, batch: dict[str, Any]) -> Tensor:
-        ids, mask = self.verbalizer.encode_responses(batch["texts"])
+        ids, mask = self.verbalizer.encode_responses(self._without_marker(batch["texts"]))
         ids, mask = ids.to(self.device), mask.to(self.device)
         (count,) = denominators(mask.sum())
         return explanation_loss(self.verbalizer(batch["acts"], ids, mask), ids, mask, count)

@@ -1,5 +1,7 @@
 """Estimates beside what one step of the real trainings holds."""
 
+from contextlib import nullcontext
+
 import lightning as L
 import pytest
 import torch
@@ -77,7 +79,9 @@ def compare(found, watch, factor=ACTIVATIONS):
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
-def test_a_warm_start_of_the_verbalizer(family, precision, tmp_path):
+def test_a_warm_start_of_the_verbalizer(family, precision, tmp_path, monkeypatch):
+    # Estimates count fused attention, as it is on a GPU; on this CPU a step in bfloat16 would spell it out.
+    monkeypatch.setattr("lightning_modules.training.warm_start.quick_attention", lambda module: nullcontext())
     nla = make(family, "affine")
     ids, _ = nla.verbalizer.encode_responses([TEXT])
     work = Workload(ROWS, ids.shape[1], len(nla.verbalizer.prompt.ids))
@@ -115,6 +119,6 @@ def test_mixtures_of_experts_are_refused_in_a_line():
 
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = MixtralConfig(vocab_size=100, num_key_value_heads=2, num_local_experts=4, **small)
-    with pytest.raises(InputError, match=r"MixtralConfig cannot be run without contents .*; mixtures of experts"):
+    with pytest.raises(InputError, match=r"MixtralConfig cannot be run without contents .*Mixtures of experts"):
         estimate(config, "verbalizer", Workload(batch_size=2, tokens=8, layer=1))
     assert estimate(config, "read", Workload(batch_size=2, tokens=8)).total > 0

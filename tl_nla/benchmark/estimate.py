@@ -121,7 +121,8 @@ def estimate(
 
     The CUDA context and the workspaces of its libraries (about 1 GB) are not counted. Nor are fragmentation of the
     allocator (a tenth is usual), and Python itself. The part of a pair that a warm start does not train and the copy of
-    a checkpoint while it is written are left out. So are rows of data on the CPU where the model is on a GPU.
+    a checkpoint while it is written are left out. So are rows of data on the CPU where the model is on a GPU, and
+    scores of attention that warm starts spell out in bfloat16 on a CPU.
 
     Args:
         model: ``"tiny"``, ``"smollm2"``, a folder with ``config.json`` (no weights are needed), a hub id, or a

@@ -115,7 +115,7 @@ def _tables_so_far(args: argparse.Namespace, settings: dict[str, Any]) -> list[d
     if not args.json or not args.json.is_file():
         return []
     try:
-        found = json.loads(args.json.read_text())
+        found = json.loads(args.json.read_text(encoding="utf-8"))
     except ValueError:
         return []
     tables = found.get("tables", []) if isinstance(found, dict) and found.get("versions") == versions() else []

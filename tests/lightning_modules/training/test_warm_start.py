@@ -82,6 +82,16 @@ def test_attention_is_spelled_out_in_bfloat16_steps_alone(batch, precision, insi
     assert [kind._attn_implementation for kind in kinds] == ["sdpa", "sdpa"]
 
 
+def test_a_text_with_the_marker_is_taught_without_it(batch):
+    nla = make("llama", "affine")
+    marked = {**batch, "texts": [nla.verbalizer.prompt.char + text for text in TEXTS]}
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    module = VerbalizerWarmStart(nla=nla)
+    (found,), (plain,) = (trainer.validate(module, DataLoader([one], batch_size=None), verbose=False)
+                          for one in (marked, batch))  # fmt: skip
+    assert found == plain
+
+
 def test_validation_tells_what_the_vector_is_good_for(batch):
     nla = make("llama", "affine")
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)

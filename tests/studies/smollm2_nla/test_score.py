@@ -37,7 +37,7 @@ def test_rows_of_other_documents():
 def test_the_table_has_what_the_rows_say():
     errors = [{"explanation": 1.0, "best": 0.4, "gold": 0.5}, {"explanation": 2.0, "best": 0.4, "gold": 0.5}]
     rows = [{"document": f"d{n}", "kind": "tales", "deviation": 4.0, "errors": errors[n], "claims": claims(GOLD, GOLD),
-             "best_claims": claims("nothing", GOLD), "said": GOLD, "best": GOLD, "gold": GOLD}
+             "best_claims": claims("Next: car. Recent: x", GOLD), "said": GOLD, "best": GOLD, "gold": GOLD}
             for n in range(2)]  # fmt: skip
     found = as_markdown(json.loads(json.dumps(rows)))
     assert "| explanation | 0.62 [0.50, 0.75] | 0.62 |" in found
