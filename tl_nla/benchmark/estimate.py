@@ -116,13 +116,12 @@ def estimate(
     contents. Activations, logits and the cache of a training are the most bytes of tensors alive during one step. The
     step runs on tensors that have shapes and no contents. It is a forward and a backward pass with its loss, and for
     ``reward`` the last token of sampling. All explanations are as long as ``tokens`` says, which is the worst case.
-    Attention is counted without its scores, as the fused kernels of CPU and GPU compute it. Readings are counted by the
-    budgets that they keep (:mod:`tl_nla.model.memory`, :mod:`tl_nla.model.narrow`).
+    Attention is counted without its scores, as fused kernels compute it; warm starts in bfloat16 on a CPU hold them.
+    Readings are counted by the budgets that they keep (:mod:`tl_nla.model.memory`, :mod:`tl_nla.model.narrow`).
 
     The CUDA context and the workspaces of its libraries (about 1 GB) are not counted. Nor are fragmentation of the
     allocator (a tenth is usual), and Python itself. The part of a pair that a warm start does not train and the copy of
-    a checkpoint while it is written are left out. So are rows of data on the CPU where the model is on a GPU, and
-    scores of attention that warm starts spell out in bfloat16 on a CPU.
+    a checkpoint while it is written are left out. So are rows of data on the CPU where the model is on a GPU.
 
     Args:
         model: ``"tiny"``, ``"smollm2"``, a folder with ``config.json`` (no weights are needed), a hub id, or a
