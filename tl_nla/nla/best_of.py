@@ -12,7 +12,6 @@ from tl_nla.amounts import check_count, check_number
 from tl_nla.errors import InputError
 from tl_nla.metrics import squared_errors
 from tl_nla.nla.generation import Responses, join_responses
-from tl_nla.nla.protocols import Pair
 from tl_nla.nla.verbalizer import Generation
 
 
@@ -26,7 +25,7 @@ class BestOf:
     FVE.
 
     Attributes:
-        pair: a verbalizer with its reconstructor, such as :class:`tl_nla.NLA`.
+        pair: a verbalizer with its reconstructor, any :class:`tl_nla.nla.protocols.Pair` such as :class:`tl_nla.NLA`.
         samples: explanations a vector, the greedy one among them.
         temperature: of the sampled ones.
         seed: of the samples. A vector's words depend on the vector and on this alone.
@@ -39,7 +38,7 @@ class BestOf:
         >>> nla.verbalize(states)
     """
 
-    pair: Pair
+    pair: Any
     samples: int = 8
     temperature: float = 0.7
     seed: int = 0
