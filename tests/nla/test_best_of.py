@@ -112,3 +112,8 @@ def test_numbers_out_of_range_are_refused(settings, message):
 def test_its_own_settings_are_refused_in_a_call(nla, acts):
     with pytest.raises(InputError, match=r"samples, temperature cannot be given .* set them in BestOf"):
         BestOf(nla, 2).verbalize(acts, temperature=0.5, samples=3)
+
+
+def test_what_is_no_pair_is_refused():
+    with pytest.raises(InputError, match="str cannot sample words and read them back; give an NLA"):
+        BestOf("smollm2")

@@ -31,7 +31,7 @@ class BestOf:
         seed: of the samples. A vector's words depend on the vector and on this alone.
 
     Raises:
-        InputError: for a number out of range.
+        InputError: for a number out of range, or a pair that samples no words or reads none back.
 
     Example:
         >>> nla = BestOf(tl_nla.load_smollm2().nla, samples=8)
@@ -44,6 +44,8 @@ class BestOf:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not (hasattr(self.pair, "generate") and hasattr(self.pair, "reconstruct")):
+            raise InputError(f"{type(self.pair).__name__} cannot sample words and read them back; give an NLA")
         check_count("samples", self.samples)
         check_number("temperature", self.temperature, 0.0)
         if self.temperature == 0 and self.samples > 1:
