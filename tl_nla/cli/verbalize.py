@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     kept, failed = [], []
     for number, (name, text) in enumerate(texts):
         try:
-            rows = [{"text": number, **row} for row in explain_text(target, nla, text, args.last)]
+            rows = [{"text": number, **row} for row in explain_text(target, nla, text, args.last, args.best_of > 1)]
         except InputError as error:
             failed.append(f"{name}: {error}")
             continue
