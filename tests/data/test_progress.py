@@ -64,6 +64,20 @@ def test_a_file_gets_a_line_now_and_then(output, monkeypatch):
     assert len(lines) == 5
 
 
+def test_what_was_done_before_the_first_news_counts_for_no_speed(output, monkeypatch):
+    file, clock = output(False), [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress_bar():
+        for done in (50, 60, 70):
+            tell("step", done, 100)
+            clock[0] += 40
+    assert file.getvalue().splitlines() == [
+        "step: 50 of 100 (50%)",
+        "step: 60 of 100 (60%), about 160 s left",
+        "step: 70 of 100 (70%), about 120 s left",
+    ]
+
+
 def test_the_outer_listener_is_the_one_that_hears(output):
     file, heard = output(True), []
     with listening(lambda *news: heard.append(news)), progress_bar():

@@ -94,17 +94,18 @@ class Lines:
     """
 
     def __init__(self, console: Any) -> None:
-        self.console, self.begun, self.shown = console, dict[str, float](), time.monotonic() - _LINE_EVERY
+        self.console, self.shown = console, time.monotonic() - _LINE_EVERY
+        self.begun = dict[str, tuple[float, int]]()  # when each thing was first heard of, and how much was done then
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Write a line where one is due."""
         now = time.monotonic()
         if done == 0:  # the same thing may go on a second time
-            self.begun[what] = now
-        begun = self.begun.setdefault(what, now)
+            self.begun[what] = now, 0
+        begun, before = self.begun.setdefault(what, (now, done))
         if now - self.shown < _LINE_EVERY and done not in (0, total):
             return
         self.shown = now
-        left = f", about {(now - begun) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        left = f", about {(now - begun) / (done - before) * (total - done):.0f} s left" if before < done < total else ""
         line = f"{what}: {done} of {total} ({done / total:.0%}){left}" if total else f"{what}: {done}" if done else what
         self.console.print(line, highlight=False, markup=False)
