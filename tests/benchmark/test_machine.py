@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import tl_nla
 from tl_nla.benchmark.machine import look
 from tl_nla.cli.main import main
 from tl_nla.model.processor import processor_units
@@ -59,3 +60,11 @@ def test_units_of_the_processor(flags, units, tmp_path):
     file.write_text(f"model name : x\nflags\t\t: {flags}\n")
     assert processor_units(file) == units
     assert processor_units(tmp_path / "none") == []
+
+
+def test_an_editable_installation_that_is_older_than_the_code_is_told(monkeypatch):
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0.1" if name == "tl-nla" else real(name))
+    own = next(finding for finding in look() if finding.name == "tl-nla")
+    assert (own.state, own.found) == ("ok", f"{tl_nla.__version__} (installed as 0.0.1)")
+    assert own.remedy == "pip install -e ."

@@ -7,6 +7,7 @@ import platform
 import sys
 from dataclasses import asdict, dataclass
 
+from tl_nla import __version__
 from tl_nla.errors import InputError
 
 _NEEDED = ("torch", "transformer-lens", "transformers", "lightning", "torchmetrics", "tensorboard")
@@ -56,9 +57,16 @@ def _version(name: str) -> str | None:
 
 
 def _versions() -> list[Finding]:
-    own = _version("tl-nla")
+    installed = _version("tl-nla")
+    # An editable installation keeps the number that it was made with.
+    stale = f" (installed as {installed})" if installed and installed != __version__ else ""
     found = [
-        Finding("tl-nla", "ok" if own else "missing", own or "not installed", "" if own else "pip install -e ."),
+        Finding(
+            "tl-nla",
+            "ok" if installed else "missing",
+            f"{__version__}{stale}" if installed else "not installed",
+            "pip install -e ." if stale or not installed else "",
+        ),
         Finding(
             "python",
             "ok" if sys.version_info >= _OLDEST else "missing",
