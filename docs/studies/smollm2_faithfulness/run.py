@@ -28,8 +28,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="folder of `make corpus`")
     parser.add_argument("--rows", type=Path, default=ROWS, help="scores, one JSON object a line")
     parser.add_argument("--table", action="store_true", help="print the tables of the stored rows, and do nothing else")
-    parser.add_argument("--documents", type=int, default=30, help="held-out pieces of text, three states each")
-    parser.add_argument("--edited", type=int, default=24, help="states whose claims are edited")
+    parser.add_argument("--documents", type=int, default=60, help="held-out pieces of text, three states each")
+    parser.add_argument("--edited", type=int, default=180, help="states whose claims are edited")
     args = parser.parse_args(arguments)
     if not args.table:
         smol = load_smollm2(dtype="bfloat16")

@@ -12,7 +12,7 @@ from tl_nla.data.progress import told
 from tl_nla.metrics import cosine, normalise
 
 OWN = 16
-PAIRS = ((14, 16), (16, 18), (14, 18), (12, 20))
+PAIRS = ((14, 16), (16, 18), (14, 18), (16, 20), (12, 20))
 CLAIMS = ("last 1", "last 2", "next")
 _CAP = 30
 
@@ -55,10 +55,27 @@ def explained(nla: Any, layers: Layers) -> dict[str, list[str]]:
     return found
 
 
-def layer_rows(nla: Any, layers: Layers, said: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """One row a position: squared errors by arm and layer, claims, and how well differences of layers are told."""
+def explained_by(trained: Any, acts: Tensor) -> tuple[list[str], Tensor]:
+    """Explanations of another pair, and what it reads back from them, at norm √d_model."""
+    texts = trained.verbalize(acts, max_new_tokens=_CAP, batch_size=128)
+    return texts, normalise(trained.reconstruct(texts, 96).float())
+
+
+def layer_rows(
+    nla: Any, layers: Layers, said: dict[str, list[str]], reinforced: dict[int, tuple[list[str], Tensor]]
+) -> list[dict[str, Any]]:
+    """One row a position: squared errors by arm and layer, claims, and how well differences of layers are told.
+
+    Args:
+        nla: the pair of layer 16.
+        layers: what is known of each.
+        said: its explanations, by arm and layer.
+        reinforced: by layer, what :func:`explained_by` gave for a pair that was trained on.
+    """
     held = layers.states.held
     back = _read_back(nla, layers, said)
+    back["reinforced"] = {layer: read for layer, (_, read) in reinforced.items()}
+    said = said | {f"reinforced/{layer}": texts for layer, (texts, _) in reinforced.items()}
     rows: list[dict[str, Any]] = [{"document": name, "errors": {}, "deviation": {}, "claims": {}, "pairs": {}}
                                   for name in held.names]  # fmt: skip
     for layer in layers.ways:
@@ -109,6 +126,8 @@ def _differences(
     means = [layers.means[layer] for layer in pair]
     truth = (sides[1] - means[1]) - (sides[0] - means[0])
     guesses = {arm: back[arm][pair[1]] - back[arm][pair[0]] for arm in (*WAYS, "words_of_16", "shuffled")}
+    if pair[0] == OWN and pair[1] in back["reinforced"]:
+        guesses["reinforced"] = back["reinforced"][pair[1]] - back["as_is"][OWN]
     guesses["lower_state"] = normalise(layers.step[pair].front(layers.states.acts[pair[0]])) - sides[0]
     name = f"{pair[0]}-{pair[1]}"
     for row, deviation in zip(rows, truth.square().sum(1).tolist(), strict=True):

@@ -7,8 +7,8 @@ from docs.studies.lines import fve_of, mean_of, shown, table
 from docs.studies.smollm2_layers.score import CLAIMS, OWN
 from docs.studies.smollm2_layers.ways import WAYS
 
-_ARMS = (*WAYS, "words_of_16", "shuffled", "no_words")
-_PAIR_ARMS = (*WAYS, "words_of_16", "shuffled", "lower_state")
+_ARMS = (*WAYS, "reinforced", "words_of_16", "shuffled", "no_words")
+_PAIR_ARMS = (*WAYS, "reinforced", "words_of_16", "shuffled", "lower_state")
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -21,9 +21,11 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
         lines.append([f"`{arm}`", *cells])
     parts = ["**FVE**\n", table(["arm", *layers], lines)]
     lines = []
-    for way in WAYS:
+    for way in (*WAYS, "reinforced"):
         for claim in CLAIMS:
-            keys = [f"{way}/{layer}" if int(layer) != OWN else f"as_is/{OWN}" for layer in layers]
+            keys = [
+                f"{way}/{layer}" if int(layer) != OWN or way == "reinforced" else f"as_is/{OWN}" for layer in layers
+            ]
             lines.append([f"`{way}`", claim, *(_claim(rows, key, claim) for key in keys)])
     parts += ["**claims that are right**\n", table(["arm", "claim", *layers], lines)]
     for metric in ("cosine", "error"):
@@ -32,7 +34,10 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
             cells = []
             for pair in rows[0]["pairs"]:
                 own = [row["pairs"][pair] for row in rows]
-                values = [one[metric][arm] for one in own]
+                values = [one[metric][arm] for one in own if arm in one[metric]]
+                if not values:
+                    cells.append("")
+                    continue
                 found = mean_of(values, names) if metric == "cosine" else fve_of(
                     values, [one["deviation"] for one in own], names)  # fmt: skip
                 cells.append(shown(found))
@@ -49,5 +54,7 @@ def _fve(rows: Sequence[dict[str, Any]], names: list[str], key: str, layer: str)
 
 
 def _claim(rows: Sequence[dict[str, Any]], key: str, claim: str) -> str:
-    having = [row for row in rows if claim in row["claims"][key]]
+    having = [row for row in rows if claim in row["claims"].get(key, {})]
+    if not having:
+        return ""
     return shown(mean_of([row["claims"][key][claim] for row in having], [row["document"] for row in having]))
