@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--rows", type=Path, default=ROWS, help="scores, one JSON object a line")
     parser.add_argument("--table", action="store_true", help="print the tables of the stored rows, and do nothing else")
     parser.add_argument("--documents", type=int, nargs=2, default=(150, 24), help="of training, held-out ones")
-    parser.add_argument("--steps", type=int, default=60, help=f"of reinforcement learning on layer {OTHER}")
+    parser.add_argument("--steps", type=int, default=40, help=f"of reinforcement learning on layer {OTHER}")
     parser.add_argument("--keep", type=Path, default=Path("runs/smollm2_layers"), help="folder of that training")
     args = parser.parse_args(arguments)
     if not args.table:
