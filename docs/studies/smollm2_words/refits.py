@@ -1,0 +1,81 @@
+"""The closed-form fit repeated: on other draws of training positions, on fewer of them, and with more words."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from docs.studies.smollm2.fit import site_writes
+from docs.studies.smollm2.writes import AllWrites, corpus_counts
+from docs.studies.smollm2_words.sides import FIXED, Sides, by_words, one_head_a_layer, scored, square
+from tl_nla.data.progress import told
+from tl_nla.metrics import normalise
+from tl_nla.oracle.words import FitConfig, WordTables, fit_code
+from tl_nla.oracle.words.tables import frequent_words
+
+SEEDS, DOCUMENTS, EACH = 3, (25, 50, 100, 215, 430), 12
+"""Draws; training documents, the last are all of them; positions of each."""
+VOCABULARIES, LAYERS = (4096, 16384), (4, 15)
+
+
+def drawn_rows(document: Tensor, documents: int, each: int, seed: int) -> Tensor:
+    """Some positions of some documents, drawn.
+
+    Args:
+        document: of each row; all documents have as many rows.
+        documents: how many are drawn.
+        each: positions of a document.
+        seed: of the draw.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    names = document.unique()
+    chosen = names[torch.randperm(len(names), generator=generator)[:documents]]
+    places = []
+    for name in chosen.sort().values.tolist():
+        own = torch.nonzero(document == name).flatten()
+        places.append(own[torch.randperm(len(own), generator=generator)[:each]])
+    return torch.cat(places).sort().values
+
+
+@torch.no_grad()
+def draw_rows(sides: Sides) -> Iterator[dict[str, Any]]:
+    """Scores by seed and number of training positions, each kind of component together."""
+    every = site_writes(AllWrites.load(sides.keep / "train.safetensors"), sides.target)
+    heads = one_head_a_layer(len(every.out), every.out[0].shape[1] // every.width)[::3]
+    groups = {"head": heads, **{kind: [f"blocks.{layer}.{kind}" for layer in FIXED] for kind in ("attn", "mlp")}}
+    whole = sides.oracle.code.tables
+    tables = WordTables(whole.token, whole.text, whole.table, {site: whole.basis[site] for site in heads})
+    cells = {(documents, seed): drawn_rows(every.rows.document, documents, EACH, seed)
+             for documents in DOCUMENTS for seed in range(SEEDS)}  # fmt: skip
+    sites = [(kind, site) for kind, own in groups.items() for site in own]
+    errors: dict[tuple[str, int, int, int], list[Tensor]] = {}
+    bases: dict[str, list[Tensor]] = {kind: [] for kind in groups}
+    for kind, site in told(sites, "fitting words anew"):
+        before, write = every[site]
+        truth = sides.held[site][1]
+        bases[kind].append(square(normalise(truth), sides.oracle.code.mean[sides.oracle.code.index(site)]))
+        for (documents, seed), chosen in cells.items():
+            code, _ = fit_code(tables, {site: (before[chosen], write[chosen])})
+            for words, error in by_words(code, 0, truth).items():
+                errors.setdefault((kind, documents, seed, words), []).append(error)
+    for (kind, documents, seed, words), found in errors.items():
+        yield {"part": "draws", "kind": kind, "positions": documents * EACH, "seed": seed, "words": words,
+               "components": len(found), **scored(found, bases[kind], sides.document)}  # fmt: skip
+
+
+@torch.no_grad()
+def vocabulary_rows(sides: Sides, layers: Sequence[int] = LAYERS) -> Iterator[dict[str, Any]]:
+    """Scores of MLPs with few and with many words to choose from."""
+    counts = corpus_counts(sides.target.tokenizer, sides.corpus, int(sides.target.model.cfg.d_vocab))
+    code = sides.oracle.code
+    for most in VOCABULARIES:
+        tables = WordTables.of(sides.target.model, frequent_words(sides.target.tokenizer, counts, most), ())
+        for layer in layers:
+            site = f"blocks.{layer}.mlp"
+            fitted, _ = fit_code(tables, {site: sides.train[site]}, FitConfig())
+            truth = sides.held[site][1]
+            base = square(normalise(truth), code.mean[code.index(site)])
+            for words, error in by_words(fitted, 0, truth).items():
+                yield {"part": "vocabulary", "site": site, "vocabulary": len(tables.text), "words": words,
+                       **scored([error], [base], sides.document)}  # fmt: skip
