@@ -4,21 +4,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from docs.studies.smollm2.score import smoother, squeezed_context
 from docs.studies.smollm2.words import TwoLists, first_words, seen, strongest, two_lists
-from docs.studies.smollm2_words.sides import LENGTHS, Sides, by_words, one_head_a_layer, scored, square
+from docs.studies.smollm2_words.sides import LENGTHS, Sides, by_words, kept, one_head_a_layer, scored, square
 from tl_nla.benchmark.bootstrap import ratio_interval
 from tl_nla.data.progress import told
 from tl_nla.metrics import normalise
 from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.oracle.labels import pursue
 from tl_nla.oracle.labels.directions import WordDirections
+from tl_nla.oracle.words import WordCode
 from tl_nla.oracle.words.tables import unit_rows
 
 _DECAY = 0.1
+_AGAINST = {"oracle": "pursuit", "oracle, any norm": "pursuit", "pursuit": "topk"}
 
 
 @torch.no_grad()
@@ -28,52 +29,54 @@ def rows(sides: Sides) -> Iterator[dict[str, Any]]:
     known, asked = squeezed_context(sides.target.model, sides.train, sides.held)
     contexts = {words: smoother(*(side[:, : words * side.shape[1] // 16] for side in (known, asked)))
                 for words in LENGTHS}  # fmt: skip
-    kept = {}
+    every = {}
     for (site,) in told([[site] for site in sites], "reading words of heads"):
-        path = sides.keep / "curve" / f"{site}-{len(sides.document)}.safetensors"
-        if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            save_file(head_errors(sides, site, contexts), path.with_suffix(".unfinished"))
-            path.with_suffix(".unfinished").rename(path)
-        kept[site] = load_file(path)
-        yield from _scores({site: kept[site]}, sides.document, site)
-    yield from _scores(kept, sides.document, "all")
+
+        def errors(site: str = site) -> dict[str, Tensor]:
+            writes = sides.train[site][1], sides.held[site][1]
+            return head_errors(sides.oracle.code, site, writes, contexts)
+
+        every[site] = kept(sides.keep / "curve" / f"{site}-{len(sides.document)}.safetensors", errors)
+        yield from _scores({site: every[site]}, sides.document, site)
+    yield from _scores(every, sides.document, "all")
 
 
-def _scores(kept: dict[str, dict[str, Tensor]], document: Tensor, site: str) -> Iterator[dict[str, Any]]:
-    bases = [errors["0 strict"] for errors in kept.values()]
-    every = document.repeat(len(kept))
-    for name in next(iter(kept.values())):
+def _scores(found_at: dict[str, dict[str, Tensor]], document: Tensor, site: str) -> Iterator[dict[str, Any]]:
+    bases = [errors["0 strict"] for errors in found_at.values()]
+    every = document.repeat(len(found_at))
+    for name in next(iter(found_at.values())):
         words, _, arm = name.partition(" ")
         if words == "0":
             continue
         row = {"part": "curve", "site": site, "arm": arm, "words": int(words)}
-        yield row | scored([errors[name] for errors in kept.values()], bases, document)
-        if arm in ("oracle", "pursuit"):
+        yield row | scored([errors[name] for errors in found_at.values()], bases, document)
+        if arm in _AGAINST:
             # Of the same rows, so that the interval is that of the difference.
-            other = "pursuit" if arm == "oracle" else "topk"
-            apart = torch.cat([errors[f"{words} {other}"] - errors[name] for errors in kept.values()])
+            other = _AGAINST[arm]
+            apart = torch.cat([errors[f"{words} {other}"] - errors[name] for errors in found_at.values()])
             found = ratio_interval(apart, torch.cat(bases), every, generator=torch.Generator().manual_seed(0))
             numbers = {"fve": found.value, "low": found.low, "high": found.high}
             yield row | {"arm": f"{arm} − {other}"} | {key: round(value, 4) for key, value in numbers.items()}
 
 
-def head_errors(sides: Sides, site: str, contexts: dict[int, Tensor]) -> dict[str, Tensor]:
+def head_errors(
+    code: WordCode, site: str, writes: tuple[Tensor, Tensor], contexts: dict[int, Tensor]
+) -> dict[str, Tensor]:
     """Squared errors of held-out rows by words and arm, and under ``0 strict`` their distance from the head's mean.
 
     Args:
-        sides: the writes.
+        code: the shipped one.
         site: the head.
+        writes: of training documents and of held-out ones.
         contexts: by length, ridge regression on the last tokens as weights of training targets.
     """
-    code = sides.oracle.code
     number, basis = code.index(site), code.tables.basis[site]
     mean = code.mean[number]
     rows_of = code.tables.table @ basis
     direction = unit_rows(rows_of)
     words = WordDirections(code.tables.token, code.text, direction, basis, torch.ones(len(direction)))
-    write = sides.held[site][1]
-    beside = [(normalise(each) - mean) @ basis for each in (sides.train[site][1], write)]
+    write = writes[1]
+    beside = [(normalise(each) - mean) @ basis for each in writes]
     chosen = [pursue(each, words, max(LENGTHS)) for each in beside]
     most = [strongest(each, direction, rows_of.norm(dim=1), max(LENGTHS)) for each in beside]
     other = torch.randperm(len(write), generator=torch.Generator().manual_seed(2))
@@ -89,6 +92,9 @@ def head_errors(sides: Sides, site: str, contexts: dict[int, Tensor]) -> dict[st
             found[f"{count} {arm}"] = square(beside[1], right)
             found[f"{count} {arm}, shuffled"] = square(beside[1], shuffled)
         found[f"{count} oracle"] = errors[count]
+        found[f"{count} oracle, any norm"] = square(
+            normalise(write), code.rebuild(number, told_words[:, :count], level)
+        )
         rebuilt = normalise(code.rebuild(number, told_words[other, :count], level[other]))
         found[f"{count} oracle, shuffled"] = square(normalise(write), rebuilt)
         middle = beside[0].mean(0)

@@ -1,6 +1,6 @@
 """The closed-form fit repeated: on other draws of training positions, on fewer of them, and with more words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from docs.studies.smollm2.fit import site_writes
 from docs.studies.smollm2.writes import AllWrites, corpus_counts
-from docs.studies.smollm2_words.sides import FIXED, Sides, by_words, one_head_a_layer, scored, square
-from tl_nla.data.progress import told
+from docs.studies.smollm2_words.sides import FIXED, Sides, by_words, kept, one_head_a_layer, scored, square
+from tl_nla.data.progress import listening, told
 from tl_nla.metrics import normalise
 from tl_nla.oracle.words import FitConfig, WordTables, fit_code
 from tl_nla.oracle.words.tables import frequent_words
 
-SEEDS, DOCUMENTS, EACH = 3, (25, 50, 100, 215, 430), 12
+SEEDS, DOCUMENTS, EACH = 3, (25, 100, 430), 12
 """Draws; training documents, the last are all of them; positions of each."""
 VOCABULARIES, LAYERS = (4096, 16384), (4, 15)
 
@@ -49,19 +49,45 @@ def draw_rows(sides: Sides) -> Iterator[dict[str, Any]]:
     cells = {(documents, seed): drawn_rows(every.rows.document, documents, EACH, seed)
              for documents in DOCUMENTS for seed in range(SEEDS)}  # fmt: skip
     sites = [(kind, site) for kind, own in groups.items() for site in own]
-    errors: dict[tuple[str, int, int, int], list[Tensor]] = {}
+    code = sides.oracle.code
+    errors: dict[tuple[str, str], list[Tensor]] = {}
     bases: dict[str, list[Tensor]] = {kind: [] for kind in groups}
     for kind, site in told(sites, "fitting words anew"):
-        before, write = every[site]
-        truth = sides.held[site][1]
-        bases[kind].append(square(normalise(truth), sides.oracle.code.mean[sides.oracle.code.index(site)]))
-        for (documents, seed), chosen in cells.items():
-            code, _ = fit_code(tables, {site: (before[chosen], write[chosen])})
-            for words, error in by_words(code, 0, truth).items():
-                errors.setdefault((kind, documents, seed, words), []).append(error)
-    for (kind, documents, seed, words), found in errors.items():
+
+        def refitted(site: str = site) -> dict[str, Tensor]:
+            return refit_errors(tables, site, every[site], cells, sides.held[site][1])
+
+        bases[kind].append(square(normalise(sides.held[site][1]), code.mean[code.index(site)]))
+        for name, error in kept(sides.keep / "draws" / f"{site}-{len(sides.document)}.safetensors", refitted).items():
+            errors.setdefault((kind, name), []).append(error)
+    for (kind, name), found in errors.items():
+        documents, seed, words = map(int, name.split())
         yield {"part": "draws", "kind": kind, "positions": documents * EACH, "seed": seed, "words": words,
                "components": len(found), **scored(found, bases[kind], sides.document)}  # fmt: skip
+
+
+def refit_errors(
+    tables: WordTables, site: str, known: tuple[Tensor, Tensor], cells: Mapping[tuple[int, int], Tensor], asked: Tensor
+) -> dict[str, Tensor]:
+    """Squared errors of one component's held-out writes after a fit to each draw.
+
+    Args:
+        tables: directions of words.
+        site: the component.
+        known: states before and writes of all training positions.
+        cells: by number of documents and seed, which of them are drawn.
+        asked: held-out writes.
+
+    Returns:
+        By ``documents seed words``.
+    """
+    before, write = known
+    found = {}
+    for (documents, seed), chosen in cells.items():
+        with listening(None):  # the steps of a single fit are of no interest
+            code, _ = fit_code(tables, {site: (before[chosen], write[chosen])})
+        found |= {f"{documents} {seed} {words}": error for words, error in by_words(code, 0, asked).items()}
+    return found
 
 
 @torch.no_grad()

@@ -1,11 +1,12 @@
 """What all parts of the study on SmolLM2's words read: the shipped oracle, and kept writes of both sides."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from docs.studies.lines import draws
@@ -72,6 +73,15 @@ def by_words(code: WordCode, site: int, write: Tensor) -> dict[int, Tensor]:
     truth = normalise(write)
     word, level = code.choose(site, write, max(LENGTHS))
     return {words: square(truth, normalise(code.rebuild(site, word[:, :words], level))) for words in LENGTHS}
+
+
+def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What an earlier run of the same part left there, or what is made now: an interrupted run goes on."""
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        save_file(make(), path.with_suffix(".unfinished"))
+        path.with_suffix(".unfinished").rename(path)
+    return load_file(path)
 
 
 def scored(errors: Sequence[Tensor], bases: Sequence[Tensor], document: Tensor) -> dict[str, float]:

@@ -6,16 +6,21 @@ from typing import Any
 from docs.studies.lines import table
 
 _LENGTHS = (4, 8, 16)
-_CURVE = ("oracle", "pursuit", "topk", "context", "oracle, shuffled", "pursuit, shuffled", "topk, shuffled",
-          "oracle − pursuit", "pursuit − topk")  # fmt: skip
+_CURVE = (
+    *("oracle", "oracle, any norm", "pursuit", "topk", "context"),
+    *("oracle, shuffled", "pursuit, shuffled", "topk, shuffled"),
+    *("oracle − pursuit", "oracle, any norm − pursuit", "pursuit − topk"),
+)
 _KINDS = ("head", "attn", "mlp")
 
 
 def tables(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """All tables by name."""
-    makers = {"curve": _curve, "layers": _layers, "seeds": _seeds, "learning": _learning, "unseen": _unseen,
-              "component": _component, "own_run": _own_run, "vocabulary": _vocabulary}  # fmt: skip
-    parts = {"layers": "curve", "seeds": "draws", "learning": "draws"}
+    makers = {
+        "curve": _curve, "layers_above": _layers_above, "layers": _layers, "seeds": _seeds, "learning": _learning,
+        "unseen": _unseen, "component": _component, "own_run": _own_run, "vocabulary": _vocabulary,
+    }  # fmt: skip
+    parts = {"layers": "curve", "layers_above": "curve", "seeds": "draws", "learning": "draws"}
     return {name: make([row for row in rows if row["part"] == parts.get(name, name)]) for name, make in makers.items()}
 
 
@@ -57,6 +62,18 @@ def _layers(rows: Sequence[dict[str, Any]]) -> str:
         told = f"{words} words: oracle above pursuit in {above} of {len(apart)} layers, below in {below}"
         lines.append([told, *[""] * len(arms)])
     return table(["head", *(f"{arm}, {words}" for arm, words in arms)], lines)
+
+
+def _layers_above(rows: Sequence[dict[str, Any]]) -> str:
+    lines = []
+    for arm in ("oracle − pursuit", "oracle, any norm − pursuit", "pursuit − topk"):
+        cells = []
+        for words in _LENGTHS:
+            own = [row for row in rows if row["site"] != "all" and (row["arm"], row["words"]) == (arm, words)]
+            above, below = sum(row["low"] > 0 for row in own), sum(row["high"] < 0 for row in own)
+            cells.append(f"{above} above, {below} below")
+        lines.append([arm, *cells])
+    return table(["difference", *(f"{words} words" for words in _LENGTHS)], lines)
 
 
 def _at(rows: Sequence[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:

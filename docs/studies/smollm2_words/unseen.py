@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from docs.studies.smollm2_words.sides import Sides, by_words, one_head_a_layer, scored, square
-from tl_nla.data.progress import told
+from tl_nla.data.progress import listening, told
 from tl_nla.metrics import normalise
 from tl_nla.model.loading import load_causal_lm
 from tl_nla.oracle.words import WordCode, WordTables, fit_code
@@ -54,11 +54,12 @@ def shared_shape(code: WordCode, site: str) -> Tensor:
 
 
 def _made(code: WordCode, site: str, mean: Tensor, shape: Tensor) -> WordCode:
-    """A code of one head. Its writes' distance from the mean is told exactly as a part of the words' sum."""
+    """A code of one head, without levels of deviation; norms are not read here."""
     near = 1.0 if not bool(mean.any()) else float(code.level[code.index(site)].mean())
     none = torch.full((1, code.edge.shape[1]), torch.inf)
     level = torch.full((1, code.level.shape[1]), near)
-    return replace(code, sites=(site,), mean=mean[None], edge=none, level=level, shape={site: shape})
+    norm = code.norm[code.index(site)][None]
+    return replace(code, sites=(site,), mean=mean[None], edge=none, level=level, norm=norm, shape={site: shape})
 
 
 def _carried(code: WordCode, site: str) -> WordCode:
@@ -67,8 +68,8 @@ def _carried(code: WordCode, site: str) -> WordCode:
     other = code.index(f"{start}.{int(head) + (1 if int(head) == 0 else -1)}")
     basis, parts = code.tables.basis[site], code.sites[other]
     mean = (code.mean[other] @ basis) @ basis.T
-    return replace(code, sites=(site,), mean=mean[None], edge=code.edge[other : other + 1],
-                   level=code.level[other : other + 1], shape={site: code.shape[parts]})  # fmt: skip
+    columns = {name: getattr(code, name)[other][None] for name in ("edge", "level", "norm")}
+    return replace(code, sites=(site,), mean=mean[None], **columns, shape={site: code.shape[parts]})
 
 
 def from_weights(sides: Sides, model: Any, site: str) -> WordCode:
@@ -92,4 +93,5 @@ def from_weights(sides: Sides, model: Any, site: str) -> WordCode:
             mixed[place] = own[places[torch.randperm(len(places), generator=generator)[:count]]].mean(0)
     whole = sides.oracle.code.tables
     tables = WordTables(whole.token, whole.text, whole.table, {site: whole.basis[site]})
-    return fit_code(tables, {site: (states, mixed @ out.T)})[0]
+    with listening(None):
+        return fit_code(tables, {site: (states, mixed @ out.T)})[0]
