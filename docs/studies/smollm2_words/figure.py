@@ -37,9 +37,11 @@ def draw(rows: Sequence[dict[str, Any]], path: str) -> None:
             right.plot(sizes, middle, marker=marker, markersize=4, linewidth=1.2, label=f"{label}, {_WORDS} words")
             right.fill_between(sizes, [min(values) for values in each], [max(values) for values in each], alpha=0.2)
         right.set(xlabel="training positions (three draws each)", xscale="log", ylim=(0, 1))
+        right.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        right.minorticks_off()
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(frameon=False, loc="lower right", fontsize=8)
+            axes.legend(frameon=False, loc=(0.35, 0.14), fontsize=8)
         figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 
 

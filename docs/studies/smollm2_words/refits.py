@@ -1,12 +1,13 @@
 """The closed-form fit repeated: on other draws of training positions, on fewer of them, and with more words."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from docs.studies.smollm2.fit import site_writes
+from docs.studies.smollm2.fit import EVERY, site_writes
 from docs.studies.smollm2.writes import AllWrites, corpus_counts
 from docs.studies.smollm2_words.sides import FIXED, Sides, by_words, kept, one_head_a_layer, scored, square
 from tl_nla.data.progress import listening, told
@@ -14,9 +15,30 @@ from tl_nla.metrics import normalise
 from tl_nla.oracle.words import FitConfig, WordTables, fit_code
 from tl_nla.oracle.words.tables import frequent_words
 
-SEEDS, DOCUMENTS, EACH = 3, (25, 100, 430), 12
-"""Draws; training documents, the last are all of them; positions of each."""
-VOCABULARIES, LAYERS = (4096, 16384), (4, 15)
+SEEDS, SIZES = 3, ((25, 12), (50, 12), (100, 12), (215, 12), (430, 12), (430, 24))
+"""Draws; training documents and positions of each. The last size is all that is kept, so it has one draw."""
+LAYERS = (15,)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A fit of MLPs that is larger than the shipped one.
+
+    Attributes:
+        vocabulary: words to choose from.
+        rows: writes that words are chosen for.
+        every: one of so many kept training positions is used.
+    """
+
+    vocabulary: int = 4096
+    rows: int = 600
+    every: int = EVERY
+
+
+CHOICES = {
+    "as shipped": Choice(), "16,384 words": Choice(vocabulary=16384),
+    "words chosen for 2,400 writes": Choice(rows=2400), "10,320 positions": Choice(every=1),
+}  # fmt: skip
 
 
 def drawn_rows(document: Tensor, documents: int, each: int, seed: int) -> Tensor:
@@ -46,23 +68,24 @@ def draw_rows(sides: Sides) -> Iterator[dict[str, Any]]:
     groups = {"head": heads, **{kind: [f"blocks.{layer}.{kind}" for layer in FIXED] for kind in ("attn", "mlp")}}
     whole = sides.oracle.code.tables
     tables = WordTables(whole.token, whole.text, whole.table, {site: whole.basis[site] for site in heads})
-    cells = {(documents, seed): drawn_rows(every.rows.document, documents, EACH, seed)
-             for documents in DOCUMENTS for seed in range(SEEDS)}  # fmt: skip
+    sizes = [(size, seed) for size in SIZES for seed in range(1 if size == SIZES[-1] else SEEDS)]
+    cells = {(size[0] * size[1], seed): drawn_rows(every.rows.document, *size, seed) for size, seed in sizes}
     sites = [(kind, site) for kind, own in groups.items() for site in own]
     code = sides.oracle.code
     errors: dict[tuple[str, str], list[Tensor]] = {}
     bases: dict[str, list[Tensor]] = {kind: [] for kind in groups}
-    for kind, site in told(sites, "fitting words anew"):
+    for ((kind, site),) in told([[pair] for pair in sites], "fitting words anew"):
 
         def refitted(site: str = site) -> dict[str, Tensor]:
             return refit_errors(tables, site, every[site], cells, sides.held[site][1])
 
         bases[kind].append(square(normalise(sides.held[site][1]), code.mean[code.index(site)]))
-        for name, error in kept(sides.keep / "draws" / f"{site}-{len(sides.document)}.safetensors", refitted).items():
+        path = sides.keep / "draws" / f"{site}-{len(cells)}-{len(sides.document)}.safetensors"
+        for name, error in kept(path, refitted).items():
             errors.setdefault((kind, name), []).append(error)
     for (kind, name), found in errors.items():
-        documents, seed, words = map(int, name.split())
-        yield {"part": "draws", "kind": kind, "positions": documents * EACH, "seed": seed, "words": words,
+        positions, seed, words = map(int, name.split())
+        yield {"part": "draws", "kind": kind, "positions": positions, "seed": seed, "words": words,
                "components": len(found), **scored(found, bases[kind], sides.document)}  # fmt: skip
 
 
@@ -75,33 +98,36 @@ def refit_errors(
         tables: directions of words.
         site: the component.
         known: states before and writes of all training positions.
-        cells: by number of documents and seed, which of them are drawn.
+        cells: by number of positions and seed, which of them are drawn.
         asked: held-out writes.
 
     Returns:
-        By ``documents seed words``.
+        By ``positions seed words``.
     """
     before, write = known
     found = {}
-    for (documents, seed), chosen in cells.items():
+    for (positions, seed), chosen in cells.items():
         with listening(None):  # the steps of a single fit are of no interest
             code, _ = fit_code(tables, {site: (before[chosen], write[chosen])})
-        found |= {f"{documents} {seed} {words}": error for words, error in by_words(code, 0, asked).items()}
+        found |= {f"{positions} {seed} {words}": error for words, error in by_words(code, 0, asked).items()}
     return found
 
 
 @torch.no_grad()
-def vocabulary_rows(sides: Sides, layers: Sequence[int] = LAYERS) -> Iterator[dict[str, Any]]:
-    """Scores of MLPs with few and with many words to choose from."""
+def more_rows(sides: Sides, layers: Sequence[int] = LAYERS) -> Iterator[dict[str, Any]]:
+    """Scores of MLPs fitted with more of something."""
     counts = corpus_counts(sides.target.tokenizer, sides.corpus, int(sides.target.model.cfg.d_vocab))
     code = sides.oracle.code
-    for most in VOCABULARIES:
-        tables = WordTables.of(sides.target.model, frequent_words(sides.target.tokenizer, counts, most), ())
+    whole = site_writes(AllWrites.load(sides.keep / "train.safetensors"), sides.target)
+    for name, choice in CHOICES.items():
+        words_of = frequent_words(sides.target.tokenizer, counts, choice.vocabulary)
+        tables = WordTables.of(sides.target.model, words_of, ())
         for layer in layers:
             site = f"blocks.{layer}.mlp"
-            fitted, _ = fit_code(tables, {site: sides.train[site]}, FitConfig())
+            before, write = (side[:: choice.every] for side in whole[site])
+            fitted, _ = fit_code(tables, {site: (before, write)}, FitConfig(rows=choice.rows))
             truth = sides.held[site][1]
             base = square(normalise(truth), code.mean[code.index(site)])
             for words, error in by_words(fitted, 0, truth).items():
-                yield {"part": "vocabulary", "site": site, "vocabulary": len(tables.text), "words": words,
+                yield {"part": "more", "site": site, "fit": name, "words": words,
                        **scored([error], [base], sides.document)}  # fmt: skip

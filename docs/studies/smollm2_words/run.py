@@ -20,7 +20,7 @@ from tl_nla.data.progress import progress_bar
 ROWS = Path(__file__).parent / "rows" / "rows.jsonl"
 PARTS: dict[str, tuple[Callable[[Sides], Iterator[dict[str, Any]]], int]] = {
     "curve": (curve.rows, 2), "draws": (refits.draw_rows, 4), "unseen": (unseen.rows, 4),
-    "component": (component.rows, 4), "own_run": (own_run.rows, 16), "vocabulary": (refits.vocabulary_rows, 4),
+    "component": (component.rows, 4), "own_run": (own_run.rows, 16), "more": (refits.more_rows, 4),
 }  # fmt: skip
 """Each part, and which of the held-out rows it uses: one of so many."""
 

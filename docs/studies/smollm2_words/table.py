@@ -18,7 +18,7 @@ def tables(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """All tables by name."""
     makers = {
         "curve": _curve, "layers_above": _layers_above, "layers": _layers, "seeds": _seeds, "learning": _learning,
-        "unseen": _unseen, "component": _component, "own_run": _own_run, "vocabulary": _vocabulary,
+        "unseen": _unseen, "component": _component, "own_run": _own_run, "more": _more,
     }  # fmt: skip
     parts = {"layers": "curve", "layers_above": "curve", "seeds": "draws", "learning": "draws"}
     return {name: make([row for row in rows if row["part"] == parts.get(name, name)]) for name, make in makers.items()}
@@ -81,7 +81,8 @@ def _at(rows: Sequence[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
 
 
 def _seeds(rows: Sequence[dict[str, Any]]) -> str:
-    most = max((row["positions"] for row in rows), default=0)
+    # The largest number of positions that has several draws.
+    most = max((row["positions"] for row in rows if row["seed"]), default=0)
     lines = []
     for kind in _KINDS:
         for words in _LENGTHS:
@@ -128,8 +129,10 @@ def _own_run(rows: Sequence[dict[str, Any]]) -> str:
     return table(["arm", *_KINDS, "heads ≥ .5", "heads ≥ .9"], lines)
 
 
-def _vocabulary(rows: Sequence[dict[str, Any]]) -> str:
-    groups = list(dict.fromkeys((row["site"], row["vocabulary"]) for row in rows))
-    lines = [[site, f"{size:,}", *(_cell(_at(rows, site=site, vocabulary=size, words=words)) for words in _LENGTHS)]
-             for site, size in groups]  # fmt: skip
-    return table(["component", "vocabulary", *(f"{words} words" for words in _LENGTHS)], lines)
+def _more(rows: Sequence[dict[str, Any]]) -> str:
+    groups = list(dict.fromkeys((row["site"], row["fit"]) for row in rows))
+    lines = []
+    for site, fit in groups:
+        cells = [_cell(_at(rows, site=site, fit=fit, words=words)) for words in _LENGTHS]
+        lines.append([fit, f"MLP {site.split('.')[1]}", *cells])
+    return table(["fit", "component", *(f"{words} words" for words in _LENGTHS)], lines)
