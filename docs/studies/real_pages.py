@@ -2,7 +2,7 @@
 
     python -m docs.studies.real_pages
 
-A table stands between ``<!-- table all -->`` and ``<!-- end -->``.
+A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; a study with one table calls it ``all``.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from docs.studies.lines import read_lines
 from docs.studies.oracle_tables import fill
 
 STUDIES = ("smollm2_steering", "smollm2_diffs", "smollm2_layers", "smollm2_faithfulness",
-           "smollm2_injection")  # fmt: skip
+           "smollm2_injection", "smollm2_words")  # fmt: skip
 
 
 def page_of(study: str) -> Path:
@@ -24,7 +24,8 @@ def page_of(study: str) -> Path:
 def tables_of(study: str) -> dict[str, str]:
     """The tables of a study from its stored rows."""
     rows = read_lines(importlib.import_module(f"docs.studies.{study}.run").ROWS)
-    return {"all": importlib.import_module(f"docs.studies.{study}.table").as_markdown(rows)}
+    made = importlib.import_module(f"docs.studies.{study}.table")
+    return dict(made.tables(rows)) if hasattr(made, "tables") else {"all": made.as_markdown(rows)}
 
 
 def main() -> None:

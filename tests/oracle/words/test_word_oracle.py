@@ -10,7 +10,8 @@ from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.oracle import DiffOracle, parse_label
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
-from tl_nla.oracle.words import FitConfig, WordOracle, fitting
+from tl_nla.oracle.words import FitConfig, WordOracle, WordTables, fit_code, fitting
+from tl_nla.oracle.words.tables import frequent_words
 
 SITES = ["blocks.0.attn.head.1", "blocks.2.attn.head.3", "blocks.0.mlp", "blocks.2.attn", "blocks.1"]
 
@@ -141,3 +142,32 @@ def test_a_fit_goes_on_where_it_was_interrupted(made, tmp_path, monkeypatch):
     again = WordOracle.fitted(*given)
     assert fitted[1:] == SITES[2:]
     assert again.explain(held.write, held.before) == oracle.explain(held.write, held.before)
+
+
+def test_components_whose_states_lie_between_others_are_told(made):
+    model, *_ = made
+    sites, width = ["blocks.0.mlp", "blocks.1.mlp", "blocks.2.mlp"], model.cfg.d_model
+    generator = torch.Generator().manual_seed(0)
+    writes = {}
+    for number, site in enumerate(sites):
+        state = 0.006 * torch.randn(120, width, generator=generator)
+        state[:, 0] += 1
+        state[:, 1] += 0.06 * (number - 1)
+        writes[site] = state, torch.randn(120, width, generator=generator)
+    words = frequent_words(zoo.tokenizer(), torch.ones(zoo.VOCAB, dtype=torch.long))
+    code, _ = fit_code(WordTables.of(model, words, sites), writes, FitConfig(words=4, rows=50))
+    for number, (before, write) in enumerate(writes.values()):
+        told = code.tell_component(before, write)
+        assert float((told == number).float().mean()) > 0.9
+
+
+def test_an_attention_that_is_one_head_for_the_most_part_is_not_taken_for_that_head(made):
+    *_, oracle = made
+    head = oracle.code.tables.basis["blocks.2.attn.head.3"]
+    inside = head @ torch.randn(head.shape[1], 40)
+    beside = torch.randn(len(head), 40)
+    beside = beside - head @ (head.T @ beside)
+    for share, own in ((0.98, False), (0.9999, True)):
+        write = normalise(inside.T) * share**0.5 + normalise(beside.T) * (1 - share) ** 0.5
+        told = oracle.code.tell_component(torch.randn(40, len(head)), write)
+        assert bool((told == SITES.index("blocks.2.attn.head.3")).all()) is own

@@ -16,7 +16,6 @@ from tl_nla.amounts import check_count
 from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
-from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.model.files import read_safetensors
 from tl_nla.oracle.labels import STEPS, StrengthReference
 from tl_nla.oracle.words.choosing import fit_shapes
@@ -47,7 +46,7 @@ class FitConfig:
     words: int = 16
     passes: int = 1
     rows: int = 600
-    told_rows: int = 150
+    told_rows: int = 300
     width: int = 12
 
     def __post_init__(self) -> None:
@@ -90,7 +89,9 @@ def fit_code(
             columns[name].append(value)
         sizes[site] = write.float().norm(dim=1, keepdim=True), before.float().norm(dim=1, keepdim=True)
         if site not in tables.basis:
-            inputs.append(teller_inputs(before[: config.told_rows], write[: config.told_rows]))
+            # Spread over all writes: the first ones are often of one kind of text.
+            shown = slice(None, None, -(-len(write) // config.told_rows))
+            inputs.append(teller_inputs(before[shown], write[shown]))
             classes += [len(wide)] * len(inputs[-1])
             wide.append(number)
             bases |= {} if found.basis is None else {site: found.basis}
@@ -166,10 +167,14 @@ def _norms(before: Tensor, write: Tensor, strength: StrengthReference) -> Tensor
 
 
 def _teller(inputs: list[Tensor], classes: list[int], width: int) -> Tensor:
+    """Linear discriminant analysis, which tells classes whose means lie on one line; regression on classes does not."""
     if not inputs:
         return torch.zeros(width, 0)
-    count = max(classes) + 1
-    right = torch.nn.functional.one_hot(torch.tensor(classes), count).float()
-    fitted = fit_ridge(torch.cat(inputs)[:, :-1], right, _DECAY)
-    weight = fitted.weight.float()
-    return torch.cat([weight, (fitted.target_mean - fitted.input_mean @ fitted.weight).float()[None]])
+    owner, count = torch.tensor(classes), max(classes) + 1
+    rows = torch.cat(inputs)[:, :-1].double()
+    means = torch.stack([rows[owner == one].mean(0) for one in range(count)])
+    within = rows - means[owner]
+    spread = within.T @ within / len(rows)
+    decay = _DECAY * spread.diagonal().mean().clamp_min(_SMALLEST)
+    weight = torch.linalg.solve(spread + decay * torch.eye(len(spread)).double(), means.T)
+    return torch.cat([weight, -0.5 * (means.T * weight).sum(0, keepdim=True)]).float()
