@@ -100,8 +100,10 @@ def compared(case: Case, rounds: int) -> dict[str, Any]:
             own.append(time.process_time() - begun)
         return found
 
-    if not case.same(*run()):
+    first = run()
+    if not case.same(*first):
         return {**names, "differ": True}
+    told = {"told": case.told(first[0])} if case.told else {}
     if not case.whole:
         for own in taken:
             own.clear()
@@ -110,7 +112,7 @@ def compared(case: Case, rounds: int) -> dict[str, Any]:
     ours, theirs = (min(own) for own in taken)
     ratios = [one / other for one, other in zip(*taken, strict=True)]
     return {**names, "ours_cpu_s": ours, "peer_cpu_s": theirs, "ratio": ours / theirs,
-            "median_ratio": median(ratios), "rounds": len(ratios)}  # fmt: skip
+            "median_ratio": median(ratios), "rounds": len(ratios), **told}  # fmt: skip
 
 
 def added_up(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -125,8 +127,17 @@ def added_up(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ours, theirs = (sum(row[side] for row in pieces) for side in ("ours_cpu_s", "peer_cpu_s"))
         middle = median(row["ratio"] for row in pieces)
         found.append({**total, "ours_cpu_s": ours, "peer_cpu_s": theirs, "ratio": ours / theirs,
-                      "median_ratio": middle, "rounds": 1})  # fmt: skip
+                      "median_ratio": middle, "rounds": 1, **_told_of(pieces, ours)})  # fmt: skip
     return found
+
+
+def _told_of(pieces: list[dict[str, Any]], seconds: float) -> dict[str, float]:
+    """Explanations a second, and the FVE of what is read back from them, where the pieces tell it."""
+    if any("told" not in row for row in pieces):
+        return {}
+    count, error, deviation = (sum(row["told"][name] for row in pieces)
+                               for name in ("explanations", "error", "deviation"))  # fmt: skip
+    return {"explanations_per_s": count / seconds, "fve": 1 - error / deviation}
 
 
 @torch.no_grad()
