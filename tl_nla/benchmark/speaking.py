@@ -17,6 +17,7 @@ from tl_nla.data import Document
 from tl_nla.data.explained import StateCapture, explain_states
 from tl_nla.metrics.functional import squared_deviations, squared_errors
 from tl_nla.nla import NLA
+from tl_nla.nla.verbalizer import Generation
 
 _POSITIONS = 4
 _LONGEST = 96
@@ -62,24 +63,19 @@ def speaking_cases(nla: NLA, acts: Float[Tensor, "n d_model"], sizes: WorkSizes,
                    f"{len(acts)} states put into words", _told(nla, some) if read_back else None)  # fmt: skip
 
 
-def _told(nla: NLA, acts: Tensor) -> Callable[[list[list[int]]], dict[str, float]]:
+def _told(nla: NLA, acts: Tensor) -> Callable[[Generation], dict[str, float]]:
     """Sums from which FVE is made: errors of what is read back, deviations from the training mean."""
 
-    def told(rows: list[list[int]]) -> dict[str, float]:
-        verbalizer: Any = nla.verbalizer
-        ends = set(verbalizer.stop_ids)
-        raw = [verbalizer.tokenizer.decode([token for token in row if token not in ends]) for row in rows]
-        texts = [found if (found := verbalizer.answers.extract(text)) is not None else text for text in raw]
-        errors = squared_errors(nla.reconstruct(texts), acts)
-        return {"explanations": float(len(rows)), "error": float(errors.sum()),
+    def told(spoken: Generation) -> dict[str, float]:
+        errors = squared_errors(nla.reconstruct(spoken.texts), acts)
+        return {"explanations": float(len(acts)), "error": float(errors.sum()),
                 "deviation": float(squared_deviations(acts, nla.mean).sum())}  # fmt: skip
 
     return told
 
 
-def _spoken(nla: NLA, acts: Tensor, count: int) -> list[list[int]]:
-    found = nla.generate(acts, max_new_tokens=count, batch_size=len(acts)).responses
-    return [ids[mask].tolist() for ids, mask in zip(found.ids, found.mask, strict=True)]
+def _spoken(nla: NLA, acts: Tensor, count: int) -> Generation:
+    return nla.generate(acts, max_new_tokens=count, batch_size=len(acts))
 
 
 @torch.no_grad()
@@ -93,5 +89,5 @@ def _spoken_by_transformers(nla: NLA, acts: Tensor, count: int) -> list[list[int
     return [row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))] for row in ids]
 
 
-def _equal(ours: list[list[int]], theirs: list[list[int]]) -> bool:
-    return ours == theirs
+def _equal(ours: Generation, theirs: list[list[int]]) -> bool:
+    return [ids[mask].tolist() for ids, mask in zip(ours.ids, ours.mask, strict=True)] == theirs
