@@ -33,14 +33,14 @@ class WorkSizes:
     Attributes:
         documents: texts that are captured.
         tokens: about how many tokens each has.
-        piece: how many vectors are put into words at once.
+        piece: how many vectors are put into words at once; the default is that of ``verbalize``.
         new_tokens: longest explanation, and how long the model generates under hooks.
         prompt: tokens of the text that the model goes on with.
     """
 
     documents: int = _DOCUMENTS
     tokens: int = _TOKENS
-    piece: int = 32
+    piece: int = 256
     new_tokens: int = _NEW
     prompt: int = 32
 

@@ -42,6 +42,10 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
         "--states", type=whole_number(1), default=64, metavar="N", help="of --work: put into words (default 64)"
     )
     parser.add_argument(
+        "--at-once", type=whole_number(1), default=256, metavar="N",
+        help="of --work: states put into words at once, by us and by the peer (default 256, as verbalize does)",
+    )  # fmt: skip
+    parser.add_argument(
         "--texts", default=None, metavar="FILE",
         help="of --work: states of these texts by the model's own pair (default: random vectors, an untrained pair)",
     )  # fmt: skip
@@ -94,7 +98,7 @@ def _real_size(args: argparse.Namespace, console: Any) -> int:
     columns = {"case": "case", "ours": "ours_cpu_s", "peer": "peer", "peer's": "peer_cpu_s", "ours / peer": "ratio"}
     if args.texts and not args.work:
         raise InputError("--texts belongs to --work; add it")
-    settings = {name: getattr(args, name) for name in ("runs", "tokens", "states", "work", "texts")}
+    settings = {name: getattr(args, name) for name in ("runs", "tokens", "states", "work", "at_once", "texts")}
     tables, differ = _tables_so_far(args, settings), False
     with _one_thread():
         for dtype in args.dtype:
@@ -181,7 +185,7 @@ def _work(made: Any, args: argparse.Namespace, dtype: str) -> list[Any]:
     """Captures, speaking and hooks during generation; the verbalizer is the model's own, or an untrained one."""
     from tl_nla.benchmark.real_work import WorkSizes, capture_cases, hook_case
 
-    model, sizes = made.bridge, WorkSizes()
+    model, sizes = made.bridge, WorkSizes(piece=args.at_once)
     spoken = _speaking(args, dtype, model, sizes)
     return [*spoken, hook_case(model, sizes), *capture_cases(model, model.tokenizer, sizes)]
 
