@@ -90,7 +90,7 @@ def test_states_of_texts_are_told_by_the_models_own_pair(monkeypatch, capsys, tm
     (tmp_path / "texts.txt").write_text("Tom found a red kite.\n\nLily saw the garden there.\n")
     command = ["bench", "--model", "tiny", "--work", "--states", "4", "--at-once", "2"]
     assert main([*command, "--texts", str(tmp_path / "texts.txt")]) == 0
-    assert asked[:2] == ["states 1 to 2 put into words", "states 3 to 4 put into words"]
+    assert asked[-2:] == ["states 1 to 2 put into words", "states 3 to 4 put into words"]
     assert "4 states put into words: 2.0 a processor second, FVE 0.750" in capsys.readouterr().out
     assert main(["bench", "--texts", "any.txt", "--model", "tiny"]) == 2
     assert "--texts belongs to --work" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def texts_of(tokenizer: Any, size: int, sizes: WorkSizes) -> list[Document]:
 
 
 def capture_cases(model: Any, tokenizer: Any, sizes: WorkSizes) -> Iterator[Case]:
-    """States of one layer, and writes of all heads with their labels, beside the bare pass of the same texts."""
+    """States of one layer, and writes of all heads with labels, without and with skips; beside the bare pass."""
     vocabulary = int(model.W_U.shape[1])
     documents = texts_of(tokenizer, vocabulary, sizes)
     encode = TextEncoder(tokenizer, model, None)
@@ -67,10 +67,13 @@ def capture_cases(model: Any, tokenizer: Any, sizes: WorkSizes) -> Iterator[Case
                bare, _anything)  # fmt: skip
     sites = [f"blocks.{layer}.attn.head.{head}" for layer in range(layers) for head in range(heads)]
     named: Vocabulary = whole_words(tokenizer, vocabulary)
-    config = CaptureConfig(_WRITES, skips=False)
-    writes = partial(capture_writes, model, tokenizer, documents, sites, config, named)
-    yield Case(f"capture of all heads' writes at {_WRITES} positions with labels, {sizes.documents} texts",
-               "bare forward pass of each text", writes, bare, _anything)  # fmt: skip
+    for skips, some in ((False, documents), (True, documents[:1])):
+        writes = partial(capture_writes, model, tokenizer, some, sites, CaptureConfig(_WRITES, skips=skips), named)
+        answered = "labels and skip answers" if skips else "labels"
+        count = f"{len(some)} text{'s' if len(some) > 1 else ''}"
+        yield Case(f"capture of all heads' writes at {_WRITES} positions with {answered}, {count}",
+                   "bare forward pass of each text", writes, partial(_passes, model, tokens[: len(some)]),
+                   _anything)  # fmt: skip
 
 
 def hook_case(model: Any, sizes: WorkSizes) -> Case:

@@ -186,8 +186,8 @@ def _work(made: Any, args: argparse.Namespace, dtype: str) -> list[Any]:
     from tl_nla.benchmark.real_work import WorkSizes, capture_cases, hook_case
 
     model, sizes = made.bridge, WorkSizes(piece=args.at_once)
-    spoken = _speaking(args, dtype, model, sizes)
-    return [*spoken, hook_case(model, sizes), *capture_cases(model, model.tokenizer, sizes)]
+    rest = [hook_case(model, sizes), *capture_cases(model, model.tokenizer, sizes)]
+    return [*rest, *_speaking(args, dtype, model, sizes)]
 
 
 def _speaking(args: argparse.Namespace, dtype: str, model: Any, sizes: Any) -> list[Any]:
