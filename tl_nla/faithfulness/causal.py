@@ -65,7 +65,7 @@ def outputs_after(
     parts = []
     batches = [range(start, min(start + batch_size, len(tokens))) for start in range(0, len(tokens), batch_size)]
     for batch in told(batches, "changing states"):
-        start, stop = batch.start, batch.stop
+        start, stop = batch[0], batch[-1] + 1
         # Nothing behind the position can reach it, so padding on the right is harmless.
         rows = [list(tokens[row][: positions[row] + 1]) for row in range(start, stop)]
         width = max(map(len, rows))

@@ -25,6 +25,8 @@ def roomy_cache() -> DynamicCache:
 class _RoomyLayer(DynamicLayer):
     """``keys`` and ``values`` are views of the front of ``_held``, which has room for more tokens."""
 
+    keys: Tensor
+    values: Tensor
     _held: tuple[Tensor, ...] | None = None
 
     def update(
