@@ -1,5 +1,6 @@
 """Controls of a diff oracle: readers of other texts, trained alike, and the scores of them all."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ from tl_nla.benchmark.oracle_score import (
 from tl_nla.benchmark.oracle_texts import long_context_texts, readable, shuffled_rows
 from tl_nla.benchmark.own_run import score_own_run
 from tl_nla.benchmark.source_probe import score_source_probe
+from tl_nla.data.progress import in_turn
 from tl_nla.model.targets import Target
 from tl_nla.model.text import TextEncoder
 from tl_nla.oracle import DiffOracle, WriteReconstructor
@@ -148,13 +150,15 @@ def score_oracle(
         encode = TextEncoder(target.tokenizer, target.model)
         longer = long_context_texts(held, explanations, encode, data.held_documents)
         score_long_context(rows, long_context, longer, held)
-    score_own_run(rows, target, held, data.held_documents, explanations)
-    score_state_probe(rows, data.train, held)
-    score_answers(
-        rows, oracle, held, explanations, frequent_sources(data.train, held.sites), previous_words(target, data)
-    )
-    score_flip_probe(rows, data.train, held)
-    score_source_probe(rows, data.train, held)
+    sources = frequent_sources(data.train, held.sites)
+    scores = [
+        partial(score_own_run, rows, target, held, data.held_documents, explanations),
+        partial(score_state_probe, rows, data.train, held),
+        partial(score_answers, rows, oracle, held, explanations, sources, previous_words(target, data)),
+        partial(score_flip_probe, rows, data.train, held),
+        partial(score_source_probe, rows, data.train, held),
+    ]
+    in_turn(scores, "scoring controls")
     for arm, curve in curves.items():
         rows.curves[arm] = torch.tensor(
             [[step, *scores] for step, scores in zip(curve.steps, curve.scores, strict=True)]

@@ -32,6 +32,9 @@ def test_on_any_texts_what_is_not_known_is_said(pair, tmp_path, capsys):
     out = tmp_path / "results.json"
     argv = ["evaluate", "faithfulness", "--nla", *pair, "--texts", str(texts), "--max-new-tokens", "20"]
     assert main([*argv, "--json", str(out)]) == 0
+    told = capsys.readouterr().err
+    for part in ("loading", "capturing states", "explaining", "reading words", "measures of the explanation: 0 of 10"):
+        assert part in told
     results = read_results(out)
     assert "what is true in these texts is not known" in results.definition["not_measured"]
     metrics = {row.metric for row in results.rows}

@@ -1,6 +1,8 @@
 import pytest
+import torch
 
 from tests import zoo
+from tl_nla.benchmark import real_size
 from tl_nla.benchmark.bench import Case
 from tl_nla.benchmark.real_size import added_up, compared, direct_cases, reading_cases, report_cases
 from tl_nla.benchmark.shapes import BenchModel, bench_model, shaped
@@ -19,7 +21,7 @@ def test_every_case_compares_its_results_and_tells_both_times(made, monkeypatch)
     tokens = zoo.tokens(1, 9)
     cases = (*reading_cases(made, tokens), *report_cases(made, tokens, 1), *direct_cases(made, tokens))
     rows = [compared(case, 1) for case in cases]
-    assert len({(row["case"], row["peer"]) for row in rows}) == len(rows) == 15
+    assert len({(row["case"], row["peer"]) for row in rows}) == len(rows) == 16
     for row in rows:
         assert row["ratio"] == pytest.approx(row["ours_cpu_s"] / row["peer_cpu_s"])
 
@@ -48,6 +50,14 @@ def test_peers_that_read_something_else_are_found_out(made, monkeypatch):
     for case in reading_cases(other, zoo.tokens(1, 9)):
         if case.peer == "hooks on the Hugging Face model":
             assert compared(case, 1)["differ"]
+
+
+def test_a_reading_that_adds_half_a_percent_to_its_own_run_is_found_out():
+    writes = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert real_size._same_run(writes, writes.float() * 1.004)
+    assert not real_size._same_run(writes, writes.float() * 1.01)
+    assert real_size._close(writes, writes.float() * 1.01)
+    assert not real_size._close(writes, writes.float() * 1.05)
 
 
 def test_an_unknown_shape_is_refused():

@@ -68,3 +68,29 @@ def test_growth_is_drawn(monkeypatch, tmp_path):
     assert main(["bench", "--growth", str(tmp_path / "g.svg"), "--json", str(tmp_path / "g.json"), "--runs", "2"]) == 0
     assert json.loads((tmp_path / "g.json").read_text())["rows"][0]["cpu_s"] == pytest.approx(0.2)
     assert (tmp_path / "g.svg").is_file()
+
+
+def test_states_of_texts_are_told_by_the_models_own_pair(monkeypatch, capsys, tmp_path):
+    told = {"explanations": 2.0, "error": 1.0, "deviation": 4.0}
+    asked = []
+
+    def compared(case, rounds):
+        asked.append(case.name)
+        row = {
+            "case": case.name,
+            "peer": case.peer,
+            "whole": case.whole,
+            "ours_cpu_s": 1.0,
+            "peer_cpu_s": 2.0,
+            "ratio": 0.5,
+        }
+        return {**row, "told": told} if case.told else row
+
+    monkeypatch.setattr(real_size, "compared", compared)
+    (tmp_path / "texts.txt").write_text("Tom found a red kite.\n\nLily saw the garden there.\n")
+    command = ["bench", "--model", "tiny", "--work", "--states", "4", "--at-once", "2"]
+    assert main([*command, "--texts", str(tmp_path / "texts.txt")]) == 0
+    assert asked[-2:] == ["states 1 to 2 put into words", "states 3 to 4 put into words"]
+    assert "4 states put into words: 2.0 a processor second, FVE 0.750" in capsys.readouterr().out
+    assert main(["bench", "--texts", "any.txt", "--model", "tiny"]) == 2
+    assert "--texts belongs to --work" in capsys.readouterr().err

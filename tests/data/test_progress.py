@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from tl_nla.data import progress
-from tl_nla.data.progress import listening, progress_bar, tell, told
+from tl_nla.data.progress import in_turn, listening, progress_bar, tell, told
 
 
 def test_batches_are_told_to_who_listens():
@@ -84,3 +84,32 @@ def test_the_outer_listener_is_the_one_that_hears(output):
         tell("capturing", 1, 2)
     assert heard == [("capturing", 1, 2)]
     assert file.getvalue() == ""
+
+
+def test_calls_in_turn_are_told():
+    heard = []
+    with listening(lambda *news: heard.append(news)):
+        assert in_turn([lambda: 1, lambda: 2], "scoring") == [1, 2]
+    assert heard == [("scoring", 0, 2), ("scoring", 1, 2), ("scoring", 2, 2)]
+
+
+def test_short_things_that_happen_again_and_again_do_not_flood_a_file(output, monkeypatch):
+    file, clock = output(False), [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress_bar():
+        for _ in range(10):
+            list(told([[1], [2]], "reading words"))
+            clock[0] += 1
+    assert file.getvalue().splitlines() == ["reading words: 0 of 2 (0%)"]
+
+
+def test_what_is_done_leaves_its_bar_to_the_next(output):
+    file = output(True)
+    with progress_bar():
+        tell("loading")
+        list(told([[1]], "capturing states"))
+        list(told([[1], [2]], "reading words"))
+        list(told([[1], [2]], "reading words"))
+    *_, last = file.getvalue().split("\x1b[?25h")[0].split("capturing states")
+    assert "loading" not in last
+    assert "2/2" in last.rsplit("reading words", 1)[1]

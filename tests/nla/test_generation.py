@@ -8,7 +8,7 @@ from tests.nla import checkpoints
 from tl_nla.errors import InputError
 from tl_nla.model.families import decoder_layers
 from tl_nla.nla import NLA, InjectionConfig
-from tl_nla.nla.generation import SamplingConfig, choose_tokens
+from tl_nla.nla.generation import SamplingConfig, _fewest_moves, choose_tokens
 
 CAP = 20
 ENDS = list(range(10, 264, 9))  # many end tokens, so that rows leave the batch at different steps
@@ -199,3 +199,10 @@ def test_quantiles_follow_the_distribution():
 def test_refused_settings(settings):
     with pytest.raises(InputError, match=r"max_new_tokens is 0|temperature is -1"):
         SamplingConfig(**settings)
+
+
+def test_few_rows_move_when_some_have_ended():
+    ended = torch.tensor([False, True, False, True, False, False])
+    assert _fewest_moves(ended).tolist() == [0, 4, 2, 5]
+    assert _fewest_moves(~ended).tolist() == [3, 1]
+    assert _fewest_moves(torch.tensor([False, False, True])).tolist() == [0, 1]

@@ -26,6 +26,7 @@ class Case:
         theirs: the other way.
         same: compares the two results.
         whole: the case that this one is a piece of; times of pieces are added up. A piece is run once.
+        told: numbers about our result that belong to the row of a piece; they are added up, too.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     theirs: Callable[[], Any]
     same: Callable[[Any, Any], bool]
     whole: str = ""
+    told: Callable[[Any], dict[str, float]] | None = None
 
 
 def embedded_cases(tiny: Any) -> list[Case]:

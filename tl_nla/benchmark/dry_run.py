@@ -23,6 +23,7 @@ from tl_nla.model.cut import cut_backbone
 from tl_nla.model.loading import quiet
 from tl_nla.model.lora import quiet_peft
 from tl_nla.nla.generation import choose_tokens
+from tl_nla.nla.roomy_cache import roomy_cache
 
 ADDED = 12
 """Tokens that a reconstructor's prompt puts around an explanation."""
@@ -191,11 +192,9 @@ class Dry:
     @torch.no_grad()
     def sampled(self, model: Any, rows: int, tokens: int) -> Held:
         """The last step of a generation: one token a row behind ``tokens - 1`` others, then the draw."""
-        from transformers import DynamicCache
-
         model.eval()
         with self._watched([*model.parameters(), *model.buffers()]) as memory:
-            cache = DynamicCache()
+            cache = roomy_cache()
             model(input_ids=torch.zeros(rows, tokens - 1, dtype=torch.long), past_key_values=cache, logits_to_keep=1)
             stored = [tensor for layer in cache.layers for tensor in vars(layer).values() if isinstance(tensor, Tensor)]
             size = sum(tensor.untyped_storage().nbytes() for tensor in stored)

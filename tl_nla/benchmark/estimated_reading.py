@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from tl_nla.benchmark.dry_pass import pass_peak
 from tl_nla.benchmark.dry_run import language_model
 from tl_nla.benchmark.estimate import Estimate, Workload
 from tl_nla.model.memory import PASS_BUDGET, pass_bytes
@@ -22,8 +23,7 @@ def reading(config: Any, task: str, work: Workload, dtype: torch.dtype) -> Estim
     model = language_model(config, dtype)
     numbers = sum(parameter.numel() for parameter in model.parameters())
     weights = sum(value.numel() * value.element_size() for value in (*model.parameters(), *model.buffers()))
-    gated = any("gate" in name for name, _ in model.named_modules())
-    shape = _Shape(config, dtype, gated)
+    shape = _Shape(config, dtype)
     activations, logits, passes = getattr(shape, task.replace("-", "_"))(work)
     total = weights + activations + logits
     return Estimate(task, numbers, 0, weights, 0, 0, activations, 0, logits, total, passes)
@@ -32,7 +32,7 @@ def reading(config: Any, task: str, work: Workload, dtype: torch.dtype) -> Estim
 class _Shape:
     """Sizes of a model as the budgets see them."""
 
-    def __init__(self, config: Any, dtype: torch.dtype, gated: bool) -> None:
+    def __init__(self, config: Any, dtype: torch.dtype) -> None:
         self.width, self.layers = int(config.hidden_size), int(config.num_hidden_layers)
         self.heads = int(getattr(config, "num_attention_heads", None) or 1)
         self.vocab, self.size = int(config.vocab_size), torch.empty((), dtype=dtype).element_size()
@@ -42,12 +42,13 @@ class _Shape:
         cfg = SimpleNamespace(n_heads=self.heads, d_model=self.width, n_layers=self.layers, d_mlp=int(hidden),
                               n_key_value_heads=groups, d_head=d_head)  # fmt: skip
         self._like = SimpleNamespace(cfg=cfg, parameters=lambda: iter([torch.empty(0, dtype=dtype)]))
-        self.keys, self.hidden = 2 * self.layers * groups * d_head * self.size, (3 if gated else 5) * int(hidden)
+        self._config, self._dtype = config, dtype
+        self.keys = 2 * self.layers * groups * d_head * self.size
 
     def read(self, work: Workload) -> tuple[int, int, float]:
         """All layers' states of some texts, read in one pass."""
         states = work.batch_size * work.tokens * self.width * self.size * (self.layers + 1)
-        return work.batch_size * pass_bytes(self._like, work.tokens) + states, self.vocab * self.size, 1.0
+        return self._blocks(work.batch_size, work.tokens) + states, self.vocab * self.size, 1.0
 
     def capture_states(self, work: Workload) -> tuple[int, int, float]:
         """States of one site, with logits of the positions that are drawn."""
@@ -56,20 +57,14 @@ class _Shape:
         together = min(_TOGETHER, work.documents, PASS_BUDGET // pass_bytes(self._like, work.tokens),
                        LOGIT_BUDGET // drawn)  # fmt: skip
         together = max(1, together)
-        blocks = together * self._fullest(work.tokens)
+        blocks = self._blocks(together, work.tokens)
         logits = 2 * _FLOAT32 * min(LOGIT_BUDGET, drawn * together)  # behind the blocks, whose tensors are gone by then
         return rows + blocks, max(0, logits - blocks), 1.0
 
-    def _fullest(self, length: int) -> int:
-        """Bytes of a text at the fullest moment of a pass, where the budget of passes counts rather too many.
-
-        The attention's scores and the MLP's tensors are not alive together. How many of each was measured. There are
-        two of scores, and ten of the stream's width. Of the MLP's width there are three, or five without a gate. The
-        softmax is taken to be in float32.
-        """
-        scores = 2 * _FLOAT32 + (0 if self.size == _FLOAT32 else self.size)
-        attention, mlp = scores * self.heads * length, self.size * self.hidden
-        return length * (self.keys + 10 * self.size * self.width + max(attention, mlp))
+    def _blocks(self, texts: int, tokens: int) -> int:
+        """Bytes at the fullest moment of a pass: counted by the model's own code, else by the budget of passes."""
+        counted = pass_peak(self._config, self._dtype, texts, tokens)
+        return texts * pass_bytes(self._like, tokens) if counted is None else counted
 
     def capture_writes(self, work: Workload) -> tuple[int, int, float]:
         """Writes of all heads, attentions, MLPs and blocks with effect labels, without the ``skip`` question."""

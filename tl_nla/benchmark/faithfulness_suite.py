@@ -5,8 +5,9 @@ the results say that it was not measured, and why.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tl_nla.benchmark.results import Results, Row
 from tl_nla.data import ExplainedStates, jsonl_documents, text_file_documents
 from tl_nla.data.explained import explain_states
 from tl_nla.data.lines import JSON_SUFFIXES
+from tl_nla.data.progress import in_turn
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.abstention import withhold
 from tl_nla.faithfulness.legibility import token_losses
@@ -198,17 +200,24 @@ def words_of(subject: Subject, arm: str, texts: list[str]) -> measure.Words:
 
 
 def _arm_rows(words: measure.Words, subject: Subject, readers: dict[str, Reconstruct], curves: bool) -> list[Row]:
+    model, tokenizer = subject.target.model, subject.target.tokenizer
     pairs = zip(words.tokens, words.position.tolist(), strict=True)
-    so_far = [subject.target.tokenizer.decode(ids[: position + 1], skip_special_tokens=True) for ids, position in pairs]
-    losses = token_losses(subject.target.model, subject.target.tokenizer, words.texts)
-    return [
-        *measure.fve_rows(words), *measure.claim_rows(words), *measure.quote_rows(words, so_far),
-        *measure.retention_rows(words), *measure.edit_rows(words),
-        *measure.causal_rows(words, subject.target.model, subject.target.tokenizer, subject.nla.site),
-        *(measure.order_rows(words) if curves else ()),
-        *(measure.marginal_rows(words, subject.nla.reconstructor.tokenizer) if curves else ()),
-        *measure.cross_rows(words, readers), measure.mean_row(words, "legibility", losses),
+    so_far = [tokenizer.decode(ids[: position + 1], skip_special_tokens=True) for ids, position in pairs]
+
+    def legibility() -> Row:
+        return measure.mean_row(words, "legibility", token_losses(model, tokenizer, words.texts))
+
+    measures: list[Callable[[], list[Row]]] = [
+        partial(measure.fve_rows, words), partial(measure.claim_rows, words),
+        partial(measure.quote_rows, words, so_far), partial(measure.retention_rows, words),
+        partial(measure.edit_rows, words),
+        partial(measure.causal_rows, words, model, tokenizer, subject.nla.site),
     ]  # fmt: skip
+    if curves:
+        measures += [partial(measure.order_rows, words),
+                     partial(measure.marginal_rows, words, subject.nla.reconstructor.tokenizer)]  # fmt: skip
+    measures += [partial(measure.cross_rows, words, readers), lambda: [legibility()]]
+    return [row for rows in in_turn(measures, f"measures of the {words.arm}") for row in rows]
 
 
 def _withheld_rows(words: measure.Words, subject: Subject, generation: Any) -> list[Row]:

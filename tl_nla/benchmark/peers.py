@@ -33,6 +33,19 @@ def cached_heads(model: Any, tokens: Tensor, places: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
+def own_heads(model: Any, tokens: Tensor, places: Sequence[int]) -> Tensor:
+    """Writes of all heads as float32 products of the run's own ``hook_z``, ``[layer, row, head, d_model]``."""
+    names = [f"blocks.{layer}.attn.hook_z" for layer in range(model.cfg.n_layers)]
+    _, cache = model.run_with_cache(tokens, names_filter=lambda name: name in names)
+    found = []
+    for layer, name in enumerate(names):
+        weight = model.blocks[layer].attn.W_O.float()
+        inputs = cache[name][:, list(places)].float().flatten(0, 1).reshape(-1, *weight.shape[:2])
+        found.append(torch.einsum("rhk,hkd->rhd", inputs, weight))
+    return torch.stack(found)
+
+
+@torch.no_grad()
 def hooked(plain: Any, tokens: Tensor, layers: Sequence[int]) -> Tensor:
     """States by forward hooks on the blocks of the Hugging Face model, whose head is not run."""
     found: dict[int, Tensor] = {}

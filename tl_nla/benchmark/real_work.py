@@ -1,7 +1,7 @@
-"""Captures, speaking and hooks during generation at real size, each beside a peer on the same work in one run.
+"""Captures and hooks during generation at real size, each beside a peer on the same work in one run.
 
-Reading and reports are in :mod:`tl_nla.benchmark.real_size`. What is here takes a model with a tokenizer. Memory of the
-cases is that of tensors, beside the weights.
+Reading and reports are in :mod:`tl_nla.benchmark.real_size`, words of states in ``speaking``. What is here takes a
+model with a tokenizer. Memory of the cases is that of tensors, beside the weights.
 """
 
 import random
@@ -18,7 +18,6 @@ from tl_nla.benchmark.bench import Case
 from tl_nla.data import Document
 from tl_nla.data.explained import explain_states
 from tl_nla.model.text import TextEncoder
-from tl_nla.nla import NLA
 from tl_nla.oracle import CaptureConfig, capture_writes
 from tl_nla.oracle.labels import Vocabulary, whole_words
 
@@ -34,16 +33,14 @@ class WorkSizes:
     Attributes:
         documents: texts that are captured.
         tokens: about how many tokens each has.
-        states: vectors that are put into words.
-        piece: of these, how many at once.
+        piece: how many vectors are put into words at once; the default is that of ``verbalize``.
         new_tokens: longest explanation, and how long the model generates under hooks.
         prompt: tokens of the text that the model goes on with.
     """
 
     documents: int = _DOCUMENTS
     tokens: int = _TOKENS
-    states: int = 64
-    piece: int = 32
+    piece: int = 256
     new_tokens: int = _NEW
     prompt: int = 32
 
@@ -57,7 +54,7 @@ def texts_of(tokenizer: Any, size: int, sizes: WorkSizes) -> list[Document]:
 
 
 def capture_cases(model: Any, tokenizer: Any, sizes: WorkSizes) -> Iterator[Case]:
-    """States of one layer, and writes of all heads with their labels, beside the bare pass of the same texts."""
+    """States of one layer, and writes of all heads with labels, without and with skips; beside the bare pass."""
     vocabulary = int(model.W_U.shape[1])
     documents = texts_of(tokenizer, vocabulary, sizes)
     encode = TextEncoder(tokenizer, model, None)
@@ -70,24 +67,13 @@ def capture_cases(model: Any, tokenizer: Any, sizes: WorkSizes) -> Iterator[Case
                bare, _anything)  # fmt: skip
     sites = [f"blocks.{layer}.attn.head.{head}" for layer in range(layers) for head in range(heads)]
     named: Vocabulary = whole_words(tokenizer, vocabulary)
-    config = CaptureConfig(_WRITES, skips=False)
-    writes = partial(capture_writes, model, tokenizer, documents, sites, config, named)
-    yield Case(f"capture of all heads' writes at {_WRITES} positions with labels, {sizes.documents} texts",
-               "bare forward pass of each text", writes, bare, _anything)  # fmt: skip
-
-
-def speaking_cases(nla: NLA, sizes: WorkSizes) -> Iterator[Case]:
-    """Vectors put into words, beside ``generate`` of Hugging Face on the same rows; the words are compared.
-
-    Both take so many rows at once as a piece has.
-    """
-    acts = torch.randn(sizes.states, nla.verbalizer.d_model, generator=torch.Generator().manual_seed(0))
-    for first in range(0, sizes.states, sizes.piece):
-        some = acts[first : first + sizes.piece]
-        yield Case(f"states {first + 1} to {first + len(some)} put into words",
-                   f"transformers generate, {sizes.piece} rows at once", partial(_spoken, nla, some, sizes.new_tokens),
-                   partial(_spoken_by_transformers, nla, some, sizes.new_tokens), _equal,
-                   f"{sizes.states} states put into words")  # fmt: skip
+    for skips, some in ((False, documents), (True, documents[:1])):
+        writes = partial(capture_writes, model, tokenizer, some, sites, CaptureConfig(_WRITES, skips=skips), named)
+        answered = "labels and skip answers" if skips else "labels"
+        count = f"{len(some)} text{'s' if len(some) > 1 else ''}"
+        yield Case(f"capture of all heads' writes at {_WRITES} positions with {answered}, {count}",
+                   "bare forward pass of each text", writes, partial(_passes, model, tokens[: len(some)]),
+                   _anything)  # fmt: skip
 
 
 def hook_case(model: Any, sizes: WorkSizes) -> Case:
@@ -117,26 +103,6 @@ def _generated(model: Any, tokens: Tensor, count: int, adapter: ReadingAdapter |
     return found
 
 
-def _spoken(nla: NLA, acts: Tensor, count: int) -> list[list[int]]:
-    found = nla.generate(acts, max_new_tokens=count, batch_size=len(acts)).responses
-    return [ids[mask].tolist() for ids, mask in zip(found.ids, found.mask, strict=True)]
-
-
-@torch.no_grad()
-def _spoken_by_transformers(nla: NLA, acts: Tensor, count: int) -> list[list[int]]:
-    verbalizer: Any = nla.verbalizer
-    prompt, ends = verbalizer.prompt_embeddings(acts), set(verbalizer.stop_ids)
-    ids = verbalizer.model.generate(
-        inputs_embeds=prompt, attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long), max_new_tokens=count,
-        do_sample=False, eos_token_id=sorted(ends), pad_token_id=verbalizer.pad_id,
-    ).tolist()  # fmt: skip
-    return [row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))] for row in ids]
-
-
 def _anything(one: Any, other: Any) -> bool:
     """The bare pass gives nothing to compare."""
     return True
-
-
-def _equal(ours: list[list[int]], theirs: list[list[int]]) -> bool:
-    return ours == theirs

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,14 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--states", type=whole_number(1), default=64, metavar="N", help="of --work: put into words (default 64)"
     )
+    parser.add_argument(
+        "--at-once", type=whole_number(1), default=256, metavar="N",
+        help="of --work: states put into words at once, by us and by the peer (default 256, as verbalize does)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--texts", default=None, metavar="FILE",
+        help="of --work: states of these texts by the model's own pair (default: random vectors, an untrained pair)",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -87,7 +96,9 @@ def _real_size(args: argparse.Namespace, console: Any) -> int:
     if args.work and not args.model:
         raise InputError("--work takes a model with a tokenizer; name one with --model")
     columns = {"case": "case", "ours": "ours_cpu_s", "peer": "peer", "peer's": "peer_cpu_s", "ours / peer": "ratio"}
-    settings = {name: getattr(args, name) for name in ("runs", "tokens", "states", "work")}
+    if args.texts and not args.work:
+        raise InputError("--texts belongs to --work; add it")
+    settings = {name: getattr(args, name) for name in ("runs", "tokens", "states", "work", "at_once", "texts")}
     tables, differ = _tables_so_far(args, settings), False
     with _one_thread():
         for dtype in args.dtype:
@@ -96,13 +107,17 @@ def _real_size(args: argparse.Namespace, console: Any) -> int:
                 table = {"model": made.name, "dtype": dtype, **settings, "rows": []}
                 table = next((old for old in tables if {**old, "rows": []} == table), table)
                 tables += [] if table in tables else [table]
-                cases = _work(made, args) if args.work else _reading(made, args, dtype)
+                cases = _work(made, args, dtype) if args.work else _reading(made, args, dtype)
                 for done in _compared(cases, table["rows"], made, args, console):
                     table["rows"] = done
                     _write(args, {"tables": tables})
                 rows = added_up(table["rows"])
                 differ = differ or any("differ" in row for row in rows)
                 console.print(_table(f"{made.name}, {dtype}: processor seconds of one thread", rows, columns))
+                for row in rows:
+                    if "fve" in row:
+                        console.print(f"{row['case']}: {row['explanations_per_s']:.1f} a processor second, FVE "
+                                      f"{row['fve']:.3f}", highlight=False)  # fmt: skip
     if differ:
         console.print("Where there is no time, the two ways gave different results: their times would say nothing.")
     return int(differ)
@@ -166,14 +181,29 @@ def _reading(made: Any, args: argparse.Namespace, dtype: str) -> list[Any]:
     return [*cases, *reading_cases(made, tokens)]
 
 
-def _work(made: Any, args: argparse.Namespace) -> list[Any]:
-    """Captures, speaking and hooks during generation; the verbalizer is an untrained one of the same model."""
-    from tl_nla.benchmark.real_work import WorkSizes, capture_cases, hook_case, speaking_cases
+def _work(made: Any, args: argparse.Namespace, dtype: str) -> list[Any]:
+    """Captures, speaking and hooks during generation; the verbalizer is the model's own, or an untrained one."""
+    from tl_nla.benchmark.real_work import WorkSizes, capture_cases, hook_case
+
+    model, sizes = made.bridge, WorkSizes(piece=args.at_once)
+    rest = [hook_case(model, sizes), *capture_cases(model, model.tokenizer, sizes)]
+    return [*rest, *_speaking(args, dtype, model, sizes)]
+
+
+def _speaking(args: argparse.Namespace, dtype: str, model: Any, sizes: Any) -> list[Any]:
+    from tl_nla.benchmark.speaking import random_states, speaking_cases, states_of_texts
+    from tl_nla.cli.explaining import load_pair
+    from tl_nla.data.documents import load_documents, shuffle_documents
+    from tl_nla.model.placement import Placement
     from tl_nla.nla.fresh import fresh_nla
 
-    model, sizes = made.bridge, WorkSizes(states=args.states)
-    nla = fresh_nla(args.model, int(model.cfg.n_layers) // 2, "constant")
-    return [*speaking_cases(nla, sizes), hook_case(model, sizes), *capture_cases(model, model.tokenizer, sizes)]
+    if args.texts is None:
+        nla = fresh_nla(args.model, int(model.cfg.n_layers) // 2, "constant")
+        return list(speaking_cases(nla, random_states(nla, args.states), sizes, read_back=False))
+    target, nla = load_pair(args.model, None, placement=Placement(dtype))
+    documents = shuffle_documents(load_documents(args.texts, sys.maxsize))
+    acts = states_of_texts(target.model, target.tokenizer, nla, documents, args.states)
+    return list(speaking_cases(nla, acts, sizes, read_back=True))
 
 
 @contextmanager

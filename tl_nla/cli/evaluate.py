@@ -5,10 +5,9 @@ The numbers of the results pages are remade by ``python -m docs.studies NAME`` i
 
 import argparse
 import importlib
-from collections.abc import Callable
 from typing import Any
 
-from tl_nla.cli.fit_oracle import complain_of, default_keep, told
+from tl_nla.cli.fit_oracle import complain_of, default_keep
 from tl_nla.cli.options import OneLineParser, placement_of
 from tl_nla.errors import InputError, unknown
 
@@ -43,10 +42,12 @@ def run(args: argparse.Namespace) -> int:
 
     from tl_nla.benchmark.tables import to_markdown, to_table
     from tl_nla.cli.terminal import make_console
+    from tl_nla.data.progress import progress_bar, tell
 
     console = make_console()
-    with console.status("evaluating") as status:
-        results, wrong = _score(module, args.suite, args.model, options, status.update)
+    with progress_bar():
+        tell("loading")
+        results, wrong = _score(module, args.suite, args.model, options)
     if args.markdown:
         console.out(to_markdown(results), highlight=False)
     else:
@@ -56,13 +57,10 @@ def run(args: argparse.Namespace) -> int:
     return complain_of(wrong)
 
 
-def _score(
-    module: Any, suite: str, model: str, options: dict[str, Any], show: Callable[[str], Any]
-) -> tuple[Any, list[str]]:
-    """The suite's results, and what is wrong with the words of an oracle.
+def _score(module: Any, suite: str, model: str, options: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The suite's results, and what is wrong with the words of an oracle, which is trained first."""
+    from tl_nla.data.progress import tell
 
-    An oracle is trained first, and ``show`` says how far that is.
-    """
     if suite not in ORACLE_SUITES:
         said = argparse.Namespace(
             model=model, **{name: options.pop(name) for name in ("dtype", "device", "quantization")}
@@ -87,7 +85,7 @@ def _score(
     oracle = options.pop("oracle", None)
     if oracle is not None and options["keep"] is None:
         options["keep"] = default_keep(oracle)
-    how = training.OracleOptions(**options, tell=told(show))
+    how = training.OracleOptions(**options, tell=tell)
     scored = training.train_and_score(model, oracle, how)
     return module.evaluate(scored, **shown), [one for part in scored.parts for one in complaints(part)]
 

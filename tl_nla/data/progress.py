@@ -36,6 +36,11 @@ def told(batches: Sequence[Sequence[T]], what: str) -> Iterator[Sequence[T]]:
         tell(what, done, total)
 
 
+def in_turn(calls: Sequence[Callable[[], T]], what: str) -> list[T]:
+    """What functions give that are called one after the other; who listens hears how many are done."""
+    return [call() for (call,) in told([[call] for call in calls], what)]
+
+
 @contextmanager
 def listening(listener: Tell | None) -> Iterator[None]:
     """Let a function hear of what goes on inside.
@@ -75,19 +80,23 @@ def progress_bar() -> Iterator[None]:
 
 
 class _Bar:
-    """One bar for each thing that goes on."""
+    """One bar for each thing that goes on; what is done leaves its place to the next."""
 
     def __init__(self, bar: Any) -> None:
         self.bar, self.tasks = bar, dict[str, Any]()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if what not in self.tasks:
-            self.tasks[what] = self.bar.add_task(what)
-        self.bar.update(self.tasks[what], completed=done, total=total or None)
+            for task in self.bar.tasks:
+                self.bar.update(task.id, visible=task.total is not None and not task.finished)
+            self.tasks[what] = self.bar.add_task(what, total=total or None)
+        elif done == 0:
+            self.bar.reset(self.tasks[what])  # so that the time left is that of this time
+        self.bar.update(self.tasks[what], completed=done, total=total or None, visible=True)
 
 
 class Lines:
-    """A line when something begins to take long, and one every half minute.
+    """A line when something begins for the first time, one every half minute, and one at its end if it took so long.
 
     Args:
         console: of rich, that the lines go to.
@@ -99,11 +108,12 @@ class Lines:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Write a line where one is due."""
-        now = time.monotonic()
+        now, known = time.monotonic(), what in self.begun
         if done == 0:  # the same thing may go on a second time
             self.begun[what] = now, 0
         begun, before = self.begun.setdefault(what, (now, done))
-        if now - self.shown < _LINE_EVERY and done not in (0, total):
+        ended = 0 < total == done and now - begun >= _LINE_EVERY
+        if known and not ended and now - self.shown < _LINE_EVERY:
             return
         self.shown = now
         left = f", about {(now - begun) / (done - before) * (total - done):.0f} s left" if before < done < total else ""

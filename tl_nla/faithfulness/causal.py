@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.edits import Edit
 from tl_nla.faithfulness.scoring import Reconstruct
@@ -62,8 +63,9 @@ def outputs_after(
             raise InputError(f"position {position} lies outside text {row} of {len(tokens[row])} tokens")
     device = next(model.parameters()).device
     parts = []
-    for start in range(0, len(tokens), batch_size):
-        stop = min(start + batch_size, len(tokens))
+    batches = [range(start, min(start + batch_size, len(tokens))) for start in range(0, len(tokens), batch_size)]
+    for batch in told(batches, "changing states"):
+        start, stop = batch[0], batch[-1] + 1
         # Nothing behind the position can reach it, so padding on the right is harmless.
         rows = [list(tokens[row][: positions[row] + 1]) for row in range(start, stop)]
         width = max(map(len, rows))

@@ -130,7 +130,7 @@ class VectorVerbalizer(nn.Module):
         """
         size = max(1, run.batch_size // run.samples)
         starts = range(0, count, size)
-        chunks = tracked(starts, count, size) if run.progress else iter(starts)
+        chunks = tracked(starts, count, size, run.progress)
         parts = []
 
         def step(embeddings: Tensor, cache: Any) -> Tensor:

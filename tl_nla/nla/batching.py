@@ -1,15 +1,18 @@
 """Small things that every batched pass needs: padding, evaluation mode, progress."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from tl_nla.data.progress import progress_bar, tell
 from tl_nla.errors import InputError
 from tl_nla.model.families import context_length
+
+_EXPLAINING = "explaining"
 
 
 @contextmanager
@@ -107,14 +110,17 @@ def check_room(model: Any, prompt: int, response: int = 1, text: str | None = No
     )
 
 
-def tracked(starts: range, total: int, batch_size: int) -> Iterator[int]:
-    """Chunk starts, with a progress bar on the terminal that vanishes at the end."""
-    from rich.console import Console
-    from rich.progress import Progress
+def tracked(starts: range, total: int, batch_size: int, shown: bool = True) -> Iterator[int]:
+    """Chunk starts; who listens hears of the rows done (:mod:`tl_nla.data.progress`).
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("explaining", total=total)
+    Args:
+        starts: first row of each chunk.
+        total: rows.
+        batch_size: rows of a chunk.
+        shown: show a bar where nobody listens.
+    """
+    with progress_bar() if shown else nullcontext():
+        tell(_EXPLAINING, 0, total)
         for start in starts:
             yield start
-            bar.update(task, advance=min(batch_size, total - start))
+            tell(_EXPLAINING, min(start + batch_size, total), total)

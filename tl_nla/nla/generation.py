@@ -2,8 +2,8 @@
 
 What all rows share before the first injected vector is computed once. Finished rows leave the batch, keys and values
 included (the cache keeps all positions, also of sliding-window layers, whose mask does the rest, so taking rows out is
-exact). Every row of a step has the same length, so no padding and no mask is involved. The log-probabilities come from
-the sampling pass itself.
+exact). The last rows take their places, so that few are moved. Every row of a step has the same length, so no padding
+and no mask is involved. The log-probabilities come from the sampling pass itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from transformers import DynamicCache
 
 from tl_nla.amounts import check_count, check_number
 from tl_nla.errors import InputError
+from tl_nla.nla.roomy_cache import roomy_cache
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def respond(
         if ended.all() or place + 1 == sampling.max_new_tokens:
             break
         if ended.any():
-            kept = torch.nonzero(~ended).flatten()
+            kept = _fewest_moves(ended)
             cache.batch_select_indices(kept)
             alive, chosen = alive[kept], chosen[kept]
         logits = step(embed(chosen[:, None]), cache)
@@ -151,7 +152,7 @@ def respond(
 
 def _read_prompts(step: Step, prompts: Prompts, samples: int) -> tuple[DynamicCache, Tensor]:
     """The cache behind every prompt, once a sample, and the logits of each first response token."""
-    cache, embeddings, first = DynamicCache(), prompts.embeddings, prompts.first
+    cache, embeddings, first = roomy_cache(), prompts.embeddings, prompts.first
     if first:
         step(embeddings[:1, :first], cache)
         cache.batch_repeat_interleave(len(embeddings))
@@ -161,6 +162,14 @@ def _read_prompts(step: Step, prompts: Prompts, samples: int) -> tuple[DynamicCa
         cache.batch_repeat_interleave(samples)
         logits = logits.repeat_interleave(samples, 0)
     return cache, logits
+
+
+def _fewest_moves(ended: Bool[Tensor, " n"]) -> Int[Tensor, " kept"]:
+    """Rows that go on; the last ones stand where rows have ended, the others where they were."""
+    count = int((~ended).sum())
+    kept = torch.arange(count, device=ended.device)
+    kept[ended[:count]] = torch.nonzero(~ended[count:]).flatten() + count
+    return kept
 
 
 def choose_tokens(
@@ -173,10 +182,11 @@ def choose_tokens(
         temperature: 0 for the most likely one.
         source: what samples are drawn from, or a number in [0, 1) a row: the quantile of its distribution to take.
     """
-    logprobs = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
     if temperature == 0:
-        chosen = logprobs.argmax(-1)
-    elif isinstance(source, Tensor):
+        chosen = logits.argmax(-1)
+        return chosen, logits.gather(-1, chosen[:, None])[:, 0].float() - logits.float().logsumexp(-1)
+    logprobs = torch.log_softmax(logits.float() / temperature, -1)
+    if isinstance(source, Tensor):
         below = logprobs.double().exp().cumsum(-1)
         quantile = source.to(below)[:, None] * below[:, -1:]
         chosen = torch.searchsorted(below, quantile, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from tl_nla.amounts import check_count
+from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.metrics.norms import at_least_float32, scale_to_norm
 from tl_nla.model.families import context_length
@@ -127,7 +128,7 @@ class ReconstructorBase(nn.Module):
         order = lengths.argsort()
         found = []
         with evaluating(self):
-            for rows in order.split(batch_size):
+            for rows in told([rows.tolist() for rows in order.split(batch_size)], "reading words"):
                 width = int(lengths[rows].max())
                 found.append(read(ids[rows, :width].to(self.device), mask[rows, :width].to(self.device)).cpu())
         return torch.cat(found)[order.argsort()]

@@ -40,6 +40,8 @@ def load_nla(model: Any, folder: Path, weights: Path = WEIGHTS) -> NLA:
     dtype = torch.bfloat16 if model.W_U.dtype == torch.bfloat16 else torch.float32
     nla = adapted_nla(load_causal_lm(folder, dtype), load_tokenizer(folder), saved_config(weights))
     fill_adapted(nla, weights)
+    if dtype == torch.float32:
+        nla.float()  # adapters, too: otherwise their products are rounded to bfloat16, and words depend on the batch
     nla.base = "smollm2"
     nla.provenance = {**about, "agreement": agreed}
     return nla.eval().requires_grad_(False)
