@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import families, zoo
-from tl_nla.attribution.readout import read_out
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
 from tl_nla.nla import choose_injection_char
 from tl_nla.oracle.labels import Lens, Vocabulary, probability_effects, strongest, write_effects
 from tl_nla.storyworld.tokenizer import build_tokenizer
@@ -34,7 +34,8 @@ def test_equals_the_change_of_logits_at_fixed_scale_in_every_family(bridge, fami
         with torch.no_grad():
             change = (bridge.unembed(bridge.ln_final(before + write)) - bridge.unembed(bridge.ln_final(before))).float()
     else:
-        change = (read_out(bridge, before + write) - read_out(bridge, before)).float()
+        out = facts_of(bridge).readout
+        change = (out.logits(before + write) - out.logits(before)).float()
     change = change - change.mean(-1, keepdim=True)
     expected = change.topk(5)
     torch.testing.assert_close(found.promoted_value, expected.values, rtol=2e-2, atol=2e-5)
@@ -161,7 +162,8 @@ def test_zero_write_has_no_effect(llama):
 def test_probability_version(bridge):
     write, before = write_and_state()
     found = probability_effects(bridge, 3 * write, before, PLAIN, top_k=3, floor=0.02)
-    change = read_out(bridge, before + 3 * write).softmax(-1) - read_out(bridge, before).softmax(-1)
+    out = facts_of(bridge).readout
+    change = out.logits(before + 3 * write).softmax(-1) - out.logits(before).softmax(-1)
     for row in range(len(write)):
         expected = [i for i in change[row].argsort(descending=True)[:3].tolist() if change[row, i] > 0.02]
         assert [i for i in found.promoted[row].tolist() if i >= 0] == expected
