@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests import families, zoo
 from tests.attribution.reference import leave_out, left_padded
 from tl_nla.attribution import Component, SkipConfig, all_components, skip_effects, skip_logits
-from tl_nla.attribution.capture import _check_input, capture
+from tl_nla.attribution.capture import capture
 from tl_nla.attribution.replay import replay, start_of
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
@@ -262,9 +262,10 @@ def test_bad_input_is_one_clear_line(llama, arguments, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_mask_of_another_shape_is_refused():
-    with pytest.raises(InputError, match="shape of the tokens"):  # the shape checker of the tests guards the front door
-        _check_input(torch.nn.Identity(), zoo.tokens(2, 3), torch.ones(2, 4, dtype=torch.long))
+@pytest.mark.usefixtures("unchecked")
+def test_a_mask_of_another_shape_is_refused(llama):
+    with pytest.raises(InputError, match="shape of the tokens"):
+        capture(llama, zoo.tokens(2, 3), torch.ones(2, 4, dtype=torch.long))
 
 
 def test_effects_refuse_bad_settings(llama):
