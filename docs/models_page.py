@@ -143,6 +143,8 @@ the reason; nothing on this page is wrong without a word. `tl_nla.check(model)` 
   when the same weights run in that precision. It is a share of the logits' range, from the usual position to the worst.
   If you need more digits, load the model in float32.
 - A family that is missing here is tried in the same way when you load it. It is never known by its name.
+- transformers 5.20, the last for Python 3.10, leaves Gemma 2's cap of attention scores out by default. Models that
+  `tl_nla` loads keep it, and so does a TransformerBridge. If you load one yourself, give `attn_implementation="eager"`.
 """
 
 _READING = """\

@@ -350,7 +350,7 @@ def build(family: str, dtype: torch.dtype = torch.float32, **settings) -> transf
     config = made.config_class(**copy.deepcopy({**made.settings, **settings}))
     # Fresh models have no architecture, and bridges look there.
     config.architectures = [made.architecture or made.model_class.__name__]
-    model = _randomise(made.model_class(config))
+    model = zoo.with_score_cap(_randomise(made.model_class(config)))
     if dtype == torch.float32:
         return model
     # Not model.to(dtype): a loaded model keeps its rotary frequencies in float32.
@@ -358,7 +358,7 @@ def build(family: str, dtype: torch.dtype = torch.float32, **settings) -> transf
     experts = {"experts_implementation": "eager"} if dtype == torch.float64 else {}
     other = made.model_class._from_config(copy.deepcopy(config), dtype=dtype, **experts)
     other.load_state_dict(model.state_dict())
-    return other.eval()
+    return zoo.with_score_cap(other).eval()
 
 
 def bridge(family: str, dtype: torch.dtype = torch.float32, tokenizer: bool = False, **settings):

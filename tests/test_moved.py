@@ -36,12 +36,12 @@ def test_old_modules_are_the_new_ones(old):
 
 def test_the_warning_names_the_new_place_and_the_line():
     """In a process of its own: the shape checker of this one stands between a call and its caller."""
-    code = "import tl_nla.sites\nfrom tl_nla.data import Grounding\n"
+    code = "import tl_nla.sites\nfrom tl_nla.data import world_documents\n"
     command = [sys.executable, "-W", "always", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     lines = [line for line in done.stderr.splitlines() if "the old name goes" in line]
     assert lines[0].startswith("<string>:1: DeprecationWarning: tl_nla.sites is now tl_nla.model.sites")
-    assert lines[1].startswith("<string>:2: DeprecationWarning: tl_nla.data.Grounding is now tl_nla.storyworld.")
+    assert lines[1].startswith("<string>:2: DeprecationWarning: tl_nla.data.world_documents is now tl_nla.storyworld.")
 
 
 @pytest.mark.parametrize(("package", "name"), sorted(_moved.NAMES))
@@ -50,15 +50,6 @@ def test_old_names_of_packages(package, name):
     with pytest.warns(DeprecationWarning, match=rf"{package}\.{name} is now {new}\.{name}"):
         found = getattr(importlib.import_module(package), name)
     assert found is getattr(importlib.import_module(new), name)
-
-
-def test_the_old_name_of_the_oracles_verbalizer():
-    from tl_nla.oracle.verbalizer import WriteVerbalizer
-
-    with pytest.warns(DeprecationWarning, match="Reader is now WriteVerbalizer"):
-        assert importlib.import_module("tl_nla.oracle.reader").Reader is WriteVerbalizer
-    with pytest.raises(AttributeError, match="no attribute 'Writer'"):
-        importlib.import_module("tl_nla.oracle.verbalizer").Writer  # noqa: B018
 
 
 @pytest.mark.parametrize("old", sorted(_moved.STUDIES))

@@ -104,7 +104,14 @@ def hf_model(family: str, **settings) -> transformers.PreTrainedModel:
     config_name, model_name, defaults = _FAMILIES[family]
     config = getattr(transformers, config_name)(**{**defaults, **settings})
     config.architectures = [model_name]  # fresh models have none, and bridges look there
-    return randomise(getattr(transformers, model_name)(config))
+    return with_score_cap(randomise(getattr(transformers, model_name)(config)))
+
+
+def with_score_cap(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+    """The model itself: fused attention, which some releases of transformers take, has no cap of the scores."""
+    if getattr(model.config, "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")
+    return model
 
 
 def save_target(folder: Path, family: str = "llama") -> None:

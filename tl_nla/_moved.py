@@ -1,4 +1,4 @@
-"""Old names that still work for one release: each warns, and names the new one.
+"""Old names that the docs once mentioned still work for one release: each warns, and names the new one.
 
 A finder on ``sys.meta_path`` gives the module at its new place when it is asked for under its old name. Packages that
 gave a name out before ask :func:`old_name` for it. Studies are no part of the installed package, so that their old
@@ -15,91 +15,37 @@ from typing import Any
 
 _PACKAGES = {"tl_nla.evaluation": "tl_nla.benchmark", "tl_nla.tensorboard": "tl_nla.reports.tensorboard"}
 _MOVED = (  # where, where now, which modules
-    ("lightning_modules", "lightning_modules.data", "activations captured documents oracle_data resumable_loader"),
-    (
-        "lightning_modules",
-        "lightning_modules.training",
-        "capture contribution diff diff_rewards muon nla_training precision refinement schedules source_encoder "
-        "source_training steering trained_only warm_start write_refinement",
-    ),
-    ("lightning_modules", "lightning_modules.callbacks", "checkpoint_io faithfulness reports resume samples saving"),
-    (
-        "tl_nla.attribution",
-        "tl_nla.reports",
-        "contribution_words contributions report report_figures report_schema report_text",
-    ),
+    ("lightning_modules", "lightning_modules.data", "oracle_data resumable_loader"),
+    ("lightning_modules", "lightning_modules.training", "diff muon nla_training precision source_encoder steering"),
+    ("lightning_modules", "lightning_modules.callbacks", "reports"),
     ("tl_nla.attribution", "tl_nla.benchmark", "words_only"),
-    ("tl_nla.data", "tl_nla.storyworld", "grounding"),
     ("tl_nla", "tl_nla.model", "hooks positions reading sites targets"),
-    ("tl_nla.evaluation", "tl_nla.metrics", "probe"),
-    ("tl_nla.nla", "tl_nla.model", "families files loading lora saving"),
     ("tl_nla.nla", "tl_nla", "sharing"),
 )
 _STUDIES = (  # where, which study now, which modules
     ("lightning_modules", "faithfulness", "withholding faithfulness_seeds"),
-    ("lightning_modules", "steganography", "stego_sweep stego_runs trained_references"),
+    ("lightning_modules", "steganography", "stego_sweep trained_references"),
     ("lightning_modules", "training", "studies ordered_study confirm_training"),
     ("lightning_modules", "injection", "injection_study"),
     ("lightning_modules", "layers_matrix", "layers_study"),
     ("lightning_modules", "contributions", "words_only"),
     ("lightning_modules", "write_rewards", "write_rewards"),
-    ("lightning_modules", "heads", "plateau longer_arms missing_arms untrained_heads"),
-    ("lightning_modules", "tiny", "rebuild target"),
-    ("tl_nla.evaluation", "nla", "nla_suite nla_rows"),
     ("tl_nla.evaluation", "steganography", "steganography_suite"),
-    ("tl_nla.evaluation", "training", "training_suite training_rows"),
-    ("tl_nla.evaluation", "steering", "steering_suite"),
-    ("tl_nla.evaluation", "contributions", "contributions_suite"),
     ("tl_nla.faithfulness", "steganography", "steganographer"),
 )
 _NAMES = (  # which package, where now, which names
-    ("tl_nla.attribution", "tl_nla.reports", "Cell ContributionReport layer_contributions"),
-    ("tl_nla", "tl_nla.adapters", "Adapter"),
-    ("tl_nla.data", "tl_nla.storyworld.grounding", "Grounding fit_grounding"),
+    ("tl_nla.attribution", "tl_nla.reports", "layer_contributions"),
     ("tl_nla.data", "tl_nla.storyworld.explained", "explain_states"),
     ("tl_nla.data", "tl_nla.storyworld.documents", "world_documents"),
-    ("tl_nla.faithfulness", "tl_nla.storyworld.judges", "judge_world"),
-    ("tl_nla.nla", "tl_nla.model.cut", "cut_backbone"),
-    ("tl_nla.nla", "tl_nla.model.loading", "load_causal_lm load_tokenizer"),
-    ("tl_nla.steering", "tl_nla.storyworld.judges", "StoryJudgement judge_story"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.abstention", "SureClause clause_confidences sure_tokens"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.causal", "CausalEffect claim_directions claimed_tokens"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.causal", "outputs_after"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.claims", "Guess Rate ScoredClaim by_distance by_type"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.claims", "distance_buckets precision_by recall_by score_guesses"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.clauses", "Clause join_clauses"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.codes", "cross_errors fve_matrix refitted_errors"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.detectors", "DETECTORS Suspect auc"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.edits", "Edit mean_effects"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.grammar", "made_claims"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.judge", "Agreement ClaimJudge agreement"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.legibility", "token_losses"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.marginal", "TokenMarginal position_matched_excess token_marginals"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.order", "OrderCurves order_curves prefix_curve"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.perturbations", "PERTURBATIONS reworded_by"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.retention", "Retention"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.scoring", "training_mean"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.trust", "PairWords average pair_terms"),
-    ("tl_nla.faithfulness", "tl_nla.faithfulness.wordings", "canonical"),
-    ("tl_nla.oracle", "tl_nla.oracle.texts", "NOTHING component_words"),
-    ("tl_nla.oracle", "tl_nla.oracle.questions", "make_answer"),
-    ("tl_nla.oracle", "tl_nla.oracle.verbalizer", "Reader"),
-    ("tl_nla.oracle", "tl_nla.oracle.two_explanations", "word_differ"),
-    (
-        "tl_nla.nla",
-        "tl_nla.nla.prompts",
-        "TINY_AR_TEMPLATE TINY_AV_TEMPLATE VerbalizerPrompt build_verbalizer_prompt refuse_injection_char",
-    ),
-    ("tl_nla.steering", "tl_nla.steering.leaks", "Leak leak only shuffled words_told"),
-    ("tl_nla.steering", "tl_nla.steering.judges", "Judge match_probability word_distance repetition perplexity"),
+    ("tl_nla.faithfulness", "tl_nla.faithfulness.codes", "refitted_errors"),
+    ("tl_nla.faithfulness", "tl_nla.faithfulness.detectors", "DETECTORS"),
+    ("tl_nla.faithfulness", "tl_nla.faithfulness.trust", "pair_terms"),
+    ("tl_nla.steering", "tl_nla.steering.leaks", "leak only"),
+    ("tl_nla.steering", "tl_nla.steering.judges", "word_distance repetition"),
 )
 _RENAMED = {
-    "lightning_modules.rebuild_oracle": "lightning_modules.training.oracle_arms",
     "tl_nla.nla.contract": "tl_nla.nla.formats.sidecar",
     "tl_nla.nla.released": "tl_nla.nla.formats.parts",
-    "tl_nla.adapters.reader": "tl_nla.adapters.reading",
-    "tl_nla.oracle.reader": "tl_nla.oracle.verbalizer",
-    "tl_nla.oracle.reader_prompts": "tl_nla.oracle.prompts",
 }
 MODULES = {f"{old}.{name}": f"{new}.{name}" for old, new, names in _MOVED for name in names.split()} | _RENAMED
 STUDIES = {f"{old}.{name}": study for old, study, names in _STUDIES for name in names.split()}

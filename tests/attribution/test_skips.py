@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from tests import families, zoo
 from tests.attribution.reference import leave_out, left_padded
 from tl_nla.attribution import Component, SkipConfig, all_components, skip_effects, skip_logits
-from tl_nla.attribution.capture import _check_input, capture
-from tl_nla.attribution.readout import read_out
+from tl_nla.attribution.capture import capture
 from tl_nla.attribution.replay import replay, start_of
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
 
 KINDS = ("block", "attn", "mlp", "head")
 
@@ -24,7 +24,9 @@ def assert_equal_to_the_loop(model, tokens, mask=None, kinds=KINDS, every=1):
     """With every component at each ``every``-th position, another one first for each component."""
     parts = all_components(model, kinds)
     clean = capture(model, tokens, mask)
-    fast = [read_out(model, last) for last in replay(clean, [start_of(model, clean, part) for part in parts])]
+    fast = [
+        facts_of(model).readout.logits(last) for last in replay(clean, [start_of(model, clean, part) for part in parts])
+    ]
     smallest_effect = 10.0
     for number, (part, logits) in enumerate(zip(parts, fast, strict=True)):
         for position in range(number % every, tokens.shape[1], every):
@@ -260,9 +262,10 @@ def test_bad_input_is_one_clear_line(llama, arguments, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_mask_of_another_shape_is_refused():
-    with pytest.raises(InputError, match="shape of the tokens"):  # the shape checker of the tests guards the front door
-        _check_input(torch.nn.Identity(), zoo.tokens(2, 3), torch.ones(2, 4, dtype=torch.long))
+@pytest.mark.usefixtures("unchecked")
+def test_a_mask_of_another_shape_is_refused(llama):
+    with pytest.raises(InputError, match="shape of the tokens"):
+        capture(llama, zoo.tokens(2, 3), torch.ones(2, 4, dtype=torch.long))
 
 
 def test_effects_refuse_bad_settings(llama):

@@ -11,14 +11,14 @@ from tl_nla.errors import InputError
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
 def made(request):
-    plain = zoo.hf_model(request.param)
+    longer = {"llama": "max_position_embeddings", "gpt2": "n_positions"}[request.param]
+    plain = zoo.hf_model(request.param, **{longer: 128})
     return bench_model(type(plain), plain.config, request.param)
 
 
 def test_every_case_compares_its_results_and_tells_both_times(made, monkeypatch):
-    monkeypatch.setattr("tl_nla.benchmark.real_size._PLACES", [1, 5])
     monkeypatch.setattr("tl_nla.benchmark.peers.has_nnsight", lambda: False)  # it is one row more where it is installed
-    tokens = zoo.tokens(1, 9)
+    tokens = zoo.tokens(1, 128)
     cases = (*reading_cases(made, tokens), *report_cases(made, tokens, 1), *direct_cases(made, tokens))
     rows = [compared(case, 1) for case in cases]
     assert len({(row["case"], row["peer"]) for row in rows}) == len(rows) == 16
@@ -44,10 +44,9 @@ def test_pieces_are_run_once_and_added_up():
 
 
 def test_peers_that_read_something_else_are_found_out(made, monkeypatch):
-    monkeypatch.setattr("tl_nla.benchmark.real_size._PLACES", [1, 5])
     monkeypatch.setattr("tl_nla.benchmark.peers.has_nnsight", lambda: False)
-    other = BenchModel(made.bridge, zoo.randomise(zoo.hf_model(made.name), seed=5), made.name)
-    for case in reading_cases(other, zoo.tokens(1, 9)):
+    other = BenchModel(made.bridge, zoo.randomise(type(made.plain)(made.plain.config), seed=5), made.name)
+    for case in reading_cases(other, zoo.tokens(1, 128)):
         if case.peer == "hooks on the Hugging Face model":
             assert compared(case, 1)["differ"]
 

@@ -40,7 +40,9 @@ def test_an_interrupted_run_goes_on_where_it_was(monkeypatch, tmp_path, capsys):
     cases = [Case(f"states {n}", "generate", int, int, lambda one, other: True, "3 states") for n in range(3)]
     cases += [Case("bare", "pass", int, float, lambda one, other: False)]
     monkeypatch.setattr("tl_nla.benchmark.shapes.shaped", lambda shape, dtype: BenchModel(None, None, shape))
-    monkeypatch.setattr("tl_nla.cli.bench._reading", lambda made, args, dtype: cases)
+    monkeypatch.setattr(real_size, "reading_cases", lambda made, tokens: cases)
+    for other in ("report_cases", "direct_cases"):
+        monkeypatch.setattr(real_size, other, lambda *given: [])
     asked, real = [], real_size.compared
 
     def compared(case, rounds):

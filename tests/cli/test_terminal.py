@@ -81,6 +81,7 @@ def test_terminals_without_unicode(encoding, monkeypatch):
 def test_ctrl_c_ends_a_command_in_a_process_of_its_own():
     code = (
         "import signal, sys, tl_nla.cli.main as main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "main._parse = lambda argv: signal.raise_signal(signal.SIGINT)\n"
         "sys.exit(main.main(['demo']))"
     )

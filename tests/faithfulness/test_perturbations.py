@@ -5,12 +5,10 @@ from hypothesis import strategies as st
 from tests.faithfulness.helpers import explained
 from tl_nla.faithfulness.clauses import quoted_spans, split_clauses
 from tl_nla.faithfulness.perturbations import (
-    MEANING_KEPT,
     PERTURBATIONS,
     paraphrase,
     quotes_only,
     quotes_removed,
-    reverse_clauses,
     reworded_by,
     shuffle_words,
 )
@@ -20,7 +18,7 @@ from tl_nla.storyworld.claims import parse_claims
 TEXTS = explained(20)[0]
 
 
-@pytest.mark.parametrize("name", MEANING_KEPT)
+@pytest.mark.parametrize("name", ["paraphrase", "wording", "clause_order"])
 @pytest.mark.parametrize("text", TEXTS[:6])
 def test_meaning_is_kept_and_words_are_not(name, text):
     changed = PERTURBATIONS[name](text)
@@ -52,10 +50,6 @@ def test_no_clause_keeps_its_wording():
     for text in TEXTS[:5]:
         before, after = (set(c.text for c in split_clauses(t)) for t in (text, paraphrase(text, order=False)))
         assert not before & after
-
-
-def test_reversing_twice_changes_nothing():
-    assert reverse_clauses(reverse_clauses(TEXTS[0])) == TEXTS[0]
 
 
 def test_a_callable_rewords_clause_by_clause():

@@ -42,11 +42,12 @@ def _send(pipe, work, *given) -> None:
 
 
 def in_a_fork(work, **environment) -> int:
-    """Run ``work`` in a fork; its exit status is 0 when it returned."""
+    """Run ``work`` in a fork, with a process group of its own; its exit status is 0 when it returned."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
+            os.setpgid(0, 0)
             os.environ |= environment
             work()
             status = 0
@@ -70,12 +71,12 @@ def wait(children: list[int]) -> bool:
 
 
 def kill(children: list[int], started: Path, seconds: float) -> bool:
-    """SIGKILL a while after the file is there; false when a process ended before."""
+    """SIGKILL a while after the file is there, workers included; false when a process ended before."""
     while not started.exists():
         if os.waitpid(children[0], os.WNOHANG)[0]:
             return False
         time.sleep(0.001)
     time.sleep(seconds)
     for child in children:
-        os.kill(child, signal.SIGKILL)
+        os.killpg(child, signal.SIGKILL)  # a worker of a forkserver would wait for its parent for ever
     return all([os.WIFSIGNALED(os.waitpid(child, 0)[1]) for child in children])

@@ -112,8 +112,7 @@ def test_prompts(qwen):
     assert ContributionReport.from_dict(report).tokens == ("<|im_end|>", "H", "i")
     config = ReportConfig(prepend_bos=True)
     callback = ContributionReportCallback(["Hi"], 1, model, tokenizer, oracle=None, config=config)
-    callback._last_step = 0
-    callback._report(L.Trainer(accelerator="cpu", logger=False, barebones=True), module, 0, 0, False)
+    callback.on_train_end(L.Trainer(accelerator="cpu", logger=False, fast_dev_run=True), module)
     assert callback.reports["prompt_0"].tokens == ("<|im_end|>", "H", "i")
 
 

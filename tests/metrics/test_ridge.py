@@ -12,9 +12,10 @@ def rows(seed=0, n=40, d_in=5, d_out=3):
 
 @pytest.mark.parametrize("relative", [True, False])
 @pytest.mark.parametrize("centre", [True, False])
-def test_it_minimises_the_penalised_error(relative, centre):
+@pytest.mark.parametrize("d_in", [5, 60])  # of 60, more than rows, another system is solved
+def test_it_minimises_the_penalised_error(relative, centre, d_in):
     """A slow reference: gradient of the objective at the solution."""
-    inputs, targets = rows()
+    inputs, targets = rows(d_in=d_in)
     fitted = fit_ridge(inputs, targets, 0.3, relative=relative, centre=centre)
     left = inputs.double() - (inputs.double().mean(0) if centre else 0)
     weight = fitted.weight.clone().requires_grad_()

@@ -5,7 +5,7 @@ import torch
 
 from tests import zoo
 from tl_nla.errors import InputError
-from tl_nla.model.hooks import hook_point, is_bridge, tap
+from tl_nla.model.hooks import is_bridge, tap
 
 POINT = "blocks.1.hook_resid_post"
 
@@ -18,7 +18,7 @@ def noting(notes, name):
 
 
 def test_functions_run_in_order_behind_the_users_own(model):
-    notes, point = [], hook_point(model, POINT)
+    notes, point = [], model.hook_dict[POINT]
     point.add_hook(noting(notes, "user"))
     try:
         with tap(model, [(POINT, noting(notes, "a")), ("blocks.0.hook_resid_pre", noting(notes, "first"))]) as same:
@@ -66,7 +66,7 @@ def test_hooks_come_off_after_an_exception(model):
 def test_hooks_added_inside_stay(model):
     notes = []
     with tap(model, [(POINT, noting(notes, "ours"))]):
-        hook_point(model, POINT).add_hook(noting(notes, "user"))
+        model.hook_dict[POINT].add_hook(noting(notes, "user"))
     model(zoo.tokens())
     model.reset_hooks()
     assert notes == ["user"]
@@ -80,8 +80,9 @@ def test_functions_can_change_the_model(model):
 
 
 def test_unknown_names_are_refused_before_anything_is_attached(model):
-    with pytest.raises(InputError, match=r"nearest: .*blocks\.1\.hook_resid_post"):
-        hook_point(model, "blocks.1.hook_resid_pst")
+    near = [("blocks.1.hook_resid_pst", noting([], 0))]
+    with pytest.raises(InputError, match=r"nearest: .*blocks\.1\.hook_resid_post"), tap(model, near):
+        pass
     pairs = [(POINT, noting([], 1)), ("blocks.9.hook_resid_post", noting([], 2))]
     with pytest.raises(InputError, match="unknown hook point"), tap(model, pairs):
         pass

@@ -9,7 +9,6 @@ import torch
 from tests import zoo
 from tests.families import bridge
 from tl_nla.benchmark.peak_memory import PeakMemory
-from tl_nla.model.hooks import hook_point
 from tl_nla.model.memory import fitting_batches, pass_bytes
 from tl_nla.model.narrow import chosen_logits, logit_pieces, unread_logits
 from tl_nla.model.reading import read
@@ -65,7 +64,7 @@ def test_hooks_on_the_unembedding_see_every_position_and_stay():
         seen.append(tuple(value.shape[:2]))
         return 2 * value
 
-    hook_point(model, "unembed.hook_in").add_hook(watch)
+    model.hook_dict["unembed.hook_in"].add_hook(watch)
     whole = model(tokens)
     torch.testing.assert_close(chosen_logits(model, tokens, some(tokens)), whole[some(tokens)])
     with unread_logits(model):

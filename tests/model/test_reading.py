@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from tests import zoo
 from tl_nla.errors import InputError
-from tl_nla.model.hooks import hook_point
-from tl_nla.model.reading import hook_pairs, read
+from tl_nla.model.reading import read
 
 HEADS = [f"blocks.1.attn.head.{head}" for head in range(zoo.N_HEADS)]
 STATES = ["hook_embed", "ln_final.hook_normalized"] + [
@@ -180,7 +179,7 @@ def test_low_precision_keeps_its_dtype():
 
 def test_heads_behind_an_unknown_multiplier_are_refused():
     model = zoo.bridge("llama")
-    hook_point(model, "blocks.1.hook_attn_out").add_hook(lambda activation, hook: activation * 0.7)
+    model.hook_dict["blocks.1.hook_attn_out"].add_hook(lambda activation, hook: activation * 0.7)
     reading = read(model, zoo.tokens(), [*HEADS, "blocks.1.attn"])
     assert reading["blocks.1.attn"].shape == (14, zoo.D_MODEL)
     with pytest.raises(InputError, match=r"layer 1 do not add up.*read 'blocks.1.attn' instead"):
@@ -223,8 +222,6 @@ def test_bad_requests_are_refused(model):
             reading.before(text)
     with pytest.raises(InputError, match="unknown layer of this reading's heads '0'; allowed: none"):
         reading.heads(0)
-    with pytest.raises(InputError, match="unknown hook point"):
-        hook_pairs(model, ["blocks.0.hook_resid"], lambda name, value: None)
     assert not zoo.hook_counts(model)
 
 

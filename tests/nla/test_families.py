@@ -45,6 +45,15 @@ def test_text_part_of_a_multimodal_model(multimodal, tmp_path):
         torch.testing.assert_close(again, multimodal(ids).logits, atol=1e-5, rtol=1e-5)
 
 
+def test_a_cap_of_the_attention_scores_is_kept(tmp_path):
+    model = zoo.hf_model("gemma2", attn_logit_softcapping=0.1)
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        loaded, plain = (m(zoo.tokens()).logits for m in (load_causal_lm(tmp_path), zoo.hf_model("gemma2")))
+        torch.testing.assert_close(loaded, model(zoo.tokens()).logits)
+    assert (loaded - plain).abs().max() > 0.1
+
+
 def test_sharded_weights(tmp_path):
     model = zoo.hf_model("llama")
     model.save_pretrained(tmp_path, max_shard_size="20KB")

@@ -14,11 +14,10 @@ from tl_nla.errors import InputError
 from tl_nla.nla.generation import Responses
 from tl_nla.nla.policy import (
     bounded_exp,
-    failed_reward,
     group_advantages,
     k3_divergence,
     length_penalties,
-    masked_mean,
+    masked_sum,
     mean_squared_errors,
     policy_objective,
     reconstruction_rewards,
@@ -173,10 +172,10 @@ def test_rewards_count_failures_and_nan_as_an_error_of_two():
     errors[3] = torch.nan
     extracted = torch.tensor([True, False, True, True])
     found = reconstruction_rewards(errors, extracted)
-    assert found[1] == found[3] == failed_reward() == -2
+    assert found[1] == found[3] == -2
     assert found[0] == -errors[0]
     log = reconstruction_rewards(errors, extracted, log=True)
-    assert log[1].item() == pytest.approx(failed_reward(log=True)) == pytest.approx(-math.log(2))
+    assert log[1].item() == pytest.approx(-math.log(2))
     assert log[0].item() == pytest.approx(-math.log(errors[0].item()))
 
 
@@ -185,14 +184,14 @@ def test_length_costs_nothing_up_to_the_hinge():
     torch.testing.assert_close(found, torch.tensor([0.0, 0.0, 0.04]))
 
 
-def test_masked_mean_ignores_even_what_is_not_finite():
+def test_masked_sum_ignores_even_what_is_not_finite():
     values = torch.tensor([[1.0, torch.inf], [3.0, torch.nan]], requires_grad=True)
     mask = torch.tensor([[True, False], [True, False]])
-    mean = masked_mean(values, mask)
-    mean.backward()
-    assert mean == 2
-    assert torch.equal(values.grad, torch.tensor([[0.5, 0.0], [0.5, 0.0]]))
-    assert masked_mean(torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.bool)) == 0
+    total = masked_sum(values, mask)
+    total.backward()
+    assert total == 4
+    assert torch.equal(values.grad, torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    assert masked_sum(torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.bool)) == 0
 
 
 def written(texts, extracted=None):

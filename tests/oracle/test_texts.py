@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tl_nla.errors import InputError
 from tl_nla.oracle.labels import STEPS
-from tl_nla.oracle.texts import Label, component_words, label_text, list_words, parse_label, parse_words, strength_step
+from tl_nla.oracle.texts import Label, component_words, label_text, list_words, parse_label, parse_words
 
 words = st.lists(st.text(min_size=1, max_size=6), max_size=4, unique=True).map(tuple)
 
@@ -73,5 +73,3 @@ def test_refusals():
         label_text(Label())
     with pytest.raises(InputError, match="0 to 7"):
         Label(strength=8)
-    with pytest.raises(InputError, match="nearest: three"):
-        strength_step("thre")

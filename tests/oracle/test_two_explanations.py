@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tl_nla.errors import InputError
-from tl_nla.oracle.two_explanations import UNCHANGED, explain_twice, reconstruct_change, word_differ
+from tl_nla.oracle.two_explanations import UNCHANGED, explain_twice, word_differ
 
 
 class Namer:
@@ -49,11 +49,10 @@ def test_the_same_vector_twice_is_unchanged_when_greedy_and_not_when_sampled():
     assert not any(sampled.unchanged)
 
 
-def test_any_differ_and_the_difference_of_the_states():
+def test_any_differ():
     before, after = torch.tensor([[1.0], [2.0]]), torch.tensor([[4.0], [2.0]])
     told = explain_twice(Namer(), before, after, differ=lambda one, two: "Unchanged." if one == two else "more")
     assert told.change == ["more", "Unchanged."]
     assert told.unchanged == [False, True]
-    torch.testing.assert_close(reconstruct_change(Namer(), told), after - before)
     with pytest.raises(InputError, match="have shape"):
         explain_twice(Namer(), before, after[:1])

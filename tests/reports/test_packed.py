@@ -10,7 +10,7 @@ from tests.reports.test_report_text import NASTY, make_report
 from tl_nla.errors import InputError
 from tl_nla.oracle.texts import Label, label_text
 from tl_nla.reports import ContributionReport
-from tl_nla.reports.packed import _label, pack, unpack
+from tl_nla.reports.packed import pack, unpack
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,19 @@ def test_where_room_is_short_the_strongest_keep_their_words_and_all_their_number
 
 
 @pytest.mark.parametrize("words", [["red", "none"], ["a b", '"'], [",", "x;y"], []])
-def test_labels_are_those_of_the_oracle(words):
-    label = Label(tuple(words), ("blue",), tuple(dict.fromkeys(words)))
-    assert _label(words, ["blue"], words) == label_text(label)
+def test_labels_of_the_oracle_are_made_anew_and_not_stored(words):
+    """What the cell's lists say already takes no room, and comes back."""
+    label = label_text(Label(tuple(words), ("blue",), tuple(dict.fromkeys(words))))
+    read = {"tokens": [*words, "the", "end"]}
+    said = reports.report(**read, explanation=label)
+    other = reports.report(**read, explanation=label.replace("blue", "lead"))
+    for report in (said, other):
+        for cell in report["cells"]:
+            places = list(range(len(words)))
+            cell |= {"promoted": words, "suppressed": ["blue"], "source_positions": places,
+                     "sources": [[word, 0.5] for word in words]}  # fmt: skip
+        reports.assert_same(unpack(pack(report)), report)
+    assert len(pack(said)["data"]) < len(pack(other)["data"])
 
 
 def test_what_is_no_packed_report_is_refused():

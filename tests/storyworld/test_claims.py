@@ -11,7 +11,6 @@ from tl_nla.storyworld.claims import (
     Claim,
     ClaimCounts,
     Truth,
-    add_counts,
     check,
     count_claims,
     made_claims,
@@ -124,7 +123,6 @@ def test_precision_and_recall_are_counted_by_type():
     assert counts["where"] == ClaimCounts(2, 1, 1, 1)
     assert counts["feeling"] == ClaimCounts(1, 0, 1, 0)
     assert counts["recent"] == ClaimCounts(0, 0, 4, 0)
-    assert add_counts([counts["who"], counts["where"]]) == ClaimCounts(3, 2, 2, 2)
 
 
 def test_question_words_are_claims_only_where_the_story_asks():

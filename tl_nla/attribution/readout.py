@@ -2,18 +2,9 @@
 
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
 from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.errors import InputError
-from tl_nla.model.facts import facts_of
 from tl_nla.model.readout import ReadOut
-
-
-def read_out(model: Any, residual: Float[Tensor, "... pos d_model"]) -> Float[Tensor, "... pos vocab"]:
-    """Final norm, unembedding, logit multiplier and soft cap of the model applied to a last residual state."""
-    return facts_of(model).readout.logits(residual)
 
 
 def read_out_of(model: Any, clean: CleanRun) -> ReadOut:

@@ -44,8 +44,8 @@ def embedded_cases(tiny: Any) -> list[Case]:
     point = f"blocks.{tiny.nla.layer}.hook_resid_post"
     acts = read(tiny.model, tokens, [point], [-1, -20, -40, -60])[point]
     return [
-        Case("head writes at 8 positions", "run_with_cache, use_attn_result", partial(_heads, tiny.model, tokens),
-             partial(cached_heads, tiny.model, tokens, _PLACES), partial(_close, tolerance=1e-4)),
+        Case("head writes at 8 positions", "run_with_cache, use_attn_result", partial(head_writes, tiny.model, tokens),
+             partial(cached_heads, tiny.model, tokens, PLACES), partial(_close, tolerance=1e-4)),
         Case("every block skipped at every position, 128 tokens", "one run_with_hooks a layer and position",
              partial(_skips, tiny.model, tokens[:1]), partial(_skips_one_by_one, tiny.model, tokens[:1]),
              partial(_close, tolerance=1e-4)),
@@ -83,13 +83,14 @@ def run_case(case: Case, model: torch.nn.Module, runs: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_PLACES = [1, 17, 33, 49, 65, 81, 97, 127]
+PLACES = [1, 17, 33, 49, 65, 81, 97, 127]
 
 
-def _heads(model: Any, tokens: Tensor) -> Tensor:
+def head_writes(model: Any, tokens: Tensor) -> Tensor:
+    """Writes of all heads at ``PLACES``, read in one pass, ``[layer, row, head, d_model]``."""
     layers, heads = model.cfg.n_layers, model.cfg.n_heads
     sites = [f"blocks.{layer}.attn.head.{head}" for layer in range(layers) for head in range(heads)]
-    reading = read(model, tokens, sites, _PLACES)
+    reading = read(model, tokens, sites, PLACES)
     return torch.stack([reading.heads(layer) for layer in range(layers)])
 
 

@@ -20,7 +20,7 @@ from tl_nla.benchmark.peak_memory import PeakMemory
 from tl_nla.errors import InputError
 from tl_nla.metrics.norms import at_least_float32
 from tl_nla.model.cut import cut_backbone
-from tl_nla.model.loading import quiet
+from tl_nla.model.loading import quiet, with_score_cap
 from tl_nla.model.lora import quiet_peft
 from tl_nla.nla.generation import choose_tokens
 from tl_nla.nla.roomy_cache import roomy_cache
@@ -108,7 +108,7 @@ def language_model(config: Any, dtype: torch.dtype, blocks: int | None = None) -
     config = copy.deepcopy(config)  # that of a cut model says so
     try:
         with quiet(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+            model = with_score_cap(AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False))
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         kind = type(config).__name__
         reason = " ".join(str(error).split())[:200]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.benchmark.oracle_rows import UNREFINED, OracleRows
@@ -286,11 +286,6 @@ def recall_counts(said: Sequence[Sequence[str]], right: Sequence[Sequence[str]],
 
 def _overlap(one: Sequence[str], two: Sequence[str]) -> int:
     return len({word.casefold() for word in one} & {word.casefold() for word in two})
-
-
-def sites_of(rows: OracleRows, place: Int[Tensor, ""] | int) -> Site:
-    """The site of an index."""
-    return Site.parse(rows.sites[int(place)])
 
 
 def score_readers(

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from tl_nla.attribution.direct import direct_attribution
 from tl_nla.benchmark import peers
-from tl_nla.benchmark.bench import Case
+from tl_nla.benchmark.bench import PLACES, Case, head_writes
 from tl_nla.benchmark.shapes import BenchModel
 from tl_nla.model.families import decoder_layers, text_backbone
 from tl_nla.model.reading import read
 from tl_nla.reports import ContributionReport, layer_contributions
 
-_PLACES = [1, 17, 33, 49, 65, 81, 97, 127]
 _ONE_BY_ONE = 6
 """Models of more layers are not skipped component by component for comparison: that takes minutes."""
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2}
@@ -47,17 +46,17 @@ def reading_cases(made: BenchModel, tokens: Tensor) -> Iterator[Case]:
             yield Case(name, "hooks on the Hugging Face model", ours, theirs, _close)
         if sight is not None:
             yield Case(name, "nnsight", ours, partial(sight.states, tokens, kept), _close)
-    name, heads = "all heads at 8 positions", partial(_heads, model, tokens)
+    name, heads = "all heads at 8 positions", partial(head_writes, model, tokens)
     yield Case(name, "bare forward pass", heads, bare, _anything)
     yield Case(name, "bare forward pass without logits", heads, partial(_without_logits, model, tokens), _anything)
     if made.plain is not None and hasattr(decoder_layers(made.plain)[0], "post_feedforward_layernorm"):
         return  # a norm stands behind the heads: our writes are those of the stream, the peers' those in front of it
     yield Case(name, "float32 products of the run's own inputs", heads,
-               partial(peers.own_heads, model, tokens, _PLACES), _same_run)  # fmt: skip
+               partial(peers.own_heads, model, tokens, PLACES), _same_run)  # fmt: skip
     yield Case(name, "run_with_cache, use_attn_result", heads,
-               partial(peers.cached_heads, model, tokens, _PLACES), _close)  # fmt: skip
+               partial(peers.cached_heads, model, tokens, PLACES), _close)  # fmt: skip
     if made.plain is not None:
-        theirs = partial(peers.hooked_heads, made.plain, tokens, _PLACES, int(model.cfg.n_heads))
+        theirs = partial(peers.hooked_heads, made.plain, tokens, PLACES, int(model.cfg.n_heads))
         yield Case(name, "hooks on the Hugging Face model", heads, theirs, _close)
 
 
@@ -161,13 +160,6 @@ def _without_logits(model: Any, tokens: Tensor) -> Tensor:
 def _states(model: Any, tokens: Tensor, sites: list[str]) -> Tensor:
     reading = read(model, tokens, sites)
     return torch.stack([reading[site] for site in sites])
-
-
-def _heads(model: Any, tokens: Tensor) -> Tensor:
-    layers, heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
-    sites = [f"blocks.{layer}.attn.head.{head}" for layer in range(layers) for head in range(heads)]
-    reading = read(model, tokens, sites, _PLACES)
-    return torch.stack([reading.heads(layer) for layer in range(layers)])
 
 
 def _direct(model: Any, tokens: Tensor, predicted: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The results contract: what an evaluation suite writes, checked on the way out and on the way in."""
 
-import importlib.metadata
 import json
 import math
 import os
@@ -11,6 +10,7 @@ from typing import Any
 from tl_nla.benchmark.bootstrap import Interval
 from tl_nla.errors import InputError, unknown
 from tl_nla.json_file import write_json
+from tl_nla.nla import provenance
 from tl_nla.paths import user_path
 
 SUITES = (
@@ -194,10 +194,4 @@ def read_results(path: str | os.PathLike[str]) -> Results:
 def versions() -> dict[str, str]:
     """Versions of what numbers depend on: this package, Python, and the libraries below it."""
     names = ("tl-nla", "torch", "transformer-lens", "transformers", "lightning", "torchmetrics")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version(), **provenance.versions(names)}

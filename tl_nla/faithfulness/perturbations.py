@@ -79,11 +79,6 @@ def shuffle_clauses(text: str, seed: int = 0) -> str:
     return join_clauses(_moved(clauses, rng))
 
 
-def reverse_clauses(text: str) -> str:
-    """The clauses last to first."""
-    return join_clauses(split_clauses(text)[::-1])
-
-
 def shuffle_words(text: str, seed: int = 0) -> str:
     """The words of each clause in another order; clauses stay in place."""
     rng = random.Random(f"words/{seed}/{text}")
@@ -125,4 +120,3 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "quotes_removed": quotes_removed,
 }
 """The perturbations that need no model, by name; the first three keep the meaning."""
-MEANING_KEPT = ("paraphrase", "wording", "clause_order")

@@ -49,8 +49,9 @@ def fit_ridge(
     left, right = inputs.double(), targets.double()
     shift = left.mean(0) if centre else torch.zeros_like(left[0])
     goal = right.mean(0)
-    gram = (left - shift).T @ (left - shift)
-    scale = gram.diagonal().mean() if relative else 1.0
-    penalty = decay * scale * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    weight = torch.linalg.solve(gram + penalty, (left - shift).T @ (right - goal))
-    return Ridge(weight, shift, goal)
+    left, right = left - shift, right - goal
+    wide = left.shape[1] > len(left)  # then the smaller system has one equation a row
+    gram = left @ left.T if wide else left.T @ left
+    gram.diagonal().add_(decay * (left.square().sum() / left.shape[1] if relative else 1.0))
+    solved = torch.linalg.solve(gram, right if wide else left.T @ right)
+    return Ridge(left.T @ solved if wide else solved, shift, goal)

@@ -20,19 +20,6 @@ def is_bridge(model: Any) -> bool:
     return hasattr(model, "original_model") and hasattr(model, "adapter")
 
 
-def hook_point(model: Any, name: str) -> Any:
-    """The hook point called ``name``.
-
-    Raises:
-        InputError: when the model has none; lists the nearest names. TransformerLens itself passes over unknown
-            names silently on the early bridge.
-    """
-    points = model.hook_dict
-    if name not in points:
-        raise unknown("hook point", name, points)
-    return points[name]
-
-
 class ModulePoint:
     """The input of a plain module inside a TransformerLens component, with the interface of a hook point."""
 

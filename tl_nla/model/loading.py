@@ -77,7 +77,17 @@ def load_causal_lm(
     model, info = loaded
     _check_complete(folder, model, set(info["missing_keys"]), headless)
     _check_finite(folder, model)
-    return text_causal_lm(model).eval()
+    return with_score_cap(text_causal_lm(model)).eval()
+
+
+def with_score_cap(model: Any) -> Any:
+    """The model, its attention spelled out where torch's fused one would leave out a cap of the scores.
+
+    Gemma 2 squashes its attention scores; transformers 5.20 leaves that out by default, 5.23 does not.
+    """
+    if getattr(model.config, "attn_logit_softcapping", None) and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")
+    return model
 
 
 def _check_complete(folder: Path, model: Any, missing: set[str], headless: bool) -> None:

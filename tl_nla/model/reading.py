@@ -299,19 +299,3 @@ def _keeper(values: dict[str, Tensor], name: str, mask: Bool[Tensor, "batch pos"
         values[name] = activation.detach()[mask.to(activation.device)]
 
     return keep
-
-
-def hook_pairs(model: Any, names: Sequence[str], keep: Callable[[str, Tensor], None]) -> list[HookPair]:
-    """``(name, function)`` pairs that hand each activation to ``keep`` and change nothing."""
-
-    def make(name: str) -> Callable[..., None]:
-        def function(activation: Tensor, hook: Any) -> None:
-            keep(name, activation.detach())
-
-        return function
-
-    known = model.hook_dict
-    for name in names:
-        if name not in known:
-            raise unknown("hook point", name, known)
-    return [(name, make(name)) for name in names]

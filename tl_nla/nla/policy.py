@@ -111,16 +111,6 @@ def policy_objective(
     return -torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain)
 
 
-def masked_mean(values: Float[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]) -> Float[Tensor, ""]:
-    """Mean over the tokens of a mask; zero when there are none."""
-    return masked_sum(values, mask) / mask.sum().clamp_min(1)
-
-
 def masked_sum(values: Float[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]) -> Float[Tensor, ""]:
     """Sum over the tokens of a mask, whatever stands elsewhere."""
     return torch.where(mask, values, torch.zeros_like(values)).sum()
-
-
-def failed_reward(log: bool = False) -> float:
-    """Reward of a failed extraction."""
-    return -math.log(FAILED_ERROR) if log else -FAILED_ERROR

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +43,10 @@ def record(model: Any, layer: int | None, base: str = "") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def versions() -> dict[str, str]:
-    """Versions of the libraries that decide what an artefact does."""
+def versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
+    """Versions of libraries, those that decide what an artefact does when none are given."""
     found = {}
-    for name in _LIBRARIES:
+    for name in libraries:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from tl_nla.errors import InputError, unknown
+from tl_nla.errors import InputError
 from tl_nla.model.sites import Site
 from tl_nla.oracle.labels.strength import STEPS
 
@@ -135,17 +135,6 @@ def parse_words(text: str, limit: int | None = None) -> list[str]:
 
 NOTHING = label_text(Label((), (), None, 0))
 """What is said of a write too small to matter."""
-
-
-def strength_step(word: str) -> int:
-    """Index of a strength word.
-
-    Raises:
-        InputError: for any other word.
-    """
-    if word not in STEPS:
-        raise unknown("strength", word, STEPS)
-    return STEPS.index(word)
 
 
 @lru_cache(maxsize=2**16)

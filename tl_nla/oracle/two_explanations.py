@@ -82,11 +82,6 @@ def word_differ(before: str, after: str) -> str:
     return "; ".join(parts) if parts else UNCHANGED
 
 
-def reconstruct_change(nla: Any, told: TwoExplanations) -> Float[Tensor, "n d_model"]:
-    """The change as the difference of the states read back from both explanations (directions of states, no size)."""
-    return nla.reconstruct(told.after) - nla.reconstruct(told.before)
-
-
 def _clauses(text: str) -> dict[str, str]:
     parts = [part.strip() for part in _CLAUSE.findall(text)]
     return {" ".join(part.casefold().split()): part for part in parts if part}

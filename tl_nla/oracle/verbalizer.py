@@ -1,6 +1,5 @@
 """The verbalizer of a diff oracle: a causal language model with slots that answers in words."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -288,11 +287,3 @@ class WriteVerbalizer(VectorVerbalizer):
         check_acts(before, self.d_act, "states before")
         if len(before) != len(write):
             raise InputError(f"{len(write)} writes and {len(before)} states before were given; one a write is needed")
-
-
-def __getattr__(name: str) -> Any:
-    """The old name of the class, for one release."""
-    if name == "Reader":
-        warnings.warn("Reader is now WriteVerbalizer; the old name goes with the next release", DeprecationWarning, 2)
-        return WriteVerbalizer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

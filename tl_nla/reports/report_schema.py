@@ -52,7 +52,6 @@ SCHEMA = 1
 PLUGIN_NAME = "tl_nla_contributions"
 TAG_PREFIX = "contributions/"
 COMPONENTS = ("embed", "block", "attn", "mixer", "head", "mlp", "ple", "bias", "rounding")
-TARGET_KINDS = ("logit", "difference", "log_prob")
 SUMMED = ("embed", "head", "mlp", "ple", "bias", "rounding")
 """Components whose direct contributions add up to the total, with those that nothing finer replaces."""
 WARNED = 0.01

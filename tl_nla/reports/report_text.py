@@ -1,9 +1,7 @@
 """The contribution report as Markdown that no model text can break."""
 
-from typing import Any
-
 from tl_nla.markdown import escape, show
-from tl_nla.reports.report import Cell, ContributionReport, summed
+from tl_nla.reports.report import Cell, ContributionReport
 
 TEXT_LIMIT = 200_000
 """Longest text of a whole document in characters."""
@@ -125,16 +123,3 @@ def _cut(text: str) -> str:
     if len(text) <= TEXT_LIMIT:
         return text
     return text[:TEXT_LIMIT].rsplit("\n", 1)[0] + "\n\n(cut here: the report's JSON holds the rest)"
-
-
-def summary_rows(report: ContributionReport, position: int) -> list[dict[str, Any]]:
-    """Each layer with its block, and the head or MLP in it that the output needs most."""
-    rows = []
-    for layer in range(report.n_layers):
-        cells = [cell for cell in report.at(position) if cell.layer == layer]
-        block = next(cell for cell in cells if cell.component == "block")
-        finest = ("head", "mlp", "ple", "mixer", "attn")
-        parts = [cell for cell in summed(cells) if cell.component in finest] or [block]
-        strongest = min(parts, key=lambda cell: (cell.skip_target_change or 0.0, -abs(cell.direct)))
-        rows.append({"layer": layer, "block": block, "strongest": strongest})
-    return rows

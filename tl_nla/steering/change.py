@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,6 @@ from tl_nla.errors import InputError, unknown
 from tl_nla.metrics.functional import normalise
 from tl_nla.steering.rewriters import Rewriter
 
-Mode = Literal["delta", "replace"]
 MODES = ("delta", "replace")
 
 

@@ -1,7 +1,7 @@
 """Explanations taken apart into atomic claims, each checked against the known truth."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tl_nla.faithfulness.grammar import Claim, Verdict
@@ -133,14 +133,6 @@ def count_claims(explanation: str, gold: str, truth: Truth) -> dict[str, ClaimCo
         true = sum(check(claim, truth) == "true" for claim in mine)
         counts[kind] = ClaimCounts(len(mine), true, len(wanted), len(set(mine) & set(wanted)))
     return counts
-
-
-def add_counts(parts: Iterable[ClaimCounts]) -> ClaimCounts:
-    """The sum of counts."""
-    total = [0, 0, 0, 0]
-    for part in parts:
-        total = [a + b for a, b in zip(total, (part.said, part.true, part.expected, part.found), strict=True)]
-    return ClaimCounts(*total)
 
 
 def _of(claims: Sequence[Claim], kind: str) -> list[Claim]:

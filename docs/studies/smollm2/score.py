@@ -23,6 +23,7 @@ from docs.studies.smollm2.words import first_words, seen, two_lists
 from docs.studies.smollm2.writes import SiteWrites
 from tl_nla.benchmark.bootstrap import fve_interval
 from tl_nla.metrics import normalise
+from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.model.targets import load_target
 from tl_nla.oracle.labels import pursue
 from tl_nla.oracle.labels.directions import WordDirections
@@ -208,11 +209,8 @@ def _gold(sides: Sides, site: str, truth: Tensor) -> dict[str, Tensor]:
 
 def smoother(known: Tensor, asked: Tensor) -> Tensor:
     """Ridge regression as weights of training targets: ``[asked, known]``, for any targets of the same inputs."""
-    left = known.double() - known.double().mean(0)
-    products = left.T @ left
-    products += _DECAY * products.diagonal().mean() * torch.eye(len(products)).double()
-    shown = asked.double() - known.double().mean(0)
-    return (shown @ torch.linalg.solve(products, left.T)).float()
+    fitted = fit_ridge(known, torch.eye(len(known)), _DECAY)
+    return ((asked.double() - fitted.input_mean) @ fitted.weight).float()
 
 
 def _square(truth: Tensor, guess: Tensor) -> Tensor:

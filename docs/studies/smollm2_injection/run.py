@@ -4,43 +4,36 @@
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from docs.studies.lines import read_lines, write_lines
+from docs.studies.lines import write_lines
 from docs.studies.real_states import DrawnStates, drawn_layers
+from docs.studies.scored import run_study, study_parser
 from docs.studies.smollm2_injection.table import as_markdown
 from docs.studies.smollm2_injection.train import ARMS, LAYER, TRAINED, answers, trained, untrained
 from docs.studies.smollm2_nla.score import another_document
-from tl_nla.data.progress import progress_bar
 from tl_nla.metrics import normalise
 from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
-from tl_nla.smollm2 import load_smollm2
 
-ROWS = Path(__file__).parent / "rows" / "rows.jsonl"
 _DECAY = 0.1
 
 
 def main(arguments: Sequence[str]) -> None:
     """Score, or print the tables of stored rows."""
-    parser = argparse.ArgumentParser(prog="python -m docs.studies smollm2_injection")
-    parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="folder of `make corpus`")
-    parser.add_argument("--rows", type=Path, default=ROWS, help="scores, one JSON object a line")
-    parser.add_argument("--table", action="store_true", help="print the tables of the stored rows, and do nothing else")
+    parser = study_parser("smollm2_injection")
     parser.add_argument("--documents", type=int, nargs=2, default=(150, 20), help="of training, held-out ones")
     parser.add_argument("--steps", type=int, default=40, help="of each training, 16 rows a step")
-    args = parser.parse_args(arguments)
-    if not args.table:
-        with progress_bar():
-            for rows in injection_rows(load_smollm2(dtype="bfloat16"), args):
-                write_lines(args.rows, rows)
-    sys.stdout.write(as_markdown(read_lines(args.rows)))
+    run_study(parser.parse_args(arguments), _score, as_markdown)
+
+
+def _score(smol: Any, args: argparse.Namespace) -> None:
+    for rows in injection_rows(smol, args):
+        write_lines(args.rows, rows)
 
 
 def injection_rows(smol: Any, args: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_modules import ExactResume, NLATraining
-from lightning_modules.callbacks.step_bar import StepBar
 from lightning_modules.training.policy_config import PolicyConfig, RateConfig
+from tl_nla.data.progress import tell
 from tl_nla.metrics import normalise
 from tl_nla.nla.adapted_files import is_small, load_adapted, save_adapted
 from tl_nla.nla.rollouts import RolloutConfig
@@ -43,12 +43,19 @@ def reinforced_nla(acts: Tensor, steps: int, folder: Path) -> Any:
         kept = ModelCheckpoint(folder / "checkpoints", every_n_train_steps=10, save_last=True)
         fit = L.Trainer(
             accelerator="cpu", precision="bf16-mixed", max_steps=steps, logger=False, enable_model_summary=False,
-            callbacks=[ExactResume(), kept, StepBar()],
+            enable_progress_bar=False, callbacks=[ExactResume(), kept, _Told()],
         )  # fmt: skip
         begun = folder / "checkpoints" / "last.ckpt"
         fit.fit(training, loader, ckpt_path=begun if begun.is_file() else None)
         save_adapted(nla, folder)
     return load_adapted(str(folder), dtype=torch.bfloat16).eval().requires_grad_(False)
+
+
+class _Told(L.Callback):
+    """The study's own bar hears of each step."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        tell("reinforcement learning", trainer.global_step, trainer.max_steps)
 
 
 def _batch(rows: list[tuple[Tensor]]) -> dict[str, Any]:

@@ -4,30 +4,23 @@
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import torch
 
-from docs.studies.lines import read_lines
+from docs.studies.scored import run_study, study_parser
 from docs.studies.smollm2_steering.score import read_all, score_prompts
 from docs.studies.smollm2_steering.table import as_markdown
-from tl_nla.data.progress import progress_bar
-from tl_nla.smollm2 import load_smollm2
-
-ROWS = Path(__file__).parent / "rows" / "rows.jsonl"
 
 
 def main(arguments: Sequence[str]) -> None:
     """Score, or print the tables of stored rows."""
-    parser = argparse.ArgumentParser(prog="python -m docs.studies smollm2_steering")
-    parser.add_argument("--rows", type=Path, default=ROWS, help="scores, one JSON object a line")
-    parser.add_argument("--table", action="store_true", help="print the tables of the stored rows, and do nothing else")
+    parser = study_parser("smollm2_steering", corpus=False)
     parser.add_argument("--prompts", type=int, default=13, help="how many are scored")
-    args = parser.parse_args(arguments)
-    if not args.table:
-        smol = load_smollm2(dtype="bfloat16")
-        with progress_bar(), torch.no_grad():
-            score_prompts(smol, smol.nla, args.rows, read_all(smol, smol.nla), args.prompts)
-    sys.stdout.write(as_markdown(read_lines(args.rows)))
+    run_study(parser.parse_args(arguments), _score, as_markdown)
+
+
+@torch.no_grad()
+def _score(smol: Any, args: argparse.Namespace) -> None:
+    score_prompts(smol, smol.nla, args.rows, read_all(smol, smol.nla), args.prompts)

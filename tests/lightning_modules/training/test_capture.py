@@ -40,14 +40,14 @@ def test_the_rows_are_those_of_the_data_module(captured, get_model):
     )  # fmt: skip
     data.setup()
     module = CapturedDataModule(str(captured), batch_size=7)
-    for split, states in (("train", data.train_states), ("heldout", data.heldout_states)):
-        rows = module._rows(split)
+    train, heldout = module.train_dataloader().dataset, module.val_dataloader().dataset
+    for rows, states in ((train, data.train_states), (heldout, data.heldout_states)):
         assert len(rows) == len(states)
         acts = torch.stack([rows[row][0] for row in range(len(rows))])
         torch.testing.assert_close(acts, states.acts, atol=1e-5, rtol=1e-4)
         assert [rows[row][1] for row in range(len(rows))] == states.explanations
     torch.testing.assert_close(module.mean, data.mean, atol=1e-5, rtol=1e-4)
-    contexts = CapturedDataModule(str(captured), texts="contexts")._rows("train")
+    contexts = CapturedDataModule(str(captured), texts="contexts").train_dataloader().dataset
     assert [contexts[row][1] for row in range(len(contexts))] == data.train_states.contexts
 
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import families, zoo
-from tl_nla.attribution.readout import read_out
 from tl_nla.errors import InputError
+from tl_nla.model.facts import facts_of
 from tl_nla.nla import choose_injection_char
-from tl_nla.oracle.labels import Lens, Vocabulary, effects, probability_effects, strongest, write_effects
+from tl_nla.oracle.labels import Lens, Vocabulary, probability_effects, strongest, write_effects
 from tl_nla.storyworld.tokenizer import build_tokenizer
 
 PLAIN = Vocabulary.of(None, zoo.VOCAB)
@@ -34,7 +34,8 @@ def test_equals_the_change_of_logits_at_fixed_scale_in_every_family(bridge, fami
         with torch.no_grad():
             change = (bridge.unembed(bridge.ln_final(before + write)) - bridge.unembed(bridge.ln_final(before))).float()
     else:
-        change = (read_out(bridge, before + write) - read_out(bridge, before)).float()
+        out = facts_of(bridge).readout
+        change = (out.logits(before + write) - out.logits(before)).float()
     change = change - change.mean(-1, keepdim=True)
     expected = change.topk(5)
     torch.testing.assert_close(found.promoted_value, expected.values, rtol=2e-2, atol=2e-5)
@@ -71,50 +72,49 @@ def test_forbidden_tokens_are_never_named(llama):
     assert set(named.unique().tolist()) == {-1, zoo.VOCAB - 3, zoo.VOCAB - 2, zoo.VOCAB - 1}
 
 
-def test_rows_and_tokens_at_a_time_change_nothing(llama, monkeypatch):
-    lens = Lens.of(llama)
-    write, before = write_and_state(rows=7)
-    pairs = Vocabulary(PLAIN.texts, torch.arange(zoo.VOCAB) // 2, PLAIN.allowed)
-    whole = [write_effects(lens, write, before, named) for named in (PLAIN, pairs)]
-    monkeypatch.setattr(strongest, "_TOKENS", 5)
-    monkeypatch.setattr(strongest, "_ROWS", 2)
-    monkeypatch.setattr(strongest, "_FEWEST", 1)
-    pieces = [write_effects(lens, write, before, named) for named in (PLAIN, pairs)]
-    for one, other in zip(whole, pieces, strict=True):
-        assert torch.equal(one.promoted, other.promoted)
-        assert torch.equal(one.suppressed, other.suppressed)
-        torch.testing.assert_close(one.suppressed_value, other.suppressed_value)
+def large_lens(vocab, width=8):
+    """A vocabulary of more tokens than are looked at together."""
+    draw = torch.Generator().manual_seed(3)
+    weight = torch.randn(width, vocab, generator=draw)
+    return Lens(weight, False, torch.rand(width, generator=draw) + 0.5, weight.mean(1))
 
 
-def test_a_piece_full_of_one_word_hides_no_other(llama, monkeypatch):
+@pytest.mark.parametrize("spellings", [1, 2])
+def test_the_strongest_of_a_large_vocabulary_are_those_of_its_logits(spellings):
+    lens, vocab = large_lens(9_000), 9_000
+    write, before = write_and_state(rows=600, width=8)
+    named = Vocabulary.of(None, vocab)
+    named = Vocabulary(named.texts, torch.arange(vocab) // spellings, named.allowed)
+    found = write_effects(lens, write, before, named, top_k=6)
+    logits = (lens.logits(write) / lens.scale(before)[:, None]).unflatten(1, (-1, spellings))
+    up, down = logits.amax(-1).topk(6), (-logits).amax(-1).topk(6)
+    assert torch.equal(found.promoted // spellings, up.indices)
+    assert torch.equal(found.suppressed // spellings, down.indices)
+    torch.testing.assert_close(found.promoted_value, up.values)
+    torch.testing.assert_close(found.suppressed_value, -down.values)
+
+
+def test_a_piece_full_of_one_word_hides_no_other():
     """A piece keeps few candidates; where all of them are spellings of one word, the row is looked at as a whole."""
-    lens = Lens.of(llama)
-    write, before = write_and_state(rows=7)
+    lens, vocab = large_lens(9_000), 9_000
+    lens.weight[:, :4_000] *= 3  # the strongest stand in the first piece
+    write, before = write_and_state(rows=7, width=8)
     order = lens.logits(write)[0].argsort(descending=True)
-    group = torch.arange(zoo.VOCAB)
+    group = torch.arange(vocab)
     group[order[:9]] = int(order[0])
-    named = Vocabulary(PLAIN.texts, group, PLAIN.allowed)
-    found = write_effects(lens, write, before, named, top_k=3)
+    named = Vocabulary.of(None, vocab)
+    found = write_effects(lens, write, before, Vocabulary(named.texts, group, named.allowed), top_k=3)
+    assert order[:11].max() < 4_000
     assert found.promoted[0].tolist() == order[[0, 9, 10]].tolist()
-    monkeypatch.setattr(strongest, "_TOKENS", 24)
-    assert write_effects(lens, write, before, named, top_k=3).promoted.tolist() == found.promoted.tolist()
-
-
-def test_largest_by_blocks():
-    long = torch.randn(3, 1001)
-    for largest in (True, False):
-        for found, expected in zip(strongest._topk(long, 5, largest), long.topk(5, 1, largest), strict=True):
-            assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_some_tokens_by_pieces_are_those_of_the_whole_product(llama, monkeypatch, dtype):
-    lens, (write, _) = Lens.of(llama), write_and_state(rows=7)
+def test_some_tokens_by_pieces_are_those_of_the_whole_product(dtype):
+    lens, (write, _) = large_lens(300_000), write_and_state(rows=3, width=8)
     lens = replace(lens, weight=lens.weight.to(dtype))
     plain = (write * lens.gain) @ lens.weight.float()
     plain = plain - (write * lens.gain) @ lens.mean[:, None]
-    monkeypatch.setattr(effects, "_PIECE", 5 * zoo.D_MODEL)
-    tokens = torch.tensor([3, 9, 10, 11, 40, 41, 63])
+    tokens = torch.arange(3, 300_000, 1)
     torch.testing.assert_close(lens.logits(write, tokens), plain[:, tokens])
     torch.testing.assert_close(lens.logits(write), plain)
 
@@ -162,7 +162,8 @@ def test_zero_write_has_no_effect(llama):
 def test_probability_version(bridge):
     write, before = write_and_state()
     found = probability_effects(bridge, 3 * write, before, PLAIN, top_k=3, floor=0.02)
-    change = read_out(bridge, before + 3 * write).softmax(-1) - read_out(bridge, before).softmax(-1)
+    out = facts_of(bridge).readout
+    change = out.logits(before + 3 * write).softmax(-1) - out.logits(before).softmax(-1)
     for row in range(len(write)):
         expected = [i for i in change[row].argsort(descending=True)[:3].tolist() if change[row, i] > 0.02]
         assert [i for i in found.promoted[row].tolist() if i >= 0] == expected

@@ -44,17 +44,6 @@ def test_nothing_is_relative_to_the_state():
     assert (reference().step(write, before * 1e-6) > 0).all()
 
 
-def test_norm_of_a_step_lies_in_the_step():
-    ref = reference()
-    assert ref.norm_of(0) == 0.0
-    for step in range(1, len(STEPS)):
-        vector = torch.zeros(1, 8)
-        vector[0, 0] = ref.norm_of(step)
-        assert ref.step(vector, torch.ones(1, 8)).item() == step
-    with pytest.raises(InputError, match="0 to 7"):
-        ref.norm_of(8)
-
-
 def test_saved_and_loaded(tmp_path):
     ref = reference()
     ref.save(tmp_path / "strength.safetensors")

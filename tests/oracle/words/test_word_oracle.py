@@ -10,7 +10,7 @@ from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.oracle import DiffOracle, parse_label
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
-from tl_nla.oracle.words import FitConfig, WordOracle, WordTables, fit_code, fitting
+from tl_nla.oracle.words import FitConfig, WordOracle, WordTables, fit_code
 from tl_nla.oracle.words.tables import frequent_words
 
 SITES = ["blocks.0.attn.head.1", "blocks.2.attn.head.3", "blocks.0.mlp", "blocks.2.attn", "blocks.1"]
@@ -122,25 +122,25 @@ def test_a_saved_oracle_says_the_same(made, tables, tmp_path):
     torch.testing.assert_close(loaded.reconstruct(texts[0]), oracle.reconstruct(texts[0]), rtol=0.01, atol=0.01)
 
 
-def test_a_fit_goes_on_where_it_was_interrupted(made, tmp_path, monkeypatch):
-    model, train, held, oracle = made
-    counts, writes = torch.ones(zoo.VOCAB, dtype=torch.long), BySite(train)
-    fit, fitted = fitting._fit_site, []
+class Stopped(BySite):
+    """Writes of which those of the third component interrupt."""
 
-    def cut(tables, site, *rest):
-        if len(fitted) == 2:
+    def __getitem__(self, site):
+        if site == SITES[2]:
             raise KeyboardInterrupt
-        fitted.append(site)
-        return fit(tables, site, *rest)
+        return super().__getitem__(site)
 
-    monkeypatch.setattr(fitting, "_fit_site", cut)
-    given = model, zoo.tokenizer(), writes, counts, FitConfig(words=8, rows=100), "zoo", tmp_path
+
+def test_a_fit_goes_on_where_it_was_interrupted(made, tmp_path):
+    model, train, held, oracle = made
+    given = torch.ones(zoo.VOCAB, dtype=torch.long), FitConfig(words=8, rows=100), "zoo", tmp_path
     with pytest.raises(KeyboardInterrupt):
-        WordOracle.fitted(*given)
-    fitted[:] = [""]
-    monkeypatch.setattr(fitting, "_fit_site", lambda *rest: fitted.append(rest[1]) or fit(*rest))
-    again = WordOracle.fitted(*given)
-    assert fitted[1:] == SITES[2:]
+        WordOracle.fitted(model, zoo.tokenizer(), Stopped(train), *given)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert {path.stem for path in kept} == set(SITES[:2])
+    again = WordOracle.fitted(model, zoo.tokenizer(), BySite(train), *given)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "what was fitted is not fitted again"
+    assert {path.stem for path in tmp_path.iterdir()} == set(SITES)
     assert again.explain(held.write, held.before) == oracle.explain(held.write, held.before)
 
 

@@ -38,7 +38,13 @@ def test_every_weight_has_one_optimiser_and_matrices_of_blocks_are_muons(tokeniz
     names = {id(p): name for name, p in module.model.named_parameters()}
     assert all("layers" in names[p] for p in parts[0])
     assert len(schedules) == 2
-    assert [round(module._rate(step), 3) for step in (0, 5, 10)] == [0.02, 0.12 * 1.0, 0.0]
+    for schedule, peak in zip(schedules, (module.learning_rate, module.learning_rate / 10), strict=True):
+        schedule.optimizer.step()
+        found = [schedule.get_last_lr()[0] / peak]
+        for _ in range(10):
+            schedule.step()
+            found.append(schedule.get_last_lr()[0] / peak)
+        assert [round(found[step], 3) for step in (0, 5, 10)] == [0.02, 0.12, 0.0]
 
 
 def held_out_loss(model, tokenizer):

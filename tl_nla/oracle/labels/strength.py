@@ -90,14 +90,6 @@ class StrengthReference:
         step = 1 + place.floor().clamp(0, len(STEPS) - 2).long()
         return step.masked_fill(relative_norm(write, before) < self.nothing_below, 0)
 
-    def norm_of(self, step: int) -> float:
-        """Norm, in model units, that a step stands for: the geometric middle of its range, 0 for nothing."""
-        if not 0 <= step < len(STEPS):
-            raise InputError(f"strength step is {step}; allowed: 0 to {len(STEPS) - 1}")
-        if step == 0:
-            return 0.0
-        return float(self.low * (self.high / self.low) ** ((step - 0.5) / (len(STEPS) - 1)))
-
     def save(self, path: str | Path) -> None:
         """Write it as safetensors."""
         tensors = {site: value.detach().float().cpu().contiguous() for site, value in self.quantiles.items()}

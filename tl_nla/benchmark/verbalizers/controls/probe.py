@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.benchmark.verbalizers.readers.overlap import Rarity, words_of
-from tl_nla.benchmark.verbalizers.readers.ridge import Ridge
+from tl_nla.benchmark.verbalizers.readers.ridge import ScaledRidge
 from tl_nla.benchmark.verbalizers.rows import Rows
 from tl_nla.benchmark.verbalizers.words import Arm
 from tl_nla.metrics import normalise
@@ -31,7 +31,7 @@ def probe_arm(acts: Float[Tensor, "n d_model"], texts: Sequence[str], rarity: Ra
     held = torch.zeros(len(bags), len(known))
     for row, bag in enumerate(bags):
         held[row, [place[word] for word in bag if word in place]] = 1.0
-    ridge = Ridge.fit(normalise(acts), held)
+    ridge = ScaledRidge.fit(normalise(acts), held)
     worth = torch.tensor([rarity(word) for word in known])
 
     def say(rows: Rows, lengths: list[int]) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tl_nla.benchmark.verbalizers.readers.likelihood import LikelihoodReader
 from tl_nla.benchmark.verbalizers.readers.overlap import Rarity, words_of
-from tl_nla.benchmark.verbalizers.readers.ridge import Ridge, bags
+from tl_nla.benchmark.verbalizers.readers.ridge import ScaledRidge, bags
 from tl_nla.benchmark.verbalizers.rows import Material
 from tl_nla.faithfulness.scoring import Reconstruct, training_mean
 from tl_nla.metrics import normalise, squared_deviations
@@ -39,7 +39,7 @@ class PlainReader:
     reader: LikelihoodReader
     layer: int
     place: dict[str, int]
-    ridge: Ridge
+    ridge: ScaledRidge
 
     @classmethod
     def fit(
@@ -48,7 +48,7 @@ class PlainReader:
         """Learn from texts about vectors."""
         counts = Counter(word for text in texts for word in set(words_of(text)))
         place = {word: number for number, (word, _) in enumerate(counts.most_common(_VOCABULARY))}
-        return cls(reader, layer, place, Ridge.fit(_features(reader, layer, place, texts), normalise(acts)))
+        return cls(reader, layer, place, ScaledRidge.fit(_features(reader, layer, place, texts), normalise(acts)))
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "n d_model"]:
         """Vectors read back from texts."""

@@ -1,4 +1,4 @@
-"""Ridge regression in closed form, its strength chosen on rows left out."""
+"""Ridge regression on scaled features, its strength chosen on rows left out."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,29 +9,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_nla.benchmark.verbalizers.readers.overlap import words_of
+from tl_nla.metrics.ridge import Ridge, fit_ridge
 
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _LEFT_OUT = 0.2
 
 
 @dataclass(frozen=True)
-class Ridge:
-    """A fitted regression; calling it predicts.
+class ScaledRidge:
+    """A regression on features at spread 1; calling it predicts.
 
     Attributes:
-        weight: on centred features at spread 1.
+        fitted: on the scaled features.
         centre: of the features.
         spread: of the features.
-        offset: of the targets.
     """
 
-    weight: Float[Tensor, "features targets"]
+    fitted: Ridge
     centre: Float[Tensor, " features"]
     spread: Float[Tensor, " features"]
-    offset: Float[Tensor, " targets"]
 
     @classmethod
-    def fit(cls, features: Float[Tensor, "n features"], targets: Float[Tensor, "n targets"]) -> "Ridge":
+    def fit(cls, features: Float[Tensor, "n features"], targets: Float[Tensor, "n targets"]) -> "ScaledRidge":
         """Fit, with the strength that predicts the last fifth of the rows, of other documents, best."""
         last = torch.arange(len(features)) >= (1 - _LEFT_OUT) * len(features)
 
@@ -42,20 +41,14 @@ class Ridge:
         return cls._at(features, targets, min(_STRENGTHS, key=loss))
 
     @classmethod
-    def _at(cls, features: Tensor, targets: Tensor, strength: float) -> "Ridge":
-        centre, offset = features.mean(0), targets.mean(0)
-        spread = features.std(0).clamp(min=1e-3)
+    def _at(cls, features: Tensor, targets: Tensor, strength: float) -> "ScaledRidge":
+        centre, spread = features.mean(0), features.std(0).clamp(min=1e-3)
         scaled = (features - centre) / spread
-        wide = features.shape[1] > len(features)  # then the smaller system has one equation a row
-        gram = scaled @ scaled.T if wide else scaled.T @ scaled
-        gram.diagonal().add_(strength * len(features))
-        wanted = targets - offset if wide else scaled.T @ (targets - offset)
-        found = torch.linalg.solve(gram, wanted)
-        return cls(scaled.T @ found if wide else found, centre, spread, offset)
+        return cls(fit_ridge(scaled, targets, strength * len(features), relative=False), centre, spread)
 
     def __call__(self, features: Float[Tensor, "n features"]) -> Float[Tensor, "n targets"]:
         """Predictions; features outside of what was seen in training are held within four spreads."""
-        return ((features - self.centre) / self.spread).clamp(-4, 4) @ self.weight + self.offset
+        return self.fitted.predict(((features - self.centre) / self.spread).clamp(-4, 4)).float()
 
 
 @dataclass(frozen=True)
@@ -68,14 +61,14 @@ class BagReader:
     """
 
     place: dict[str, int]
-    ridge: Ridge
+    ridge: ScaledRidge
 
     @classmethod
     def fit(cls, texts: Sequence[str], targets: Float[Tensor, "n targets"], vocabulary: int = 600) -> "BagReader":
         """Learn from texts."""
         counts = Counter(word for text in texts for word in set(words_of(text)))
         place = {word: number for number, (word, _) in enumerate(counts.most_common(vocabulary))}
-        return cls(place, Ridge.fit(bags(texts, place), targets))
+        return cls(place, ScaledRidge.fit(bags(texts, place), targets))
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "n targets"]:
         """Predictions for texts."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tl_nla.benchmark.verbalizers.readers.directions import PLACES, Directions, WordSum, by_site, plain_lists
 from tl_nla.benchmark.verbalizers.readers.likelihood import LikelihoodReader
-from tl_nla.benchmark.verbalizers.readers.ridge import Ridge
+from tl_nla.benchmark.verbalizers.readers.ridge import ScaledRidge
 from tl_nla.benchmark.verbalizers.rows import Rows
 from tl_nla.benchmark.verbalizers.writes import WriteSubject
 from tl_nla.metrics import normalise
@@ -100,7 +100,7 @@ def _quotes(subject: WriteSubject, reader: LikelihoodReader, train: Rows, wanted
         for past in train.past
     ]
     features = reader.features(quotes, layer)
-    fitted = {site: Ridge.fit(features[_of(train, site)], wanted[_of(train, site)])
+    fitted = {site: ScaledRidge.fit(features[_of(train, site)], wanted[_of(train, site)])
               for site in dict.fromkeys(train.sites)}  # fmt: skip
 
     def read(texts: Sequence[str], sites: Sequence[str]) -> Tensor:

@@ -4,8 +4,6 @@ from pathlib import Path
 
 PLUGIN_NAME = "tl_nla_contributions"
 TAG_PREFIX = "contributions/"
-SAMPLES_FLAG = f"--samples_per_plugin {PLUGIN_NAME}=1000"
-"""TensorBoard keeps a sample of the steps of every tag; this option of its command line makes it keep more."""
 STATIC = Path(__file__).parent / "static"
 SHARED = (
     *("values", "dom", "report", "packed", "measures", "query", "scene", "legend", "strip", "grid", "overview", "list"),
