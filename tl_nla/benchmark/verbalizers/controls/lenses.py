@@ -1,5 +1,6 @@
 """Lenses as word lists: the tokens that a state is nearest to, as many as the verbalizer's words."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,9 @@ def logit_lens_arm(target: Target) -> Arm:
 
 
 def jacobian_lens_arm(target: Target, layer: int, texts: list[str]) -> Arm:
-    """The same behind the mean Jacobian from the layer to the last one, which TransformerLens fits.
+    """The same behind the mean Jacobian from the layer to the last one, which TransformerLens fits, in float32.
+
+    A model in half precision is copied for it, up to a d_model of 1,024. A larger one is fitted as it is.
 
     Args:
         target: the model.
@@ -53,13 +56,19 @@ def jacobian_lens_arm(target: Target, layer: int, texts: list[str]) -> Arm:
         if not fitted:
             tell("fitting the Jacobian lens")
             fitted.append(JacobianLens.fit(
-                target.model, texts[: _PROMPTS if size <= _SMALL else _FEW], corpus="benchmark",
+                _precise(target.model, size), texts[: _PROMPTS if size <= _SMALL else _FEW], corpus="benchmark",
                 source_layers=[layer], dim_batch=32, max_seq_len=_LONGEST, skip_first_positions=_SKIPPED,
                 show_progress=False,
             ))  # fmt: skip
         return fitted[0].transport(acts, layer)
 
     return Arm("jacobian_lens", _lister(target, transport))
+
+
+def _precise(model: Any, size: int) -> Any:
+    """A copy in float32 of a small model in half precision, whose gradients would be added up in half precision."""
+    half = next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
+    return copy.deepcopy(model).float() if half and size <= _LARGEST_ON_CPU else model
 
 
 def _lister(target: Target, change: Callable[[Tensor], Tensor]) -> Callable[[Rows, list[int]], list[str]]:

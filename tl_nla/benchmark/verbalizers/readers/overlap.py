@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,6 +17,12 @@ _WORD = re.compile(r"\w+")
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case."""
     return _WORD.findall(text.lower())
+
+
+def neighbours(text: str) -> str:
+    """A text whose words are the pairs of neighbouring words of another text, each pair written as one word."""
+    words = words_of(text)
+    return " ".join(map("".join, pairwise(words)))
 
 
 class Rarity:
