@@ -23,7 +23,7 @@ def page_of(study: str) -> Path:
 
 def tables_of(study: str) -> dict[str, str]:
     """The tables of a study from its stored rows."""
-    rows = read_lines(importlib.import_module(f"docs.studies.{study}.run").ROWS)
+    rows = read_lines(page_of(study).parent / "rows" / "rows.jsonl")
     made = importlib.import_module(f"docs.studies.{study}.table")
     return dict(made.tables(rows)) if hasattr(made, "tables") else {"all": made.as_markdown(rows)}
 
