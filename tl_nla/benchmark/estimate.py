@@ -117,8 +117,7 @@ def estimate(
     step runs on tensors that have shapes and no contents. It is a forward and a backward pass with its loss, and for
     ``reward`` the last token of sampling. All explanations are as long as ``tokens`` says, which is the worst case.
     Attention is counted without its scores, as fused kernels compute it; warm starts in bfloat16 on a CPU hold them.
-    A reading and a capture of states are counted by one such pass, of as many texts as their budgets permit
-    (:mod:`tl_nla.model.memory`, :mod:`tl_nla.model.narrow`); reports and captures of writes by these budgets.
+    Readings and captures of states are counted by such a pass, reports and captures of writes by their budgets.
 
     The CUDA context and the workspaces of its libraries (about 1 GB) are not counted. Nor are fragmentation of the
     allocator (a tenth is usual), and Python itself. The part of a pair that a warm start does not train and the copy of
