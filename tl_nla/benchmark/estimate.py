@@ -117,12 +117,11 @@ def estimate(
     step runs on tensors that have shapes and no contents. It is a forward and a backward pass with its loss, and for
     ``reward`` the last token of sampling. All explanations are as long as ``tokens`` says, which is the worst case.
     Attention is counted without its scores, as fused kernels compute it; warm starts in bfloat16 on a CPU hold them.
-    Readings and captures of states are counted by one such pass, of as many texts as their budgets permit
-    (:mod:`tl_nla.model.memory`, :mod:`tl_nla.model.narrow`). Reports and captures of writes are by these budgets.
+    Readings and captures of states are counted by such a pass, reports and captures of writes by their budgets.
 
-    The CUDA context and its libraries' workspaces (about 1 GB) are not counted. Nor are fragmentation of the allocator
-    (a tenth is usual), Python itself, and the copy of a checkpoint while it is written. The part of a pair that a warm
-    start does not train is left out, and rows of data on the CPU where the model is on a GPU.
+    The CUDA context and the workspaces of its libraries (about 1 GB) are not counted. Nor are fragmentation of the
+    allocator (a tenth is usual), and Python itself. The part of a pair that a warm start does not train and the copy of
+    a checkpoint while it is written are left out. So are rows of data on the CPU where the model is on a GPU.
 
     Args:
         model: ``"tiny"``, ``"smollm2"``, a folder with ``config.json`` (no weights are needed), a hub id, or a
@@ -147,7 +146,12 @@ def estimate(
         >>> found = estimate("tiny", "verbalizer", Workload(batch_size=8, tokens=20))
         >>> print(found.to_table())
     """
-    _check_given(task, precision, optimizer, rank)
+    given = (("task", task, TASKS), ("precision", precision, _PRECISIONS), ("optimizer", optimizer, _OPTIMIZERS))
+    for name, value, allowed in given:
+        if value not in allowed:
+            raise unknown(name, value, allowed)
+    if rank is not None:
+        check_count("rank", rank)
     from tl_nla.benchmark.dry_run import Recipe
     from tl_nla.benchmark.estimated_reading import reading
     from tl_nla.benchmark.estimated_training import training
@@ -163,15 +167,6 @@ def estimate(
             f"a training step of {type(config).__name__} cannot be run without contents ({first_line(error)}). "
             "Mixtures of experts choose rows by what they hold: give a dense model of the same size"
         ) from error
-
-
-def _check_given(task: str, precision: str, optimizer: str, rank: int | None) -> None:
-    given = (("task", task, TASKS), ("precision", precision, _PRECISIONS), ("optimizer", optimizer, _OPTIMIZERS))
-    for name, value, allowed in given:
-        if value not in allowed:
-            raise unknown(name, value, allowed)
-    if rank is not None:
-        check_count("rank", rank)
 
 
 def configuration(model: Any) -> Any:
