@@ -16,6 +16,7 @@ from tl_nla.model.hooks import HookPair
 from tl_nla.model.positions import Positions
 from tl_nla.model.sites import Site
 from tl_nla.notebook import Rows, Shown
+from tl_nla.oracle.known_sites import site_settings
 
 PARTS = ("block", "attn", "mlp")
 
@@ -103,6 +104,7 @@ class DiffAdapter(ReadingAdapter):
         places = list(zip(reading.batch.tolist(), reading.position.tolist(), words, strict=True))
         write = joined([reading[site] for site in self.sites]).float()
         before = joined([reading.before(site) for site in self.sites]).float()
+        settings = {**site_settings(self.oracle, [site for site in self.sites for _ in places]), **settings}
         texts = self.oracle.explain(write, before=before, **settings)
         found = read_back(self.oracle, texts, write).to(write)
         norms, back = write.norm(dim=-1), found.norm(dim=-1)

@@ -16,6 +16,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.reading import Reading
 from tl_nla.model.sites import Site
 from tl_nla.notebook import table_html
+from tl_nla.oracle.known_sites import site_settings
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def add_heads(
     count = min(strongest or len(heads), len(heads))
     order = writes.norm(dim=-1).argsort(0, descending=True)[:count]
     rows = torch.arange(writes.shape[1], device=writes.device).expand(count, -1)
+    settings = {**site_settings(oracle, [heads[place] for place in order.flatten().tolist()]), **settings}
     texts = oracle.explain(writes[order, rows].flatten(0, 1), before=before[order, rows].flatten(0, 1), **settings)
     found = oracle.reconstruct(texts).unflatten(0, (count, writes.shape[1]))
     columns = [[texts[place * writes.shape[1] + row] for place in range(count)] for row in range(writes.shape[1])]

@@ -11,6 +11,7 @@ from torch import Tensor
 from tl_nla.attribution.run_writes import RunWrites
 from tl_nla.errors import InputError
 from tl_nla.model.sites import Site
+from tl_nla.oracle.known_sites import site_settings
 from tl_nla.oracle.labels import Lens, Vocabulary, relative_norm, write_effects
 from tl_nla.oracle.labels.sources import HeadSources, SourceWatch, without_values
 from tl_nla.oracle.labels.vocabulary import decoded_tokens, numbered
@@ -239,9 +240,10 @@ def _asked(
     said = {str(site): [""] * rows for site in sites}
     if not known:
         return said
+    named = site_settings(wording.oracle, [sites[number] for number in known for _ in range(rows)])
     texts = wording.oracle.explain(
         torch.cat([writes[number] for number in known]), torch.cat([states[number] for number in known]),
-        **wording.settings,
+        **{**named, **wording.settings},
     )  # fmt: skip
     return said | {str(sites[number]): texts[place * rows : (place + 1) * rows] for place, number in enumerate(known)}
 

@@ -1,10 +1,13 @@
 """The oracle of words on a random model: what it says rebuilds writes, names their component, and is kept exactly."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lightning_modules.training.word_stage import BySite
 from tests import zoo
+from tl_nla.adapters import DiffAdapter
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
@@ -12,6 +15,7 @@ from tl_nla.oracle import DiffOracle, parse_label
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
 from tl_nla.oracle.words import FitConfig, WordOracle, WordTables, fit_code
 from tl_nla.oracle.words.tables import frequent_words
+from tl_nla.reports import layer_contributions
 
 SITES = ["blocks.0.attn.head.1", "blocks.2.attn.head.3", "blocks.0.mlp", "blocks.2.attn", "blocks.1"]
 
@@ -171,3 +175,18 @@ def test_an_attention_that_is_one_head_for_the_most_part_is_not_taken_for_that_h
         write = normalise(inside.T) * share**0.5 + normalise(beside.T) * (1 - share) ** 0.5
         told = oracle.code.tell_component(torch.randn(40, len(head)), write)
         assert bool((told == SITES.index("blocks.2.attn.head.3")).all()) is own
+
+
+def test_whoever_reads_the_writes_names_their_components(made):
+    model, *_, oracle = made
+    blind = replace(oracle.code, teller=torch.zeros_like(oracle.code.teller))
+    mistaken = WordOracle(blind, oracle.strength)
+    tokens = zoo.tokens(2, 12)
+    writes = DiffAdapter(mistaken, ["blocks.1", "blocks.2.attn"], positions=[3, -1])
+    model.run_with_hooks(tokens, fwd_hooks=writes.hooks(model))
+    names = {(row.site, parse_label(row.text).component) for row in writes.results(tokens)}
+    assert names == {("blocks.1", "layer 1 block"), ("blocks.2.attn", "layer 2 attention")}
+    report = layer_contributions(model, tokens[:1], mistaken, tokenizer=zoo.tokenizer(), skips=False)
+    said = {cell.site: parse_label(cell.explanation).component for cell in report.cells if cell.explanation}
+    assert {site: said[site] for site in ("blocks.1", "blocks.0.mlp")} == {
+        "blocks.1": "layer 1 block", "blocks.0.mlp": "layer 0 mlp"}  # fmt: skip

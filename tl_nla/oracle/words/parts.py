@@ -36,7 +36,7 @@ class WordVerbalizer(nn.Module):
 
     def generate(
         self, before: Float[Tensor, "states d_act"], write: Float[Tensor, "n d_act"], question: str = EXPLAIN,
-        words: int | None = None, sites: Sequence[str] | None = None, **settings: Any,
+        words: int | None = None, sites: Sequence[str | None] | None = None, **settings: Any,
     ) -> list[str]:  # fmt: skip
         """Explanations, or answers to one question.
 
@@ -45,7 +45,7 @@ class WordVerbalizer(nn.Module):
             write: the writes.
             question: ``"explain"``, ``"promotes"``, ``"suppresses"`` or ``"alignment"``.
             words: in an explanation at most; as many as were fitted when ``None``.
-            sites: which component each write is from; told from the vectors when ``None``.
+            sites: which component each write is from; told from the vectors where it is ``None``.
             settings: those of :class:`tl_nla.oracle.verbalizer.AnswerSettings`. Words are chosen, not sampled, so none
                 of them changes anything.
 
@@ -76,7 +76,7 @@ class WordVerbalizer(nn.Module):
 
     def labels(
         self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"], words: int | None = None,
-        sites: Sequence[str] | None = None,
+        sites: Sequence[str | None] | None = None,
     ) -> list[tuple[Label, int]]:  # fmt: skip
         """The label of each write and its level of deviation (:meth:`generate`)."""
         code = self.code
@@ -84,10 +84,9 @@ class WordVerbalizer(nn.Module):
             raise InputError(f"words is {words}; this oracle says 1 to {code.places}")
         if sites is not None and len(sites) != len(write):
             raise InputError(f"{len(sites)} sites were given for {len(write)} writes; one a write is needed")
-        if sites is not None:
-            number = torch.tensor([code.index(site) for site in sites])
-        else:
-            number = code.tell_component(before, write)
+        known = [None if site is None else code.index(site) for site in sites or [None] * len(write)]
+        found_out = code.tell_component(before, write).tolist() if None in known else known
+        number = torch.tensor([told if own is None else own for own, told in zip(known, found_out, strict=True)])
         steps = self.strength.step(write, before).tolist()
         found: dict[int, tuple[Label, int]] = {}
         for site in number.unique().tolist():

@@ -10,6 +10,7 @@ from torch import Tensor
 from tl_nla.metrics import fve, normalise
 from tl_nla.model.probe import device_of
 from tl_nla.model.reading import read
+from tl_nla.oracle.known_sites import site_settings
 from tl_nla.reports.heads.rows import Rows
 from tl_nla.reports.heads.texts import Texts
 
@@ -49,7 +50,9 @@ def oracle_fve(
         writes.append(reading.heads(layer)[0].float())
         before.append(reading.before(f"blocks.{layer}.attn.head.0").float().expand(heads, -1))
     flat = torch.cat(writes)
-    rebuilt = oracle.reconstruct(oracle.explain(flat, torch.cat(before))).to(flat).unflatten(0, (len(chosen), heads))
+    known = site_settings(oracle, [f"blocks.{layer}.attn.head.{head}" for _ in chosen for head in range(heads)])
+    said = oracle.explain(flat, torch.cat(before), **known)
+    rebuilt = oracle.reconstruct(said).to(flat).unflatten(0, (len(chosen), heads))
     found = []
     for head in range(heads):
         mean = normalise(rows.z[~rows.heldout, head].to(weight) @ weight[head]).mean(0)
