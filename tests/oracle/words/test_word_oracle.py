@@ -13,6 +13,7 @@ from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.oracle import DiffOracle, parse_label
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
+from tl_nla.oracle.labels import STEPS
 from tl_nla.oracle.words import FitConfig, WordOracle, WordTables, fit_code
 from tl_nla.oracle.words.tables import frequent_words
 from tl_nla.reports import layer_contributions
@@ -190,3 +191,15 @@ def test_whoever_reads_the_writes_names_their_components(made):
     said = {cell.site: parse_label(cell.explanation).component for cell in report.cells if cell.explanation}
     assert {site: said[site] for site in ("blocks.1", "blocks.0.mlp")} == {
         "blocks.1": "layer 1 block", "blocks.0.mlp": "layer 0 mlp"}  # fmt: skip
+
+
+def test_strengths_are_those_of_all_writes_not_of_the_first_ones(made):
+    model, *_ = made
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(900, model.cfg.d_model, generator=generator)
+    write = normalise(torch.randn(before.shape, generator=generator)) * torch.linspace(0.1, 1, 900)[:, None]
+    words = frequent_words(zoo.tokenizer(), torch.ones(zoo.VOCAB, dtype=torch.long))
+    tables = WordTables.of(model, words, ["blocks.0.mlp"])
+    _, strength = fit_code(tables, {"blocks.0.mlp": (before, write)}, FitConfig(words=4, rows=50))
+    counts = torch.bincount(strength.step(write, before), minlength=len(STEPS))
+    assert counts[-1] < 400, "most writes are larger than those of the first documents, and would all be the strongest"

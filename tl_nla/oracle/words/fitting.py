@@ -89,20 +89,25 @@ def fit_code(
             columns[name].append(value)
         sizes[site] = write.float().norm(dim=1, keepdim=True), before.float().norm(dim=1, keepdim=True)
         if site not in tables.basis:
-            # Spread over all writes: the first ones are often of one kind of text.
-            shown = slice(None, None, -(-len(write) // config.told_rows))
+            shown = _spread(write, config.told_rows)
             inputs.append(teller_inputs(before[shown], write[shown]))
             classes += [len(wide)] * len(inputs[-1])
             wide.append(number)
             bases |= {} if found.basis is None else {site: found.basis}
     stacked = {name: torch.stack(values) for name, values in columns.items()}
-    strength = StrengthReference.measure({site: (write[:_MEASURED], before[:_MEASURED])
+    measured = {site: _spread(write, _MEASURED) for site, (write, _) in sizes.items()}
+    strength = StrengthReference.measure({site: (write[measured[site]], before[measured[site]])
                                           for site, (write, before) in sizes.items()})  # fmt: skip
     stacked["norm"] = torch.stack([_norms(before, write, strength) for write, before in sizes.values()])
     teller = _teller(inputs, classes, 2 * stacked["mean"].shape[1] + 1)
     code = WordCode(tuple(writes), tables.text, **stacked, teller=teller, wide=torch.tensor(wide, dtype=torch.long),
                     shape=shapes, bases=bases, tables=tables.joined(bases))  # fmt: skip
     return code, strength
+
+
+def _spread(rows: Tensor, count: int) -> slice:
+    """About so many rows out of all: the first ones are often of one kind of text."""
+    return slice(None, None, -(-len(rows) // count))
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ def _fit_words(direction: Tensor, beside: Tensor, mean: Tensor, basis: Tensor | 
     number = torch.bucketize(far, edge)
     level = torch.stack([far[number == i].mean() if bool((number == i).any()) else far.mean()
                          for i in range(len(LEVELS))]).clamp_min(_SMALLEST)  # fmt: skip
-    part = slice(None, None, -(-len(target) // config.rows))
+    part = _spread(target, config.rows)
     shape = fit_shapes(target[part] / level[number[part]][:, None], direction, config.words, config.passes)
     return _Fitted({"mean": mean, "edge": edge, "level": level}, shape.half().float(), basis)
 
