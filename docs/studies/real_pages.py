@@ -13,7 +13,7 @@ from docs.studies.lines import read_lines
 from docs.studies.oracle_tables import fill
 
 STUDIES = ("smollm2_steering", "smollm2_diffs", "smollm2_layers", "smollm2_faithfulness",
-           "smollm2_injection", "smollm2_words", "smollm2_questions")  # fmt: skip
+           "smollm2_injection", "smollm2_words", "smollm2_questions", "smollm2_steganography")  # fmt: skip
 
 
 def page_of(study: str) -> Path:
