@@ -43,7 +43,7 @@ class StepBar(RichProgressBar):
         """Show the bar, or begin to write lines."""
         super().on_train_start(trainer, pl_module)
         console = get_console()  # which the bar has set up
-        self._lines = Lines(console) if self.is_enabled and not console.is_terminal else None
+        self._lines = Lines(console, ends=True) if self.is_enabled and not console.is_terminal else None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """One bar for all epochs."""

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _score(module: Any, suite: str, model: str, options: dict[str, Any]) -> tuple[Any, list[str]]:
     """The suite's results, and what is wrong with the words of an oracle, which is trained first."""
-    from tl_nla.data.progress import tell
+    from tl_nla.data.progress import who_listens
 
     if suite not in ORACLE_SUITES:
         said = argparse.Namespace(
@@ -85,7 +85,7 @@ def _score(module: Any, suite: str, model: str, options: dict[str, Any]) -> tupl
     oracle = options.pop("oracle", None)
     if oracle is not None and options["keep"] is None:
         options["keep"] = default_keep(oracle)
-    how = training.OracleOptions(**options, tell=tell)
+    how = training.OracleOptions(**options, tell=who_listens())
     scored = training.train_and_score(model, oracle, how)
     return module.evaluate(scored, **shown), [one for part in scored.parts for one in complaints(part)]
 

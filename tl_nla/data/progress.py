@@ -21,6 +21,11 @@ def tell(what: str, done: int = 0, total: int = 0) -> None:
         listener(what, done, total)
 
 
+def who_listens() -> Tell | None:
+    """The listener of now, for what is given one of its own; :func:`tell` itself would call itself without end."""
+    return _listener.get()
+
+
 def told(batches: Sequence[Sequence[T]], what: str) -> Iterator[Sequence[T]]:
     """Batches one after the other; who listens hears of the items done.
 
@@ -100,10 +105,11 @@ class Lines:
 
     Args:
         console: of rich, that the lines go to.
+        ends: whether an end has a line however soon it comes.
     """
 
-    def __init__(self, console: Any) -> None:
-        self.console, self.shown = console, time.monotonic() - _LINE_EVERY
+    def __init__(self, console: Any, ends: bool = False) -> None:
+        self.console, self.ends, self.shown = console, ends, time.monotonic() - _LINE_EVERY
         self.begun = dict[str, tuple[float, int]]()  # when each thing was first heard of, and how much was done then
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -112,7 +118,7 @@ class Lines:
         if done == 0:  # the same thing may go on a second time
             self.begun[what] = now, 0
         begun, before = self.begun.setdefault(what, (now, done))
-        ended = 0 < total == done and now - begun >= _LINE_EVERY
+        ended = 0 < total == done and (self.ends or now - begun >= _LINE_EVERY)
         if known and not ended and now - self.shown < _LINE_EVERY:
             return
         self.shown = now
