@@ -3,11 +3,11 @@
 ``python -m docs.studies smollm2_nla --corpus corpus --rows docs/studies/smollm2_nla/rows/rows.jsonl``
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from docs.studies.scored import study_parser
 from docs.studies.smollm2_nla.context_reader import add_context, train_context_reader
 from docs.studies.smollm2_nla.own_words import read_own_words
 from docs.studies.smollm2_nla.score import arms_of, held_out, linear_reader, write_scores
@@ -16,15 +16,10 @@ from docs.studies.smollm2_nla.table import as_markdown, read_rows
 from lightning_modules.data.kept_states import read_kept
 from tl_nla.smollm2 import load_smollm2
 
-ROWS = Path(__file__).parent / "rows" / "rows.jsonl"
-
 
 def main(arguments: Sequence[str]) -> None:
     """Ship, score, or print the table of stored rows."""
-    parser = argparse.ArgumentParser(prog="python -m docs.studies smollm2_nla")
-    parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="folder of `make corpus`")
-    parser.add_argument("--rows", type=Path, default=ROWS, help="scores, one JSON object a line")
-    parser.add_argument("--table", action="store_true", help="print the table of the stored rows, and do nothing else")
+    parser = study_parser("smollm2_nla")
     parser.add_argument("--ship", type=Path, metavar="FOLDER", help="first take this trained pair into the package")
     parser.add_argument("--commit", default="", help="of the code that trained it")
     parser.add_argument("--note", default="", help="what its settings do not tell")

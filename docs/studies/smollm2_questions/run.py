@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from docs.studies.lines import read_lines, write_lines
+from docs.studies.scored import study_parser
 from docs.studies.smollm2_questions.capture import KINDS, Writes, capture, survey, whole_words, windows
 from docs.studies.smollm2_questions.reader import LEVELS, Reader, goals, recipes, sized, usual_size
 from docs.studies.smollm2_questions.score import Asked, control_rows, reader_rows
@@ -21,15 +22,10 @@ from tl_nla.data.progress import progress_bar
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
 from tl_nla.model.targets import model_folder
 
-ROWS = Path(__file__).parent / "rows" / "rows.jsonl"
-
 
 def main(arguments: Sequence[str]) -> None:
     """Capture, teach and score; or print the tables of stored rows."""
-    parser = argparse.ArgumentParser(prog="python -m docs.studies smollm2_questions")
-    parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="folder of `make corpus`")
-    parser.add_argument("--rows", type=Path, default=ROWS, help="scores, one JSON object a line")
-    parser.add_argument("--table", action="store_true", help="print the tables of the stored rows, and do nothing else")
+    parser = study_parser("smollm2_questions")
     parser.add_argument("--documents", type=int, nargs=2, default=(30, 5), help="of training and held out, a kind")
     parser.add_argument("--steps", type=int, default=60, help="of each training, 32 writes a step")
     parser.add_argument("--keep", type=Path, default=Path("runs/smollm2_questions"), help="folder of finished parts")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docs.studies.lines import read_lines, write_lines
+from docs.studies.scored import study_parser
 from docs.studies.smollm2_nla.score import held_out
 from docs.studies.smollm2_steganography.score import pair_rows
 from docs.studies.smollm2_steganography.table import as_markdown
@@ -20,15 +21,10 @@ from tl_nla.errors import InputError
 from tl_nla.nla.adapted_files import load_adapted
 from tl_nla.smollm2 import load_smollm2
 
-ROWS = Path(__file__).parent / "rows" / "rows.jsonl"
-
 
 def main(arguments: Sequence[str]) -> None:
     """Train what is not there yet, score, or print the tables of stored rows."""
-    parser = argparse.ArgumentParser(prog="python -m docs.studies smollm2_steganography")
-    parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="folder of `make corpus`")
-    parser.add_argument("--rows", type=Path, default=ROWS, help="scores, one JSON object a line")
-    parser.add_argument("--table", action="store_true", help="print the tables of the stored rows, and do nothing else")
+    parser = study_parser("smollm2_steganography")
     parser.add_argument("--warm", nargs="+", default=[], metavar="NAME=PAIR", help="warm-started pairs")
     parser.add_argument("--weights", type=float, nargs="*", default=[0.0, 0.1], help="of the KL term")
     parser.add_argument("--trained", nargs="*", default=[], metavar="WARM:NAME=PAIR", help="pairs trained elsewhere")
