@@ -12,7 +12,7 @@ _MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_nla, add_target, output_file, whole_number
+    from tl_nla.cli.options import add_common, add_nla, add_speaking, add_target, output_file, whole_number
 
     parser = subparsers.add_parser("demo", help="explain the state at every token of a sentence")
     parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
@@ -20,6 +20,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens only"
     )
+    add_speaking(parser)
     parser.add_argument("--svg", type=output_file, metavar="FILE", help="also save the table as a picture")
     add_common(parser)
     add_target(parser)
@@ -28,13 +29,13 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain the sentence and print the table."""
-    from tl_nla.cli.explaining import explain_text, pair_of
+    from tl_nla.cli.explaining import explain_text, speaking_pair_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.json_file import write_json
 
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target, nla = pair_of(args)
+        target, nla = speaking_pair_of(args)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
     console.print(words_table(explained, target.name, nla.layer))
     console.print(_legend(explained))
@@ -86,10 +87,12 @@ def _marked(claims: list[dict[str, str]]) -> str:
 def _legend(rows: list[dict[str, Any]]) -> str:
     verdicts = [claim["verdict"] for row in rows for claim in row["claims"]]
     true = sum(verdict == "true" for verdict in verdicts)
-    return (
+    checked = (
         f"[bold]{true} of {len(verdicts)}[/] claims are true of the text so far "
         "([green]✓[/] true, [yellow]◐[/] in part, [red]✗[/] false, "
         "[yellow]?[/] the text does not say).\n"
+    )
+    return (checked if verdicts else "") + (
         "FVE: how much of this state the words alone give back (1 all of it, 0 no more than the average state). "
         "A high FVE does not make the words true."
     )

@@ -55,6 +55,18 @@ def add_nla(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_speaking(parser: argparse.ArgumentParser) -> None:
+    """Add ``--best-of`` and ``--sure``; see :func:`tl_nla.cli.explaining.speaking_pair_of`."""
+    parser.add_argument(
+        "--best-of", type=whole_number(1), default=1, metavar="N",
+        help="say N explanations a state, keep the one that the reconstructor reads back best",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sure", type=number, default=None, metavar="P",
+        help="show words that were said with a probability below P as … (such as 0.5)",
+    )  # fmt: skip
+
+
 def add_placement(parser: argparse.ArgumentParser) -> None:
     """Add ``--dtype``, ``--device`` and ``--quantization``; see :func:`placement_of`."""
     parser.add_argument(
