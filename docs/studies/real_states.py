@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from docs.studies.drawn import drawn_documents
 from docs.studies.smollm2_nla.score import HeldOut, held_out
-from tl_nla.data import Document
-from tl_nla.data.documents import shuffle_documents
-from tl_nla.data.lines import json_rows
 from tl_nla.data.progress import told
 from tl_nla.model.reading import read
 from tl_nla.model.text import TextEncoder
 
-LONGEST = 96
+LONGEST, OWN = 96, 16
+"""Tokens of a text that are read, and the layer of the NLA, whose rows carry the explanations."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class LayerStates:
 
 
 def held_out_layers(
-    smol: Any, corpus: Path, layers: Sequence[int], documents: int, positions: int, own: int = 16
+    smol: Any, corpus: Path, layers: Sequence[int], documents: int, positions: int, seed: int = 0
 ) -> LayerStates:
     """States of held-out documents.
 
@@ -46,9 +45,9 @@ def held_out_layers(
         layers: blocks whose outputs are read.
         documents: pieces of text.
         positions: of each.
-        own: layer whose rows carry the explanations.
+        seed: of the draw of documents and positions.
     """
-    held = held_out(smol.model, smol.tokenizer, own, corpus, documents, positions)
+    held = held_out(smol.model, smol.tokenizer, OWN, corpus, documents, positions, seed)
     encode = TextEncoder(smol.tokenizer, smol.model)
     encoded = [list(encode(one.text).cut(LONGEST).ids) for one in held.documents]
     rows = list(zip(held.states.document.tolist(), held.states.position.tolist(), strict=True))
@@ -77,15 +76,13 @@ class DrawnStates:
 
 
 def drawn_layers(
-    smol: Any, corpus: Path, layers: Sequence[int], documents: int, positions: int, part: str = "train"
+    smol: Any, corpus: Path, layers: Sequence[int], documents: int, positions: int, part: str = "train", seed: int = 0
 ) -> DrawnStates:
     """States of documents of one side of the corpus; positions are drawn, the first token is left out."""
     encode = TextEncoder(smol.tokenizer, smol.model)
-    texts = [Document(f"{number}", row["text"], {"document": row["document"]})
-             for number, (_, row) in enumerate(json_rows(corpus / f"{part}.jsonl"))]  # fmt: skip
-    chosen = shuffle_documents(texts)[:documents]
+    chosen = drawn_documents(corpus / f"{part}.jsonl", documents, seed)
     encoded = [list(encode(one.text).cut(LONGEST).ids) for one in chosen]
-    rng = random.Random(0)
+    rng = random.Random(seed)
     places = [sorted(rng.sample(range(1, len(ids) - 1), min(positions, len(ids) - 2))) if len(ids) > 2 else []
               for ids in encoded]  # fmt: skip
     rows = [(number, place) for number, own in enumerate(places) for place in own]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from docs.studies import scored
-from docs.studies.lines import write_lines
+from docs.studies.lines import read_lines, write_lines
 from tl_nla.errors import InputError
 
 
@@ -29,3 +29,20 @@ def test_rows_are_those_of_the_study():
     assert args.rows == Path(scored.__file__).parent / "smollm2_steering" / "rows" / "rows.jsonl"
     assert args.rows.is_file()
     assert not hasattr(args, "corpus")
+
+
+def test_a_seed_replaces_its_own_rows_alone(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    assert scored.rows_of_seed(path, 1) == []
+    scored.keep_seed(path, 1, [{"score": 1}, {"score": 2}])
+    scored.keep_seed(path, 0, [{"score": 3}])
+    scored.keep_seed(path, 1, [{"score": 4}])
+    assert read_lines(path) == [{"seed": 0, "score": 3}, {"seed": 1, "score": 4}]
+    assert scored.rows_of_seed(path, 1) == [{"seed": 1, "score": 4}]
+
+
+def test_numbers_are_shown_seed_by_seed():
+    rows = [{"seed": 0, "score": 1.0}, {"seed": 2, "score": 0.5}, {"seed": 2, "score": 0.0}]
+    found = scored.by_seed(rows, {"mean": lambda own: sum(row["score"] for row in own) / len(own)})
+    assert "| number | seed 0 | seed 2 | largest difference |" in found
+    assert "| mean | 1.00 | 0.25 | 0.75 |" in found

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from docs.studies.real_states import LayerStates
+from docs.studies.real_states import OWN, LayerStates
 from docs.studies.smollm2_diffs.differs import (
     Told,
     model_differences,
@@ -20,7 +20,6 @@ from docs.studies.smollm2_nla.score import another_document
 from tl_nla.data.progress import told
 from tl_nla.oracle.labels import Lens
 
-OWN = 16
 LOW, HIGH = OWN - 2, OWN + 2
 _CAP, _WORDS, _TOLD = 30, 8, 4
 

@@ -1,17 +1,22 @@
 """The page's tables from the stored rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from docs.studies.lines import correlation_of, mean_of, shown, table
+from docs.studies.scored import by_seed
 
 ARMS = (
     *("moved", "maps", "one_text", "sampled", "same_twice", "language_model", "later_alone", "earlier_alone"),
     *("shuffled", "context", "oracle", "logit_lens"),
 )
+_SHOWN = ("moved/words", "same_twice/words", "shuffled/words", "oracle/words", "logit_lens/words", "maps/reconstructor",
+          "one_text/reconstructor")  # fmt: skip
+
+Rows = Sequence[dict[str, Any]]
 
 
-def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
+def as_markdown(rows: Rows) -> str:
     """Which of ten writes by both readers, and the rank correlation of the amount told with the skip effect."""
     names = [row["document"] for row in rows]
     effect = [row["kl"] for row in rows]
@@ -32,4 +37,9 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     counts = table(["pair", "words that differ"], [
         [f"`{arm}`", shown(mean_of([row["amount"][arm] for row in rows], names), 1)]
         for arm in ("moved", "maps", "sampled", "same_twice")])  # fmt: skip
-    return f"{table(header, lines)}\n{counts}"
+    seeds = by_seed(rows, {"which of ten, `{}`, {}".format(*key.split("/")): _share(key) for key in _SHOWN})
+    return f"{table(header, lines)}\n{counts}\n{seeds}"
+
+
+def _share(key: str) -> Callable[[Rows], float]:
+    return lambda rows: sum(row["right"][key] for row in rows) / len(rows)

@@ -80,9 +80,10 @@ def _replaced(text: str, place: int, new: str) -> str:
     return text[: spot.start()] + new + text[spot.end() :]
 
 
-def causal_rows(smol: Any, nla: Any, states: LayerStates, said: Sequence[str], edits: Sequence[ClaimEdit]
-                ) -> list[dict[str, Any]]:  # fmt: skip
-    """What each edit does to the output, beside a random change, another row's change, and the true one.
+def causal_rows(
+    smol: Any, nla: Any, states: LayerStates, said: Sequence[str], edits: Sequence[ClaimEdit], seed: int = 0
+) -> list[dict[str, Any]]:
+    """What each edit does to the output, beside a random change (by the seed), another row's change, and the true one.
 
     ``open`` is the KL divergence between the output for the edited text and the model's own. ``closed`` is what each
     arm's change takes away of it. ``rise`` is the change of the new word's log-probability, for next words. All nats.
@@ -92,7 +93,7 @@ def causal_rows(smol: Any, nla: Any, states: LayerStates, said: Sequence[str], e
     old, new = (normalise(nla.reconstruct(texts, 96).float()) for texts in (list(said), [edit.said for edit in edits]))
     scale = acts.norm(dim=1, keepdim=True) / acts.shape[1] ** 0.5
     words = (new - old[rows]) * scale
-    drawn = torch.randn(words.shape, generator=torch.Generator().manual_seed(0))
+    drawn = torch.randn(words.shape, generator=torch.Generator().manual_seed(seed))
     goal = torch.stack([read(smol.model, torch.tensor([edit.ids]), [nla.site], -1)[nla.site][0].float()
                         for edit in edits])  # fmt: skip
     changes = {

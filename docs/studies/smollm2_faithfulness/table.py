@@ -1,6 +1,6 @@
 """The page's tables from the stored rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torchmetrics.functional.classification import binary_auroc
 
 from docs.studies.lines import draws, mean_of, numbered, shown, table
+from docs.studies.scored import by_seed
 from docs.studies.smollm2_faithfulness.causal import KINDS
 from docs.studies.smollm2_faithfulness.certainty import TYPES
 from tl_nla.benchmark.bootstrap import ratio_interval, statistic_interval
@@ -19,11 +20,42 @@ Rows = Sequence[dict[str, Any]]
 
 
 def as_markdown(rows: Rows) -> str:
-    """Claims by certainty, and what edited claims do."""
+    """Claims by certainty, what edited claims do, and the most important numbers seed by seed."""
     claims = [row for row in rows if row["part"] == "claim"]
     edits = [row for row in rows if row["part"] == "edit"]
     return "\n".join(["**claims that are right, by the probability with which they were said**\n", by_certainty(claims),
-                      "**edited claims**\n", by_edit(edits)])  # fmt: skip
+                      "**edited claims**\n", by_edit(edits), by_seed(rows, _numbers())])  # fmt: skip
+
+
+def _numbers() -> dict[str, Callable[[Rows], float]]:
+    """What is shown seed by seed."""
+
+    def right(kind: str, least: float = 0.0) -> Callable[[Rows], float]:
+        def share(rows: Rows) -> float:
+            claims = [row for row in rows if row["part"] == "claim" and row["kind"] == kind]
+            return _mean([float(row["right"]) for row in claims if row["chance"] >= least])
+
+        return share
+
+    def closed(kind: str) -> Callable[[Rows], float]:
+        return lambda rows: _ratio([row for row in rows if row["kind"] == kind and "closed" in row and row["right"]])
+
+    def rise(rows: Rows) -> float:
+        return _mean([row["rise"]["words"] for row in rows if "rise" in row])
+
+    return {
+        "last word right": right("last 1"), "last word right, said at .75 or more": right("last 1", 0.75),
+        "word before it right": right("last 2"), "edited last word, claim true: share closed": closed("last 1"),
+        "edited word before it, claim true: share closed": closed("last 2"), "edited next word: nats": rise,
+    }  # fmt: skip
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+def _ratio(rows: Rows) -> float:
+    return sum(row["closed"]["words"] for row in rows) / sum(row["open"] for row in rows)
 
 
 def by_certainty(claims: Rows) -> str:

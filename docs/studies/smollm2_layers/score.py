@@ -5,13 +5,12 @@ from typing import Any
 
 from torch import Tensor
 
-from docs.studies.real_states import LayerStates
+from docs.studies.real_states import OWN, LayerStates
 from docs.studies.smollm2_layers.ways import WAYS, Way, ways
 from docs.studies.smollm2_nla.score import another_document, claims
 from tl_nla.data.progress import told
 from tl_nla.metrics import cosine, normalise
 
-OWN = 16
 PAIRS = ((14, 16), (16, 18), (14, 18), (16, 20), (12, 20))
 CLAIMS = ("last 1", "last 2", "next")
 _CAP = 30

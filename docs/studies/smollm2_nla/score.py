@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from docs.studies.drawn import drawn_documents
 from tl_nla.data import Document, ExplainedStates
-from tl_nla.data.documents import shuffle_documents
 from tl_nla.data.explained import StateCapture, explain_states
-from tl_nla.data.lines import json_rows
 from tl_nla.explainers.short import ShortExplainer
 from tl_nla.faithfulness.short_claims import ShortTruth, check_short, short_claims, short_parts
 from tl_nla.metrics import normalise
@@ -42,7 +41,9 @@ class HeldOut:
     kinds: list[str]
 
 
-def held_out(model: Any, tokenizer: Any, layer: int, corpus: Path, documents: int, positions: int) -> HeldOut:
+def held_out(
+    model: Any, tokenizer: Any, layer: int, corpus: Path, documents: int, positions: int, seed: int = 0
+) -> HeldOut:
     """States of held-out documents, drawn from all kinds of text.
 
     Args:
@@ -52,11 +53,10 @@ def held_out(model: Any, tokenizer: Any, layer: int, corpus: Path, documents: in
         corpus: folder of ``make corpus``.
         documents: pieces of text.
         positions: of each.
+        seed: of the draw of documents and positions.
     """
-    rows = [Document(f"{number}", row["text"], {name: row[name] for name in ("kind", "document")})
-            for number, (_, row) in enumerate(json_rows(corpus / "held_out.jsonl"))]  # fmt: skip
-    chosen = shuffle_documents(rows)[:documents]
-    how = StateCapture(batch_size=16, explainer=ShortExplainer(WORDS), longest=_LONGEST)
+    chosen = drawn_documents(corpus / "held_out.jsonl", documents, seed)
+    how = StateCapture(seed, batch_size=16, explainer=ShortExplainer(WORDS), longest=_LONGEST)
     states = explain_states(model, tokenizer, chosen, f"blocks.{layer}.hook_resid_post", positions, how=how)
     own = [chosen[row] for row in states.document.tolist()]
     return HeldOut(states, chosen, [str(one.notes["document"]) for one in own], [str(one.notes["kind"]) for one in own])

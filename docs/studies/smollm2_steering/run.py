@@ -10,17 +10,18 @@ from typing import Any
 import torch
 
 from docs.studies.scored import run_study, study_parser
-from docs.studies.smollm2_steering.score import read_all, score_prompts
+from docs.studies.smollm2_steering.prompts import DRAW
+from docs.studies.smollm2_steering.score import score_prompts
 from docs.studies.smollm2_steering.table import as_markdown
 
 
 def main(arguments: Sequence[str]) -> None:
     """Score, or print the tables of stored rows."""
-    parser = study_parser("smollm2_steering", corpus=False)
-    parser.add_argument("--prompts", type=int, default=13, help="how many are scored")
+    parser = study_parser("smollm2_steering", corpus=False, seeds=True)
+    parser.add_argument("--prompts", type=int, default=DRAW, help="how many of the seed's are scored")
     run_study(parser.parse_args(arguments), _score, as_markdown)
 
 
 @torch.no_grad()
 def _score(smol: Any, args: argparse.Namespace) -> None:
-    score_prompts(smol, smol.nla, args.rows, read_all(smol, smol.nla), args.prompts)
+    score_prompts(smol, smol.nla, args.rows, args.seed, args.prompts)

@@ -1,13 +1,12 @@
 """What every change does to the next word and to the text that follows, prompt by prompt."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from docs.studies.scored import keep_seed, rows_of_seed
 from docs.studies.smollm2_steering.arms import (
     Prompt,
     Shifts,
@@ -17,7 +16,7 @@ from docs.studies.smollm2_steering.arms import (
     vector_shifts,
     word_shifts,
 )
-from docs.studies.smollm2_steering.prompts import ASKED, COLOUR, COLOURS, THING, liking
+from docs.studies.smollm2_steering.prompts import COLOUR, COLOURS, DRAW, THING, asked, liking
 from docs.studies.smollm2_steering.rewriters import rewriters, rewritten_by_model
 from docs.studies.steering.continuations import Continuations, continue_changed
 from tl_nla.data.progress import told
@@ -28,21 +27,20 @@ PLACES = ("last", "all")
 METRICS = ("odds", "first", "named", "log_perplexity", "kl")
 
 
-def score_prompts(smol: Any, nla: Any, path: Path, prompts: Sequence[Prompt], count: int) -> None:
-    """Score the first prompts; one that has its scores already is not done again.
+def score_prompts(smol: Any, nla: Any, path: Path, seed: int, count: int) -> None:
+    """Score the first prompts of a seed; one that has its scores already is not done again.
 
     Args:
         smol: the model with its tokenizer.
         nla: of the states that are changed.
-        path: of the rows; lines are added.
-        prompts: those of ``ASKED``.
+        path: of the rows.
+        seed: says which prompts, and which random directions.
         count: how many are scored.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    done = {row["prompt"] for row in map(json.loads, lines)}
-    vectors = steering_vectors(smol, nla.site, COLOUR)
+    done, texts = rows_of_seed(path, seed), asked(seed)
+    prompts, vectors = read_prompts(smol, nla, texts), steering_vectors(smol, nla.site, COLOUR)
     hugging_face = smol.model.original_model
-    numbers = [number for number in range(count) if ASKED[number] not in done]
+    numbers = [number for number, text in enumerate(texts[:count]) if text not in {row["prompt"] for row in done}]
     for (number,) in told([[number] for number in numbers], "steering"):
         prompt, other = prompts[number], prompts[(number + 1) % len(prompts)]
         by_model = rewritten_by_model(hugging_face, smol.tokenizer, COLOUR, prompt.words.texts)
@@ -51,13 +49,13 @@ def score_prompts(smol: Any, nla: Any, path: Path, prompts: Sequence[Prompt], co
         edit = shifts["edit", 1.0]
         foreign = others_shift(edit, word_shifts(other, {"edit": arms["edit"]})["edit", 1.0])
         shifts |= {("unrelated_prompt", strength): strength * foreign for strength in (0.5, 1.0, 2.0, 4.0)}
-        shifts |= vector_shifts(prompt, vectors, edit, number)
-        row = {"prompt": ASKED[number], "arms": _scores(smol, prompt, nla.site, shifts)}
-        row["arms"]["prompt_edit"] = _prompt_edit(smol, ASKED[number], nla.site, prompt)
+        shifts |= vector_shifts(prompt, vectors, edit, DRAW * seed + number)
+        row = {"prompt": texts[number], "arms": _scores(smol, prompt, nla.site, shifts)}
+        row["arms"]["prompt_edit"] = _prompt_edit(smol, texts[number], nla.site, prompt)
         row |= {"said": prompt.words.texts[-1], "rewritten": {name: arm(prompt.words.texts[-1])
                                                               for name, arm in arms.items()}}  # fmt: skip
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        done.append(row)
+        keep_seed(path, seed, done)
 
 
 def _scores(smol: Any, prompt: Prompt, site: str, shifts: Shifts) -> dict[str, list[float]]:
@@ -102,8 +100,3 @@ def _prompt_edit(smol: Any, text: str, site: str, prompt: Prompt) -> list[float]
     nats = -(behind.gather(1, said[:, None])[:, 0] * counted).sum() / counted.sum()
     whole = Continuations(found.first, found.tokens, nats[None])
     return _measured(smol.tokenizer, whole, behind[0])[0]
-
-
-def read_all(smol: Any, nla: Any) -> list[Prompt]:
-    """All prompts, verbalized."""
-    return read_prompts(smol, nla, ASKED)

@@ -1,21 +1,29 @@
 """The page's tables from the stored rows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from docs.studies.lines import mean_of, shown, table
+from docs.studies.scored import by_seed
 from docs.studies.smollm2_steering.score import METRICS, PLACES
 
 Rows = Sequence[dict[str, Any]]
 _REPEATED = ("quotes_removed", "unsteered", "prompt_edit")
 """Arms that have no line of their own in the sweep."""
+_SHOWN = ("append@1/all", "instruction_only@1/all", "edit@1/all", "next_only@1/all", "append/replace@0.3/all",
+          "caa_word@4/last", "prompt_edit")  # fmt: skip
 
 
 def as_markdown(rows: Rows) -> str:
-    """Both tables."""
+    """Arms at equal fluency, by strength, and the most important numbers seed by seed."""
     parts = [f"**At the fluency of the prompt edit ({len(rows)} prompts)**\n", matched(rows)]
-    return "\n".join([*parts, "**By strength, every token changed**\n", sweep(rows)])
+    parts += ["**By strength, every token changed**\n", sweep(rows)]
+    return "\n".join([*parts, by_seed(rows, {f"odds, nats more, `{key}`": _odds(key) for key in _SHOWN})])
+
+
+def _odds(key: str) -> Callable[[Rows], float]:
+    return lambda rows: _mean(rows, key, "odds") - _mean(rows, "unsteered@0/all", "odds")
 
 
 def value(row: dict[str, Any], key: str, metric: str) -> float:

@@ -1,10 +1,13 @@
 """What rewriters make of an explanation in the form of SmolLM2's NLA, and how strengths are chosen."""
 
+import pytest
 import torch
 
 from docs.studies.smollm2_steering.arms import others_shift
+from docs.studies.smollm2_steering.prompts import ASKED, DRAW, TAUGHT, asked
 from docs.studies.smollm2_steering.rewriters import displace, expecting, rewriters
 from docs.studies.smollm2_steering.table import best, chosen
+from tl_nla.errors import InputError
 
 SAID = "Next: a, not. Recent: I heard that it was"
 
@@ -47,3 +50,12 @@ def test_the_strength_is_chosen_on_the_other_half_among_fluent_ones():
     assert best([calm], "edit", "all") == "edit@2/all"
     assert best([wild], "edit", "all") == "edit@1/all"
     assert chosen([calm, wild], "edit", "all") == ["edit@1/all", "edit@2/all"]
+
+
+def test_seeds_have_their_own_prompts():
+    draws = [asked(seed) for seed in range(3)]
+    assert [len(set(draw)) for draw in draws] == [DRAW] * 3
+    assert len({text for draw in draws for text in draw} | set(TAUGHT)) == 3 * DRAW + len(TAUGHT)
+    assert sum(draws, ()) == ASKED
+    with pytest.raises(InputError, match="allowed: 0 to 2"):
+        asked(3)
