@@ -24,9 +24,7 @@ EVERYBODYS = {
     "paths",
     "plugins",
     "text_file",
-    "_grouped",
     "_lazy",
-    "_moved",
 }
 FILES = sorted([*ROOT.glob("tl_nla/**/*.py"), *ROOT.glob("lightning_modules/**/*.py"), *ROOT.glob("docs/**/*.py")])
 

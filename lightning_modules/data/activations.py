@@ -17,7 +17,6 @@ from lightning_modules.agreement import check_checkpoint
 from lightning_modules.data.kept_states import StateReader, kept_states
 from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig, filled
-from tl_nla._grouped import grouped
 from tl_nla.data import Document, ExplainedStates, load_documents, split_documents
 from tl_nla.data.documents import shuffle_documents
 from tl_nla.data.explained import StateCapture
@@ -78,10 +77,6 @@ def brought(documents: Sequence[Document]) -> Explainer | None:
     return ColumnExplainer()
 
 
-_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "seed", "grounding",
-              "num_workers", "prepend_bos")  # fmt: skip
-
-
 class ActivationDataModule(L.LightningDataModule):
     """Captures states at a site from documents, writes their explanations, and serves both.
 
@@ -101,7 +96,6 @@ class ActivationDataModule(L.LightningDataModule):
 
     serves = "states"
 
-    @grouped(_OLD_ORDER, corpus=CorpusConfig, words=WordsConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         corpus: CorpusConfig | None = None, words: WordsConfig | None = None, serving: ServingConfig | None = None,

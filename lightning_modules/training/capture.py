@@ -12,7 +12,6 @@ from lightning_modules.data.activations import explainer_of
 from lightning_modules.data.documents import DocumentDataModule, Run
 from lightning_modules.data.kept_states import StateReader
 from lightning_modules.outputs import fast_dev_run
-from tl_nla._grouped import grouped
 from tl_nla.amounts import check_count
 from tl_nla.data.explained import StateCapture
 from tl_nla.data.shards import Shard, begin_capture, finish_capture, is_whole, shard_path, write_shard
@@ -23,9 +22,6 @@ from tl_nla.model.sites import Site
 from tl_nla.paths import user_path
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-_OLD_ORDER = ("positions_per_document", "seed", "batch_size", "dtype", "grounding", "prepend_bos", "model_dtype")
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,6 @@ class ActivationCapture(L.LightningModule):
 
     target: Any
 
-    @grouped(_OLD_ORDER, how=CaptureSettings)
     def __init__(
         self, folder: str, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         how: CaptureSettings | None = None,

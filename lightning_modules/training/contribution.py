@@ -13,7 +13,6 @@ from lightning_modules.data.resumable_loader import ResumableLoader
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, filled
 from lightning_modules.training.diff import create_oracle
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
-from tl_nla._grouped import grouped
 from tl_nla.amounts import check_number
 from tl_nla.benchmark.words_only import (
     WrittenResiduals,
@@ -56,9 +55,6 @@ def collate_residuals(items: list[dict[str, Any]]) -> dict[str, Any]:
     return {**batch, "texts": [item["texts"] for item in items]}
 
 
-_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "texts", "seed", "prepend_bos")
-
-
 class ContributionDataModule(ActivationDataModule):
     """Captures every write of drawn positions, with its label and with raw context of the same length.
 
@@ -75,7 +71,6 @@ class ContributionDataModule(ActivationDataModule):
 
     serves = "residuals"
 
-    @grouped(_OLD_ORDER, corpus=CorpusConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self,
         model: Any = "tiny",
@@ -187,7 +182,6 @@ class LayerContribution(TrainingModule):
     needs = "residuals"
     oracle: DiffOracle
 
-    @grouped(fitting=FittingConfig)
     def __init__(
         self,
         model: str = "tiny",

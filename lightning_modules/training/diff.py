@@ -24,7 +24,6 @@ from lightning_modules.data.streamed_writes import StreamedWriteTexts
 from lightning_modules.data.write_texts import WriteTexts, collate_writes
 from lightning_modules.processes import rank, shared_captures
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
-from tl_nla._grouped import grouped
 from tl_nla.data import Document
 from tl_nla.data.progress import progress_bar
 from tl_nla.data.shards import begin_capture
@@ -44,10 +43,6 @@ GROUPS = ("heads", "attn", "mlp", "blocks", "spans")
 """Names for all writes of a kind."""
 SAMPLED = 2**14
 """Writes from which magnitudes, strengths and the mean are taken where the others stay on the disk."""
-
-
-_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "heldout_heads", "swap_share",
-              "top_k", "skips", "seed", "questions", "sources_share", "prepend_bos")  # fmt: skip
 
 
 class DiffDataModule(ActivationDataModule):
@@ -73,7 +68,6 @@ class DiffDataModule(ActivationDataModule):
 
     serves = "writes"
 
-    @grouped(_OLD_ORDER, corpus=CorpusConfig, asked=AskedConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
         corpus: CorpusConfig | None = None, asked: AskedConfig | None = None, serving: ServingConfig | None = None,

@@ -14,7 +14,6 @@ from lightning_modules.data.settings import CorpusConfig, ServingConfig, filled
 from lightning_modules.training.diff import all_sites, create_oracle
 from lightning_modules.training.schedules import check_rates, run_length, scheduled_optimizer
 from lightning_modules.training.source_encoder import EncoderConfig, encoder_examples, new_encoder
-from tl_nla._grouped import grouped
 from tl_nla.data import split_documents
 from tl_nla.errors import InputError
 from tl_nla.model.placement import Placement
@@ -42,9 +41,6 @@ class SourceRows(Dataset[dict[str, Tensor]]):
 _CAPTURE_BATCH = 32
 
 
-_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "seed", "prepend_bos")
-
-
 class SourceDataModule(ActivationDataModule):
     """Writes of heads and attentions with the distant words they read, labelled by one forward pass.
 
@@ -64,7 +60,6 @@ class SourceDataModule(ActivationDataModule):
 
     serves = "sources"
 
-    @grouped(_OLD_ORDER, corpus=CorpusConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self,
         model: Any = "tiny",

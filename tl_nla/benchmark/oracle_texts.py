@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tl_nla._grouped import grouped
 from tl_nla.benchmark.arms import shuffle_across_documents
 from tl_nla.data import Document
 from tl_nla.errors import unknown
@@ -44,7 +43,6 @@ class MadeTexts:
     states: Sequence[str] | None = None
 
 
-@grouped(made=MadeTexts)
 def arm_texts(
     arm: str, writes: LabelledWrites, encode: TextEncoder, documents: Sequence[Document], seed: int, training: bool,
     made: MadeTexts | None = None,

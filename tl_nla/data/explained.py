@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla._grouped import grouped
 from tl_nla.amounts import check_count
 from tl_nla.data.documents import Document, check_documents
 from tl_nla.data.progress import told
@@ -79,7 +78,6 @@ class StateCapture:
             check_count("longest", self.longest)
 
 
-@grouped(how=StateCapture)
 @torch.no_grad()
 def explain_states(
     model: Any, tokenizer: Any, documents: Sequence[Document], point: str, positions_per_document: int | None = 5,

@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,12 +68,6 @@ class DiffOracle(nn.Module):
         self.verbalizer, self.reconstructor, self.strength, self.base = verbalizer, reconstructor, strength, base
         self.turns: Turns | None = None
         self.provenance: dict[str, Any] = {}
-
-    @property
-    def reader(self) -> WriteVerbalizer:
-        """Old name of :attr:`verbalizer`; it goes with the next release."""
-        warnings.warn("DiffOracle.reader is now DiffOracle.verbalizer", DeprecationWarning, 2)
-        return self.verbalizer
 
     @property
     def d_model(self) -> int:
