@@ -20,7 +20,7 @@ def kinds_of(kind):
 def flat(kind, **settings):
     """Keywords of a class; whatever is no field of one of its groups stays as it is."""
     kinds, names = kinds_of(kind)
-    for group, of_group in kinds.items():
+    for group, of_group in reversed(kinds.items()):  # a class goes before its base
         own = {field.name for field in fields(of_group)} & set(settings) - names
         if own:
             settings[group] = of_group(**{name: settings.pop(name) for name in sorted(own)})
