@@ -1,7 +1,6 @@
 """Controls of a diff oracle: readers of other texts, trained alike, and the scores of them all."""
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -19,7 +18,7 @@ from lightning_modules.training.refinement import refine
 from lightning_modules.training.stage import StageSpec
 from lightning_modules.training.stages import Stages
 from tl_nla.benchmark.oracle_health import note_distinct
-from tl_nla.benchmark.oracle_rows import OracleRows, load_rows, save_rows
+from tl_nla.benchmark.oracle_rows import OracleRows
 from tl_nla.benchmark.oracle_score import (
     component_means,
     distant_words,
@@ -172,9 +171,3 @@ def previous_words(target: Target, data: Captured) -> list[list[str]]:
     ids = [encode(document.text).ids for document in data.held_documents]
     places = zip(data.held.document.tolist(), data.held.position.tolist(), strict=True)
     return [distant_words(ids[document], position, data.vocabulary.texts) for document, position in places]
-
-
-def store_rows(path: Path, rows: OracleRows) -> None:
-    """Put one seed's row scores into the file of all seeds."""
-    others = [known for known in load_rows(path) if known.seed != rows.seed] if path.is_file() else []
-    save_rows(sorted([*others, rows], key=lambda known: known.seed), path)

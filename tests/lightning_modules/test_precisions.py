@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from docs.studies.tiny.model import TargetConfig
 from docs.studies.tiny.target import train_target
 from lightning_modules.base import TrainingModule
 from lightning_modules.callbacks.reports import ContributionReportCallback, ShownConfig
@@ -36,7 +37,6 @@ from tl_nla.metrics.norms import log_norm
 from tl_nla.nla import NLA, RolloutConfig
 from tl_nla.oracle import DiffOracle
 from tl_nla.reports import ReportConfig, layer_contributions
-from tl_nla.storyworld.target import TargetConfig
 from tl_nla.storyworld.tokenizer import build_tokenizer
 
 PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true")

@@ -83,11 +83,6 @@ def distance_bucket(distance: int, bounds: Sequence[int] = DISTANCES) -> str:
     return f"{low}-{higher[0] - 1}" if higher else f"{low}+"
 
 
-def distance_buckets(bounds: Sequence[int] = DISTANCES) -> list[str]:
-    """Names of all buckets in order."""
-    return [distance_bucket(bound, bounds) for bound in bounds]
-
-
 @dataclass(frozen=True)
 class Rate:
     """Some of something: ``hits / count``, with the row of each item for clustered intervals."""

@@ -38,11 +38,6 @@ def cross_errors(
     }
 
 
-def fve_matrix(errors: Mapping[tuple[str, str], Float[Tensor, " n"]]) -> dict[tuple[str, str], float]:
-    """The FVE of each pair of writer and reader."""
-    return {pair: 1 - float(rows.mean()) for pair, rows in errors.items()}
-
-
 def cross_reconstructor_gap(
     errors: Mapping[tuple[str, str], Float[Tensor, " n"]], writer: str, own: str
 ) -> Float[Tensor, " n"]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
-from tl_nla.metrics.probe import Probe, fit_probe
+from tl_nla.metrics.probe import Probe
 from tl_nla.paths import user_path
 from tl_nla.storyworld.explanations import fact_answers
 from tl_nla.storyworld.facts import Facts
@@ -97,27 +96,3 @@ class Grounding:
             for kind, words in json.loads(about["classes"]).items()
         }
         return cls(probes, float(about["floor"]), about["site"])
-
-
-def fit_grounding(
-    acts: Float[Tensor, "n d_model"], facts: Sequence[Facts], site: str = "", floor: float = 0.3
-) -> Grounding:
-    """Fit one probe a kind of fact on training states.
-
-    Args:
-        acts: training states.
-        facts: the truth at each.
-        site: hook point of the states.
-        floor: see :class:`Grounding`.
-
-    Returns:
-        The probes; kinds told less than twice differently have none and are never held.
-    """
-    answers = [fact_answers(known) for known in facts]
-    probes = {}
-    for kind in fact_answers(Facts()):
-        rows = [row for row, answer in enumerate(answers) if answer[kind] is not None]
-        words = [str(answers[row][kind]) for row in rows]
-        if len(set(words)) > 1:
-            probes[kind] = fit_probe(acts[torch.tensor(rows)], words)
-    return Grounding(probes, floor, site)

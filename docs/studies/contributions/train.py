@@ -9,12 +9,12 @@ from typing import Any
 import lightning as L
 import torch
 
+from docs.studies.contributions.recoveries import Recoveries, save_recoveries
 from docs.studies.contributions.run import STORED
 from lightning_modules.data.settings import CorpusConfig
 from lightning_modules.training.contribution import ContributionDataModule, FittingConfig, LayerContribution, known
 from tl_nla.benchmark.arms import shuffle_across_documents
 from tl_nla.benchmark.oracle_texts import readable
-from tl_nla.benchmark.recoveries import Recoveries, save_recoveries
 from tl_nla.benchmark.words_only import (
     WrittenResiduals,
     context_texts,

@@ -9,6 +9,7 @@ import torch
 
 from docs.studies.nla.run import STORED_ROWS, held_out_states, training_states
 from docs.studies.nla.score import NLARows, load_rows, save_rows, score_nla
+from docs.studies.tiny.grounding import fit_grounding
 from docs.studies.tiny.target import train_target
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.data.settings import CorpusConfig, WordsConfig
@@ -19,7 +20,7 @@ from tl_nla.nla import NLA, Reconstructor
 from tl_nla.nla.fresh import fresh_nla
 from tl_nla.storyworld.documents import world_documents
 from tl_nla.storyworld.explained import explain_states
-from tl_nla.storyworld.grounding import Grounding, fit_grounding
+from tl_nla.storyworld.grounding import Grounding
 from tl_nla.storyworld.tiny import GROUNDING_FILE
 from tl_nla.storyworld.tokenizer import save_tokenizer
 
