@@ -71,8 +71,6 @@ class ActivationCapture(L.LightningModule):
         tokenizer: of a model given as an object; otherwise it comes with the model.
         site: residual-stream hook point to read.
         how: what is drawn, batches, precisions on the disk and of the model.
-
-    The fields of ``how`` may be given alone for one more release.
     """
 
     target: Any

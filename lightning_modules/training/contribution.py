@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from lightning_modules.base import TrainingModule, default_float32
 from lightning_modules.data.activations import ActivationDataModule
-from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.served import captured
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, filled
 from lightning_modules.training.diff import create_oracle
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
@@ -23,7 +23,7 @@ from tl_nla.benchmark.words_only import (
     rebuild,
 )
 from tl_nla.data.progress import progress_bar
-from tl_nla.errors import InputError, unknown
+from tl_nla.errors import unknown
 from tl_nla.metrics import normalise
 from tl_nla.metrics.norms import at_least_float32, log_norm
 from tl_nla.model.placement import Placement
@@ -65,11 +65,10 @@ class ContributionDataModule(ActivationDataModule):
         texts: ``"gold"`` (labels) or ``"cat"`` (raw context), what is served.
         serving: batches, of 8 positions; each has a text for every head and MLP.
         placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
-
-    The fields of these groups may be given alone for one more release.
     """
 
     serves = "residuals"
+    collated = staticmethod(collate_residuals)
 
     def __init__(
         self,
@@ -125,17 +124,11 @@ class ContributionDataModule(ActivationDataModule):
             return residuals.texts
         return context_texts(tokenizer, documents, residuals, int(model.cfg.n_ctx), model, self.prepend_bos)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training positions in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
-        items = ResidualTexts(known(self.train_residuals), self.train_texts)
-        return ResumableLoader(items, self.batch_size, self.seed, drop_last=True, collate_fn=collate_residuals)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Held-out positions."""
-        items = ResidualTexts(known(self.heldout_residuals), self.heldout_texts)
-        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_residuals)
-
-    test_dataloader = val_dataloader
+    def rows(self, train: bool) -> ResidualTexts:
+        """Positions with their writes and texts."""
+        if train:
+            return ResidualTexts(captured(self.train_residuals), self.train_texts)
+        return ResidualTexts(captured(self.heldout_residuals), self.heldout_texts)
 
 
 @dataclass(frozen=True)
@@ -296,10 +289,3 @@ class LayerContribution(TrainingModule):
 def _vectors(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Embeddings and the rest, and writes: their sums lose what they are compared for in half precision."""
     return at_least_float32(batch["exact"]), at_least_float32(batch["writes"])
-
-
-def known(residuals: WrittenResiduals | None) -> WrittenResiduals:
-    """The residuals, once they were captured."""
-    if residuals is None:
-        raise InputError("no writes were captured yet; call setup() first")
-    return residuals

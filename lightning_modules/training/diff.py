@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lightning_modules.base import TrainingModule
 from lightning_modules.data.activations import ActivationDataModule, brought
 from lightning_modules.data.asked_writes import AskedConfig
 from lightning_modules.data.captured import ShardSampler
-from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.served import captured
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig, filled
 from lightning_modules.data.streamed_writes import StreamedWriteTexts
 from lightning_modules.data.write_texts import WriteTexts, collate_writes
@@ -60,13 +59,12 @@ class DiffDataModule(ActivationDataModule):
     With ``serving: {window: N}`` writes stay in the shards of ``cache_dir``, of which N are in memory. ``train_writes``
     and ``heldout_writes`` are then an evenly spread sample of each side.
 
-    The fields of these groups may be given alone for one more release.
-
     Raises:
         InputError: for a ``window`` without a ``cache_dir``.
     """
 
     serves = "writes"
+    collated = staticmethod(collate_writes)
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
@@ -108,7 +106,7 @@ class DiffDataModule(ActivationDataModule):
         kept = [site for site in sites if site not in self.untrained]
         named = expected_vocabulary(model, tokenizer, train, prepend_bos=capture.prepend_bos)
 
-        def captured(side: str, documents: list[Document], asked: list[str]) -> LabelledWrites:
+        def writes_of(side: str, documents: list[Document], asked: list[str]) -> LabelledWrites:
             if self.cache_dir is None:
                 return capture_writes(model, tokenizer, documents, asked, capture, named)
             if rank() == 0:
@@ -118,10 +116,10 @@ class DiffDataModule(ActivationDataModule):
             self.shards[side] = paths
             return sampled_writes(paths, sys.maxsize if self.window is None else SAMPLED)
 
-        writes = captured("train", train, kept)
+        writes = writes_of("train", train, kept)
         self.reference = writes.reference()
         self.train_writes = writes.with_strength(self.reference)
-        self.heldout_writes = captured("heldout", held, sites).with_strength(self.reference)
+        self.heldout_writes = writes_of("heldout", held, sites).with_strength(self.reference)
 
     @property
     def width(self) -> int | None:
@@ -138,7 +136,7 @@ class DiffDataModule(ActivationDataModule):
         Args:
             count: rows at most.
         """
-        writes = _known(self.heldout_writes)
+        writes = captured(self.heldout_writes)
         rows = torch.linspace(0, len(writes) - 1, min(count, len(writes))).long()
         acts = side_by_side(writes.before[rows], writes.write[rows])
         return acts, [writes.text(row) for row in rows.tolist()]
@@ -146,31 +144,22 @@ class DiffDataModule(ActivationDataModule):
     @property
     def mean(self) -> Float[Tensor, " d_model"]:
         """Mean of the normalised training writes of all sites: the zero of the logged FVE."""
-        return normalise(_known(self.train_writes).write).double().mean(0).float()
+        return normalise(captured(self.train_writes).write).double().mean(0).float()
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training items in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
-        items = self._items("train", self.train_writes, self.swap_share, self.sources_share)
-        order = None if self.window is None else ShardSampler(items, self.seed, self.window)
-        return ResumableLoader(items, self.batch_size, self.seed, order, drop_last=True, collate_fn=collate_writes)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Items of the held-out documents, untrained heads included."""
-        items = self._items("heldout", self.heldout_writes, 0.0, None)
-        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_writes)
-
-    def _items(self, side: str, writes: LabelledWrites | None, swaps: float, sources: float | None) -> Any:
+    def rows(self, train: bool) -> Any:
         """What is asked and told of a side: of writes in memory, or of shards on the disk."""
-        seed = self.seed if side == "train" else 0
+        side, writes = ("train", self.train_writes) if train else ("heldout", self.heldout_writes)
+        swaps, sources = (self.swap_share, self.sources_share) if train else (0.0, None)
+        seed, writes = self.seed if train else 0, captured(writes)
         make = partial(WriteTexts, swap_share=swaps, questions=self.questions, sources_share=sources)
         if self.window is None:
-            return make(_known(writes), seed=seed)
-        _known(writes)
+            return make(writes, seed=seed)
         own = lambda writes, number: make(writes, seed=f"{seed}/{number}")  # noqa: E731
         return StreamedWriteTexts(self.shards[side], self.reference, self.window, own, 1 + self.questions)
 
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
+    def order(self, rows: Any) -> ShardSampler | None:
+        """Shards that are shuffled together, where writes stay on the disk."""
+        return None if self.window is None else ShardSampler(rows, self.seed, self.window)
 
 
 class _DiffTraining(TrainingModule):
@@ -377,12 +366,6 @@ def held_out_heads(sites: Sequence[str], share: float, seed: int) -> tuple[str, 
     heads = [site for site in sites if Site.parse(site).kind == "head"]
     drawn = random.Random(f"heads/{seed}").sample(heads, round(share * len(heads)))
     return tuple(site for site in heads if site in drawn)
-
-
-def _known(writes: LabelledWrites | None) -> LabelledWrites:
-    if writes is None:
-        raise InputError("no writes were captured yet; call setup() first")
-    return writes
 
 
 def _explanations(batch: dict[str, Any]) -> tuple[list[str], Tensor]:

@@ -93,8 +93,6 @@ class NLATraining(TrainedOnly):
         rates: learning rates and their course.
         policy: weight of the divergence, updates, seed and sampling backend.
         lora: train adapters on both parts instead of all weights.
-
-    The fields of ``rates`` and ``policy`` may be given alone for one more release.
     """
 
     trains_in = ("32-true", "64-true", "bf16-mixed")
