@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_modules.base import TrainingModule, default_float32
+from lightning_modules.base import default_float32
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.data.served import captured
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, filled
-from lightning_modules.training.diff import create_oracle
-from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
+from lightning_modules.training.diff import OracleTraining
+from lightning_modules.training.schedules import check_rates, known_optimizer
 from tl_nla.amounts import check_number
 from tl_nla.benchmark.words_only import (
     WrittenResiduals,
@@ -156,7 +156,7 @@ class FittingConfig:
         check_number("sum_weight", self.sum_weight, 0.0)
 
 
-class LayerContribution(TrainingModule):
+class LayerContribution(OracleTraining):
     """Contributions in words: ``fit`` trains the reconstructor, ``validate`` and ``test`` measure what words recover.
 
     The loss has two parts: the error of every single write (direction and size), and, weighted by ``sum_weight``, the
@@ -173,7 +173,6 @@ class LayerContribution(TrainingModule):
     """
 
     needs = "residuals"
-    oracle: DiffOracle
 
     def __init__(
         self,
@@ -184,11 +183,11 @@ class LayerContribution(TrainingModule):
         tokenizer: Any = None,
         prepend_bos: bool | None = None,
     ) -> None:
-        super().__init__()
-        self.fitting, self.prepend_bos = fitting or FittingConfig(), prepend_bos
-        self.save_hyperparameters({"model": model, **asdict(self.fitting)})
+        how = fitting or FittingConfig()
+        super().__init__(oracle, model, how.learning_rate, how.weight_decay, how.optimizer)
+        self.fitting, self.prepend_bos = how, prepend_bos
+        self.save_hyperparameters({"model": model, **asdict(how)})
         # Neither the oracle nor the model in question are submodules: checkpoints hold the reconstructor alone.
-        object.__setattr__(self, "oracle", oracle or create_oracle(model))
         object.__setattr__(self, "_target", (target, tokenizer, model))
         self.reconstructor: WriteReconstructor = self.oracle.reconstructor
 
@@ -204,18 +203,14 @@ class LayerContribution(TrainingModule):
             object.__setattr__(self, "_target", (target, tokenizer, name))
         return target, tokenizer
 
-    def data_width(self) -> int:
-        """Size of the writes."""
-        return self.oracle.d_model
+    def seen(self, data: Any) -> tuple[Tensor, Tensor] | None:
+        """States and writes of all positions and sites."""
+        found = getattr(data, "train_residuals", None)
+        return None if found is None else (found.before.flatten(0, 1), found.writes.flatten(0, 1))
 
     def setup(self, stage: str) -> None:
         """Usual magnitudes from the training writes, unless the oracle knows some already."""
         super().setup(stage)
-        data: Any = getattr(self.trainer, "datamodule", None)
-        found = getattr(data, "train_residuals", None)
-        if found is not None and self.oracle.strength is None:
-            self.oracle.fit(found.before.flatten(0, 1), found.writes.flatten(0, 1))
-            self.oracle.strength = data.reference
         self.reconstructor.train(stage == "fit")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -274,16 +269,6 @@ class LayerContribution(TrainingModule):
         oracle = self.oracle if self.oracle.strength is not None else None
         settings: dict[str, Any] = {"tokenizer": tokenizer, "prepend_bos": self.prepend_bos}
         return [layer_contributions(model, prompt, oracle, **settings).to_dict() for prompt in batch]
-
-    def configure_optimizers(self) -> Any:
-        """See :func:`lightning_modules.training.schedules.scheduled_optimizer`."""
-        how = self.fitting
-        rates = how.learning_rate, how.weight_decay
-        return scheduled_optimizer(self.named_parameters(), how.optimizer, *rates, run_length(self.trainer))
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Keep single batches from throwing the weights far off."""
-        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
 
 
 def _vectors(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:

@@ -162,15 +162,15 @@ class DiffDataModule(ActivationDataModule):
         return None if self.window is None else ShardSampler(rows, self.seed, self.window)
 
 
-class _DiffTraining(TrainingModule):
-    """What both trainings share: the oracle, its magnitudes from the data, one optimiser with a one-cycle schedule."""
+class OracleTraining(TrainingModule):
+    """What trainings of an oracle share: its magnitudes from the data, one optimiser with a one-cycle schedule."""
 
     needs = "writes"
     oracle: DiffOracle
 
     def __init__(
         self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float, optimizer: str,
-        injection_char: str | None,
+        injection_char: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
@@ -194,10 +194,15 @@ class _DiffTraining(TrainingModule):
         """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
         super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
-        writes = getattr(data, "train_writes", None)
-        if writes is not None and self.oracle.strength is None:
-            self.oracle.fit(writes.before, writes.write)
+        found = self.seen(data)
+        if found is not None and self.oracle.strength is None:
+            self.oracle.fit(*found)
             self.oracle.strength = data.reference
+
+    def seen(self, data: Any) -> tuple[Tensor, Tensor] | None:
+        """States and writes that the magnitudes are taken from; ``None`` where the data have none."""
+        writes = getattr(data, "train_writes", None)
+        return None if writes is None else (writes.before, writes.write)
 
     def configure_optimizers(self) -> Any:
         """See :func:`lightning_modules.training.schedules.scheduled_optimizer`."""
@@ -226,7 +231,7 @@ def taught_loss(
     return verbalizer.loss(before, write, questions, verbalizer.taught(before, write, questions, texts))
 
 
-class DiffOracleTraining(_DiffTraining):
+class DiffOracleTraining(OracleTraining):
     """Supervised training of the verbalizer on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
 
     Args:
@@ -265,7 +270,7 @@ class DiffOracleTraining(_DiffTraining):
     test_step = validation_step
 
 
-class DiffNLATraining(_DiffTraining):
+class DiffNLATraining(OracleTraining):
     """Warm start of the diff NLA: its reconstructor learns to rebuild writes, size included, from label texts.
 
     Args: as for :class:`DiffOracleTraining`.

@@ -34,7 +34,7 @@ def data(get_model):
 @pytest.fixture
 def small_oracle(monkeypatch):
     """Readers start from a small model instead of the embedded one."""
-    monkeypatch.setattr("lightning_modules.training.contribution.create_oracle", lambda name: make_oracle())
+    monkeypatch.setattr("lightning_modules.training.diff.create_oracle", lambda name, char: make_oracle())
 
 
 def test_a_share_of_the_texts_are_the_oracles_own(data):
