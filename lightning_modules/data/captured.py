@@ -54,14 +54,7 @@ class LazyShards(Dataset[Row]):
 
 
 class ShardedRows(LazyShards[tuple[Tensor, str]]):
-    """Rows ``(activation, text)`` of one side of the split; at most ``keep`` shards are in memory.
-
-    Args:
-        folder: of the capture.
-        split: side of the split.
-        texts: which text a row has.
-        keep: shards in memory.
-    """
+    """Rows ``(activation, text)`` of one side of the split; at most ``keep`` shards are in memory."""
 
     def __init__(
         self, folder: Path, split: Literal["train", "heldout"], texts: Literal["explanations", "contexts"],

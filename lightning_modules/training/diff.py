@@ -219,15 +219,7 @@ def taught_loss(
     questions: list[str],
     texts: list[str],
 ) -> Float[Tensor, ""]:  # fmt: skip
-    """A verbalizer's loss on what it is taught: the given texts, or what stands in its source slots.
-
-    Args:
-        verbalizer: that is trained.
-        before: states before the writes.
-        write: the writes.
-        questions: one a write.
-        texts: the right words, one a write.
-    """
+    """A verbalizer's loss on what it is taught: the given texts, or what stands in its source slots."""
     return verbalizer.loss(before, write, questions, verbalizer.taught(before, write, questions, texts))
 
 

@@ -44,9 +44,6 @@ from tl_nla.oracle import DiffOracle, WriteReconstructor
 def build_oracle(recipe: OracleRecipe) -> tuple[DiffOracle, OracleRows]:
     """Train an oracle and the readers of all its controls, and score everything.
 
-    Args:
-        recipe: model, documents, sizes and steps.
-
     Returns:
         The oracle, and row scores on the held-out writes.
     """
@@ -62,13 +59,6 @@ def build_oracle(recipe: OracleRecipe) -> tuple[DiffOracle, OracleRows]:
 
 def train_arm(arm: str, reader: WriteReconstructor, data: Captured, recipe: OracleRecipe, stages: Stages) -> Curve:
     """The two stages of one arm's reader: its texts, and its refinement.
-
-    Args:
-        arm: its name.
-        reader: trained in place.
-        data: captured.
-        recipe: model, sizes and steps.
-        stages: where stages are kept.
 
     Returns:
         The learning curve of the first.
@@ -87,11 +77,6 @@ def train_arm(arm: str, reader: WriteReconstructor, data: Captured, recipe: Orac
 
 def train_long_context(data: Captured, recipe: OracleRecipe, stages: Stages) -> WriteReconstructor | None:
     """A reader of raw context that is as long as the label texts of an attention's heads together, in two stages.
-
-    Args:
-        data: captured.
-        recipe: model, sizes and steps.
-        stages: where stages are kept.
 
     Returns:
         ``None`` where the configuration asks for none, or there are no attentions with all their heads.

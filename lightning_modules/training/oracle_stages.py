@@ -26,15 +26,7 @@ def reconstructor_spec(
     reconstructor: WriteReconstructor, texts: Sequence[str], write: Float[Tensor, "n d_act"], config: StageConfig,
     score: Callable[[], Any] | None = None,
 ) -> StageSpec:  # fmt: skip
-    """A stage in which a reconstructor learns to rebuild writes from texts.
-
-    Args:
-        reconstructor: that is trained.
-        texts: one a write.
-        write: in model units.
-        config: steps, rate, order.
-        score: for the learning curve.
-    """
+    """A stage in which a reconstructor learns to rebuild writes from texts."""
     prompts = _Prompts(reconstructor, texts)
 
     def loss(rows: Tensor) -> Tensor:

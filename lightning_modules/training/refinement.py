@@ -82,13 +82,6 @@ def refinement_spec(
 ) -> StageSpec:  # fmt: skip
     """A stage in which a reader's refinement learns to read texts, whose states are computed once.
 
-    Args:
-        reconstructor: with a refinement.
-        texts: one a write.
-        write: the right writes, in model units.
-        config: sizes and steps.
-        seed: of the order of rows.
-
     Raises:
         InputError: when it has no refinement.
     """

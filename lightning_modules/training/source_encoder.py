@@ -146,13 +146,7 @@ def _first_token(tokenizer: Any, word: str) -> int:
 
 
 def encoder_spec(encoder: SourceEncoder, examples: SourceExamples, config: EncoderConfig) -> StageSpec:
-    """A stage in which an encoder sees each example once.
-
-    Args:
-        encoder: that is fitted.
-        examples: with words numbered as the encoder's.
-        config: order of rows.
-    """
+    """A stage in which an encoder sees each example once."""
     batch = min(config.batch_size, len(examples))
     how = StageConfig(
         len(examples) // batch, batch, 1e-3, config.seed, down=0.6, rise=200, clip=5.0, curve=10, optimizer="adamw"
@@ -186,12 +180,6 @@ def rehearsal_spec(verbalizer: WriteVerbalizer, data: Captured, config: OracleCo
 
     Beside the usual items it is asked ``practice_batch`` questions about skips and half as many about sources, all of
     training writes, at a rate that falls to nothing from the start.
-
-    Args:
-        verbalizer: that is trained.
-        data: the training writes.
-        config: steps and sizes.
-        seed: of the order of all questions.
     """
     train = data.train
     skips = torch.tensor([row for row, answers in enumerate(train.answers) if "skip" in answers], dtype=torch.long)

@@ -65,10 +65,6 @@ class Stages:
     def listed(self, name: str, make: Callable[[], list[str]]) -> list[str]:
         """Make a list of words, or read what an earlier run kept of it.
 
-        Args:
-            name: of the list.
-            make: makes it.
-
         Raises:
             InputError: when the kept list is damaged or belongs to other settings.
         """

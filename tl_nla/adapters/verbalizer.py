@@ -136,11 +136,6 @@ class VerbalizerAdapter(ReadingAdapter):
 def read_back(nla: Any, texts: list[str], acts: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
     """What a pair or an oracle reads back from the words that it said of vectors, checked.
 
-    Args:
-        nla: what said them; anything with ``reconstruct``.
-        texts: the words.
-        acts: the vectors.
-
     Raises:
         InputError: when it gave words or vectors of another number, kind or size, or ones that are not finite.
     """

@@ -114,12 +114,6 @@ def cat_runs(
 
     The position in the text is not told: the run starts anew behind the begin token.
 
-    Args:
-        target: the model.
-        writes: the rows.
-        documents: what their ``document`` counts in.
-        said: words about each.
-
     Returns:
         ``[n, d_model]``, and how many tokens of context were allowed (at the start of a text there are fewer).
     """
@@ -134,15 +128,7 @@ def cat_runs(
 def score_own_run(
     rows: OracleRows, target: Target, held: LabelledWrites, documents: Sequence[Document], said: Sequence[str]
 ) -> None:
-    """Add the arm ``own_run``: what the component writes in :func:`cat_runs`; nothing is trained.
-
-    Args:
-        rows: receives it.
-        target: the model.
-        held: the writes.
-        documents: held-out documents.
-        said: the oracle's words, for their lengths.
-    """
+    """Add the arm ``own_run``: what the component writes in :func:`cat_runs`; nothing is trained."""
     own, _ = cat_runs(target, held, documents, said)
     rows.errors["own_run"] = squared_errors(own.write, held.write)
 

@@ -119,16 +119,7 @@ def context_texts(
     tokenizer: Any, documents: Sequence[Any], residuals: WrittenResiduals, context: int, model: Any = None,
     prepend_bos: bool | None = None,
 ) -> list[list[str]]:  # fmt: skip
-    """The ``cat`` texts: who writes, and then the last words before the position, as many tokens as the label has.
-
-    Args:
-        tokenizer: of the model.
-        documents: that the residuals were captured from.
-        residuals: with their labels.
-        context: length of the model's context.
-        model: that the residuals were captured from.
-        prepend_bos: as for the capture.
-    """
+    """The ``cat`` texts: who writes, and then the last words before the position, as many tokens as the label has."""
     encode = TextEncoder(tokenizer, model, prepend_bos)
     encoded: dict[int, TextTokens] = {}
     listed = []
@@ -191,12 +182,6 @@ def recovery(
     mean: Float[Tensor, "site d_model"],
 ) -> tuple[Float[Tensor, "told n"], Bool[Tensor, "told n"]]:  # fmt: skip
     """KL to the clean prediction, and whether the likeliest token is the same, after 0, 1, ... all layers are told.
-
-    Args:
-        model: the TransformerLens model.
-        residuals: the clean states.
-        rebuilt: writes read back from words.
-        mean: mean write of each site in training.
 
     Returns:
         One row for each number of layers told; the first (mean writes only) is the zero of "recovered".

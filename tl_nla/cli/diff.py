@@ -105,12 +105,6 @@ def chosen_sites(layer: int | None, part: str | None, head: int | None, span: st
 def load_oracle(model: str, folder: str | None, loaded: Any = None, **placed: Any) -> Any:
     """The oracle of a folder, or the embedded or shipped one of the model; ``placed`` as of ``from_pretrained``.
 
-    Args:
-        model: its name.
-        folder: of an oracle.
-        loaded: the TransformerLens model of that name.
-        placed: precision and device.
-
     Raises:
         InputError: when another model comes without an oracle.
     """

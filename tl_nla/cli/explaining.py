@@ -93,13 +93,6 @@ def explain_text(
 ) -> list[dict[str, Any]]:
     """Explain every token of a text.
 
-    Args:
-        target: model and tokenizer.
-        nla: the pair of one of its layers.
-        text: any Unicode text.
-        last: only the last so many tokens.
-        progress: show a progress bar.
-
     Returns:
         One dictionary a token: ``position, token, explanation, extracted, fve, cosine, claims``; the claims carry
         ``type, subject, value, verdict``.

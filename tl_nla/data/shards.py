@@ -181,10 +181,6 @@ def begin_capture(folder: Path, settings: dict[str, Any]) -> None:
 def finish_capture(folder: Path, shards: int) -> dict[str, Any]:
     """Write the index and the mean of the normalised rows to train on; the capture can be served from then on.
 
-    Args:
-        folder: of the capture.
-        shards: how many there have to be.
-
     Raises:
         InputError: when a shard is missing or damaged, or one side of the split is empty.
     """

@@ -44,12 +44,7 @@ class SureClause:
 
 
 def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]:
-    """The tokens of each explanation with their probabilities.
-
-    Args:
-        generation: greedy words with their log-probabilities.
-        tokenizer: the verbalizer's.
-    """
+    """The tokens of each explanation with their probabilities."""
     rows = []
     for row, text in enumerate(generation.texts):
         ids = generation.ids[row][generation.mask[row]].tolist()

@@ -169,13 +169,7 @@ def read_certainty(text: str) -> tuple[str, str] | None:
 
 
 def score_guesses(texts: Sequence[str], gold: Sequence[str], truths: Sequence[Truth]) -> list[Guess]:
-    """The first guess of every explanation that makes one, beside what the model itself would guess.
-
-    Args:
-        texts: explanations.
-        gold: texts written from the model's own probabilities.
-        truths: with the model's best next tokens.
-    """
+    """The first guess of every explanation that makes one, beside what the model itself would guess."""
     guesses = []
     for row, (text, written, truth) in enumerate(zip(texts, gold, truths, strict=True)):
         said, deserved = read_certainty(text), read_certainty(written)

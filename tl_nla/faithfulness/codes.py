@@ -68,13 +68,6 @@ def refitted_errors(
     better still once it sees wording and order, these carry something too. Words in no form that the embedded world
     knows tell these readers nothing.
 
-    Args:
-        scorer: held-out states; its own reconstructor is not used.
-        texts: the words about them.
-        train_texts: the same writer's words about training states.
-        train_written: written texts about the training states.
-        train_acts: the training states.
-
     Returns:
         ``plain``, ``refitted_claims`` and ``refitted_style``, as :meth:`Scorer.errors` gives them.
     """

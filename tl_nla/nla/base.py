@@ -120,14 +120,7 @@ class VectorVerbalizer(nn.Module):
 
     @torch.no_grad()
     def respond(self, count: int, prompts: Callable[[slice], Prompts], sampling: SamplingConfig, run: Run) -> Responses:
-        """Responses to ``count`` rows in batches, in evaluation mode and without gradient.
-
-        Args:
-            count: how many rows.
-            prompts: those of a slice of them.
-            sampling: how tokens are chosen.
-            run: in what batches, with which generators.
-        """
+        """Responses to ``count`` rows in batches, in evaluation mode and without gradient."""
         size = max(1, run.batch_size // run.samples)
         starts = range(0, count, size)
         chunks = tracked(starts, count, size, run.progress)

@@ -69,12 +69,7 @@ def fingerprint(model: Any) -> dict[str, Any]:
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:
-    """Put a saved record beside today's.
-
-    Args:
-        saved: as it stood beside the artefact.
-        now: as :func:`record` makes it here.
-    """
+    """Put a saved record beside today's."""
     lines, different = [], False
     for key in ("versions", "dtype", *_DECISIVE):
         old, new = saved.get(key), now.get(key)

@@ -138,14 +138,7 @@ class ReadWatch:
 
 
 def words_of(run: RunWrites, tokens: Int[Tensor, "1 pos"], read: Read, wording: Wording) -> Words:
-    """Say what every write of a run does.
-
-    Args:
-        run: writes of heads, attentions, MLPs and blocks.
-        tokens: the prompt.
-        read: what heads read.
-        wording: how it is said.
-    """
+    """Say what every write of a run does."""
     lens = Lens.of(run.model)
     # Some models read more tokens than they predict.
     size = max(int(run.model.cfg.d_vocab), lens.weight.shape[1])

@@ -43,12 +43,7 @@ class Grounding:
             raise InputError(f"floor is {self.floor}; it is a probability, between 0 (say all) and 1")
 
     def held(self, acts: Float[Tensor, "n d_model"], facts: Sequence[Facts]) -> list[frozenset[str]]:
-        """Kinds of facts that each state holds.
-
-        Args:
-            acts: states of the probes' site.
-            facts: the truth at each.
-        """
+        """Kinds of facts that each state holds."""
         answers = [fact_answers(known) for known in facts]
         kinds: list[set[str]] = [set() for _ in answers]
         for kind, probe in self.probes.items():

@@ -259,13 +259,7 @@ def raw_source_weights(
 
 
 def without_values(model: Any, layer: int, known: Collection[str]) -> str | None:
-    """Why a layer shows no values of its own, so that nothing tells what its heads read; ``None`` where it does.
-
-    Args:
-        model: the TransformerLens model.
-        layer: the block.
-        known: names of ``model.hook_dict``.
-    """
+    """Why a layer shows no values of its own, so that nothing tells what its heads read; ``None`` where it does."""
     if f"blocks.{layer}.attn.hook_v" in known:
         return None
     shared, same = config_value(model, "num_kv_shared_layers"), config_value(model, "attention_k_eq_v")
