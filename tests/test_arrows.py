@@ -17,13 +17,12 @@ EVERYBODYS = {
     "errors",
     "finite",
     "http",
-    "json_file",
     "markdown",
     "notebook",
     "outputs",
     "paths",
     "plugins",
-    "text_file",
+    "whole_file",
     "_lazy",
 }
 FILES = sorted([*ROOT.glob("tl_nla/**/*.py"), *ROOT.glob("lightning_modules/**/*.py"), *ROOT.glob("docs/**/*.py")])

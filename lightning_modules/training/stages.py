@@ -1,7 +1,6 @@
 """Stages one after the other, kept in a folder, so that an interrupted training goes on where it was."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
 from tl_nla.model.files import read_safetensors
 from tl_nla.outputs import check_folder
+from tl_nla.whole_file import whole, write_json
 
 Tell: TypeAlias = Callable[[str, int, int], None]
 """Takes the name of a stage, the steps done, and all steps."""
@@ -76,9 +76,7 @@ class Stages:
         self.check_outputs()
         words = make()
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".unfinished")
-        beside.write_text(json.dumps({"settings": self.settings, "words": words}), encoding="utf-8")
-        os.replace(beside, path)
+        write_json({"settings": self.settings, "words": words}, path)
         return words
 
     def check_outputs(self) -> None:
@@ -131,6 +129,5 @@ class Stages:
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {key: value.detach().cpu().clone().contiguous() for key, value in module.state_dict().items()}
         check_finite(state, f"trained stage {path.stem!r}")
-        beside = path.with_suffix(".unfinished")
-        save_file(state, beside, metadata={"settings": self.settings, "curve": json.dumps(asdict(curve))})
-        os.replace(beside, path)
+        with whole(path) as half:
+            save_file(state, half, metadata={"settings": self.settings, "curve": json.dumps(asdict(curve))})

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.benchmark.bench import embedded_cases, run_case
     from tl_nla.benchmark.results import versions
     from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     console = make_console()
     if args.growth:
@@ -233,7 +233,7 @@ def _table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> A
 
 def _write(args: argparse.Namespace, content: dict[str, Any]) -> None:
     from tl_nla.benchmark.results import versions
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     if args.json:
         write_json({**content, "versions": versions()}, args.json)

@@ -119,7 +119,7 @@ def _estimated(args: argparse.Namespace) -> int:
     from tl_nla.benchmark.estimate import Workload, estimate
     from tl_nla.cli.options import placement_of
     from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     positions = args.estimate if args.all_positions else 1
     work = Workload(batch_size=1, tokens=args.estimate, positions=positions)

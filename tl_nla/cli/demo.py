@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Explain the sentence and print the table."""
     from tl_nla.cli.explaining import explain_text, pair_of
     from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.options import own_placement, target_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     asked = chosen_sites(args.layer, args.part, args.head, args.span)
     target = target_of(args)

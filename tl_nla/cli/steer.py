@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.explaining import encode_text, pair_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     rewrite = _rewriter(args)
     console = make_console()

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
-from tl_nla.json_file import write_json
 from tl_nla.model.cut import cut_backbone
 from tl_nla.model.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.model.files import local_folder, read_json, read_safetensors
@@ -36,6 +35,7 @@ from tl_nla.oracle.verbalizer import WriteVerbalizer
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
 from tl_nla.outputs import check_replaceable
 from tl_nla.sharing import About
+from tl_nla.whole_file import write_json
 
 SIDECAR, WORDS_SIDECAR = "oracle.yaml", "words.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")

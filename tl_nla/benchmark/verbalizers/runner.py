@@ -26,7 +26,7 @@ from tl_nla.benchmark.verbalizers.verbalizer import Verbalizer
 from tl_nla.benchmark.verbalizers.words import Arm, Words
 from tl_nla.data.progress import tell
 from tl_nla.errors import InputError
-from tl_nla.json_file import write_json
+from tl_nla.whole_file import write_json
 
 _ABOUT = "benchmark.json"
 
