@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from docs.studies.tiny.tokenizer import build_tokenizer
 from tests.faithfulness.helpers import SIZE, bag, explained, ordered, word_vector
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.clauses import split_clauses
@@ -12,7 +13,6 @@ from tl_nla.faithfulness.order import order_curves, prefix_curve
 from tl_nla.faithfulness.retention import measure_retention
 from tl_nla.faithfulness.scoring import Scorer, by_document, training_mean
 from tl_nla.metrics import fve
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 TEXTS = explained(10)[0]
 

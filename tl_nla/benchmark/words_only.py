@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
@@ -138,16 +138,6 @@ def context_texts(
     return listed
 
 
-def partial_states(
-    residuals: WrittenResiduals, rebuilt: Float[Tensor, "n site d_model"], mean: Float[Tensor, "site d_model"]
-) -> Float[Tensor, "told n d_model"]:
-    """Last residual states with the writes of the first 0, 1, ... all layers from words, the others at their mean."""
-    told = torch.arange(int(residuals.layers.max()) + 2)[:, None] > residuals.layers[None]
-    known = torch.einsum("ts,nsd->tnd", told.to(rebuilt), rebuilt)
-    usual = torch.einsum("ts,sd->td", (~told).to(mean), mean)
-    return residuals.embed + residuals.rest + known + usual[:, None]
-
-
 def output_logits(model: Any, state: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocab"]:
     """Logits of last residual states; gradients pass to the states and never to the model's weights."""
     readout = facts_of(model).readout
@@ -174,25 +164,6 @@ def divergence(clean: Float[Tensor, "n vocab"], changed: Float[Tensor, "n vocab"
     """KL(clean || changed) in nats, from logits."""
     log_p = log_probabilities(clean)
     return (log_p.exp() * (log_p - log_probabilities(changed))).sum(-1)
-
-
-@torch.no_grad()
-def recovery(
-    model: Any, residuals: WrittenResiduals, rebuilt: Float[Tensor, "n site d_model"],
-    mean: Float[Tensor, "site d_model"],
-) -> tuple[Float[Tensor, "told n"], Bool[Tensor, "told n"]]:  # fmt: skip
-    """KL to the clean prediction, and whether the likeliest token is the same, after 0, 1, ... all layers are told.
-
-    Returns:
-        One row for each number of layers told; the first (mean writes only) is the zero of "recovered".
-    """
-    clean = output_logits(model, residuals.final)
-    kls, same = [], []
-    for state in partial_states(residuals, rebuilt, mean):
-        logits = output_logits(model, state)
-        kls.append(divergence(clean, logits))
-        same.append(logits.argmax(-1) == clean.argmax(-1))
-    return torch.stack(kls), torch.stack(same)
 
 
 def rebuild(reconstructor: Any, texts: list[list[str]], batch_size: int = 256) -> Float[Tensor, "n site d_model"]:

@@ -9,21 +9,14 @@ from typing import Any
 import lightning as L
 import torch
 
-from docs.studies.contributions.recoveries import Recoveries, save_recoveries
+from docs.studies.contributions.recoveries import Recoveries, recovery, save_recoveries
 from docs.studies.contributions.run import STORED
 from lightning_modules.data.served import captured
 from lightning_modules.data.settings import CorpusConfig
 from lightning_modules.training.contribution import ContributionDataModule, FittingConfig, LayerContribution
 from tl_nla.benchmark.arms import shuffle_across_documents
 from tl_nla.benchmark.oracle_texts import readable
-from tl_nla.benchmark.words_only import (
-    WrittenResiduals,
-    context_texts,
-    divergence,
-    output_logits,
-    rebuild,
-    recovery,
-)
+from tl_nla.benchmark.words_only import WrittenResiduals, context_texts, divergence, output_logits, rebuild
 from tl_nla.errors import InputError
 from tl_nla.oracle import DiffOracle
 from tl_nla.storyworld.tiny import WEIGHTS
