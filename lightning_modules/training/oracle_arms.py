@@ -104,15 +104,7 @@ def score_oracle(
     trained: TrainedOracle, readers: dict[str, WriteReconstructor], curves: dict[str, Curve], recipe: OracleRecipe,
     long_context: WriteReconstructor | None = None,
 ) -> OracleRows:  # fmt: skip
-    """Row scores of all arms and questions on the held-out writes.
-
-    Args:
-        trained: the oracle.
-        readers: of the arms that have one of their own.
-        curves: learning curve of each.
-        recipe: model, documents and seed.
-        long_context: reader of ``cat_long``.
-    """
+    """Row scores of all arms and questions on the held-out writes."""
     oracle, data, target, seed = trained.oracle, trained.data, recipe.target, recipe.seed
     held = data.held
     rows = start_rows(held, component_means(data.train, held.sites), data.untrained, seed)

@@ -174,13 +174,7 @@ def check_verbalizer(recipe: OracleRecipe) -> None:
 
 
 def fresh_oracle(recipe: OracleRecipe, data: Captured, base: str = "") -> DiffOracle:
-    """An untrained oracle that knows the usual magnitudes, on the device of the trainings.
-
-    Args:
-        recipe: model, sizes and seed.
-        data: captured.
-        base: the name that a saved oracle gives its model.
-    """
+    """An untrained oracle that knows the usual magnitudes, on the device of the trainings."""
     config = recipe.config
     torch.manual_seed(recipe.seed)
     model, tokenizer = load_causal_lm(recipe.folder, torch.float32), load_tokenizer(recipe.folder)

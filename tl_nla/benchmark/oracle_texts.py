@@ -103,13 +103,7 @@ def context_ids(
 
 
 def sum_budgets(writes: LabelledWrites, said: Sequence[str], tokenizer: Any) -> dict[int, int]:
-    """For the row of each attention how many tokens the texts of all its heads have together.
-
-    Args:
-        writes: heads and attentions of the same documents and positions.
-        said: a text for each row.
-        tokenizer: that counts.
-    """
+    """For the row of each attention how many tokens the texts of all its heads have together."""
     parsed = [Site.parse(site) for site in writes.sites]
     places = zip(writes.document.tolist(), writes.position.tolist(), writes.site.tolist(), strict=True)
     totals: dict[tuple[int, int, int], int] = {}

@@ -102,11 +102,6 @@ def write_shard(folder: Path, number: int, shard: Shard) -> Path:
 def save_whole(path: Path, tensors: dict[str, Tensor], about: str) -> None:
     """Write tensors and a note about them; until they are wholly on the disk there is no file of that name.
 
-    Args:
-        path: of the file.
-        tensors: by name.
-        about: JSON with the numbers of ``rows`` and of those to ``train`` on.
-
     Raises:
         InputError: when it cannot be written.
     """

@@ -64,11 +64,6 @@ def adapted_nla(model: Any, tokenizer: Any, config: AdaptedPair | None = None) -
     The verbalizer is the whole model, the reconstructor its first blocks up to the layer. Trained are low-rank
     adapters, a map a slot, and the reconstructor's head. The answer is the explanation alone, without tags.
 
-    Args:
-        model: a Hugging Face causal language model; left as it is.
-        tokenizer: its tokenizer.
-        config: layer, slots, adapters.
-
     Raises:
         InputError: when the model, the layer or the tokenizer cannot be used, or PEFT is not installed.
 

@@ -89,12 +89,6 @@ class VectorVerbalizer(nn.Module):
     ) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Training targets with the end token, right-padded, and their mask.
 
-        Args:
-            texts: as the caller gave them, for messages.
-            wrapped: the same as the model is to say them.
-            prompt: tokens of the longest prompt.
-            around: ids of what is wrapped around every text.
-
         Raises:
             InputError: for a control token inside a text, or a text that is longer than the context.
         """

@@ -79,10 +79,6 @@ def k3_divergence(logprobs: Float[Tensor, "n pos"], reference: Float[Tensor, "n 
 
     A token that the reference finds unlikely costs its gap in nats, however wide, and is pulled back with a gradient
     of one. Gaps of more than 12 nats the other way grow along a straight line instead of exponentially.
-
-    Args:
-        logprobs: of the sampled tokens under the policy, nats.
-        reference: of the same tokens under the frozen warm start.
     """
     difference = reference - logprobs
     return bounded_exp(difference) - difference - 1

@@ -107,10 +107,6 @@ def keep_writes(
 def sampled_writes(paths: Sequence[Path], most: int) -> LabelledWrites:
     """Every so many-th write of all shards, of which one is in memory at a time.
 
-    Args:
-        paths: of the shards.
-        most: writes at most; all of them where there are no more.
-
     Raises:
         InputError: when a shard is missing or damaged.
     """

@@ -134,14 +134,6 @@ def sources_of_both(
 class SourceWatch:
     """Functions on hook points that reduce each layer to its strongest sources while a pass runs.
 
-    Args:
-        model: a ``HookedTransformer`` or ``TransformerBridge``.
-        real: the positions that are no padding.
-        heads: layers whose heads are told one by one.
-        attentions: layers whose heads are pooled.
-        top_k: how many sources are kept on each side of the distance limit.
-        columns: tell these positions only; all of them when ``None``.
-
     Attributes:
         pairs: hook names and functions.
         sums: the attentions' writes as sums of their heads at these positions, as far as they were seen.
