@@ -12,7 +12,7 @@ from lightning_modules.data.activations import explainer_of
 from lightning_modules.data.documents import DocumentDataModule, Run
 from lightning_modules.data.kept_states import StateReader
 from lightning_modules.outputs import fast_dev_run
-from tl_nla.amounts import check_count
+from tl_nla.amounts import check_counts
 from tl_nla.data.explained import StateCapture
 from tl_nla.data.shards import Shard, begin_capture, finish_capture, is_whole, shard_path, write_shard
 from tl_nla.errors import InputError
@@ -54,8 +54,7 @@ class CaptureSettings:
     quantization: str | None = None
 
     def __post_init__(self) -> None:
-        check_count("positions_per_document", self.positions_per_document)
-        check_count("batch_size", self.batch_size)
+        check_counts(self, "positions_per_document", "batch_size")
 
 
 class ActivationCapture(L.LightningModule):

@@ -15,6 +15,7 @@ from lightning_modules.training.diff import taught_loss
 from lightning_modules.training.oracle_stages import verbalizer_spec
 from lightning_modules.training.stage import StageConfig, StageSpec
 from lightning_modules.training.stages import Stages
+from tl_nla.amounts import check_counts
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.model.sites import Site
@@ -45,9 +46,7 @@ class EncoderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        check_counts(self, "hidden", "batch_size")
 
 
 def add_source_slots(

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tl_nla.amounts import check_count
+from tl_nla.amounts import check_counts
 from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
@@ -50,8 +50,7 @@ class FitConfig:
     width: int = 12
 
     def __post_init__(self) -> None:
-        for name in ("words", "passes", "rows", "told_rows", "width"):
-            check_count(name, getattr(self, name))
+        check_counts(self, "words", "passes", "rows", "told_rows", "width")
 
 
 @torch.no_grad()
