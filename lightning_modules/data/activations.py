@@ -90,7 +90,7 @@ class ActivationDataModule(ServedModule):
         placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
     """
 
-    collated = staticmethod(collate)
+    collated: Any = staticmethod(collate)
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",

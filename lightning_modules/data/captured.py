@@ -128,7 +128,7 @@ class CapturedDataModule(ServedModule):
         num_workers: processes that fetch rows; each holds ``window`` shards.
     """
 
-    collated = staticmethod(collate)
+    collated: Any = staticmethod(collate)
 
     def __init__(
         self, folder: str, batch_size: int = 64, seed: int = 0, window: int = 4,

@@ -68,7 +68,7 @@ class ContributionDataModule(ActivationDataModule):
     """
 
     serves = "residuals"
-    collated = staticmethod(collate_residuals)
+    collated: Any = staticmethod(collate_residuals)
 
     def __init__(
         self,

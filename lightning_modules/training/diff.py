@@ -64,7 +64,7 @@ class DiffDataModule(ActivationDataModule):
     """
 
     serves = "writes"
-    collated = staticmethod(collate_writes)
+    collated: Any = staticmethod(collate_writes)
 
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),

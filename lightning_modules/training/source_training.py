@@ -56,7 +56,7 @@ class SourceDataModule(ActivationDataModule):
     """
 
     serves = "sources"
-    collated = None
+    collated: Any = None
 
     def __init__(
         self,

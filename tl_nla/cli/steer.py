@@ -1,6 +1,7 @@
 """``tl-nla steer PROMPT --rewrite "red->yellow"``: what the model says before and after its words were edited."""
 
 import argparse
+from contextlib import nullcontext
 from typing import Any
 
 
@@ -106,10 +107,7 @@ def steer_text(
         ])  # fmt: skip
         adapter.reset()
         settings = {"max_new_tokens": args.tokens, "do_sample": False, "verbose": False}
-        if adapters:
-            with attach(target.model, adapter):
-                grown = target.model.generate(tokens, **settings)
-        else:
+        with attach(target.model, adapter) if adapters else nullcontext():
             grown = target.model.generate(tokens, **settings)
         texts.append(target.tokenizer.decode(grown[0, len(ids) :]))
     edits = [
