@@ -86,11 +86,7 @@ def complaints_of(trained: TrainedOracle) -> list[str]:
 
 
 def train_and_score(model: str, oracle: Path | None = None, options: OracleOptions | None = None) -> ScoredOracles:
-    """Train an oracle and the readers of its controls, and score them all.
-
-    Raises:
-        InputError: as of :func:`fit_oracle`.
-    """
+    """Train an oracle and the readers of its controls, and score them all."""
     if oracle is not None:
         DiffOracle.check_saving(oracle)
     recipe = recipe_of(model, options or OracleOptions())

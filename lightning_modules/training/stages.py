@@ -80,11 +80,7 @@ class Stages:
         return words
 
     def check_outputs(self) -> None:
-        """Refuse a folder that cannot be written to, before the training whose outcome goes there.
-
-        Raises:
-            InputError: saying why.
-        """
+        """Refuse a folder that cannot be written to, before the training whose outcome goes there."""
         if self.folder is not None:
             check_folder(self.folder)
 

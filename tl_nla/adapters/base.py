@@ -37,11 +37,7 @@ class Adapter(ABC):
 
 
 def refuse_other_width(model: Any, reader: Any, reads: str = "the NLA reads activations") -> None:
-    """Refuse what says that it reads vectors of another size than the model's.
-
-    Raises:
-        InputError: when it does.
-    """
+    """Refuse what says that it reads vectors of another size than the model's."""
     width, wanted = int(model.cfg.d_model), getattr(reader, "d_model", None)
     if wanted is not None and int(wanted) != width:
         raise InputError(f"{reads} of size {wanted}, this model has d_model {width}")

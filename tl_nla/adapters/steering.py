@@ -233,11 +233,7 @@ class SteeringAdapter(_ShiftingAdapter):
         super()._start(activation, layer)
 
     def hooks(self, model: Any) -> list[HookPair]:
-        """As for every adapter; also refuses a model of another width than the NLA's.
-
-        Raises:
-            InputError: see there.
-        """
+        """As for every adapter; also refuses a model of another width than the NLA's."""
         refuse_other_width(model, self.nla)
         return super().hooks(model)
 
@@ -266,11 +262,7 @@ class VectorAdapter(_ShiftingAdapter):
         self.vector = vector
 
     def hooks(self, model: Any) -> list[HookPair]:
-        """As for every adapter; also refuses a model of another width than the vector's.
-
-        Raises:
-            InputError: see there.
-        """
+        """As for every adapter; also refuses a model of another width than the vector's."""
         width, found = int(model.cfg.d_model), tuple(self.vector.vector.shape)
         if found != (width,):
             raise InputError(f"the steering vector has shape {found}, this model has d_model {width}")

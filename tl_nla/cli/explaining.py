@@ -11,11 +11,7 @@ if TYPE_CHECKING:
 
 
 def pair_of(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The target and its NLA, as ``--model``, ``--nla`` and the options of ``add_target`` ask for.
-
-    Raises:
-        InputError: as of :func:`load_pair`.
-    """
+    """The target and its NLA, as ``--model``, ``--nla`` and the options of ``add_target`` ask for."""
     from tl_nla.cli.options import own_placement, placement_of
 
     return load_pair(args.model, args.nla, args.prepend_bos, placement_of(args), **own_placement(args))

@@ -181,11 +181,7 @@ class NLA(nn.Module):
 
     @staticmethod
     def check_saving(folder: str | Path) -> Path:
-        """Refuse a folder that :meth:`save_pretrained` could not write to; trainings ask before they start.
-
-        Raises:
-            InputError: saying why.
-        """
+        """Refuse a folder that :meth:`save_pretrained` could not write to; trainings ask before they start."""
         folder = check_folder(folder)
         for part in ("av", "ar"):
             check_replaceable(folder / part, FILE_NAME)

@@ -212,11 +212,7 @@ class DiffOracle(nn.Module):
 
     @staticmethod
     def check_saving(folder: str | Path) -> Path:
-        """Refuse a folder that :meth:`save_pretrained` could not replace; trainings ask before they start.
-
-        Raises:
-            InputError: saying why.
-        """
+        """Refuse a folder that :meth:`save_pretrained` could not replace; trainings ask before they start."""
         return check_replaceable(folder, SIDECAR, _FILES)
 
     def _check_finite(self, dtype: torch.dtype | None) -> None:

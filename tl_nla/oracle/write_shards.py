@@ -41,9 +41,6 @@ def kept_writes(
 
     Args: as of :func:`keep_writes`, whose shards are all read at once.
 
-    Raises:
-        InputError: as of :func:`keep_writes`.
-
     Example:
         >>> writes = kept_writes(Path("runs/writes"), model, tokenizer, documents, ["blocks.0.mlp"], CaptureConfig())
     """

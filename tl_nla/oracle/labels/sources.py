@@ -113,9 +113,6 @@ def sources_of_both(
 
     Returns:
         Those of heads, and those of attentions; ``None`` where no layer was asked for.
-
-    Raises:
-        InputError: as :func:`head_sources`.
     """
     if not {*heads, *attentions}:
         return None, None
@@ -137,9 +134,6 @@ class SourceWatch:
     Attributes:
         pairs: hook names and functions.
         sums: the attentions' writes as sums of their heads at these positions, as far as they were seen.
-
-    Raises:
-        InputError: as :func:`head_sources`.
     """
 
     def __init__(
