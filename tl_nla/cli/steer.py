@@ -4,6 +4,8 @@ import argparse
 from contextlib import nullcontext
 from typing import Any
 
+from tl_nla.cli.terminal import make_console, make_table
+
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
@@ -40,7 +42,6 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> int:
     """Generate with and without steering and print both beside the edited words."""
     from tl_nla.cli.explaining import encode_text, pair_of
-    from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.whole_file import write_json
 
@@ -120,14 +121,12 @@ def steer_text(
 
 
 def _table(runs: list[dict[str, Any]]) -> Any:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     def words(likeliest: list[Any]) -> Text:
         return Text(", ".join(f"{word!r} {chance:.2f}" for word, chance in likeliest))
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table = make_table()
     named = [f"steered, {run['strength']:g}" for run in runs] if len(runs) > 1 else ["steered"]
     for name in ("", "unsteered", *named):
         table.add_column(name, style="bold" if not name else "")
