@@ -1,7 +1,6 @@
 """Training of diff oracles: writes with their labels as data, the verbalizer, and the reconstructor of writes."""
 
 import random
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -181,14 +180,6 @@ class OracleTraining(TrainingModule):
     def data_width(self) -> int:
         """Size of the writes."""
         return self.oracle.d_model
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take checkpoints of release 0.1 too, which called the verbalizer the reader."""
-        super().on_load_checkpoint(checkpoint)
-        state = checkpoint["state_dict"]
-        for name in list(state):
-            new = re.sub(r"^reader\.", "verbalizer.", name).replace("reconstructor.reconstructor.", "reconstructor.")
-            state[new] = state.pop(name)
 
     def setup(self, stage: str) -> None:
         """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
