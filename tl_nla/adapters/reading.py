@@ -82,7 +82,7 @@ class ReadingAdapter(Adapter):
             model: the model that they are for; each call starts a new text.
 
         Raises:
-            InputError: for a site that the model does not have, while readings of another model are held, or for a
+            InputError: for a site that the model does not have, or while readings of another model are held. Also for a
                 model of another width than what explains the vectors.
         """
         explainer = self._explainer()

@@ -1,7 +1,7 @@
 """What a model itself writes when it reads only the end of a text.
 
 A reader of raw context has to learn what the model does with it; the model knows. Its own run on the context is the
-strongest reader to start from, and where heads look no further back than the context reaches, an exact one.
+strongest reader to start from. Where heads look no further back than the context reaches, it is an exact one.
 """
 
 from collections.abc import Sequence

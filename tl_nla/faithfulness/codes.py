@@ -2,8 +2,8 @@
 
 The decisive reader is one never trained with that verbalizer: meaning survives the change of reader, a code does not.
 
-Two readers need no transformer trained again (:func:`refitted_errors`): ridge regressions on claims, and on claims
-with wording and order, fitted to the words in question.
+Two readers need no transformer trained again (:func:`refitted_errors`). They are ridge regressions on claims, and on
+claims with wording and order, fitted to the words in question.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """A layer read as the list of what its heads write: one explanation a head, and their sum as the layer's write.
 
-Heads write independently and their writes add up (Elhage et al. 2021), so the reconstruction of a layer's attention
+Heads write independently and their writes add up (Elhage et al. 2021). So the reconstruction of a layer's attention
 write is the sum of the heads' reconstructed writes, each at its told size.
 """
 

@@ -1,8 +1,8 @@
 """Which facts a state holds: linear probes decide what an explanation written from the truth may say.
 
 A verbalizer that is trained to say what its input does not hold learns to invent. The text may have told a fact that
-the model keeps elsewhere (at the token that told it, to be fetched by attention when it is needed). An explanation of
-this state then has no ground for it.
+the model keeps elsewhere: at the token that told it, from where attention fetches it. An explanation of this state then
+has no ground for it.
 """
 
 import json
