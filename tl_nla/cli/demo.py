@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from tl_nla.cli.terminal import make_console, make_table
+
 _SENTENCE = (
     "One rainy afternoon Tom went to the harbor. Tom found a kite painted red. Tom felt happy. "
     "Lily came to the farm too. The kite was red."
@@ -30,8 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> int:
     """Explain the sentence and print the table."""
     from tl_nla.cli.explaining import explain_text, speaking_pair_of
-    from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
@@ -48,16 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
 def words_table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
     """The table of what each token's state says."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=f"{model} · blocks.{layer}.hook_resid_post, in words",
-        box=box.SIMPLE_HEAD,
-        header_style="bold",
-        pad_edge=False,
-    )
+    table = make_table(f"{model} · blocks.{layer}.hook_resid_post, in words", pad_edge=False)
     table.add_column("token", style="bold cyan", no_wrap=True)
     table.add_column("explanation", ratio=3)
     table.add_column("FVE", justify="right")

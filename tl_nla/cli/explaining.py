@@ -11,11 +11,7 @@ if TYPE_CHECKING:
 
 
 def pair_of(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The target and its NLA, as ``--model``, ``--nla`` and the options of ``add_target`` ask for.
-
-    Raises:
-        InputError: as of :func:`load_pair`.
-    """
+    """The target and its NLA, as ``--model``, ``--nla`` and the options of ``add_target`` ask for."""
     from tl_nla.cli.options import own_placement, placement_of
 
     return load_pair(args.model, args.nla, args.prepend_bos, placement_of(args), **own_placement(args))
@@ -105,13 +101,6 @@ def explain_text(
     target: Any, nla: Any, text: str, last: int | None = None, progress: bool = False
 ) -> list[dict[str, Any]]:
     """Explain every token of a text.
-
-    Args:
-        target: model and tokenizer.
-        nla: the pair of one of its layers.
-        text: any Unicode text.
-        last: only the last so many tokens.
-        progress: show a progress bar.
 
     Returns:
         One dictionary a token: ``position, token, explanation, extracted, fve, cosine, claims``; the claims carry

@@ -151,10 +151,7 @@ def words(text: str) -> str:
     """
     from tl_nla.model.text import checked
 
-    try:
-        return checked(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return _read(checked, text)
 
 
 def any_path(text: str) -> Path:
@@ -163,10 +160,7 @@ def any_path(text: str) -> Path:
     Raises:
         argparse.ArgumentTypeError: when there is no such home folder.
     """
-    try:
-        return user_path(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return _read(user_path, text)
 
 
 def output_file(text: str) -> Path:
@@ -190,7 +184,11 @@ def output_folder(text: str) -> Path:
 def _output(text: str, check: Callable[[Path], Path]) -> Path:
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is no path; give the name of a file or folder")
+    return _read(check, any_path(text))
+
+
+def _read(read: Callable[[Any], Any], given: Any) -> Any:
     try:
-        return check(any_path(text))
+        return read(given)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from tl_nla.cli.explaining import explain_text, speaking_pair_of
     from tl_nla.errors import InputError
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     texts = [(f"text {number}", text) for number, text in enumerate(args.text)] if args.text else list(_piped())
     if not texts:

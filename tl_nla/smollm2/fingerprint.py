@@ -37,12 +37,7 @@ def fingerprint(model: Any) -> list[float]:
 
 
 def agreement(model: Any, known: Sequence[float]) -> float:
-    """Mean cosine of a model's states with those of a fingerprint, over its layers.
-
-    Args:
-        model: a TransformerLens model.
-        known: see :func:`fingerprint`.
-    """
+    """Mean cosine of a model's states with those of a fingerprint, over its layers."""
     if int(model.cfg.d_vocab) <= max(TOKENS):
         return 0.0
     own, other = (torch.tensor(numbers).view(len(_LAYERS), -1) for numbers in (fingerprint(model), list(known)))
@@ -51,11 +46,6 @@ def agreement(model: Any, known: Sequence[float]) -> float:
 
 def check_fingerprint(model: Any, known: Sequence[float], what: str) -> float:
     """Refuse a model that parts were not made for.
-
-    Args:
-        model: a TransformerLens model.
-        known: of the model that they were made for.
-        what: the parts, for the message.
 
     Returns:
         The agreement.
