@@ -4,6 +4,7 @@ import pytest
 
 from docs.studies.smollm2.agreement import BLOCK, LEVELS, as_markdown, half_a_step, shuffled
 from tests import zoo
+from tl_nla.data.progress import listening
 from tl_nla.errors import InputError
 from tl_nla.smollm2 import fingerprint
 
@@ -25,7 +26,12 @@ def test_noise_within_half_a_step_of_four_bits_is_accepted(known):
             step = rows.abs().amax(1) / 127
         assert (moved.amax(1) <= step * 0.501).all(), name  # norms have no step and stay as they are
         assert old.ndim < 2 or moved.mean() > 0.2 * step.mean()
-    assert fingerprint.LEAST < fingerprint.check_fingerprint(zoo.bridge(model), known, "it") < 0.9999
+    heard = []
+    with listening(lambda what, *_: heard.append(what)):
+        found = fingerprint.check_fingerprint(zoo.bridge(model), known, "it")
+        assert fingerprint.LEAST < found < 0.995
+        fingerprint.check_fingerprint(zoo.bridge(before), known, "the same")
+    assert heard == [f"it was made for weights whose states agree with this model's by {found:.2f} (a cosine)"]
 
 
 def test_another_model_of_the_same_shape_is_refused(known):
