@@ -14,7 +14,7 @@ _MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_nla, add_speaking, add_target, output_file, whole_number
+    from tl_nla.cli.options import add_choices, add_common, add_nla, add_target, output_file, whole_number
 
     parser = subparsers.add_parser("demo", help="explain the state at every token of a sentence")
     parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
@@ -22,7 +22,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens only"
     )
-    add_speaking(parser)
+    add_choices(parser)
     parser.add_argument("--svg", type=output_file, metavar="FILE", help="also save the table as a picture")
     add_common(parser)
     add_target(parser)
@@ -31,12 +31,12 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain the sentence and print the table."""
-    from tl_nla.cli.explaining import explain_text, speaking_pair_of
+    from tl_nla.cli.explaining import explain_text, wrapped_pair_of
     from tl_nla.whole_file import write_json
 
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target, nla = speaking_pair_of(args)
+        target, nla = wrapped_pair_of(args)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
     console.print(words_table(explained, target.name, nla.layer))
     console.print(_legend(explained))

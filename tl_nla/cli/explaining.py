@@ -17,8 +17,8 @@ def pair_of(args: argparse.Namespace) -> tuple[Any, Any]:
     return load_pair(args.model, args.nla, args.prepend_bos, placement_of(args), **own_placement(args))
 
 
-def speaking_pair_of(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The target and its NLA, which speaks as the options of ``add_speaking`` ask for.
+def wrapped_pair_of(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The target and its NLA, wrapped as the options of ``add_choices`` ask for.
 
     Raises:
         InputError: as of :func:`load_pair`, and for a probability out of range.

@@ -55,8 +55,8 @@ def add_nla(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_speaking(parser: argparse.ArgumentParser) -> None:
-    """Add ``--best-of`` and ``--sure``; see :func:`tl_nla.cli.explaining.speaking_pair_of`."""
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """Add ``--best-of`` and ``--sure``; see :func:`tl_nla.cli.explaining.wrapped_pair_of`."""
     parser.add_argument(
         "--best-of", type=whole_number(1), default=1, metavar="N",
         help="say N explanations a state, keep the one that the reconstructor reads back best",

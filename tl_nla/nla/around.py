@@ -1,4 +1,4 @@
-"""What wrappers of a pair share: they change how it speaks, and are the pair in everything else."""
+"""What wrappers of a pair share: they change what it says, and are the pair in everything else."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +38,7 @@ class AroundPair:
         return self.pair.reconstruct(texts, batch_size)
 
 
-def check_speaks(pair: Any) -> None:
+def check_pair(pair: Any) -> None:
     """Refuse what cannot be wrapped.
 
     Raises:

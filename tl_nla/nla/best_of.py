@@ -10,7 +10,7 @@ from torch import Tensor
 from tl_nla.amounts import check_count, check_number
 from tl_nla.errors import InputError
 from tl_nla.metrics import squared_errors
-from tl_nla.nla.around import AroundPair, check_speaks
+from tl_nla.nla.around import AroundPair, check_pair
 from tl_nla.nla.generation import Responses, join_responses
 from tl_nla.nla.verbalizer import Generation
 
@@ -44,7 +44,7 @@ class BestOf(AroundPair):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_speaks(self.pair)
+        check_pair(self.pair)
         check_count("samples", self.samples)
         check_number("temperature", self.temperature, 0.0)
         if self.temperature == 0 and self.samples > 1:

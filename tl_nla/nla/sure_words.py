@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tl_nla.amounts import check_number
 from tl_nla.errors import InputError
-from tl_nla.nla.around import AroundPair, check_speaks
+from tl_nla.nla.around import AroundPair, check_pair
 from tl_nla.nla.verbalizer import Generation
 
 _WORD = re.compile(r"\S+")
@@ -55,7 +55,7 @@ class SureWords(AroundPair):
     mark: str = "…"
 
     def __post_init__(self) -> None:
-        check_speaks(self.pair)
+        check_pair(self.pair)
         if check_number("threshold", self.threshold, 0.0) > 1:
             raise InputError(f"threshold is {self.threshold}; allowed: a probability between 0 and 1")
         if not self.mark or len(self.mark.split()) != 1 or self.mark != self.mark.strip():
