@@ -19,7 +19,7 @@ def shipped_oracle(model: Any) -> WordOracle:
 
     Returns:
         The oracle. ``oracle.made`` says how it was fitted. Its entry ``"agreement"`` says how well the model's states
-        agree with those of the model that it was fitted on.
+        agree with those of the model that it was fitted on (a mean cosine; 1.00 for the same weights).
 
     Raises:
         InputError: when this installation lacks it, or the model's states say that it is another model.
