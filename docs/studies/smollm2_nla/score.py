@@ -13,7 +13,7 @@ from docs.studies.drawn import drawn_documents
 from tl_nla.data import Document, ExplainedStates
 from tl_nla.data.explained import StateCapture, explain_states
 from tl_nla.explainers.short import ShortExplainer
-from tl_nla.faithfulness.short_claims import ShortTruth, check_short, short_claims, short_parts
+from tl_nla.faithfulness.short_claims import short_parts
 from tl_nla.metrics import normalise
 from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.nla import NLA, BestOf
@@ -119,18 +119,6 @@ def claims(said: str, gold: str) -> dict[str, float]:
     return found
 
 
-def checked(said: str, gold: str) -> list[int]:
-    """How many of an explanation's claims are true, and how many it makes; marks claim nothing.
-
-    Args:
-        said: by the verbalizer.
-        gold: by the explainer.
-    """
-    truth = ShortTruth(*map(tuple, short_parts(gold)))
-    verdicts = [check_short(claim, truth) for claim in short_claims(said)]
-    return [verdicts.count("true"), len(verdicts)]
-
-
 def linear_reader(train: ExplainedStates, held: ExplainedStates, verbalizer: Any, tokens: int = 2) -> Tensor:
     """Reconstructions by ridge regression from the embeddings of the last tokens: what a reader without blocks gets."""
     sides = []
@@ -164,6 +152,5 @@ def write_scores(path: Path, held: HeldOut, arms: dict[str, Tensor], said: dict[
                 "claims": claims(said["explanation"][row], gold), "said": said["explanation"][row],
                 "best_claims": claims(said["best"][row], gold), "best": said["best"][row], "gold": gold,
                 "sure": said["sure"][row], "best, sure": said["best, sure"][row],
-                "checked": {name: checked(texts[row], gold) for name, texts in said.items()},
             }  # fmt: skip
             file.write(json.dumps(content, ensure_ascii=False) + "\n")

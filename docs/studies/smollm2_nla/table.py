@@ -8,6 +8,7 @@ import torch
 
 from docs.studies.smollm2_nla.score import another_document, claims
 from tl_nla.benchmark.bootstrap import Interval, fve_interval, mean_interval, ratio_interval
+from tl_nla.faithfulness.short_claims import ShortTruth, check_short, short_claims, short_parts
 
 ARMS = ("best", "best, sure", "explanation", "sure", "gold", "context", "context, same reader", "linear", "mean",
         "shuffled", "best, shuffled", "empty")  # fmt: skip
@@ -42,18 +43,40 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
         found, chosen, chance = (_over([row for row in side if name in row["claims"]], name)
                                  for side in (rows, best, wrong))  # fmt: skip
         lines.append(f"| {name} | {_shown(found)} | {_shown(chosen)} | {chance.value:.2f} | {found.n} |")
-    lines += _precision(rows) if "checked" in rows[0] else []
+    lines += _precision(rows)
     different = len({row["said"] for row in rows}) / len(rows)
     return "\n".join([*lines, "", f"Different explanations: {different:.2f} of the rows."]) + "\n"
 
 
 def _precision(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["", "| words | claims a state | of them true |", "|---|---|---|"]
-    for arm in rows[0]["checked"]:
-        true, made = torch.tensor([row["checked"][arm] for row in rows], dtype=torch.float64).T
-        found = ratio_interval(true, made, _documents(rows), generator=_draws())
-        lines.append(f"| {NAMES.get(arm, arm)} | {float(made.mean()):.1f} | {_shown(found)} |")
+    """How many claims are made, and how many are true: all, at a known place, at any place, and of next words."""
+    heads = ("words", "claims a state", "of them true", "recent words at their place", "at any place", "next words")
+    lines = ["", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name, text in (("explanation", "said"), ("sure", "sure"), ("best", "best"), ("best, sure", "best, sure")):
+        found = [_verdicts(row[text], row["gold"]) for row in rows]
+        made = sum(len(own["all"]) for own in found) / len(rows)
+        cells = [_shown(_share(found, rows, kind)) for kind in ("all", "place", "any", "next")]
+        lines.append(f"| {NAMES.get(name, name)} | {made:.1f} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _verdicts(said: str, gold: str) -> dict[str, list[bool]]:
+    truth = ShortTruth(*map(tuple, short_parts(gold)))
+    found: dict[str, list[bool]] = {"all": [], "place": [], "any": [], "next": []}
+    for claim in short_claims(said):
+        true = check_short(claim, truth) == "true"
+        found["all"].append(true)
+        if claim.type == "next":
+            found["next"].append(true)
+        else:
+            found["place"] += [true] if claim.subject else []
+            found["any"].append(claim.value in truth.recent)
+    return found
+
+
+def _share(found: list[dict[str, list[bool]]], rows: list[dict[str, Any]], kind: str) -> Interval:
+    true, made = (torch.tensor([count(own[kind]) for own in found], dtype=torch.float64) for count in (sum, len))
+    return ratio_interval(true, made, _documents(rows), generator=_draws())
 
 
 def _fve(rows: list[dict[str, Any]], arm: str) -> Interval:
