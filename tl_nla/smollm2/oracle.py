@@ -18,8 +18,8 @@ def shipped_oracle(model: Any) -> WordOracle:
         model: SmolLM2-135M-Instruct as a TransformerLens model, in any precision or quantised.
 
     Returns:
-        The oracle. ``oracle.made`` says how it was fitted. Its entry ``"agreement"`` says how well the model's states
-        agree with those of the model that it was fitted on (a mean cosine; 1.00 for the same weights).
+        The oracle. ``oracle.made`` says how it was fitted. Its ``"agreement"`` compares the model's states with those
+        of the model that it was fitted on: a mean cosine, 1.00 for the same weights.
 
     Raises:
         InputError: when this installation lacks it, or the model's states say that it is another model.
