@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ BLOCK, LEVELS, EMBEDDING_LEVELS = 32, 15, 127
 """Of the package's file: numbers that share a step, steps between the lowest and the highest one (Q4_1), and steps from
 zero to the largest embedding (Q8_0)."""
 BATCH, STEPS = 4, 6
-_UNCHANGED, _NOISE = "as in the package", "noise of half a step"
+_UNCHANGED, _NOISE, _TUNED = "as in the package", "noise of half a step", "trained a little, rate 1e-3"
 
 
 @torch.no_grad()
@@ -88,10 +89,12 @@ def cases(corpus: Path, tokenizer: Any) -> dict[str, tuple[Callable[[Any], None]
     return {
         _UNCHANGED: (lambda _: None, torch.float32),
         _NOISE: (half_a_step, torch.float32),
+        "another draw of it": (partial(half_a_step, seed=1), torch.float32),
+        "a third draw": (partial(half_a_step, seed=2), torch.float32),
         "rounded to bfloat16": (lambda _: None, torch.bfloat16),
         "another model of this shape": (shuffled, torch.float32),
         "trained a little, rate 1e-5": (tuned(1e-5, corpus, tokenizer), torch.float32),
-        "trained a little, rate 1e-3": (tuned(1e-3, corpus, tokenizer), torch.float32),
+        _TUNED: (tuned(1e-3, corpus, tokenizer), torch.float32),
     }
 
 
@@ -165,7 +168,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         save_causal_lm(model.eval(), tokenizer, folder, dtype)
         del model
-        row = {"case": case, **look(folder, args.corpus, case in (_UNCHANGED, _NOISE))}
+        row = {"case": case, **look(folder, args.corpus, case in (_UNCHANGED, _NOISE, _TUNED))}
         shutil.rmtree(folder)
         with args.rows.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

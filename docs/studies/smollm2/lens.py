@@ -4,8 +4,10 @@
 """
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformer_lens.tools.analysis import JacobianLens
 
 from docs.studies.smollm2.capture import read_corpus
 from docs.studies.smollm2.effects import cut
@@ -25,11 +28,9 @@ from tl_nla.smollm2.weights import find_weights
 
 TOKENS, SKIPPED, ROWS = 40, 16, 24
 """Of each text that TransformerLens fits on: its tokens, the first ones left out (its own default), rows of a pass."""
-EACH = 4
-"""Documents of each kind of text whose last token the other fit reads."""
-TEXTS = 2
-"""That TransformerLens fits on, one of each of so many kinds: each takes a processor minute."""
-_CHUNK = 96
+EACH, TEXTS = 4, 4
+"""Documents of each kind of text whose last token the other fit reads, and texts that TransformerLens fits on."""
+_CHUNK, _SHOWN = 96, (0, 3, 9, 15, 21, 27)
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,6 @@ def fitted_later(target: Any, texts: list[str], keep: Path) -> Float[Tensor, "la
         texts: that it is fitted on.
         keep: folder of the files.
     """
-    from transformer_lens.tools.analysis import JacobianLens
-
     keep.mkdir(parents=True, exist_ok=True)
     parts = []
     for number, (text,) in enumerate(told([[text] for text in texts], "fitting the Jacobian lens")):
@@ -171,12 +170,40 @@ def frozen_model() -> tuple[Any, Any]:
     return load_causal_lm(folder, torch.float32).eval().requires_grad_(False), load_tokenizer(folder)
 
 
+def as_markdown(keep: Path) -> str:
+    """How alike the fits are: mean cosine of single texts' maps, and of both lenses, the identity left out."""
+    lenses, parts = (
+        fitted_lenses(keep),
+        [JacobianLens.load(str(path)) for path in sorted((keep / "lens_later").iterdir())],
+    )
+    lines = [
+        "| layer | two texts of TransformerLens's fit | its mean and the mean at the last token |",
+        "|---|---|---|",
+    ]
+    for layer in _SHOWN:
+        each = [_without_identity(part.jacobians[layer]) for part in parts]
+        pairs = [float(torch.cosine_similarity(left, right, 0)) for left, right in combinations(each, 2)]
+        both = (_without_identity(side[layer]) for side in (lenses.later, lenses.post))
+        likeness = float(torch.cosine_similarity(*both, 0))
+        lines.append(f"| {layer} | {sum(pairs) / max(1, len(pairs)):.2f} | {likeness:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _without_identity(jacobian: Tensor) -> Tensor:
+    return (jacobian - torch.eye(len(jacobian))).flatten()
+
+
 def main() -> None:
     """Fit both and save them."""
     parser = argparse.ArgumentParser(prog="python -m docs.studies.smollm2.lens")
     parser.add_argument("--corpus", type=Path, default=Path("corpus"))
     parser.add_argument("--keep", type=Path, required=True, help="folder of captured writes")
+    parser.add_argument("--texts", type=int, default=TEXTS, help="of TransformerLens's fit, each a processor minute")
+    parser.add_argument("--table", action="store_true", help="print how alike the fits are only")
     args = parser.parse_args()
+    if args.table:
+        sys.stdout.write(as_markdown(args.keep))
+        return
     begun = time.process_time()
     here = args.keep / "lens_here.safetensors"
     if not here.is_file():
@@ -185,7 +212,7 @@ def main() -> None:
         tell(f"the fit at the last token took {time.process_time() - begun:.0f} s of processor time")
         begun = time.process_time()
     target = load_target("smollm2", placement=Placement("float32"))
-    later = fitted_later(target, texts_of(args.corpus, 1)[:TEXTS], args.keep / "lens_later")
+    later = fitted_later(target, texts_of(args.corpus, 1)[: args.texts], args.keep / "lens_later")
     tell(f"TransformerLens's fit took {time.process_time() - begun:.0f} s of processor time")
     Lenses(later, **load_file(here)).save(args.keep / "lenses.safetensors")
 
