@@ -43,7 +43,7 @@ demo-smollm2: $(VENV)/.installed
 # CORPUS: where to; SAMPLED: documents that smollm2 itself writes beside them.
 CORPUS ?= corpus
 SAMPLED ?= 0
-RECIPE = $(CURDIR)/$(VENV)/bin/python -m tl_nla.smollm2.corpus
+RECIPE = PYTHONPATH=$(CURDIR) $(CURDIR)/$(VENV)/bin/python -m docs.corpus
 
 corpus: $(VENV)/.installed
 	mkdir -p $(CORPUS)/packages $(CORPUS)/downloads

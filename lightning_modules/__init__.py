@@ -2,7 +2,6 @@
 
 import importlib.util
 
-from tl_nla import _moved
 from tl_nla._lazy import lazy
 
 _HOMES = {
@@ -34,7 +33,6 @@ _HOMES = {
 }
 
 __all__ = sorted(name for name, home in _HOMES.items() if importlib.util.find_spec(f"{__name__}.{home}"))
-_moved.install()
 __getattr__ = lazy(__name__, {name: f"{__name__}.{_HOMES[name]}" for name in __all__})
 
 

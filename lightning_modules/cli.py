@@ -9,7 +9,6 @@ from lightning.pytorch.cli import LightningCLI
 
 from lightning_modules.callbacks.checkpoint_io import damage
 from lightning_modules.callbacks.step_bar import StepBar
-from lightning_modules.old_settings import translated_arguments
 from lightning_modules.outputs import check_outputs, fast_dev_run
 from tl_nla.errors import InputError
 
@@ -20,14 +19,6 @@ class CheckingCLI(LightningCLI):
     Raises:
         InputError: naming the checkpoint or folder at fault.
     """
-
-    def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Take command lines of the last release, too."""
-        if not isinstance(args, list):
-            super().parse_arguments(parser, args)
-            return
-        with translated_arguments(args) as found:
-            super().parse_arguments(parser, found)
 
     def _parse_ckpt_path(self) -> None:
         # Lightning's own puts the arguments of the checkpoint's module over those of the command line, and cannot

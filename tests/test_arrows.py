@@ -17,16 +17,13 @@ EVERYBODYS = {
     "errors",
     "finite",
     "http",
-    "json_file",
     "markdown",
     "notebook",
     "outputs",
     "paths",
     "plugins",
-    "text_file",
-    "_grouped",
+    "whole_file",
     "_lazy",
-    "_moved",
 }
 FILES = sorted([*ROOT.glob("tl_nla/**/*.py"), *ROOT.glob("lightning_modules/**/*.py"), *ROOT.glob("docs/**/*.py")])
 

@@ -55,9 +55,9 @@ def test_pairs_and_oracles(home):
 def test_files(home):
     from tl_nla.data import check_source, load_documents
     from tl_nla.data.streams import stream_documents
-    from tl_nla.json_file import write_json
     from tl_nla.steering.vectors import SteeringVector
     from tl_nla.storyworld.grounding import Grounding
+    from tl_nla.whole_file import write_json
 
     SteeringVector(torch.ones(3), "blocks.0.mlp").save("~/vector.safetensors")
     assert SteeringVector.load("~/vector.safetensors").vector.tolist() == [1, 1, 1]

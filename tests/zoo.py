@@ -116,7 +116,7 @@ def with_score_cap(model: transformers.PreTrainedModel) -> transformers.PreTrain
 
 def save_target(folder: Path, family: str = "llama") -> None:
     """Write a random target of two layers with the story world's tokenizer, for what trains on stories."""
-    from tl_nla.storyworld.tokenizer import save_tokenizer
+    from docs.studies.tiny.tokenizer import save_tokenizer
 
     tokenizer = save_tokenizer(folder)
     few = {"vocab_size": len(tokenizer), "max_position_embeddings": 512, "num_hidden_layers": 2}

@@ -1,9 +1,8 @@
 """Natural language autoencoders at the hook points of any TransformerLens model."""
 
-from tl_nla import _moved
 from tl_nla._lazy import lazy
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 _HOMES = {
     "ActivationOracle": "tl_nla.nla",
@@ -29,7 +28,6 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)
-_moved.install()
 __getattr__ = lazy(__name__, _HOMES)
 
 

@@ -5,8 +5,6 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tl_nla._moved import NAMES, old_name
-
 
 def lazy(package: str, homes: Mapping[str, str] | None = None) -> Callable[[str], Any]:
     """A package's ``__getattr__``: gives public names and the package's own modules.
@@ -20,8 +18,6 @@ def lazy(package: str, homes: Mapping[str, str] | None = None) -> Callable[[str]
     def get(name: str) -> Any:
         if name in known:
             return getattr(importlib.import_module(known[name]), name)
-        if (package, name) in NAMES:
-            return old_name(package, name)
         if name.startswith("_") or importlib.util.find_spec(f"{package}.{name}") is None:
             told = f"; public names: {', '.join(known)}" if known else ""
             raise AttributeError(f"module {package!r} has no attribute {name!r}{told}")

@@ -20,6 +20,13 @@ def check_count(name: str, value: Any, least: int | None = 1) -> int:
     return int(value)
 
 
+def check_counts(config: Any, *names: str) -> None:
+    """:func:`check_count` of those of a configuration's fields that are given."""
+    for name in names:
+        if getattr(config, name) is not None:
+            check_count(name, getattr(config, name))
+
+
 def check_number(name: str, value: Any, least: float = -math.inf) -> float:
     """A finite number that is large enough.
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 CELL_LIMIT = 400
 """Longest text of one table cell in characters."""
@@ -24,6 +25,13 @@ def cell(text: str) -> str:
         'KL(clean &#124;&#124; rebuilt) [0.1, 0.2]'
     """
     return _BREAKS.sub("&#10;", text.replace("|", _ENTITIES["|"]))
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[str]], names: int | None = None) -> str:
+    """A Markdown table of names and numbers of our own; columns behind the first ``names`` stand on the right."""
+    named = len(header) if names is None else names
+    rule = ["---" if number < named else "---:" for number in range(len(header))]
+    return "".join("| " + " | ".join(cell(text) for text in line) + " |\n" for line in [header, rule, *lines])
 
 
 def escape(text: str, limit: int = CELL_LIMIT) -> str:

@@ -35,11 +35,7 @@ def check_folder(path: str | Path) -> Path:
 
 
 def check_file(path: str | Path) -> Path:
-    """Refuse a file that cannot be written, or whose folder is not there.
-
-    Raises:
-        InputError: saying why.
-    """
+    """Refuse a file that cannot be written, or whose folder is not there."""
     file = user_path(path)
     if file.is_dir():
         raise InputError(f"cannot write {str(path)!r}: it is a folder, give a file")

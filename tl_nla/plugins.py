@@ -17,6 +17,7 @@ A named model is less: its weights come from elsewhere and it has no world of it
 - ``oracle(model)``: its diff oracle, given the loaded model; ``None`` where none is installed.
 - ``precision()``: the one that suits this machine, as :class:`tl_nla.model.placement.Placement` writes it.
 - ``nla(model)``: the pair that was made for it, over the loaded model's weights.
+- ``explainer(site)`` and ``GRAMMAR``: as above, for the explanations of that pair.
 """
 
 import importlib

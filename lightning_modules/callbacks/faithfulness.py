@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_modules.sharding import gathered
-from tl_nla._grouped import grouped
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS
 from tl_nla.data import ExplainedStates
 from tl_nla.errors import InputError
@@ -53,7 +52,6 @@ class FaithfulnessCallback(L.Callback):
         measures: what is measured of the words, and how long they are.
     """
 
-    @grouped(measures=WordMeasures)
     def __init__(
         self, states: ExplainedStates, mean: Float[Tensor, " d_model"] | None = None, every: int = 50,
         references: Mapping[str, Reconstruct] | None = None, clean: tuple[Any, Any] | None = None,

@@ -1,7 +1,6 @@
 """Contribution reports while a model trains."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +9,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_modules.outputs import fast_dev_run
 from lightning_modules.sharding import gathered
-from tl_nla._grouped import grouped
 from tl_nla.errors import InputError
 from tl_nla.model.positions import Positions
 from tl_nla.reports import ContributionReport, ReportConfig, layer_contributions
@@ -31,18 +29,6 @@ class ShownConfig:
     target: str | None = None
     positions: Positions = -1
     images: bool = True
-
-
-def _settings_are_explain(function: Callable[..., None]) -> Callable[..., None]:
-    """Take ``settings``, as ``config.explain`` was called; goes with the next release."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **given: Any) -> None:
-        if "settings" in given:
-            given["explain"] = given.pop("settings") or {}
-        function(*args, **given)
-
-    return call
 
 
 class ContributionReportCallback(L.Callback):
@@ -72,8 +58,6 @@ class ContributionReportCallback(L.Callback):
         ``ContributionReportCallback({"colour": text}, shown=ShownConfig(" red"), config=ReportConfig(skips=False))``
     """
 
-    @_settings_are_explain
-    @grouped(shown=ShownConfig, config=ReportConfig)
     def __init__(
         self, prompts: Sequence[str] | Mapping[str, str], every_n_steps: int = 500, model: Any = "tiny",
         tokenizer: Any = None, oracle: Any = FROM_MODULE, *, shown: ShownConfig | None = None,

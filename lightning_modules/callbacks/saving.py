@@ -25,11 +25,7 @@ class _SaveAfterFit(L.Callback):
         self.folder = user_path(folder)
 
     def check_outputs(self, stage: str) -> None:
-        """Refuse a folder that cannot be written to.
-
-        Raises:
-            InputError: saying why.
-        """
+        """Refuse a folder that cannot be written to."""
         if stage == "fit":
             self.kind.check_saving(self.folder)
 

@@ -6,18 +6,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from lightning_modules.agreement import check_checkpoint
 from lightning_modules.data.kept_states import StateReader, kept_states
-from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.served import ServedModule, captured
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig, filled
-from tl_nla._grouped import grouped
 from tl_nla.data import Document, ExplainedStates, load_documents, split_documents
 from tl_nla.data.documents import shuffle_documents
 from tl_nla.data.explained import StateCapture
@@ -78,11 +75,7 @@ def brought(documents: Sequence[Document]) -> Explainer | None:
     return ColumnExplainer()
 
 
-_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "seed", "grounding",
-              "num_workers", "prepend_bos")  # fmt: skip
-
-
-class ActivationDataModule(L.LightningDataModule):
+class ActivationDataModule(ServedModule):
     """Captures states at a site from documents, writes their explanations, and serves both.
 
     Documents are split by the hash of their text. Nothing is captured before ``setup``.
@@ -95,13 +88,10 @@ class ActivationDataModule(L.LightningDataModule):
         words: where the explanations come from.
         serving: batches, of 64 rows.
         placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
-
-    The fields of these groups may be given alone for one more release.
     """
 
-    serves = "states"
+    collated: Any = staticmethod(collate)
 
-    @grouped(_OLD_ORDER, corpus=CorpusConfig, words=WordsConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         corpus: CorpusConfig | None = None, words: WordsConfig | None = None, serving: ServingConfig | None = None,
@@ -183,18 +173,6 @@ class ActivationDataModule(L.LightningDataModule):
         """What a run that goes on has to be given again."""
         return {"site": str(self.site)}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Noted in checkpoints."""
-        return self.about()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare with a checkpoint.
-
-        Raises:
-            InputError: when it is of other data.
-        """
-        check_checkpoint("data", state_dict, self.about())
-
     def load_target(self) -> tuple[Any, Any]:
         """The TransformerLens model and its tokenizer."""
         model, tokenizer = self._target
@@ -219,41 +197,22 @@ class ActivationDataModule(L.LightningDataModule):
 
     def on_contexts(self) -> "ActivationDataModule":
         """The same rows with raw context in the place of the explanations, for the ``cat`` control."""
-        if self.train_states is None or self.heldout_states is None:
-            raise InputError("no states were captured yet; call setup() first")
         other = copy.copy(self)
-        other.train_states = dataclasses.replace(self.train_states, explanations=self.train_states.contexts)
-        other.heldout_states = dataclasses.replace(self.heldout_states, explanations=self.heldout_states.contexts)
+        for side in ("train_states", "heldout_states"):
+            states = captured(getattr(self, side))
+            setattr(other, side, dataclasses.replace(states, explanations=states.contexts))
         return other
 
     def heldout_rows(self, count: int) -> tuple[Float[Tensor, "n d_model"], list[str]]:
         """The first held-out states and their texts."""
-        if self.heldout_states is None:
-            raise InputError("no states were captured yet; call setup() first")
-        return self.heldout_states.acts[:count], self.heldout_states.explanations[:count]
+        held = captured(self.heldout_states)
+        return held.acts[:count], held.explanations[:count]
 
     @property
     def mean(self) -> Float[Tensor, " d_model"]:
         """Mean of the normalised training states: the zero of every FVE."""
-        if self.train_states is None:
-            raise InputError("no states were captured yet; call setup() first")
-        return normalise(self.train_states.acts).double().mean(0).float()
+        return normalise(captured(self.train_states).acts).double().mean(0).float()
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training rows in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
-        return self._loader(self.train_states, ResumableLoader, seed=self.seed, drop_last=True)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Rows of the held-out documents."""
-        return self._loader(self.heldout_states)
-
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
-
-    def _loader(
-        self, states: ExplainedStates | None, kind: type[DataLoader[Any]] = DataLoader, **settings: Any
-    ) -> DataLoader[Any]:
-        if states is None:
-            raise InputError("no states were captured yet; call setup() first")
-        settings |= {"num_workers": self.num_workers, "collate_fn": collate}
-        return kind(StateExplanations(states), batch_size=self.batch_size, **settings)
+    def rows(self, train: bool) -> Any:
+        """States with their explanations."""
+        return StateExplanations(captured(self.train_states if train else self.heldout_states))

@@ -7,15 +7,14 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from lightning_modules.agreement import check_checkpoint
 from lightning_modules.data.activations import collate
-from lightning_modules.data.resumable_loader import EpochSampler, ResumableLoader
+from lightning_modules.data.resumable_loader import EpochSampler
+from lightning_modules.data.served import ServedModule
 from tl_nla.amounts import check_count
 from tl_nla.data.shards import Shard, read_index, read_mean, read_settings, read_shard
 from tl_nla.errors import InputError
@@ -55,14 +54,7 @@ class LazyShards(Dataset[Row]):
 
 
 class ShardedRows(LazyShards[tuple[Tensor, str]]):
-    """Rows ``(activation, text)`` of one side of the split; at most ``keep`` shards are in memory.
-
-    Args:
-        folder: of the capture.
-        split: side of the split.
-        texts: which text a row has.
-        keep: shards in memory.
-    """
+    """Rows ``(activation, text)`` of one side of the split; at most ``keep`` shards are in memory."""
 
     def __init__(
         self, folder: Path, split: Literal["train", "heldout"], texts: Literal["explanations", "contexts"],
@@ -124,7 +116,7 @@ class ShardSampler(EpochSampler):
         return {**super().about(), "window": self.window}
 
 
-class CapturedDataModule(L.LightningDataModule):
+class CapturedDataModule(ServedModule):
     """What :class:`lightning_modules.ActivationCapture` wrote, for the warm starts and for ``NLATraining``.
 
     Args:
@@ -136,7 +128,7 @@ class CapturedDataModule(L.LightningDataModule):
         num_workers: processes that fetch rows; each holds ``window`` shards.
     """
 
-    serves = "states"
+    collated: Any = staticmethod(collate)
 
     def __init__(
         self, folder: str, batch_size: int = 64, seed: int = 0, window: int = 4,
@@ -161,17 +153,9 @@ class CapturedDataModule(L.LightningDataModule):
         """Size of the vectors."""
         return int(read_index(self.folder)["d_model"])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Noted in checkpoints."""
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on has to be given again."""
         return {"site": self.site, "texts": self.texts}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare with a checkpoint.
-
-        Raises:
-            InputError: when it is of other data.
-        """
-        check_checkpoint("data", state_dict, self.state_dict())
 
     @property
     def mean(self) -> Float[Tensor, " d_model"]:
@@ -180,25 +164,14 @@ class CapturedDataModule(L.LightningDataModule):
 
     def heldout_rows(self, count: int) -> tuple[Float[Tensor, "n d_model"], list[str]]:
         """The first held-out states and their texts."""
-        rows = self._rows("heldout")
+        rows = self.rows(False)
         found = collate([rows[row] for row in range(min(count, len(rows)))])
         return found["acts"], found["texts"]
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training rows in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
-        rows = self._rows("train")
-        order = ShardSampler(rows, self.seed, self.window)
-        return ResumableLoader(
-            rows, self.batch_size, self.seed, order, drop_last=True, num_workers=self.num_workers, collate_fn=collate
-        )
+    def rows(self, train: bool) -> ShardedRows:
+        """Rows read from the shards."""
+        return ShardedRows(self.folder, "train" if train else "heldout", self.texts, self.window)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Rows of the held-out documents."""
-        rows = self._rows("heldout")
-        return DataLoader(rows, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=collate)
-
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
-
-    def _rows(self, split: Literal["train", "heldout"]) -> ShardedRows:
-        return ShardedRows(self.folder, split, self.texts, self.window)
+    def order(self, rows: Any) -> ShardSampler:
+        """Shards that are shuffled together."""
+        return ShardSampler(rows, self.seed, self.window)

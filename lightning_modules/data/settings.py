@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tl_nla.amounts import check_count
+from tl_nla.amounts import check_count, check_counts
 from tl_nla.data import check_source, split_documents
 from tl_nla.errors import InputError
 from tl_nla.outputs import check_folder
@@ -45,9 +45,7 @@ class CorpusConfig:
     shuffled: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("documents", "positions_per_document", "longest"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
+        check_counts(self, "documents", "positions_per_document", "longest")
         if self.heldout is not None:
             split_documents([], self.heldout)
         plugin = world(self.source)
@@ -87,9 +85,7 @@ class ServingConfig:
     window: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "window"):
-            if (value := getattr(self, name)) is not None:
-                check_count(name, value)
+        check_counts(self, "batch_size", "window")
         check_count("num_workers", self.num_workers, 0)
 
 

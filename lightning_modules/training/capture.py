@@ -12,8 +12,7 @@ from lightning_modules.data.activations import explainer_of
 from lightning_modules.data.documents import DocumentDataModule, Run
 from lightning_modules.data.kept_states import StateReader
 from lightning_modules.outputs import fast_dev_run
-from tl_nla._grouped import grouped
-from tl_nla.amounts import check_count
+from tl_nla.amounts import check_counts
 from tl_nla.data.explained import StateCapture
 from tl_nla.data.shards import Shard, begin_capture, finish_capture, is_whole, shard_path, write_shard
 from tl_nla.errors import InputError
@@ -23,9 +22,6 @@ from tl_nla.model.sites import Site
 from tl_nla.paths import user_path
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-_OLD_ORDER = ("positions_per_document", "seed", "batch_size", "dtype", "grounding", "prepend_bos", "model_dtype")
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,7 @@ class CaptureSettings:
     quantization: str | None = None
 
     def __post_init__(self) -> None:
-        check_count("positions_per_document", self.positions_per_document)
-        check_count("batch_size", self.batch_size)
+        check_counts(self, "positions_per_document", "batch_size")
 
 
 class ActivationCapture(L.LightningModule):
@@ -75,13 +70,10 @@ class ActivationCapture(L.LightningModule):
         tokenizer: of a model given as an object; otherwise it comes with the model.
         site: residual-stream hook point to read.
         how: what is drawn, batches, precisions on the disk and of the model.
-
-    The fields of ``how`` may be given alone for one more release.
     """
 
     target: Any
 
-    @grouped(_OLD_ORDER, how=CaptureSettings)
     def __init__(
         self, folder: str, model: Any = "tiny", tokenizer: Any = None, site: str = "blocks.2.hook_resid_post",
         how: CaptureSettings | None = None,

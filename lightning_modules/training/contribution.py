@@ -5,15 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from lightning_modules.base import TrainingModule, default_float32
+from lightning_modules.base import default_float32
 from lightning_modules.data.activations import ActivationDataModule
-from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.served import captured
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, filled
-from lightning_modules.training.diff import create_oracle
-from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
-from tl_nla._grouped import grouped
+from lightning_modules.training.diff import OracleTraining
+from lightning_modules.training.schedules import check_rates, known_optimizer
 from tl_nla.amounts import check_number
 from tl_nla.benchmark.words_only import (
     WrittenResiduals,
@@ -24,7 +23,7 @@ from tl_nla.benchmark.words_only import (
     rebuild,
 )
 from tl_nla.data.progress import progress_bar
-from tl_nla.errors import InputError, unknown
+from tl_nla.errors import unknown
 from tl_nla.metrics import normalise
 from tl_nla.metrics.norms import at_least_float32, log_norm
 from tl_nla.model.placement import Placement
@@ -56,9 +55,6 @@ def collate_residuals(items: list[dict[str, Any]]) -> dict[str, Any]:
     return {**batch, "texts": [item["texts"] for item in items]}
 
 
-_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "texts", "seed", "prepend_bos")
-
-
 class ContributionDataModule(ActivationDataModule):
     """Captures every write of drawn positions, with its label and with raw context of the same length.
 
@@ -69,13 +65,11 @@ class ContributionDataModule(ActivationDataModule):
         texts: ``"gold"`` (labels) or ``"cat"`` (raw context), what is served.
         serving: batches, of 8 positions; each has a text for every head and MLP.
         placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
-
-    The fields of these groups may be given alone for one more release.
     """
 
     serves = "residuals"
+    collated: Any = staticmethod(collate_residuals)
 
-    @grouped(_OLD_ORDER, corpus=CorpusConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self,
         model: Any = "tiny",
@@ -130,17 +124,11 @@ class ContributionDataModule(ActivationDataModule):
             return residuals.texts
         return context_texts(tokenizer, documents, residuals, int(model.cfg.n_ctx), model, self.prepend_bos)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training positions in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
-        items = ResidualTexts(known(self.train_residuals), self.train_texts)
-        return ResumableLoader(items, self.batch_size, self.seed, drop_last=True, collate_fn=collate_residuals)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Held-out positions."""
-        items = ResidualTexts(known(self.heldout_residuals), self.heldout_texts)
-        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_residuals)
-
-    test_dataloader = val_dataloader
+    def rows(self, train: bool) -> ResidualTexts:
+        """Positions with their writes and texts."""
+        if train:
+            return ResidualTexts(captured(self.train_residuals), self.train_texts)
+        return ResidualTexts(captured(self.heldout_residuals), self.heldout_texts)
 
 
 @dataclass(frozen=True)
@@ -168,7 +156,7 @@ class FittingConfig:
         check_number("sum_weight", self.sum_weight, 0.0)
 
 
-class LayerContribution(TrainingModule):
+class LayerContribution(OracleTraining):
     """Contributions in words: ``fit`` trains the reconstructor, ``validate`` and ``test`` measure what words recover.
 
     The loss has two parts: the error of every single write (direction and size), and, weighted by ``sum_weight``, the
@@ -185,9 +173,7 @@ class LayerContribution(TrainingModule):
     """
 
     needs = "residuals"
-    oracle: DiffOracle
 
-    @grouped(fitting=FittingConfig)
     def __init__(
         self,
         model: str = "tiny",
@@ -197,11 +183,11 @@ class LayerContribution(TrainingModule):
         tokenizer: Any = None,
         prepend_bos: bool | None = None,
     ) -> None:
-        super().__init__()
-        self.fitting, self.prepend_bos = fitting or FittingConfig(), prepend_bos
-        self.save_hyperparameters({"model": model, **asdict(self.fitting)})
+        how = fitting or FittingConfig()
+        super().__init__(oracle, model, how.learning_rate, how.weight_decay, how.optimizer)
+        self.fitting, self.prepend_bos = how, prepend_bos
+        self.save_hyperparameters({"model": model, **asdict(how)})
         # Neither the oracle nor the model in question are submodules: checkpoints hold the reconstructor alone.
-        object.__setattr__(self, "oracle", oracle or create_oracle(model))
         object.__setattr__(self, "_target", (target, tokenizer, model))
         self.reconstructor: WriteReconstructor = self.oracle.reconstructor
 
@@ -217,18 +203,14 @@ class LayerContribution(TrainingModule):
             object.__setattr__(self, "_target", (target, tokenizer, name))
         return target, tokenizer
 
-    def data_width(self) -> int:
-        """Size of the writes."""
-        return self.oracle.d_model
+    def seen(self, data: Any) -> tuple[Tensor, Tensor] | None:
+        """States and writes of all positions and sites."""
+        found = getattr(data, "train_residuals", None)
+        return None if found is None else (found.before.flatten(0, 1), found.writes.flatten(0, 1))
 
     def setup(self, stage: str) -> None:
         """Usual magnitudes from the training writes, unless the oracle knows some already."""
         super().setup(stage)
-        data: Any = getattr(self.trainer, "datamodule", None)
-        found = getattr(data, "train_residuals", None)
-        if found is not None and self.oracle.strength is None:
-            self.oracle.fit(found.before.flatten(0, 1), found.writes.flatten(0, 1))
-            self.oracle.strength = data.reference
         self.reconstructor.train(stage == "fit")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -288,24 +270,7 @@ class LayerContribution(TrainingModule):
         settings: dict[str, Any] = {"tokenizer": tokenizer, "prepend_bos": self.prepend_bos}
         return [layer_contributions(model, prompt, oracle, **settings).to_dict() for prompt in batch]
 
-    def configure_optimizers(self) -> Any:
-        """See :func:`lightning_modules.training.schedules.scheduled_optimizer`."""
-        how = self.fitting
-        rates = how.learning_rate, how.weight_decay
-        return scheduled_optimizer(self.named_parameters(), how.optimizer, *rates, run_length(self.trainer))
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Keep single batches from throwing the weights far off."""
-        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-
 
 def _vectors(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Embeddings and the rest, and writes: their sums lose what they are compared for in half precision."""
     return at_least_float32(batch["exact"]), at_least_float32(batch["writes"])
-
-
-def known(residuals: WrittenResiduals | None) -> WrittenResiduals:
-    """The residuals, once they were captured."""
-    if residuals is None:
-        raise InputError("no writes were captured yet; call setup() first")
-    return residuals

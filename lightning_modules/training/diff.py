@@ -1,7 +1,6 @@
 """Training of diff oracles: writes with their labels as data, the verbalizer, and the reconstructor of writes."""
 
 import random
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,19 +11,17 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lightning_modules.base import TrainingModule
 from lightning_modules.data.activations import ActivationDataModule, brought
 from lightning_modules.data.asked_writes import AskedConfig
 from lightning_modules.data.captured import ShardSampler
-from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.served import captured
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, WordsConfig, filled
 from lightning_modules.data.streamed_writes import StreamedWriteTexts
 from lightning_modules.data.write_texts import WriteTexts, collate_writes
 from lightning_modules.processes import rank, shared_captures
 from lightning_modules.training.schedules import check_rates, known_optimizer, run_length, scheduled_optimizer
-from tl_nla._grouped import grouped
 from tl_nla.data import Document
 from tl_nla.data.progress import progress_bar
 from tl_nla.data.shards import begin_capture
@@ -46,10 +43,6 @@ SAMPLED = 2**14
 """Writes from which magnitudes, strengths and the mean are taken where the others stay on the disk."""
 
 
-_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "heldout_heads", "swap_share",
-              "top_k", "skips", "seed", "questions", "sources_share", "prepend_bos")  # fmt: skip
-
-
 class DiffDataModule(ActivationDataModule):
     """Captures writes with their labels from documents, and serves explanations and answers.
 
@@ -65,15 +58,13 @@ class DiffDataModule(ActivationDataModule):
     With ``serving: {window: N}`` writes stay in the shards of ``cache_dir``, of which N are in memory. ``train_writes``
     and ``heldout_writes`` are then an evenly spread sample of each side.
 
-    The fields of these groups may be given alone for one more release.
-
     Raises:
         InputError: for a ``window`` without a ``cache_dir``.
     """
 
     serves = "writes"
+    collated: Any = staticmethod(collate_writes)
 
-    @grouped(_OLD_ORDER, corpus=CorpusConfig, asked=AskedConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self, model: Any = "tiny", tokenizer: Any = None, sites: Sequence[str] = ("heads", "mlp"),
         corpus: CorpusConfig | None = None, asked: AskedConfig | None = None, serving: ServingConfig | None = None,
@@ -114,7 +105,7 @@ class DiffDataModule(ActivationDataModule):
         kept = [site for site in sites if site not in self.untrained]
         named = expected_vocabulary(model, tokenizer, train, prepend_bos=capture.prepend_bos)
 
-        def captured(side: str, documents: list[Document], asked: list[str]) -> LabelledWrites:
+        def writes_of(side: str, documents: list[Document], asked: list[str]) -> LabelledWrites:
             if self.cache_dir is None:
                 return capture_writes(model, tokenizer, documents, asked, capture, named)
             if rank() == 0:
@@ -124,10 +115,10 @@ class DiffDataModule(ActivationDataModule):
             self.shards[side] = paths
             return sampled_writes(paths, sys.maxsize if self.window is None else SAMPLED)
 
-        writes = captured("train", train, kept)
+        writes = writes_of("train", train, kept)
         self.reference = writes.reference()
         self.train_writes = writes.with_strength(self.reference)
-        self.heldout_writes = captured("heldout", held, sites).with_strength(self.reference)
+        self.heldout_writes = writes_of("heldout", held, sites).with_strength(self.reference)
 
     @property
     def width(self) -> int | None:
@@ -144,7 +135,7 @@ class DiffDataModule(ActivationDataModule):
         Args:
             count: rows at most.
         """
-        writes = _known(self.heldout_writes)
+        writes = captured(self.heldout_writes)
         rows = torch.linspace(0, len(writes) - 1, min(count, len(writes))).long()
         acts = side_by_side(writes.before[rows], writes.write[rows])
         return acts, [writes.text(row) for row in rows.tolist()]
@@ -152,42 +143,33 @@ class DiffDataModule(ActivationDataModule):
     @property
     def mean(self) -> Float[Tensor, " d_model"]:
         """Mean of the normalised training writes of all sites: the zero of the logged FVE."""
-        return normalise(_known(self.train_writes).write).double().mean(0).float()
+        return normalise(captured(self.train_writes).write).double().mean(0).float()
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training items in an order fixed by seed and epoch; a checkpoint can put the loader back where it was."""
-        items = self._items("train", self.train_writes, self.swap_share, self.sources_share)
-        order = None if self.window is None else ShardSampler(items, self.seed, self.window)
-        return ResumableLoader(items, self.batch_size, self.seed, order, drop_last=True, collate_fn=collate_writes)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Items of the held-out documents, untrained heads included."""
-        items = self._items("heldout", self.heldout_writes, 0.0, None)
-        return DataLoader(items, batch_size=self.batch_size, collate_fn=collate_writes)
-
-    def _items(self, side: str, writes: LabelledWrites | None, swaps: float, sources: float | None) -> Any:
+    def rows(self, train: bool) -> Any:
         """What is asked and told of a side: of writes in memory, or of shards on the disk."""
-        seed = self.seed if side == "train" else 0
+        side, writes = ("train", self.train_writes) if train else ("heldout", self.heldout_writes)
+        swaps, sources = (self.swap_share, self.sources_share) if train else (0.0, None)
+        seed, writes = self.seed if train else 0, captured(writes)
         make = partial(WriteTexts, swap_share=swaps, questions=self.questions, sources_share=sources)
         if self.window is None:
-            return make(_known(writes), seed=seed)
-        _known(writes)
+            return make(writes, seed=seed)
         own = lambda writes, number: make(writes, seed=f"{seed}/{number}")  # noqa: E731
         return StreamedWriteTexts(self.shards[side], self.reference, self.window, own, 1 + self.questions)
 
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
+    def order(self, rows: Any) -> ShardSampler | None:
+        """Shards that are shuffled together, where writes stay on the disk."""
+        return None if self.window is None else ShardSampler(rows, self.seed, self.window)
 
 
-class _DiffTraining(TrainingModule):
-    """What both trainings share: the oracle, its magnitudes from the data, one optimiser with a one-cycle schedule."""
+class OracleTraining(TrainingModule):
+    """What trainings of an oracle share: its magnitudes from the data, one optimiser with a one-cycle schedule."""
 
     needs = "writes"
     oracle: DiffOracle
 
     def __init__(
         self, oracle: DiffOracle | None, model: str, learning_rate: float, weight_decay: float, optimizer: str,
-        injection_char: str | None,
+        injection_char: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
@@ -199,22 +181,19 @@ class _DiffTraining(TrainingModule):
         """Size of the writes."""
         return self.oracle.d_model
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take checkpoints of release 0.1 too, which called the verbalizer the reader."""
-        super().on_load_checkpoint(checkpoint)
-        state = checkpoint["state_dict"]
-        for name in list(state):
-            new = re.sub(r"^reader\.", "verbalizer.", name).replace("reconstructor.reconstructor.", "reconstructor.")
-            state[new] = state.pop(name)
-
     def setup(self, stage: str) -> None:
         """Give the oracle the usual magnitudes of the training writes, unless it knows some already."""
         super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
-        writes = getattr(data, "train_writes", None)
-        if writes is not None and self.oracle.strength is None:
-            self.oracle.fit(writes.before, writes.write)
+        found = self.seen(data)
+        if found is not None and self.oracle.strength is None:
+            self.oracle.fit(*found)
             self.oracle.strength = data.reference
+
+    def seen(self, data: Any) -> tuple[Tensor, Tensor] | None:
+        """States and writes that the magnitudes are taken from; ``None`` where the data have none."""
+        writes = getattr(data, "train_writes", None)
+        return None if writes is None else (writes.before, writes.write)
 
     def configure_optimizers(self) -> Any:
         """See :func:`lightning_modules.training.schedules.scheduled_optimizer`."""
@@ -231,19 +210,11 @@ def taught_loss(
     questions: list[str],
     texts: list[str],
 ) -> Float[Tensor, ""]:  # fmt: skip
-    """A verbalizer's loss on what it is taught: the given texts, or what stands in its source slots.
-
-    Args:
-        verbalizer: that is trained.
-        before: states before the writes.
-        write: the writes.
-        questions: one a write.
-        texts: the right words, one a write.
-    """
+    """A verbalizer's loss on what it is taught: the given texts, or what stands in its source slots."""
     return verbalizer.loss(before, write, questions, verbalizer.taught(before, write, questions, texts))
 
 
-class DiffOracleTraining(_DiffTraining):
+class DiffOracleTraining(OracleTraining):
     """Supervised training of the verbalizer on label texts and answers (full fine-tuning, or LoRA on a PEFT model).
 
     Args:
@@ -282,7 +253,7 @@ class DiffOracleTraining(_DiffTraining):
     test_step = validation_step
 
 
-class DiffNLATraining(_DiffTraining):
+class DiffNLATraining(OracleTraining):
     """Warm start of the diff NLA: its reconstructor learns to rebuild writes, size included, from label texts.
 
     Args: as for :class:`DiffOracleTraining`.
@@ -383,12 +354,6 @@ def held_out_heads(sites: Sequence[str], share: float, seed: int) -> tuple[str, 
     heads = [site for site in sites if Site.parse(site).kind == "head"]
     drawn = random.Random(f"heads/{seed}").sample(heads, round(share * len(heads)))
     return tuple(site for site in heads if site in drawn)
-
-
-def _known(writes: LabelledWrites | None) -> LabelledWrites:
-    if writes is None:
-        raise InputError("no writes were captured yet; call setup() first")
-    return writes
 
 
 def _explanations(batch: dict[str, Any]) -> tuple[list[str], Tensor]:

@@ -14,7 +14,6 @@ from lightning_modules.training.policy_config import PolicyConfig, RateConfig
 from lightning_modules.training.policy_losses import Backward, Experience, LossShares, in_order
 from lightning_modules.training.precision import quick_attention
 from lightning_modules.training.trained_only import TrainedOnly
-from tl_nla._grouped import grouped
 from tl_nla.errors import InputError
 from tl_nla.metrics import FractionOfVarianceExplained
 from tl_nla.model.checkpointing import checkpointed
@@ -94,8 +93,6 @@ class NLATraining(TrainedOnly):
         rates: learning rates and their course.
         policy: weight of the divergence, updates, seed and sampling backend.
         lora: train adapters on both parts instead of all weights.
-
-    The fields of ``rates`` and ``policy`` may be given alone for one more release.
     """
 
     trains_in = ("32-true", "64-true", "bf16-mixed")
@@ -104,7 +101,6 @@ class NLATraining(TrainedOnly):
     frozen: Any
     mean: Any
 
-    @grouped(rates=RateConfig, policy=PolicyConfig)
     def __init__(
         self, model: str = "tiny", nla: NLA | Pair | None = None, rollouts: RolloutConfig | None = None,
         reward: RewardConfig | None = None, rates: RateConfig | None = None, policy: PolicyConfig | None = None,

@@ -1,7 +1,6 @@
 """Controls of a diff oracle: readers of other texts, trained alike, and the scores of them all."""
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -19,7 +18,7 @@ from lightning_modules.training.refinement import refine
 from lightning_modules.training.stage import StageSpec
 from lightning_modules.training.stages import Stages
 from tl_nla.benchmark.oracle_health import note_distinct
-from tl_nla.benchmark.oracle_rows import OracleRows, load_rows, save_rows
+from tl_nla.benchmark.oracle_rows import OracleRows
 from tl_nla.benchmark.oracle_score import (
     component_means,
     distant_words,
@@ -45,9 +44,6 @@ from tl_nla.oracle import DiffOracle, WriteReconstructor
 def build_oracle(recipe: OracleRecipe) -> tuple[DiffOracle, OracleRows]:
     """Train an oracle and the readers of all its controls, and score everything.
 
-    Args:
-        recipe: model, documents, sizes and steps.
-
     Returns:
         The oracle, and row scores on the held-out writes.
     """
@@ -63,13 +59,6 @@ def build_oracle(recipe: OracleRecipe) -> tuple[DiffOracle, OracleRows]:
 
 def train_arm(arm: str, reader: WriteReconstructor, data: Captured, recipe: OracleRecipe, stages: Stages) -> Curve:
     """The two stages of one arm's reader: its texts, and its refinement.
-
-    Args:
-        arm: its name.
-        reader: trained in place.
-        data: captured.
-        recipe: model, sizes and steps.
-        stages: where stages are kept.
 
     Returns:
         The learning curve of the first.
@@ -88,11 +77,6 @@ def train_arm(arm: str, reader: WriteReconstructor, data: Captured, recipe: Orac
 
 def train_long_context(data: Captured, recipe: OracleRecipe, stages: Stages) -> WriteReconstructor | None:
     """A reader of raw context that is as long as the label texts of an attention's heads together, in two stages.
-
-    Args:
-        data: captured.
-        recipe: model, sizes and steps.
-        stages: where stages are kept.
 
     Returns:
         ``None`` where the configuration asks for none, or there are no attentions with all their heads.
@@ -120,15 +104,7 @@ def score_oracle(
     trained: TrainedOracle, readers: dict[str, WriteReconstructor], curves: dict[str, Curve], recipe: OracleRecipe,
     long_context: WriteReconstructor | None = None,
 ) -> OracleRows:  # fmt: skip
-    """Row scores of all arms and questions on the held-out writes.
-
-    Args:
-        trained: the oracle.
-        readers: of the arms that have one of their own.
-        curves: learning curve of each.
-        recipe: model, documents and seed.
-        long_context: reader of ``cat_long``.
-    """
+    """Row scores of all arms and questions on the held-out writes."""
     oracle, data, target, seed = trained.oracle, trained.data, recipe.target, recipe.seed
     held = data.held
     rows = start_rows(held, component_means(data.train, held.sites), data.untrained, seed)
@@ -172,9 +148,3 @@ def previous_words(target: Target, data: Captured) -> list[list[str]]:
     ids = [encode(document.text).ids for document in data.held_documents]
     places = zip(data.held.document.tolist(), data.held.position.tolist(), strict=True)
     return [distant_words(ids[document], position, data.vocabulary.texts) for document, position in places]
-
-
-def store_rows(path: Path, rows: OracleRows) -> None:
-    """Put one seed's row scores into the file of all seeds."""
-    others = [known for known in load_rows(path) if known.seed != rows.seed] if path.is_file() else []
-    save_rows(sorted([*others, rows], key=lambda known: known.seed), path)

@@ -65,11 +65,6 @@ class OracleOptions:
 def fit_oracle(model: str, out: Path, options: OracleOptions | None = None) -> TrainedOracle:
     """Train a diff oracle on a model and save it; the same call goes on with what was interrupted.
 
-    Args:
-        model: an embedded model's name, a local folder or a hub id.
-        out: folder in which the oracle is saved.
-        options: texts, sizes, steps, and where stages are kept.
-
     Raises:
         InputError: for texts too few, a model that no oracle can be made for, or a folder that cannot be replaced.
     """
@@ -91,16 +86,7 @@ def complaints_of(trained: TrainedOracle) -> list[str]:
 
 
 def train_and_score(model: str, oracle: Path | None = None, options: OracleOptions | None = None) -> ScoredOracles:
-    """Train an oracle and the readers of its controls, and score them all.
-
-    Args:
-        model: an embedded model's name, a local folder or a hub id.
-        oracle: folder in which the oracle is saved.
-        options: texts, sizes, steps.
-
-    Raises:
-        InputError: as of :func:`fit_oracle`.
-    """
+    """Train an oracle and the readers of its controls, and score them all."""
     if oracle is not None:
         DiffOracle.check_saving(oracle)
     recipe = recipe_of(model, options or OracleOptions())
@@ -115,10 +101,6 @@ def train_and_score(model: str, oracle: Path | None = None, options: OracleOptio
 
 def recipe_of(model: str, options: OracleOptions) -> OracleRecipe:
     """The recipe of a command: the small budget ``SMALL``, but for what its user says.
-
-    Args:
-        model: an embedded model's name, a local folder or a hub id.
-        options: texts, sizes, steps.
 
     Raises:
         InputError: for texts too few, or a model that cannot be loaded.

@@ -82,12 +82,7 @@ class OracleRecipe:
         return StageConfig(steps, config.batch_size, rate, self.seed + shift, precision=config.precision)
 
     def with_rate(self, data: Captured, stages: Stages) -> "OracleRecipe":
-        """The same recipe with the learning rate that suits the model, or as it is where it has one.
-
-        Args:
-            data: captured.
-            stages: where what was found is kept.
-        """
+        """The same recipe with the learning rate that suits the model, or as it is where it has one."""
         if self.config.learning_rate is not None:
             return self
 
@@ -103,11 +98,7 @@ class OracleRecipe:
         return replace(self, config=replace(self.config, learning_rate=rate))
 
     def settings(self, writes: int) -> str:
-        """What stages are trained with, in words; kept ones of anything else are refused.
-
-        Args:
-            writes: how many training writes there are.
-        """
+        """What stages are trained with, in words; kept ones of anything else are refused."""
         texts = "\0".join(document.text for part in (self.train, self.held, self.more) for document in part)
         read = f"{writes} writes of documents {hashlib.sha256(texts.encode()).hexdigest()[:12]}"
         begin = getattr(self.target.model.cfg, "default_prepend_bos", None)
@@ -138,9 +129,6 @@ class TrainedOracle:
 
 def train_oracle(recipe: OracleRecipe) -> TrainedOracle:
     """Run all stages of a diff oracle in order, or go on with the first that an earlier run did not finish.
-
-    Args:
-        recipe: model, documents, sizes and steps.
 
     Raises:
         InputError: when no reader can be made from the model, or kept stages are of other settings.
@@ -186,13 +174,7 @@ def check_verbalizer(recipe: OracleRecipe) -> None:
 
 
 def fresh_oracle(recipe: OracleRecipe, data: Captured, base: str = "") -> DiffOracle:
-    """An untrained oracle that knows the usual magnitudes, on the device of the trainings.
-
-    Args:
-        recipe: model, sizes and seed.
-        data: captured.
-        base: the name that a saved oracle gives its model.
-    """
+    """An untrained oracle that knows the usual magnitudes, on the device of the trainings."""
     config = recipe.config
     torch.manual_seed(recipe.seed)
     model, tokenizer = load_causal_lm(recipe.folder, torch.float32), load_tokenizer(recipe.folder)

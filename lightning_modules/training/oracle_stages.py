@@ -26,15 +26,7 @@ def reconstructor_spec(
     reconstructor: WriteReconstructor, texts: Sequence[str], write: Float[Tensor, "n d_act"], config: StageConfig,
     score: Callable[[], Any] | None = None,
 ) -> StageSpec:  # fmt: skip
-    """A stage in which a reconstructor learns to rebuild writes from texts.
-
-    Args:
-        reconstructor: that is trained.
-        texts: one a write.
-        write: in model units.
-        config: steps, rate, order.
-        score: for the learning curve.
-    """
+    """A stage in which a reconstructor learns to rebuild writes from texts."""
     prompts = _Prompts(reconstructor, texts)
 
     def loss(rows: Tensor) -> Tensor:
@@ -46,14 +38,7 @@ def reconstructor_spec(
 def verbalizer_spec(
     verbalizer: WriteVerbalizer, items: WriteTexts, config: StageConfig, beside: Callable[[], Tensor] | None = None
 ) -> StageSpec:
-    """A stage in which a verbalizer learns the right words for writes.
-
-    Args:
-        verbalizer: that is trained.
-        items: explanations and answers.
-        config: steps, rate, order.
-        beside: a loss that is added to that of every batch.
-    """
+    """A stage in which a verbalizer learns the right words for writes."""
 
     def loss(rows: Tensor) -> Tensor:
         own = taught_loss(verbalizer, **collate_writes([items[row] for row in rows.tolist()]))
@@ -86,13 +71,7 @@ def texts_of(
 
 
 def curve_scorer(reconstructor: WriteReconstructor, texts: Sequence[str], data: Captured) -> Callable[[], list[float]]:
-    """What scores a reconstructor's learning curve: FVE of each of ``KINDS`` on some held-out writes.
-
-    Args:
-        reconstructor: that is scored; of components that it was trained on.
-        texts: one a held-out write.
-        data: captured.
-    """
+    """What scores a reconstructor's learning curve: FVE of each of ``KINDS`` on some held-out writes."""
     held = data.held
     rows = torch.randperm(len(held), generator=torch.Generator().manual_seed(5))[:_CURVE_ROWS]
     means = component_means(data.train, held.sites)

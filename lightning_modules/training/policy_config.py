@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lightning_modules.training.schedules import check_rates
-from tl_nla.amounts import check_count, check_number
+from tl_nla.amounts import check_count, check_counts, check_number
 from tl_nla.errors import InputError
 from tl_nla.nla.rollouts import RolloutBackend
 
@@ -86,8 +86,7 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         check_number("kl_weight", self.kl_weight, 0.0)
-        for name in ("updates", "accumulate"):
-            check_count(name, getattr(self, name))
+        check_counts(self, "updates", "accumulate")
         if self.micro_batch is not None:
             check_count("micro_batch", self.micro_batch)
         if self.updates > 1 and self.accumulate > 1:

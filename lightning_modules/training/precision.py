@@ -48,11 +48,7 @@ def spelled_out_attention(module: nn.Module, wanted: bool = True) -> Iterator[No
 
 
 def quick_attention(module: Any) -> AbstractContextManager[None]:
-    """The faster attention of a training step: spelled out on CPUs where the Trainer computes in bfloat16.
-
-    Args:
-        module: a LightningModule that is being fitted.
-    """
+    """The faster attention of a training step: spelled out on CPUs where the Trainer computes in bfloat16."""
     lower = str(module.trainer.precision).startswith("bf16")
     return spelled_out_attention(module, lower and module.device.type == "cpu")
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_modules.training.stage import StageConfig, StageSpec
 from lightning_modules.training.stages import Stages
+from tl_nla.amounts import check_counts
 from tl_nla.benchmark.oracle_texts import readable
 from tl_nla.errors import InputError
 from tl_nla.oracle import WriteReconstructor
@@ -37,9 +38,7 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if self.passes < 0:
             raise InputError(f"passes is {self.passes}; allowed: 0 for no refinement, or more")
-        for name in ("rows", "least_steps", "batch_size", "hidden"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        check_counts(self, "rows", "least_steps", "batch_size", "hidden")
 
     def drawn(self, count: int, seed: int) -> Tensor:
         """Which of so many writes are read, the same for every arm."""
@@ -81,13 +80,6 @@ def refinement_spec(
     seed: int,
 ) -> StageSpec:  # fmt: skip
     """A stage in which a reader's refinement learns to read texts, whose states are computed once.
-
-    Args:
-        reconstructor: with a refinement.
-        texts: one a write.
-        write: the right writes, in model units.
-        config: sizes and steps.
-        seed: of the order of rows.
 
     Raises:
         InputError: when it has no refinement.

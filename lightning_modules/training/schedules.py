@@ -33,11 +33,7 @@ def known_optimizer(name: str) -> str:
 
 
 def check_rates(**rates: float) -> None:
-    """Refuse learning rates and weights that are not above 0, or that are no numbers.
-
-    Raises:
-        InputError: naming the first.
-    """
+    """Refuse learning rates and weights that are not above 0, or that are no numbers."""
     for name, value in rates.items():
         least = "0 or above" if "decay" in name else "above 0"
         if not math.isfinite(value) or value < 0 or (value == 0 and least == "above 0"):

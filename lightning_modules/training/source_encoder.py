@@ -15,6 +15,7 @@ from lightning_modules.training.diff import taught_loss
 from lightning_modules.training.oracle_stages import verbalizer_spec
 from lightning_modules.training.stage import StageConfig, StageSpec
 from lightning_modules.training.stages import Stages
+from tl_nla.amounts import check_counts
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.model.sites import Site
@@ -45,9 +46,7 @@ class EncoderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        check_counts(self, "hidden", "batch_size")
 
 
 def add_source_slots(
@@ -146,13 +145,7 @@ def _first_token(tokenizer: Any, word: str) -> int:
 
 
 def encoder_spec(encoder: SourceEncoder, examples: SourceExamples, config: EncoderConfig) -> StageSpec:
-    """A stage in which an encoder sees each example once.
-
-    Args:
-        encoder: that is fitted.
-        examples: with words numbered as the encoder's.
-        config: order of rows.
-    """
+    """A stage in which an encoder sees each example once."""
     batch = min(config.batch_size, len(examples))
     how = StageConfig(
         len(examples) // batch, batch, 1e-3, config.seed, down=0.6, rise=200, clip=5.0, curve=10, optimizer="adamw"
@@ -186,12 +179,6 @@ def rehearsal_spec(verbalizer: WriteVerbalizer, data: Captured, config: OracleCo
 
     Beside the usual items it is asked ``practice_batch`` questions about skips and half as many about sources, all of
     training writes, at a rate that falls to nothing from the start.
-
-    Args:
-        verbalizer: that is trained.
-        data: the training writes.
-        config: steps and sizes.
-        seed: of the order of all questions.
     """
     train = data.train
     skips = torch.tensor([row for row, answers in enumerate(train.answers) if "skip" in answers], dtype=torch.long)

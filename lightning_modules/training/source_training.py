@@ -4,18 +4,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import TrainingModule
 from lightning_modules.data.activations import ActivationDataModule
-from lightning_modules.data.resumable_loader import ResumableLoader
+from lightning_modules.data.served import captured
 from lightning_modules.data.settings import CorpusConfig, ServingConfig, filled
 from lightning_modules.training.diff import all_sites, create_oracle
 from lightning_modules.training.schedules import check_rates, run_length, scheduled_optimizer
 from lightning_modules.training.source_encoder import EncoderConfig, encoder_examples, new_encoder
-from tl_nla._grouped import grouped
-from tl_nla.data import split_documents
 from tl_nla.errors import InputError
 from tl_nla.model.placement import Placement
 from tl_nla.oracle import CaptureConfig, DiffOracle, SourceEncoder
@@ -42,9 +40,6 @@ class SourceRows(Dataset[dict[str, Tensor]]):
 _CAPTURE_BATCH = 32
 
 
-_OLD_ORDER = ("source", "documents", "positions_per_document", "batch_size", "heldout", "seed", "prepend_bos")
-
-
 class SourceDataModule(ActivationDataModule):
     """Writes of heads and attentions with the distant words they read, labelled by one forward pass.
 
@@ -56,15 +51,13 @@ class SourceDataModule(ActivationDataModule):
         serving: batches, of 512 rows.
         placement: precision and devices of a model given by name, see :func:`tl_nla.load`.
 
-    The fields of these groups may be given alone for one more release.
-
     Attributes:
         words: the words that training writes read; known after ``setup``.
     """
 
     serves = "sources"
+    collated: Any = None
 
-    @grouped(_OLD_ORDER, corpus=CorpusConfig, serving=ServingConfig, placement=Placement)
     def __init__(
         self,
         model: Any = "tiny",
@@ -90,9 +83,7 @@ class SourceDataModule(ActivationDataModule):
         if self.train_examples is not None:
             return
         model, tokenizer = self.load_target()
-        train, held = split_documents(self.load_documents(), self.heldout)
-        if not train or not held:
-            raise InputError(f"{len(train)} documents to train on and {len(held)} held out; give more documents")
+        train, held = self.split(self.load_documents())
         sites = all_sites(model, ("heads", "attn"))
         vocabulary = expected_vocabulary(model, tokenizer, train, prepend_bos=self.prepend_bos)
         capture = CaptureConfig(
@@ -115,16 +106,9 @@ class SourceDataModule(ActivationDataModule):
         """What a run that goes on has to be given again: the encoder's words are numbered by it."""
         return {"words": self.words}
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training rows in an order fixed by seed and epoch."""
-        return ResumableLoader(SourceRows(_known(self.train_examples)), self.batch_size, self.seed, drop_last=True)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Rows of the held-out documents."""
-        return DataLoader(SourceRows(_known(self.heldout_examples)), batch_size=self.batch_size)
-
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
+    def rows(self, train: bool) -> SourceRows:
+        """Rows of examples."""
+        return SourceRows(captured(self.train_examples if train else self.heldout_examples))
 
 
 class SourceEncoderTraining(TrainingModule):
@@ -175,13 +159,13 @@ class SourceEncoderTraining(TrainingModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy of the words of one batch."""
-        loss = _known(self.encoder).loss(batch["before"], batch["write"], batch["words"])
+        loss = captured(self.encoder).loss(batch["before"], batch["write"], batch["words"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["words"]))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Held-out loss, and the recall of read words among the three most probable ones."""
-        encoder, size = _known(self.encoder), len(batch["words"])
+        encoder, size = captured(self.encoder), len(batch["words"])
         logits = encoder(batch["before"], batch["write"])
         best = logits.topk(min(_NAMED, logits.shape[1]), dim=1).indices
         self.log("val/loss", encoder.loss(batch["before"], batch["write"], batch["words"]), batch_size=size)
@@ -195,15 +179,9 @@ class SourceEncoderTraining(TrainingModule):
 
     def on_train_end(self) -> None:
         """Give the encoder to the verbalizer; :class:`lightning_modules.SaveOracle` saves both."""
-        self.oracle.verbalizer.use_encoder(_known(self.encoder))
+        self.oracle.verbalizer.use_encoder(captured(self.encoder))
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule."""
         rates = self.learning_rate, self.weight_decay
         return scheduled_optimizer(self.named_parameters(), "adamw", *rates, run_length(self.trainer))
-
-
-def _known(value: Any) -> Any:
-    if value is None:
-        raise InputError("nothing was set up; call setup() first, as the Trainer does")
-    return value

@@ -21,6 +21,7 @@ from lightning_modules.callbacks.stages import StageCheckpoint, StageProgress
 from lightning_modules.data.resumable_loader import PassesSampler, ResumableLoader
 from lightning_modules.training.precision import known_precision, matmul_precision
 from lightning_modules.training.schedules import FlatThenDown, check_rates, known_optimizer, new_optimizer
+from tl_nla.amounts import check_counts
 from tl_nla.errors import InputError
 
 _SETTINGS = "stage_settings"
@@ -60,9 +61,7 @@ class StageConfig:
         known_optimizer(self.optimizer)
         known_precision(self.precision)
         check_rates(learning_rate=self.learning_rate, clip=self.clip)
-        for name in ("steps", "batch_size", "curve", "rise"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        check_counts(self, "steps", "batch_size", "curve", "rise")
         if not 0 < self.down <= 1:
             raise InputError(f"down is {self.down}; allowed: a share above 0, at most 1")
 

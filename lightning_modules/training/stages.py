@@ -1,7 +1,6 @@
 """Stages one after the other, kept in a folder, so that an interrupted training goes on where it was."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
 from tl_nla.model.files import read_safetensors
 from tl_nla.outputs import check_folder
+from tl_nla.whole_file import whole, write_json
 
 Tell: TypeAlias = Callable[[str, int, int], None]
 """Takes the name of a stage, the steps done, and all steps."""
@@ -65,10 +65,6 @@ class Stages:
     def listed(self, name: str, make: Callable[[], list[str]]) -> list[str]:
         """Make a list of words, or read what an earlier run kept of it.
 
-        Args:
-            name: of the list.
-            make: makes it.
-
         Raises:
             InputError: when the kept list is damaged or belongs to other settings.
         """
@@ -80,17 +76,11 @@ class Stages:
         self.check_outputs()
         words = make()
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".unfinished")
-        beside.write_text(json.dumps({"settings": self.settings, "words": words}), encoding="utf-8")
-        os.replace(beside, path)
+        write_json({"settings": self.settings, "words": words}, path)
         return words
 
     def check_outputs(self) -> None:
-        """Refuse a folder that cannot be written to, before the training whose outcome goes there.
-
-        Raises:
-            InputError: saying why.
-        """
+        """Refuse a folder that cannot be written to, before the training whose outcome goes there."""
         if self.folder is not None:
             check_folder(self.folder)
 
@@ -135,6 +125,5 @@ class Stages:
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {key: value.detach().cpu().clone().contiguous() for key, value in module.state_dict().items()}
         check_finite(state, f"trained stage {path.stem!r}")
-        beside = path.with_suffix(".unfinished")
-        save_file(state, beside, metadata={"settings": self.settings, "curve": json.dumps(asdict(curve))})
-        os.replace(beside, path)
+        with whole(path) as half:
+            save_file(state, half, metadata={"settings": self.settings, "curve": json.dumps(asdict(curve))})

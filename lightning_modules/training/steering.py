@@ -164,11 +164,7 @@ class SteeringWriter(BasePredictionWriter):
         self.path = user_path(path)
 
     def check_outputs(self, stage: str) -> None:
-        """Refuse a file that cannot be written.
-
-        Raises:
-            InputError: saying why.
-        """
+        """Refuse a file that cannot be written."""
         if stage == "predict":
             check_file(self.path)
 

@@ -43,13 +43,7 @@ def explanation_loss(
 def reconstruction_loss(
     preds: Float[Tensor, "n d_model"], acts: Float[Tensor, "n d_model"], count: Tensor | None = None
 ) -> Float[Tensor, ""]:
-    """Mean squared error per dimension of vectors normalised to sqrt(d_model): 0 to 4, equal to 2 (1 - cosine).
-
-    Args:
-        preds: vectors that were read from explanations.
-        acts: vectors that were explained.
-        count: rows that the sum is divided by, as for :func:`explanation_loss`.
-    """
+    """Mean squared error per dimension of vectors normalised to sqrt(d_model): 0 to 4, equal to 2 (1 - cosine)."""
     preds = at_least_float32(preds)
     mean = mse_loss(normalise(preds), normalise(acts.to(preds)))
     return mean if count is None else mean * (len(acts) / count)

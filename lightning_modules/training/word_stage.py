@@ -54,11 +54,7 @@ def fit_words(recipe: OracleRecipe) -> TrainedOracle:
 
 
 class BySite(Mapping[str, tuple[Tensor, Tensor]]):
-    """States before and writes of each site that has any.
-
-    Args:
-        writes: of all sites.
-    """
+    """States before and writes of each site that has any."""
 
     def __init__(self, writes: LabelledWrites) -> None:
         self.writes = writes

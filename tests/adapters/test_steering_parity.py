@@ -11,9 +11,8 @@ import torch
 import tl_nla
 from tl_nla.adapters import SteeringAdapter
 from tl_nla.steering import substitute
-from tl_nla.storyworld.corpus import story_ids
+from tl_nla.storyworld.corpus import held_out_stories, story_ids
 from tl_nla.storyworld.lexicon import COLOURS, FEELINGS, PLACES
-from tl_nla.storyworld.recalls import held_out_stories
 
 PROMPTS = int(os.environ.get("PARITY_PROMPTS", "8"))
 TOKENS, NEW = 40, 4 if PROMPTS <= 8 else 16

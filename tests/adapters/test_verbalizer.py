@@ -85,7 +85,7 @@ def test_another_width_is_refused(model):
 
 @pytest.fixture(scope="module")
 def storyworld_llama():
-    from tl_nla.storyworld.tokenizer import build_tokenizer
+    from docs.studies.tiny.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer()
     return zoo.hf_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512), tokenizer

@@ -3,13 +3,13 @@ import json
 import pytest
 import torch
 
+from docs.studies.tiny.tokenizer import save_tokenizer
 from tests import zoo
 from tl_nla.benchmark.faithfulness_suite import evaluate
 from tl_nla.benchmark.results import read_results
 from tl_nla.cli.main import main
 from tl_nla.errors import InputError
 from tl_nla.nla.fresh import fresh_nla
-from tl_nla.storyworld.tokenizer import save_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from docs.studies.oracle_rows import load_rows, save_rows
 from tests import zoo
 from tests.oracle.tiny import make_oracle
 from tl_nla.benchmark import heads_suite, layers_suite, oracle_suite, questions_suite, spans_suite
-from tl_nla.benchmark.oracle_rows import OracleRows, load_rows, save_rows
+from tl_nla.benchmark.oracle_rows import OracleRows
 from tl_nla.benchmark.oracle_score import score_long_context
 from tl_nla.benchmark.oracle_suite import ScoredOracles
 from tl_nla.benchmark.oracle_texts import (

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from docs.studies.heads.plateau_data import read_places
 from tests import zoo
 from tl_nla.benchmark.oracle_rows import OracleRows
-from tl_nla.benchmark.own_run import Place, cat_runs, read_ends, read_places, score_own_run
+from tl_nla.benchmark.own_run import Place, cat_runs, read_ends, score_own_run
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.metrics import squared_errors

@@ -81,7 +81,7 @@ def test_refuses_damaged_files(tmp_path, text):
 @pytest.mark.parametrize("content", [{"x": float("nan")}, {"x": object()}])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, content):
     from tl_nla.errors import InputError
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     write_json({"old": 1}, tmp_path / "x.json")
     with pytest.raises(InputError, match="cannot write"):

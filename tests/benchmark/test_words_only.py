@@ -1,17 +1,9 @@
 import pytest
 import torch
 
+from docs.studies.contributions.recoveries import partial_states, recovery
 from tests import zoo
-from tl_nla.benchmark.words_only import (
-    all_writes,
-    capture_residuals,
-    context_texts,
-    divergence,
-    output_logits,
-    partial_states,
-    rebuild,
-    recovery,
-)
+from tl_nla.benchmark.words_only import all_writes, capture_residuals, context_texts, divergence, output_logits, rebuild
 from tl_nla.data import Document
 from tl_nla.oracle import CaptureConfig
 

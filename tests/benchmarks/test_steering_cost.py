@@ -15,9 +15,8 @@ from tl_nla.adapters import SteeringAdapter
 from tl_nla.metrics.functional import normalise
 from tl_nla.nla.prompts import extract_explanation
 from tl_nla.steering import substitute
-from tl_nla.storyworld.corpus import story_ids
+from tl_nla.storyworld.corpus import held_out_stories, story_ids
 from tl_nla.storyworld.lexicon import COLOURS, FEELINGS, PLACES
-from tl_nla.storyworld.recalls import held_out_stories
 from tl_nla.storyworld.tiny import WEIGHTS
 
 PROMPTS, LOOPED, LENGTH, NEW = 16, 1, 40, 32

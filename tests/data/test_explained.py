@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from docs.studies.tiny.grounding import fit_grounding
 from tl_nla.data import Document
 from tl_nla.data.explained import StateCapture
 from tl_nla.data.explained import explain_states as core_explain_states
@@ -17,7 +18,7 @@ from tl_nla.storyworld.claims import parse_claims
 from tl_nla.storyworld.documents import world_documents
 from tl_nla.storyworld.explained import WorldCapture, explain_states
 from tl_nla.storyworld.facts import Facts
-from tl_nla.storyworld.grounding import Grounding, fit_grounding
+from tl_nla.storyworld.grounding import Grounding
 
 POINT = "blocks.2.hook_resid_post"
 

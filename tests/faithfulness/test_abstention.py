@@ -3,13 +3,13 @@ import math
 import pytest
 import torch
 
+from docs.studies.tiny.tokenizer import build_tokenizer
 from tests.faithfulness.helpers import explained
 from tl_nla.errors import InputError
 from tl_nla.faithfulness.abstention import abstain, clause_confidences, withhold
 from tl_nla.faithfulness.claims import score_claims
 from tl_nla.nla import Generation
 from tl_nla.nla.generation import Responses
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer()
 

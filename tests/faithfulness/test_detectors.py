@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from docs.studies.tiny.tokenizer import build_tokenizer
 from tests import zoo
 from tests.faithfulness.helpers import bag, explained, ordered, word_vector
 from tl_nla.errors import InputError
@@ -9,7 +10,6 @@ from tl_nla.faithfulness.legibility import token_losses
 from tl_nla.faithfulness.perturbations import paraphrase, shuffle_clauses
 from tl_nla.faithfulness.scoring import Scorer, training_mean
 from tl_nla.faithfulness.wordings import canonical
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 TEXTS, TRUTHS, _, _ = explained(16)
 DOCUMENTS = torch.arange(16)

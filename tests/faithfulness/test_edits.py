@@ -2,7 +2,7 @@ import torch
 
 from tests.faithfulness.helpers import bag, explained
 from tl_nla.faithfulness.clauses import split_clauses
-from tl_nla.faithfulness.edits import clause_verdict, deletions, edit_effects, mean_effects, substitutions
+from tl_nla.faithfulness.edits import clause_verdict, deletions, edit_effects, substitutions
 from tl_nla.faithfulness.scoring import Scorer, training_mean
 from tl_nla.metrics import squared_deviations, squared_errors
 from tl_nla.storyworld.claims import check, parse_claims
@@ -56,5 +56,3 @@ def test_effects_are_differences_of_error():
         reference = squared_errors(bag([edits[place].text]), act) - squared_errors(bag([texts[edits[place].row]]), act)
         torch.testing.assert_close(effects[place], (reference / scale)[0])
     assert (effects >= -1e-9).all()  # the whole text is exact, so nothing can help
-    table = mean_effects(edits, effects)
-    assert sum(count for count, _ in table.values()) == len(edits)

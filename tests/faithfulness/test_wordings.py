@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from docs.studies.tiny.tokenizer import build_tokenizer
 from tests.faithfulness.helpers import explained
 from tl_nla.faithfulness.clauses import split_clauses
 from tl_nla.faithfulness.wordings import canonical, read_form, reword
 from tl_nla.storyworld.claims import parse_claims
-from tl_nla.storyworld.tokenizer import build_tokenizer
 from tl_nla.storyworld.wordings import FORMS
 
 TEXTS = explained(20)[0]

@@ -6,7 +6,9 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from docs.studies.tiny.model import TargetConfig
 from docs.studies.tiny.target import train_target
+from docs.studies.tiny.tokenizer import build_tokenizer
 from lightning_modules.base import TrainingModule
 from lightning_modules.callbacks.reports import ContributionReportCallback, ShownConfig
 from lightning_modules.callbacks.samples import ExplanationSamples
@@ -36,8 +38,6 @@ from tl_nla.metrics.norms import log_norm
 from tl_nla.nla import NLA, RolloutConfig
 from tl_nla.oracle import DiffOracle
 from tl_nla.reports import ReportConfig, layer_contributions
-from tl_nla.storyworld.target import TargetConfig
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true")
 CLOSE = {"32-true": 1e-6, "64-true": 1e-4, "bf16-true": 0.05, "bf16-mixed": 0.05, "16-mixed": 0.05, "16-true": 0.05}

@@ -2,10 +2,10 @@
 
 import pytest
 
+from docs.studies.tiny.tokenizer import MARKUP, SPECIAL, build_tokenizer
 from tests import tokenizers
 from tl_nla.errors import InputError
 from tl_nla.model.control import TAG, control_ids, refuse_control, without_control
-from tl_nla.storyworld.tokenizer import MARKUP, SPECIAL, build_tokenizer
 
 
 def test_special_added_and_unused_tokens_are_control_tokens():

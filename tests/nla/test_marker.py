@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+from docs.studies.tiny.tokenizer import build_tokenizer
 from tests import vocabularies, zoo
 from tests.nla.checkpoints import AV_TEMPLATE, CHAR, byte_tokenizer, source_model
 from tl_nla.errors import InputError
-from tl_nla.nla import NLA, InjectionConfig, choose_injection_char, prompts
+from tl_nla.nla import NLA, InjectionConfig, prompts
 from tl_nla.nla.fresh import fresh_nla
-from tl_nla.nla.marker import ADDED_CHAR, Marker, choose_marker, make_room
+from tl_nla.nla.marker import ADDED_CHAR, Marker, choose_injection_char, choose_marker, make_room
 from tl_nla.oracle import DiffOracle
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 TEXTS = ["Tom found a kite.", "red"]
 

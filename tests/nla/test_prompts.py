@@ -6,7 +6,8 @@ from tests import tokenizers, zoo
 from tests.nla.checkpoints import AR_TEMPLATE, AV_TEMPLATE, CHAR, byte_tokenizer
 from tl_nla.errors import InputError
 from tl_nla.model.control import control_ids
-from tl_nla.nla import NLA, InjectionConfig, choose_injection_char, prompts
+from tl_nla.nla import NLA, InjectionConfig, prompts
+from tl_nla.nla.marker import choose_injection_char
 
 TOKENIZER = byte_tokenizer()
 WITH_BEGIN = byte_tokenizer(begin=True)

@@ -79,7 +79,7 @@ def test_responses_are_wrapped_and_end(verbalizer):
 
 
 def test_single_token_tags_go_without_line_breaks():
-    from tl_nla.storyworld.tokenizer import build_tokenizer
+    from docs.studies.tiny.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer()
     model = checkpoints.source_model("llama", vocab_size=len(tokenizer))

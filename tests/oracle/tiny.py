@@ -2,9 +2,9 @@
 
 import torch
 
+from docs.studies.tiny.tokenizer import build_tokenizer
 from tests import zoo
 from tl_nla.oracle import DiffOracle
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 
 def make_oracle(family="llama", **settings):

@@ -96,6 +96,7 @@ def test_the_oracles_words_give_writes_back(smol, texts):
     oracle = demo.shipped(smol, "oracle")
     if oracle is None:
         pytest.skip("no diff oracle ships with smollm2 yet")
+    assert oracle.made["agreement"] > 0.99
     cards = head_cards(smol.model, texts, documents=24, length=48, rows=6, effects=0, layers=(3, 15, 27), oracle=oracle)
     assert statistics.mean(card.words.fve_oracle for card in cards.cards) > ORACLE_FLOOR
 

@@ -5,8 +5,9 @@ import torch
 
 from tests import zoo
 from tl_nla.errors import InputError
-from tl_nla.oracle.words import WordCode
+from tl_nla.oracle.words import WordCode, WordOracle
 from tl_nla.smollm2 import fingerprint
+from tl_nla.smollm2 import oracle as shipped
 from tl_nla.smollm2.oracle import FOLDER, shipped_oracle
 
 
@@ -25,6 +26,20 @@ def test_other_precisions_are_the_same_model_and_other_weights_are_not(few_ids):
             weight.copy_(weight.flatten()[torch.randperm(weight.numel())].view_as(weight))
     with pytest.raises(InputError, match="this model's states agree with it by"):
         fingerprint.check_fingerprint(zoo.bridge(other), known, "it")
+
+
+def test_what_is_accepted_says_how_well_it_agrees(few_ids, monkeypatch):
+    """Weights rounded to bfloat16, as a hub stores them, are taken, and the agreement is noted with the oracle."""
+    model = zoo.bridge(zoo.hf_model("llama"))
+    kept = WordOracle.__new__(WordOracle)
+    kept.made = {"fingerprint": fingerprint.fingerprint(model), "seed": 0}
+    monkeypatch.setattr(shipped, "_WIDTH", int(model.cfg.d_model))
+    monkeypatch.setattr(shipped, "_LAYERS", int(model.cfg.n_layers))
+    monkeypatch.setattr(WordOracle, "from_pretrained", lambda *_, **__: kept)
+    rounded = zoo.hf_model("llama").to(torch.bfloat16).float()
+    found = shipped_oracle(zoo.bridge(rounded)).made
+    assert 0.99 < found["agreement"] < 1
+    assert found["seed"] == 0
 
 
 def test_a_model_with_fewer_tokens_is_another(llama):

@@ -7,8 +7,8 @@ import torch
 
 from tl_nla.errors import InputError
 from tl_nla.steering.judges import match_probability, perplexity, repetition, word_distance
+from tl_nla.storyworld.corpus import held_out_stories
 from tl_nla.storyworld.judges import judge_story
-from tl_nla.storyworld.recalls import held_out_stories
 
 
 def test_a_story_of_the_world_is_valid_and_gibberish_is_not():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tl_nla.errors import InputError
-from tl_nla.steering.leaks import leak, only, shuffled, words_told
+from tl_nla.steering.leaks import leak, only, shuffled
 
 SAID = [" red. Tom went home.", " blue. Ivy took bread.", " green. Max slept late."]
 
@@ -21,9 +21,9 @@ def test_a_rewriter_that_tells_the_continuation_is_found():
 
 
 def test_words_of_the_edit_do_not_count():
-    assert words_told("red", " red. Tom", ["red"]) == 0
-    assert words_told("red", " red. Tom") == 0.5
-    assert words_told("red", "...") == 0
+    said = [" red. Tom", "..."]
+    assert leak(["red", "red"], said, [["red"], []]).own.tolist() == [0, 0]
+    assert leak(["red", "red"], said, [[], []]).own.tolist() == [0.5, 0]
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])

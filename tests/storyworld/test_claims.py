@@ -4,19 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from docs.studies.nla.claims import ClaimCounts, count_claims
 from tl_nla.data.words import split_words
 from tl_nla.explainers.mechanical import certainty
-from tl_nla.storyworld.claims import (
-    CLAIM_TYPES,
-    Claim,
-    ClaimCounts,
-    Truth,
-    check,
-    count_claims,
-    made_claims,
-    parse_claims,
-    recent_claims,
-)
+from tl_nla.storyworld.claims import CLAIM_TYPES, Claim, Truth, check, made_claims, parse_claims, recent_claims
 from tl_nla.storyworld.explanations import write_explanation
 from tl_nla.storyworld.facts import Facts
 from tl_nla.storyworld.generator import write_story

@@ -36,12 +36,8 @@ class Adapter(ABC):
         """Forget everything found so far."""
 
 
-def refuse_other_width(model: Any, nla: Any) -> None:
-    """Refuse an NLA that says it reads states of another size than the model's.
-
-    Raises:
-        InputError: when it does.
-    """
-    width, wanted = int(model.cfg.d_model), getattr(nla, "d_model", None)
+def refuse_other_width(model: Any, reader: Any, reads: str = "the NLA reads activations") -> None:
+    """Refuse what says that it reads vectors of another size than the model's."""
+    width, wanted = int(model.cfg.d_model), getattr(reader, "d_model", None)
     if wanted is not None and int(wanted) != width:
-        raise InputError(f"the NLA reads activations of size {wanted}, this model has d_model {width}")
+        raise InputError(f"{reads} of size {wanted}, this model has d_model {width}")

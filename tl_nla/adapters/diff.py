@@ -12,7 +12,6 @@ from tl_nla.adapters.stream import Generated
 from tl_nla.adapters.verbalizer import read_back
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics.functional import cosine
-from tl_nla.model.hooks import HookPair
 from tl_nla.model.positions import Positions
 from tl_nla.model.sites import Site
 from tl_nla.notebook import Rows, Shown
@@ -78,16 +77,9 @@ class DiffAdapter(ReadingAdapter):
             raise InputError(f"{states[0]} is a state; a diff oracle explains writes, such as 'blocks.0.mlp'")
         self.oracle = oracle
 
-    def hooks(self, model: Any) -> list[HookPair]:
-        """As :meth:`ReadingAdapter.hooks`; also refuses a model of another width than the oracle's.
-
-        Raises:
-            InputError: see there.
-        """
-        width, wanted = int(model.cfg.d_model), getattr(self.oracle, "d_model", None)
-        if wanted is not None and int(wanted) != width:
-            raise InputError(f"the oracle reads writes of size {wanted}, this model has d_model {width}")
-        return super().hooks(model)
+    def _explainer(self) -> tuple[Any, str]:
+        """Refuses a model of another width."""
+        return (self.oracle, "the oracle reads writes")
 
     def results(self, tokens: Int[Tensor, "batch pos"] | None = None, **settings: Any) -> list[WriteExplanation]:
         """Explain everything that was read, in one batch.
@@ -100,8 +92,7 @@ class DiffAdapter(ReadingAdapter):
             One explanation for each site, row and position, in that order.
         """
         reading = self.reading(tokens)
-        words = self._words(reading.tokens, reading.batch, reading.column)
-        places = list(zip(reading.batch.tolist(), reading.position.tolist(), words, strict=True))
+        places = self._places(reading)
         write = joined([reading[site] for site in self.sites]).float()
         before = joined([reading.before(site) for site in self.sites]).float()
         settings = {**site_settings(self.oracle, [site for site in self.sites for _ in places]), **settings}
@@ -130,11 +121,6 @@ class DiffAdapter(ReadingAdapter):
             else:
                 listed += strength.percentile(site, write[part], before[part]).tolist()
         return listed
-
-    def _words(self, ids: Tensor, batch: Tensor, column: Tensor) -> list[str | None]:
-        tokenizer = getattr(self._model, "tokenizer", None)
-        chosen = ids[batch, column].tolist()
-        return [None if tokenizer is None or i < 0 else str(tokenizer.decode([i])) for i in chosen]
 
 
 class LayerDiffAdapter(DiffAdapter):

@@ -7,10 +7,9 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from tl_nla.adapters.reading import ReadingAdapter
+from tl_nla.adapters.reading import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
 from tl_nla.errors import InputError
-from tl_nla.model.hooks import HookPair
 from tl_nla.model.positions import Positions
 from tl_nla.model.reading import Reading
 from tl_nla.model.sites import Site
@@ -88,16 +87,9 @@ class ActivationOracleAdapter(ReadingAdapter):
         super().__init__(site, positions, generated, attention_mask)
         self.oracle = oracle
 
-    def hooks(self, model: Any) -> list[HookPair]:
-        """As :meth:`ReadingAdapter.hooks`; also refuses a model of another width than the oracle's.
-
-        Raises:
-            InputError: see there.
-        """
-        width = int(model.cfg.d_model)
-        if self.oracle.d_model != width:
-            raise InputError(f"the oracle reads states of size {self.oracle.d_model}, this model has d_model {width}")
-        return super().hooks(model)
+    def _explainer(self) -> tuple[Any, str]:
+        """Refuses a model of another width."""
+        return (self.oracle, "the oracle reads states")
 
     def ask(
         self, question: str | None = None, together: bool = False, controls: bool = False,
@@ -148,7 +140,7 @@ class ActivationOracleAdapter(ReadingAdapter):
         for listed in sites:
             layers, name = tuple(_layer_of(site) for site in listed), ", ".join(map(str, listed))
             values = [reading.precise(site) for site in listed]
-            groups.append([_Case(name, layers, part, [_joined([value[part] for value in values])]) for part in rows])
+            groups.append([_Case(name, layers, part, [joined([value[part] for value in values])]) for part in rows])
         return groups
 
     def _untrained(self, states: list[Tensor], question: str | None, layers: Any, asking: Asking) -> list[Any]:
@@ -188,10 +180,3 @@ def _layer_of(site: Site) -> int:
     if before and site.layer == 0:
         raise InputError(f"{site} is of no block's output; read hook_resid_post of a block")
     return site.layer - int(before)
-
-
-def _joined(values: list[Tensor]) -> Tensor:
-    """Vectors of several layers, layer by layer, on the first one's device."""
-    import torch
-
-    return torch.cat([value.to(values[0].device) for value in values])

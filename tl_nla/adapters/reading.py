@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.adapters.base import Adapter
+from tl_nla.adapters.base import Adapter, refuse_other_width
 from tl_nla.adapters.records import ForwardRecord, known_ids, places
 from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
@@ -61,6 +61,10 @@ class ReadingAdapter(Adapter):
         self.generated, self.attention_mask = generated, attention_mask
         self.reset()
 
+    def _explainer(self) -> tuple[Any, str] | None:
+        """What explains the vectors, and how a message says so; ``None`` where nothing does."""
+        return None
+
     def reset(self) -> None:
         """Forget all readings; the next forward pass starts a text with row 0."""
         self._model: Any = None
@@ -78,8 +82,12 @@ class ReadingAdapter(Adapter):
             model: the model that they are for; each call starts a new text.
 
         Raises:
-            InputError: for a site that the model does not have, or while readings of another model are held.
+            InputError: for a site that the model does not have, or while readings of another model are held. Also for a
+                model of another width than what explains the vectors.
         """
+        explainer = self._explainer()
+        if explainer is not None:
+            refuse_other_width(model, *explainer)
         if self._records and self._model is not model:
             raise InputError("this adapter holds readings of another model; take its results and call reset()")
         known = model.hook_dict
@@ -124,6 +132,13 @@ class ReadingAdapter(Adapter):
         }
         known = ids if tokens is None else tokens.detach().cpu()
         return Reading(self._model, self.sites, known, row[order], position[order], column[order], values)
+
+    def _places(self, reading: Reading) -> list[tuple[int, int, str | None]]:
+        """Row, position and decoded token of each reading."""
+        tokenizer = getattr(self._model, "tokenizer", None)
+        ids = reading.tokens[reading.batch, reading.column].tolist()
+        words = [None if tokenizer is None or i < 0 else str(tokenizer.decode([i])) for i in ids]
+        return list(zip(reading.batch.tolist(), reading.position.tolist(), words, strict=True))
 
     def _check_tokens(self, tokens: Any, ids: Tensor) -> None:
         size = int(getattr(self._model.cfg, "d_vocab", 0) or 0)

@@ -1,6 +1,5 @@
 """Adapters that change states or writes while a model runs or generates: through words, or by a vector."""
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -223,7 +222,7 @@ class SteeringAdapter(_ShiftingAdapter):
         self, nla: Any, site: Site | str, rewrite: Rewriter | Sequence[Rewriter], mode: str = "delta",
         strength: Strength = 1.0, positions: Positions = "all", generated: Generated = True, **settings: Any,
     ) -> None:  # fmt: skip
-        super().__init__(site, strength, positions, generated, _old_mask(settings))
+        super().__init__(site, strength, positions, generated, None)
         if mode not in MODES:
             raise unknown("mode", mode, MODES)
         self.nla, self.rewrite, self.mode, self.settings = nla, rewrite, mode, settings
@@ -234,11 +233,7 @@ class SteeringAdapter(_ShiftingAdapter):
         super()._start(activation, layer)
 
     def hooks(self, model: Any) -> list[HookPair]:
-        """As for every adapter; also refuses a model of another width than the NLA's.
-
-        Raises:
-            InputError: see there.
-        """
+        """As for every adapter; also refuses a model of another width than the NLA's."""
         refuse_other_width(model, self.nla)
         return super().hooks(model)
 
@@ -246,14 +241,6 @@ class SteeringAdapter(_ShiftingAdapter):
         rewrite = self.rewrite if callable(self.rewrite) else [self.rewrite[number] for number in row.tolist()]
         change = change_states(self.nla, acts, rewrite, self.mode, strength, **self.settings)
         return change.shift, list(change.before), list(change.after)
-
-
-def _old_mask(settings: dict[str, Any]) -> Tensor | None:
-    """The mask where it was given as in the last release."""
-    if "attention_mask" in settings:
-        told = "set adapter.attention_mask; the argument of SteeringAdapter goes with the next release"
-        warnings.warn(told, DeprecationWarning, 3)
-    return settings.pop("attention_mask", None)
 
 
 class VectorAdapter(_ShiftingAdapter):
@@ -275,11 +262,7 @@ class VectorAdapter(_ShiftingAdapter):
         self.vector = vector
 
     def hooks(self, model: Any) -> list[HookPair]:
-        """As for every adapter; also refuses a model of another width than the vector's.
-
-        Raises:
-            InputError: see there.
-        """
+        """As for every adapter; also refuses a model of another width than the vector's."""
         width, found = int(model.cfg.d_model), tuple(self.vector.vector.shape)
         if found != (width,):
             raise InputError(f"the steering vector has shape {found}, this model has d_model {width}")

@@ -93,13 +93,6 @@ def choose_new(
 ) -> tuple[Bool[Tensor, "batch new"], Int[Tensor, "batch new"]]:
     """Which of a text's newest columns are wanted, and their numbers among each row's real tokens.
 
-    Args:
-        text: the text, the new columns included.
-        new: how many columns are new.
-        positions: as from :func:`known_positions`.
-        generated: whether generated tokens count.
-        attention_mask: of the prompt.
-
     Raises:
         InputError: when the mask has another shape than the prompt, or a negative position lies before it.
     """

@@ -7,12 +7,10 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.adapters.base import refuse_other_width
 from tl_nla.adapters.reading import ReadingAdapter, joined
 from tl_nla.adapters.stream import Generated
 from tl_nla.errors import InputError
 from tl_nla.metrics.functional import cosine, squared_deviations, squared_errors
-from tl_nla.model.hooks import HookPair
 from tl_nla.model.positions import Positions
 from tl_nla.model.sites import Site
 from tl_nla.nla.inputs import check_acts, check_texts
@@ -70,14 +68,9 @@ class VerbalizerAdapter(ReadingAdapter):
         super().__init__(site, positions, generated, attention_mask)
         self.nla = nla
 
-    def hooks(self, model: Any) -> list[HookPair]:
-        """As :meth:`ReadingAdapter.hooks`; also refuses a model of another width than the NLA's.
-
-        Raises:
-            InputError: see there.
-        """
-        refuse_other_width(model, self.nla)
-        return super().hooks(model)
+    def _explainer(self) -> tuple[Any, str]:
+        """Refuses a model of another width."""
+        return (self.nla, "the NLA reads activations")
 
     def results(self, tokens: Int[Tensor, "batch pos"] | None = None, **settings: Any) -> list[Explanation]:
         """Explain everything that was read, in one batch.
@@ -95,8 +88,7 @@ class VerbalizerAdapter(ReadingAdapter):
         reading = self.reading(tokens)
         acts = joined([reading[site] for site in self.sites])
         texts, closed, (fves, cosines) = self._explained(acts, settings)
-        words = self._words(reading.tokens, reading.batch, reading.column)
-        places = list(zip(reading.batch.tolist(), reading.position.tolist(), words, strict=True))
+        places = self._places(reading)
         rows = [(str(site), *place) for site in self.sites for place in places]
         scores = zip(rows, texts, closed, fves, cosines, strict=True)
         return Rows(Explanation(*row, text, done, share, angle) for row, text, done, share, angle in scores)
@@ -127,19 +119,9 @@ class VerbalizerAdapter(ReadingAdapter):
             return [None] * len(acts), cosines
         return (1 - squared_errors(found, acts) / squared_deviations(acts, mean)).tolist(), cosines
 
-    def _words(self, ids: Tensor, batch: Tensor, column: Tensor) -> list[str | None]:
-        tokenizer = getattr(self._model, "tokenizer", None)
-        chosen = ids[batch, column].tolist()
-        return [None if tokenizer is None or i < 0 else str(tokenizer.decode([i])) for i in chosen]
-
 
 def read_back(nla: Any, texts: list[str], acts: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
     """What a pair or an oracle reads back from the words that it said of vectors, checked.
-
-    Args:
-        nla: what said them; anything with ``reconstruct``.
-        texts: the words.
-        acts: the vectors.
 
     Raises:
         InputError: when it gave words or vectors of another number, kind or size, or ones that are not finite.

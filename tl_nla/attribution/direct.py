@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla._grouped import grouped
 from tl_nla.attribution.capture import capture
 from tl_nla.attribution.clean_run import CleanRun
 from tl_nla.errors import InputError, unknown
@@ -94,7 +93,6 @@ class DirectConfig:
     max_unaccounted: float = UNACCOUNTED
 
 
-@grouped(how=DirectConfig)
 def direct_attribution(
     model: Any,
     tokens: Int[Tensor, "batch pos"],

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_nla._grouped import grouped
 from tl_nla.amounts import check_count
 from tl_nla.attribution.capture import capture
 from tl_nla.attribution.clean_run import CleanRun
@@ -137,7 +136,6 @@ class SkipConfig:
             check_count("chunk", self.chunk)
 
 
-@grouped(how=SkipConfig)
 def skip_effects(
     model: Any,
     tokens: Int[Tensor, "batch pos"],

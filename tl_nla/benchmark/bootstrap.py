@@ -5,7 +5,6 @@ several seeds (trained models), seeds are drawn as well. The same drawn document
 seeds are usually scored on the same held-out documents.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,9 +13,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
-
-_NORMAL = 1.96
-"""Standard deviations to either side of the middle 95% of a normal law."""
 
 
 @dataclass(frozen=True)
@@ -144,25 +140,6 @@ def statistic_interval(
         draws.append(sum(float(seeds[seed](drawn)) for seed in chosen) / len(seeds))
     value = sum(float(one(torch.arange(len(documents)))) for one in seeds) / len(seeds)
     return _interval(value, torch.tensor(draws, dtype=torch.float64), len(documents), level)
-
-
-def join_seeds(found: Sequence[Interval]) -> Interval:
-    """Mean over seeds from each seed's own interval, where the rows themselves are no longer kept.
-
-    The interval is that of a normal law. Its variance is that over documents plus that between seeds over their number.
-    The first comes from the seeds' intervals; the documents are the same for all seeds, so that it does not shrink with
-    them.
-
-    Args:
-        found: one interval a seed, of the same statistic on the same documents; a single one is returned as it is.
-    """
-    if len(found) == 1:
-        return found[0]
-    mean = sum(one.value for one in found) / len(found)
-    documents = sum(((one.high - one.low) / (2 * _NORMAL)) ** 2 for one in found) / len(found)
-    seeds = sum((one.value - mean) ** 2 for one in found) / (len(found) - 1) / len(found)
-    half = _NORMAL * math.sqrt(documents + seeds)
-    return Interval(mean, mean - half, mean + half, sum(one.n for one in found))
 
 
 def difference_to_best(

@@ -15,12 +15,6 @@ def pass_peak(config: Any, dtype: torch.dtype, texts: int, tokens: int) -> int |
 
     Families differ: some take the softmax of attention in their own precision, some in float32, some compute no scores.
 
-    Args:
-        config: of the model.
-        dtype: of its weights.
-        texts: that go through together.
-        tokens: of each.
-
     Returns:
         The bytes; ``None`` where the model cannot be run without contents, or TransformerLens does not know it.
     """

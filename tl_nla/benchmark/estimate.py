@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tl_nla.amounts import check_count
+from tl_nla.amounts import check_count, check_counts
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.files import first_line
 
@@ -48,11 +48,8 @@ class Workload:
     reference: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "tokens", "prompt", "positions", "documents", "group", "accumulate"):
-            check_count(name, getattr(self, name))
-        for name in ("sampled", "micro_batch"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
+        check_counts(self, "batch_size", "tokens", "prompt", "positions", "documents", "group", "accumulate")
+        check_counts(self, "sampled", "micro_batch")
         if self.layer is not None:
             check_count("layer", self.layer, 0)
 

@@ -72,9 +72,6 @@ def estimate_oracle(model: Any, work: OracleWork | None = None, dtype: str = "fl
         work: how much is captured and trained on at once.
         dtype: of the target; the oracle is trained in float32.
 
-    Raises:
-        InputError: as of :func:`tl_nla.benchmark.estimate.estimate`.
-
     Example:
         >>> print(estimate_oracle("tiny").to_table())
     """

@@ -20,10 +20,6 @@ from tl_nla.benchmark.results import Results, Row
 def evaluate(scored: ScoredOracles, figure: str | None = None) -> Results:
     """Run the suite.
 
-    Args:
-        scored: row scores of the oracles.
-        figure: image file of FVE by layer and of the learning curves.
-
     Returns:
         FVE of every arm for heads, on average, by layer and by head. For the held-out heads. For MLPs (``fve/mlp``).
         Increments over raw context. Learning curves. The same of readers without their refinements (``fve/unrefined``)

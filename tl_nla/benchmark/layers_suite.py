@@ -16,9 +16,6 @@ from tl_nla.benchmark.results import Results
 def evaluate(scored: ScoredOracles) -> Results:
     """Run the suite.
 
-    Args:
-        scored: row scores of the oracles.
-
     Returns:
         ``fve/block``, ``fve/attn`` and ``fve/mlp`` of every arm, on average and by layer. For attention also
         ``sum_of_heads``, and its increments over the direct reading and over raw context. Learning curves.

@@ -15,12 +15,7 @@ _LEAST_DISTINCT, _LEAST_ROWS = 0.05, 20
 
 
 def note_distinct(rows: OracleRows, explanations: Sequence[str]) -> None:
-    """Keep, beside the other scores, which explanations differ from all before them.
-
-    Args:
-        rows: receives it.
-        explanations: one a row.
-    """
+    """Keep, beside the other scores, which explanations differ from all before them."""
     known: set[str] = set()
     first = [text not in known and not known.add(text) for text in explanations]  # type: ignore[func-returns-value]
     rows.counts[DISTINCT] = torch.tensor([[float(new), 1.0] for new in first])

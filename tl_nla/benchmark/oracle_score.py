@@ -300,14 +300,7 @@ def score_readers(
 
 
 def score_long_context(rows: OracleRows, reader: Any, texts: Mapping[int, str], held: LabelledWrites) -> None:
-    """Add the arm ``cat_long``, of attentions only.
-
-    Args:
-        rows: receives it.
-        reader: trained on such texts of attentions.
-        texts: row -> text (:func:`tl_nla.benchmark.oracle_texts.long_context_texts`).
-        held: the writes.
-    """
+    """Add the arm ``cat_long``, of attentions only."""
     places = torch.tensor(list(texts), dtype=torch.long)
     errors = torch.full((len(held),), torch.nan, dtype=torch.float64)
     found = reader.reconstruct(readable(reader, list(texts.values())))

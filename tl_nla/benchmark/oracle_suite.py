@@ -79,10 +79,6 @@ def trained_on_them(parts: Sequence[OracleRows], untrained: Sequence[OracleRows]
     """Rows of oracles that know the heads that others of the same seed left out, told apart as those others' are.
 
     Those that left heads out have linear heads alone, so the others' refinements are left out, too.
-
-    Args:
-        parts: of oracles that were trained on all heads; others are passed over.
-        untrained: of oracles that were not.
     """
     left_out = {part.seed: part.untrained for part in untrained}
     return [replace(part.unrefined(), untrained=left_out[part.seed])

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tl_nla._grouped import grouped
 from tl_nla.benchmark.arms import shuffle_across_documents
 from tl_nla.data import Document
 from tl_nla.errors import unknown
@@ -44,7 +43,6 @@ class MadeTexts:
     states: Sequence[str] | None = None
 
 
-@grouped(made=MadeTexts)
 def arm_texts(
     arm: str, writes: LabelledWrites, encode: TextEncoder, documents: Sequence[Document], seed: int, training: bool,
     made: MadeTexts | None = None,
@@ -105,13 +103,7 @@ def context_ids(
 
 
 def sum_budgets(writes: LabelledWrites, said: Sequence[str], tokenizer: Any) -> dict[int, int]:
-    """For the row of each attention how many tokens the texts of all its heads have together.
-
-    Args:
-        writes: heads and attentions of the same documents and positions.
-        said: a text for each row.
-        tokenizer: that counts.
-    """
+    """For the row of each attention how many tokens the texts of all its heads have together."""
     parsed = [Site.parse(site) for site in writes.sites]
     places = zip(writes.document.tolist(), writes.position.tolist(), writes.site.tolist(), strict=True)
     totals: dict[tuple[int, int, int], int] = {}

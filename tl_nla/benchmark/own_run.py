@@ -1,7 +1,7 @@
 """What a model itself writes when it reads only the end of a text.
 
 A reader of raw context has to learn what the model does with it; the model knows. Its own run on the context is the
-strongest reader to start from, and where heads look no further back than the context reaches, an exact one.
+strongest reader to start from. Where heads look no further back than the context reaches, it is an exact one.
 """
 
 from collections.abc import Sequence
@@ -37,39 +37,6 @@ class Writes(NamedTuple):
     write: Float[Tensor, "*rows d_model"]
 
 
-def read_places(model: Any, places: Sequence[Place], sites: Sequence[Site | str], batch_size: int = 128) -> Writes:
-    """Read writes at chosen positions of many texts, those of like length together.
-
-    Args:
-        model: a ``HookedTransformer`` or ``TransformerBridge``.
-        places: texts with positions in rising order.
-        sites: writes.
-        batch_size: texts a forward pass.
-
-    Returns:
-        ``[n, sites, d_model]``, a row for each position, text by text; float32, on the CPU.
-
-    Raises:
-        InputError: when there is no place, or a place has no position or one that its text lacks.
-    """
-    for place in places:
-        if not place.positions or not 0 <= min(place.positions) <= max(place.positions) < len(place.ids):
-            raise InputError(f"positions are {place.positions} of {len(place.ids)} tokens; give some that are there")
-    if not places:
-        raise InputError("no places were given; give at least one text with a position")
-    chosen = [Site.parse(site) for site in sites]
-    order = sorted(range(len(places)), key=lambda index: len(places[index].ids))
-    before: list[Tensor] = [torch.empty(0)] * len(places)
-    write = list(before)
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        found = _read_batch(model, [places[index] for index in part], chosen)
-        sizes = [len(places[index].positions) for index in part]
-        for index, states, writes in zip(part, found.before.split(sizes), found.write.split(sizes), strict=True):
-            before[index], write[index] = states, writes
-    return Writes(torch.cat(before), torch.cat(write))
-
-
 def read_ends(
     model: Any, texts: Sequence[Sequence[int]], sites: Sequence[Site | str], own: Sequence[int], batch_size: int = 128
 ) -> Writes:
@@ -98,7 +65,7 @@ def read_ends(
     parts, order = [], []
     for start in range(0, len(different), batch_size):
         part = different[start : start + batch_size]
-        found = _read_batch(model, [Place(list(ids), [len(ids) - 1]) for ids in part], chosen)
+        found = read_batch(model, [Place(list(ids), [len(ids) - 1]) for ids in part], chosen)
         places = [(place, own[row]) for place, ids in enumerate(part) for row in rows[ids]]
         which = torch.tensor(places).unbind(1)
         parts.append(Writes(found.before[which], found.write[which]))
@@ -114,12 +81,6 @@ def cat_runs(
 
     The position in the text is not told: the run starts anew behind the begin token.
 
-    Args:
-        target: the model.
-        writes: the rows.
-        documents: what their ``document`` counts in.
-        said: words about each.
-
     Returns:
         ``[n, d_model]``, and how many tokens of context were allowed (at the start of a text there are fewer).
     """
@@ -134,20 +95,13 @@ def cat_runs(
 def score_own_run(
     rows: OracleRows, target: Target, held: LabelledWrites, documents: Sequence[Document], said: Sequence[str]
 ) -> None:
-    """Add the arm ``own_run``: what the component writes in :func:`cat_runs`; nothing is trained.
-
-    Args:
-        rows: receives it.
-        target: the model.
-        held: the writes.
-        documents: held-out documents.
-        said: the oracle's words, for their lengths.
-    """
+    """Add the arm ``own_run``: what the component writes in :func:`cat_runs`; nothing is trained."""
     own, _ = cat_runs(target, held, documents, said)
     rows.errors["own_run"] = squared_errors(own.write, held.write)
 
 
-def _read_batch(model: Any, places: Sequence[Place], sites: Sequence[Site]) -> Writes:
+def read_batch(model: Any, places: Sequence[Place], sites: Sequence[Site]) -> Writes:
+    """States before and writes at the places of a few texts, in one pass."""
     width = max(len(place.ids) for place in places)
     # Right padding of a causal model needs no mask: nothing behind a position can reach it.
     tokens = torch.tensor([place.ids + place.ids[-1:] * (width - len(place.ids)) for place in places])

@@ -39,11 +39,7 @@ _QUESTIONS = {
 
 
 def evaluate(scored: ScoredOracles) -> Results:
-    """Run the suite.
-
-    Args:
-        scored: row scores of the oracles.
-    """
+    """Run the suite."""
     started = time.perf_counter()
     parts, untrained = scored.parts, scored.without_heads
     rows = _rows(parts, "heldout") + _rows(untrained, "heldout_heads")

@@ -9,9 +9,9 @@ from typing import Any
 
 from tl_nla.benchmark.bootstrap import Interval
 from tl_nla.errors import InputError, unknown
-from tl_nla.json_file import write_json
 from tl_nla.nla import provenance
 from tl_nla.paths import user_path
+from tl_nla.whole_file import write_json
 
 SUITES = (
     *("nla", "training", "injection", "layers_matrix", "heads", "layers", "spans", "questions", "contributions"),

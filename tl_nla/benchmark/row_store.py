@@ -3,8 +3,6 @@
 Everything that stores rows (studies, scored oracles, recoveries) does it here. Files are written whole or not at all.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tl_nla.errors import InputError
+from tl_nla.whole_file import whole
 
 
 def write_rows(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
@@ -27,14 +26,8 @@ def write_rows(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, st
         >>> write_rows(Path("rows/scores.safetensors"), {"0/errors/gold": errors}, {"steps": "400"})
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".rows-")
-    os.close(handle)
-    try:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, scratch, dict(about or {}) or None)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
+    with whole(path) as half:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, half, dict(about or {}) or None)
 
 
 def read_rows(path: Path, remedy: str | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -31,10 +31,6 @@ def probe_distant_sources(train: LabelledWrites, held: LabelledWrites) -> dict[i
     One regression a component, from the normalised state before and the normalised write to indicators of the words
     that were distant sources in training.
 
-    Args:
-        train: training writes with answers.
-        held: held-out writes.
-
     Returns:
         Row of ``held`` -> the three words with the largest outputs.
     """

@@ -21,10 +21,6 @@ _GAP = "fve/gap/"
 def evaluate(scored: ScoredOracles, figure: str | None = None) -> Results:
     """Run the suite.
 
-    Args:
-        scored: row scores of the oracles.
-        figure: image file of the gap map.
-
     Returns:
         FVE of every arm over all spans. For each span ``fve/FIRST-LAST`` and the gap map ``fve/gap/FIRST-LAST``: FVE of
         the span's explanation minus that of the state before alone. One block is the span from a layer to itself.

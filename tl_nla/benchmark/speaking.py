@@ -47,14 +47,7 @@ def states_of_texts(
 
 
 def speaking_cases(nla: NLA, acts: Float[Tensor, "n d_model"], sizes: WorkSizes, read_back: bool) -> Iterator[Case]:
-    """A case for every piece of the vectors.
-
-    Args:
-        nla: the pair.
-        acts: vectors.
-        sizes: rows of a piece, tokens of an explanation at most.
-        read_back: tell how much of the vectors our words rebuild.
-    """
+    """A case for every piece of the vectors."""
     for first in range(0, len(acts), sizes.piece):
         some = acts[first : first + sizes.piece]
         yield Case(f"states {first + 1} to {first + len(some)} put into words",

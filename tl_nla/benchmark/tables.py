@@ -6,7 +6,7 @@ Arms go down and metrics across; the other way round where there are more metric
 from typing import TYPE_CHECKING
 
 from tl_nla.benchmark.results import Results, Row
-from tl_nla.markdown import cell
+from tl_nla.markdown import table
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -66,9 +66,7 @@ def _one_table(title: str, header: list[str], lines: list[list[str]], first: int
 def to_markdown(results: Results) -> str:
     """The results as a Markdown table, preceded by nothing and ended by a line break."""
     header, lines = _grid(results.rows)
-    first = _first_number(header)
-    rule = ["---" if i < first else "---:" for i in range(len(header))]
-    return "".join("| " + " | ".join(cell(text) for text in line) + " |\n" for line in [header, rule, *lines])
+    return table(header, lines, _first_number(header))
 
 
 def _grid(rows: list[Row]) -> tuple[list[str], list[list[str]]]:

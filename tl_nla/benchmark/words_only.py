@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.errors import InputError
@@ -119,16 +119,7 @@ def context_texts(
     tokenizer: Any, documents: Sequence[Any], residuals: WrittenResiduals, context: int, model: Any = None,
     prepend_bos: bool | None = None,
 ) -> list[list[str]]:  # fmt: skip
-    """The ``cat`` texts: who writes, and then the last words before the position, as many tokens as the label has.
-
-    Args:
-        tokenizer: of the model.
-        documents: that the residuals were captured from.
-        residuals: with their labels.
-        context: length of the model's context.
-        model: that the residuals were captured from.
-        prepend_bos: as for the capture.
-    """
+    """The ``cat`` texts: who writes, and then the last words before the position, as many tokens as the label has."""
     encode = TextEncoder(tokenizer, model, prepend_bos)
     encoded: dict[int, TextTokens] = {}
     listed = []
@@ -145,16 +136,6 @@ def context_texts(
             texts.append(f"{who} {tokenizer.decode(seen[-budget:]).strip()}")
         listed.append(texts)
     return listed
-
-
-def partial_states(
-    residuals: WrittenResiduals, rebuilt: Float[Tensor, "n site d_model"], mean: Float[Tensor, "site d_model"]
-) -> Float[Tensor, "told n d_model"]:
-    """Last residual states with the writes of the first 0, 1, ... all layers from words, the others at their mean."""
-    told = torch.arange(int(residuals.layers.max()) + 2)[:, None] > residuals.layers[None]
-    known = torch.einsum("ts,nsd->tnd", told.to(rebuilt), rebuilt)
-    usual = torch.einsum("ts,sd->td", (~told).to(mean), mean)
-    return residuals.embed + residuals.rest + known + usual[:, None]
 
 
 def output_logits(model: Any, state: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocab"]:
@@ -183,31 +164,6 @@ def divergence(clean: Float[Tensor, "n vocab"], changed: Float[Tensor, "n vocab"
     """KL(clean || changed) in nats, from logits."""
     log_p = log_probabilities(clean)
     return (log_p.exp() * (log_p - log_probabilities(changed))).sum(-1)
-
-
-@torch.no_grad()
-def recovery(
-    model: Any, residuals: WrittenResiduals, rebuilt: Float[Tensor, "n site d_model"],
-    mean: Float[Tensor, "site d_model"],
-) -> tuple[Float[Tensor, "told n"], Bool[Tensor, "told n"]]:  # fmt: skip
-    """KL to the clean prediction, and whether the likeliest token is the same, after 0, 1, ... all layers are told.
-
-    Args:
-        model: the TransformerLens model.
-        residuals: the clean states.
-        rebuilt: writes read back from words.
-        mean: mean write of each site in training.
-
-    Returns:
-        One row for each number of layers told; the first (mean writes only) is the zero of "recovered".
-    """
-    clean = output_logits(model, residuals.final)
-    kls, same = [], []
-    for state in partial_states(residuals, rebuilt, mean):
-        logits = output_logits(model, state)
-        kls.append(divergence(clean, logits))
-        same.append(logits.argmax(-1) == clean.argmax(-1))
-    return torch.stack(kls), torch.stack(same)
 
 
 def rebuild(reconstructor: Any, texts: list[list[str]], batch_size: int = 256) -> Float[Tensor, "n site d_model"]:

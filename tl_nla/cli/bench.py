@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tl_nla.cli.terminal import make_console, make_table
+
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
@@ -54,14 +56,10 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run every case, print the table, and write the JSON."""
-    from rich import box
-    from rich.table import Table
-
     import tl_nla
     from tl_nla.benchmark.bench import embedded_cases, run_case
     from tl_nla.benchmark.results import versions
-    from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     console = make_console()
     if args.growth:
@@ -74,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         for case in embedded_cases(tiny):
             status.update(case.name)
             rows.append(run_case(case, tiny.model, args.runs))
-    table = Table(title="ours beside the obvious way", box=box.SIMPLE_HEAD, header_style="bold")
+    table = make_table("ours beside the obvious way")
     for name in ("case", "ours, s", "peer", "peer, s", "faster", "ours, MiB", "peer, MiB"):
         table.add_column(name, justify="left" if name in ("case", "peer") else "right")
     for row in rows:
@@ -219,10 +217,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold")
+    table = make_table(title)
     for name, key in columns.items():
         table.add_column(name, justify="left" if isinstance(rows[0].get(key), str) else "right")
     for row in rows:
@@ -233,7 +228,7 @@ def _table(title: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> A
 
 def _write(args: argparse.Namespace, content: dict[str, Any]) -> None:
     from tl_nla.benchmark.results import versions
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     if args.json:
         write_json({**content, "versions": versions()}, args.json)

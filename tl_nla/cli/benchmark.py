@@ -94,9 +94,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _leaderboard(args: argparse.Namespace) -> int:
     from tl_nla.benchmark.verbalizers.leaderboard import leaderboard, read_boards
-    from tl_nla.benchmark.verbalizers.page import html_page, write_text
+    from tl_nla.benchmark.verbalizers.page import html_page
     from tl_nla.benchmark.verbalizers.report import markdown_page, terminal_tables
     from tl_nla.cli.terminal import make_console
+    from tl_nla.whole_file import write_text
 
     tables, console = leaderboard(read_boards(args.leaderboard)), make_console()
     for path, page in ((args.markdown, markdown_page), (args.html, html_page)):
@@ -109,7 +110,8 @@ def _leaderboard(args: argparse.Namespace) -> int:
 def _write(args: argparse.Namespace, outcomes: Any) -> None:
     """All forms that were asked for; those of an oracle beside the verbalizer's, with ``writes`` in their names."""
     from tl_nla.benchmark.verbalizers import log_outcome, to_markdown, to_results
-    from tl_nla.benchmark.verbalizers.page import to_html, write_text
+    from tl_nla.benchmark.verbalizers.page import to_html
+    from tl_nla.whole_file import write_text
 
     for number, outcome in enumerate(outcomes):
 

@@ -14,9 +14,9 @@ def check_released(args: argparse.Namespace) -> int:
 
     from tl_nla.cli.options import own_placement, target_of
     from tl_nla.errors import InputError
-    from tl_nla.json_file import write_json
     from tl_nla.nla.formats.listing import Listing
     from tl_nla.nla.formats.unreadable import is_oracle
+    from tl_nla.whole_file import write_json
 
     if len(args.nla) > 2:
         raise InputError(

@@ -5,6 +5,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from tl_nla.cli.terminal import make_console, make_table
+
 _TEXT = (
     "One rainy afternoon Tom went to the harbor. Tom found a kite painted red. Tom felt happy. "
     "Lily came to the farm too. Lily had a drum painted blue. They sang a song together. The kite was"
@@ -56,7 +58,6 @@ def run(args: argparse.Namespace) -> int:
     """Make the report, print its table, write the files."""
     from tl_nla.cli.explaining import encode_text
     from tl_nla.cli.options import own_placement, target_of
-    from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
     from tl_nla.plugins import embedded
     from tl_nla.reports import layer_contributions
@@ -118,8 +119,7 @@ def _texts(args: argparse.Namespace) -> dict[str, str]:
 def _estimated(args: argparse.Namespace) -> int:
     from tl_nla.benchmark.estimate import Workload, estimate
     from tl_nla.cli.options import placement_of
-    from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     positions = args.estimate if args.all_positions else 1
     work = Workload(batch_size=1, tokens=args.estimate, positions=positions)
@@ -188,15 +188,13 @@ def print_report(console: Any, report: Any, heads: int) -> None:
 
 def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
     """The table of one position: every layer, its strongest heads, its MLP; on narrow screens with fewer columns."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     from tl_nla.markdown import show
     from tl_nla.reports.report_text import number
 
     title = f"{report.model} · what each part contributed"
-    shown = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    shown = make_table(title, pad_edge=False)
     shown.add_column("part", no_wrap=True)
     shown.add_column("direct", justify="right", no_wrap=True)
     if width >= _WIDE:

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from tl_nla.cli.terminal import make_console, make_table
+
 _SENTENCE = (
     "One rainy afternoon Tom went to the harbor. Tom found a kite painted red. Tom felt happy. "
     "Lily came to the farm too. The kite was red."
@@ -12,7 +14,7 @@ _MARKS = {"true": "[green]✓[/] ", "false": "[red]✗[/] ", "untold": "[yellow]
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_nla, add_target, output_file, whole_number
+    from tl_nla.cli.options import add_choices, add_common, add_nla, add_target, output_file, whole_number
 
     parser = subparsers.add_parser("demo", help="explain the state at every token of a sentence")
     parser.add_argument("sentence", nargs="?", default=_SENTENCE, help="any text")
@@ -20,6 +22,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens only"
     )
+    add_choices(parser)
     parser.add_argument("--svg", type=output_file, metavar="FILE", help="also save the table as a picture")
     add_common(parser)
     add_target(parser)
@@ -28,13 +31,12 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain the sentence and print the table."""
-    from tl_nla.cli.explaining import explain_text, pair_of
-    from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.cli.explaining import explain_text, wrapped_pair_of
+    from tl_nla.whole_file import write_json
 
     console = make_console(picture=args.svg is not None)
     with console.status("loading the model"):
-        target, nla = pair_of(args)
+        target, nla = wrapped_pair_of(args)
     explained = explain_text(target, nla, args.sentence, last=args.last, progress=console.is_terminal)
     console.print(words_table(explained, target.name, nla.layer))
     console.print(_legend(explained))
@@ -47,16 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
 def words_table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
     """The table of what each token's state says."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=f"{model} · blocks.{layer}.hook_resid_post, in words",
-        box=box.SIMPLE_HEAD,
-        header_style="bold",
-        pad_edge=False,
-    )
+    table = make_table(f"{model} · blocks.{layer}.hook_resid_post, in words", pad_edge=False)
     table.add_column("token", style="bold cyan", no_wrap=True)
     table.add_column("explanation", ratio=3)
     table.add_column("FVE", justify="right")
@@ -86,10 +81,12 @@ def _marked(claims: list[dict[str, str]]) -> str:
 def _legend(rows: list[dict[str, Any]]) -> str:
     verdicts = [claim["verdict"] for row in rows for claim in row["claims"]]
     true = sum(verdict == "true" for verdict in verdicts)
-    return (
+    checked = (
         f"[bold]{true} of {len(verdicts)}[/] claims are true of the text so far "
         "([green]✓[/] true, [yellow]◐[/] in part, [red]✗[/] false, "
         "[yellow]?[/] the text does not say).\n"
+    )
+    return (checked if verdicts else "") + (
         "FVE: how much of this state the words alone give back (1 all of it, 0 no more than the average state). "
         "A high FVE does not make the words true."
     )

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.options import own_placement, target_of
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     asked = chosen_sites(args.layer, args.part, args.head, args.span)
     target = target_of(args)
@@ -104,12 +104,6 @@ def chosen_sites(layer: int | None, part: str | None, head: int | None, span: st
 
 def load_oracle(model: str, folder: str | None, loaded: Any = None, **placed: Any) -> Any:
     """The oracle of a folder, or the embedded or shipped one of the model; ``placed`` as of ``from_pretrained``.
-
-    Args:
-        model: its name.
-        folder: of an oracle.
-        loaded: the TransformerLens model of that name.
-        placed: precision and device.
 
     Raises:
         InputError: when another model comes without an oracle.

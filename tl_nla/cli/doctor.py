@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tl_nla.benchmark.machine import look
     from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     console = make_console()
     with console.status("looking"):

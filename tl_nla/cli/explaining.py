@@ -11,14 +11,23 @@ if TYPE_CHECKING:
 
 
 def pair_of(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The target and its NLA, as ``--model``, ``--nla`` and the options of ``add_target`` ask for.
-
-    Raises:
-        InputError: as of :func:`load_pair`.
-    """
+    """The target and its NLA, as ``--model``, ``--nla`` and the options of ``add_target`` ask for."""
     from tl_nla.cli.options import own_placement, placement_of
 
     return load_pair(args.model, args.nla, args.prepend_bos, placement_of(args), **own_placement(args))
+
+
+def wrapped_pair_of(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The target and its NLA, wrapped as the options of ``add_choices`` ask for.
+
+    Raises:
+        InputError: as of :func:`load_pair`, and for a probability out of range.
+    """
+    from tl_nla.nla import BestOf, SureWords
+
+    target, nla = pair_of(args)
+    nla = nla if args.best_of == 1 else BestOf(nla, args.best_of)
+    return target, nla if args.sure is None else SureWords(nla, args.sure)
 
 
 def load_pair(
@@ -93,13 +102,6 @@ def explain_text(
 ) -> list[dict[str, Any]]:
     """Explain every token of a text.
 
-    Args:
-        target: model and tokenizer.
-        nla: the pair of one of its layers.
-        text: any Unicode text.
-        last: only the last so many tokens.
-        progress: show a progress bar.
-
     Returns:
         One dictionary a token: ``position, token, explanation, extracted, fve, cosine, claims``; the claims carry
         ``type, subject, value, verdict``.
@@ -107,12 +109,13 @@ def explain_text(
     from tl_nla.data import Document
     from tl_nla.data.explained import StateCapture, explain_states
     from tl_nla.explainers import explain_mechanically
+    from tl_nla.faithfulness.grammar import NO_GRAMMAR, grammar_for
     from tl_nla.metrics import cosine, squared_deviations, squared_errors
-    from tl_nla.plugins import embedded
+    from tl_nla.plugins import embedded, named
 
     tokens, document = encode_text(target, text), Document("text", text)
     point = f"blocks.{nla.layer}.hook_resid_post"
-    plugin = embedded(target.name)
+    plugin = embedded(target.name) or named(target.name)
     explainer = explain_mechanically if plugin is None else plugin.explainer(point)
     states = explain_states(
         target.model, target.tokenizer, [document], point, None, tokens.added, StateCapture(explainer=explainer)
@@ -124,6 +127,8 @@ def explain_text(
     errors = squared_errors(vectors, acts, ~generation.extracted)
     spread = None if nla.mean is None else squared_deviations(acts, nla.mean)
     rows = []
+    with grammar_for(NO_GRAMMAR if plugin is None else plugin.GRAMMAR):
+        claims = [checked_claims(said, truth) for said, truth in zip(generation.texts, truths, strict=True)]
     for row, position in enumerate(positions):
         rows.append({
             "position": position,
@@ -132,7 +137,7 @@ def explain_text(
             "extracted": bool(generation.extracted[row]),
             "fve": None if spread is None else 1 - float(errors[row] / spread[row]),
             "cosine": float(cosine(vectors[row : row + 1], acts[row : row + 1])[0]),
-            "claims": checked_claims(generation.texts[row], truths[row]),
+            "claims": claims[row],
         })  # fmt: skip
     return rows
 

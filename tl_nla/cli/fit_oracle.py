@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     if args.estimate is not None:
         return _estimated(args)
@@ -87,7 +87,7 @@ def _estimated(args: argparse.Namespace) -> int:
     """Print what the training would take; nothing is loaded."""
     from tl_nla.benchmark.estimated_oracle import OracleWork, estimate_oracle
     from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     sizes = importlib.import_module("lightning_modules.data.oracle_config").SMALL.sizes
     documents = (args.documents or sizes.documents) + sizes.held_documents

@@ -4,6 +4,8 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tl_nla.cli.terminal import make_console, make_table
+
 if TYPE_CHECKING:
     from tl_nla.data import Document
     from tl_nla.reports.heads.card import HeadCards
@@ -54,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
     """Make the cards, print the table, write the files."""
     from tl_nla.cli.contributions import find_oracle
     from tl_nla.cli.options import own_placement, target_of
-    from tl_nla.cli.terminal import make_console
     from tl_nla.data.progress import progress_bar
     from tl_nla.errors import unknown
     from tl_nla.reports.heads.card import SORTS
@@ -99,8 +100,6 @@ def _documents(texts: str | None, model: str, count: int) -> "list[Document]":
 
 def table(cards: "HeadCards", by: str, count: int | None, width: int) -> Any:
     """The table of the heads; on narrow screens with fewer columns."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     from tl_nla.markdown import visible
@@ -108,7 +107,7 @@ def table(cards: "HeadCards", by: str, count: int | None, width: int) -> Any:
 
     facts = cards.facts
     title = f"{cards.model} · {len(cards)} heads over {facts['documents']} documents, {facts['tokens']} tokens"
-    shown = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    shown = make_table(title, pad_edge=False)
     hidden = {"reads", "often beside that"} if width < 140 else set()
     hidden |= {"where it looks"} if width < 100 else set()
     for name in COLUMNS:

@@ -55,6 +55,18 @@ def add_nla(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """Add ``--best-of`` and ``--sure``; see :func:`tl_nla.cli.explaining.wrapped_pair_of`."""
+    parser.add_argument(
+        "--best-of", type=whole_number(1), default=1, metavar="N",
+        help="say N explanations a state, keep the one that the reconstructor reads back best",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sure", type=number, default=None, metavar="P",
+        help="show words that were said with a probability below P as … (such as 0.5)",
+    )  # fmt: skip
+
+
 def add_placement(parser: argparse.ArgumentParser) -> None:
     """Add ``--dtype``, ``--device`` and ``--quantization``; see :func:`placement_of`."""
     parser.add_argument(
@@ -139,10 +151,7 @@ def words(text: str) -> str:
     """
     from tl_nla.model.text import checked
 
-    try:
-        return checked(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return _read(checked, text)
 
 
 def any_path(text: str) -> Path:
@@ -151,10 +160,7 @@ def any_path(text: str) -> Path:
     Raises:
         argparse.ArgumentTypeError: when there is no such home folder.
     """
-    try:
-        return user_path(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return _read(user_path, text)
 
 
 def output_file(text: str) -> Path:
@@ -178,7 +184,11 @@ def output_folder(text: str) -> Path:
 def _output(text: str, check: Callable[[Path], Path]) -> Path:
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is no path; give the name of a file or folder")
+    return _read(check, any_path(text))
+
+
+def _read(read: Callable[[Any], Any], given: Any) -> Any:
     try:
-        return check(any_path(text))
+        return read(given)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,7 +1,10 @@
 """``tl-nla steer PROMPT --rewrite "red->yellow"``: what the model says before and after its words were edited."""
 
 import argparse
+from contextlib import nullcontext
 from typing import Any
+
+from tl_nla.cli.terminal import make_console, make_table
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -39,9 +42,8 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
 def run(args: argparse.Namespace) -> int:
     """Generate with and without steering and print both beside the edited words."""
     from tl_nla.cli.explaining import encode_text, pair_of
-    from tl_nla.cli.terminal import make_console
     from tl_nla.errors import InputError
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     rewrite = _rewriter(args)
     console = make_console()
@@ -106,10 +108,7 @@ def steer_text(
         ])  # fmt: skip
         adapter.reset()
         settings = {"max_new_tokens": args.tokens, "do_sample": False, "verbose": False}
-        if adapters:
-            with attach(target.model, adapter):
-                grown = target.model.generate(tokens, **settings)
-        else:
+        with attach(target.model, adapter) if adapters else nullcontext():
             grown = target.model.generate(tokens, **settings)
         texts.append(target.tokenizer.decode(grown[0, len(ids) :]))
     edits = [
@@ -122,14 +121,12 @@ def steer_text(
 
 
 def _table(runs: list[dict[str, Any]]) -> Any:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     def words(likeliest: list[Any]) -> Text:
         return Text(", ".join(f"{word!r} {chance:.2f}" for word, chance in likeliest))
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table = make_table()
     named = [f"steered, {run['strength']:g}" for run in runs] if len(runs) > 1 else ["steered"]
     for name in ("", "unsteered", *named):
         table.add_column(name, style="bold" if not name else "")

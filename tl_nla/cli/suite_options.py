@@ -18,13 +18,7 @@ def add_figure(suite: str) -> Callable[[argparse.ArgumentParser], None]:
 
 
 def add_suite_options(parser: argparse.ArgumentParser, suite: str, trains_an_oracle: bool) -> None:
-    """Add the options of one suite.
-
-    Args:
-        parser: of the suite.
-        suite: its name.
-        trains_an_oracle: whether an oracle is trained before it is scored.
-    """
+    """Add the options of one suite."""
     if trains_an_oracle:
         _add_oracle_options(parser)
     else:

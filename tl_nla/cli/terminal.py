@@ -21,6 +21,14 @@ def make_console(picture: bool = False) -> Any:
     return Piped(record=picture, width=150 if picture else None)
 
 
+def make_table(title: str | None = None, **settings: Any) -> Any:
+    """An empty table as all commands show them."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", **settings)
+
+
 def drop_output() -> None:
     """Let what is written from here on, and what is flushed at the end, go nowhere."""
     with contextlib.suppress(OSError, ValueError):  # an output without a file, as in tests

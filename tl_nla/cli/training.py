@@ -101,7 +101,7 @@ def _without_json(arguments: list[str]) -> tuple[Path | None, list[str]]:
 
 def _write_metrics(command: str, trainer: Any, file: Path) -> None:
     from tl_nla.benchmark.results import versions
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     numbers = {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
@@ -111,7 +111,7 @@ def _write_metrics(command: str, trainer: Any, file: Path) -> None:
 def _estimated(command: str, arguments: list[str], json: Path | None) -> int:
     """Print what a training would take; nothing is loaded."""
     from tl_nla.cli.terminal import make_console
-    from tl_nla.json_file import write_json
+    from tl_nla.whole_file import write_json
 
     if command != "fit":
         raise InputError(f"--estimate is an option of fit, not of {command}; leave it out")

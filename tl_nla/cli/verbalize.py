@@ -11,7 +11,7 @@ _NAMED = 3
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     """Add the command."""
-    from tl_nla.cli.options import add_common, add_nla, add_target, whole_number
+    from tl_nla.cli.options import add_choices, add_common, add_nla, add_target, whole_number
 
     parser = subparsers.add_parser("verbalize", help="explain states of texts, as JSON lines")
     parser.add_argument("text", nargs="*", help="texts; standard input, one text a line, when none is given")
@@ -19,10 +19,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens of each text only"
     )
-    parser.add_argument(
-        "--best-of", type=whole_number(1), default=1, metavar="N",
-        help="say N explanations a state, keep the one that the reconstructor reads back best",
-    )  # fmt: skip
+    add_choices(parser)
     add_common(parser)
     add_target(parser)
     parser.set_defaults(run=run)
@@ -34,16 +31,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: at the end, naming the texts that could not be explained; the others' rows are written.
     """
-    from tl_nla.cli.explaining import explain_text, pair_of
+    from tl_nla.cli.explaining import explain_text, wrapped_pair_of
     from tl_nla.errors import InputError
-    from tl_nla.json_file import write_json
-    from tl_nla.nla import BestOf
+    from tl_nla.whole_file import write_json
 
     texts = [(f"text {number}", text) for number, text in enumerate(args.text)] if args.text else list(_piped())
     if not texts:
         raise InputError("no text was given; pass texts as arguments or one a line on standard input")
-    target, nla = pair_of(args)
-    nla = nla if args.best_of == 1 else BestOf(nla, args.best_of)
+    target, nla = wrapped_pair_of(args)
     kept, failed = [], []
     for number, (name, text) in enumerate(texts):
         try:

@@ -39,11 +39,7 @@ class Document:
 
 
 def check_documents(documents: Iterable[Any]) -> None:
-    """Refuse what are no documents, such as bare texts, which have no name to cluster by.
-
-    Raises:
-        InputError: naming the first.
-    """
+    """Refuse what are no documents, such as bare texts, which have no name to cluster by."""
     for number, document in enumerate(documents):
         if not isinstance(document, Document):
             found = f"{type(document).__name__} ({str(document)[:40]!r})"

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla._grouped import grouped
-from tl_nla.amounts import check_count
+from tl_nla.amounts import check_count, check_counts
 from tl_nla.data.documents import Document, check_documents
 from tl_nla.data.progress import told
 from tl_nla.errors import InputError
@@ -74,12 +73,9 @@ class StateCapture:
     longest: int | None = None
 
     def __post_init__(self) -> None:
-        check_count("batch_size", self.batch_size)
-        if self.longest is not None:
-            check_count("longest", self.longest)
+        check_counts(self, "batch_size", "longest")
 
 
-@grouped(how=StateCapture)
 @torch.no_grad()
 def explain_states(
     model: Any, tokenizer: Any, documents: Sequence[Document], point: str, positions_per_document: int | None = 5,

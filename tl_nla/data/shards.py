@@ -102,11 +102,6 @@ def write_shard(folder: Path, number: int, shard: Shard) -> Path:
 def save_whole(path: Path, tensors: dict[str, Tensor], about: str) -> None:
     """Write tensors and a note about them; until they are wholly on the disk there is no file of that name.
 
-    Args:
-        path: of the file.
-        tensors: by name.
-        about: JSON with the numbers of ``rows`` and of those to ``train`` on.
-
     Raises:
         InputError: when it cannot be written.
     """
@@ -180,10 +175,6 @@ def begin_capture(folder: Path, settings: dict[str, Any]) -> None:
 
 def finish_capture(folder: Path, shards: int) -> dict[str, Any]:
     """Write the index and the mean of the normalised rows to train on; the capture can be served from then on.
-
-    Args:
-        folder: of the capture.
-        shards: how many there have to be.
 
     Raises:
         InputError: when a shard is missing or damaged, or one side of the split is empty.

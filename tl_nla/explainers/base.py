@@ -67,12 +67,7 @@ class PlacedExplainer(Protocol):
 def explain_documents(
     explainer: Explainer, documents: Sequence[tuple[str, Sequence[Moment]]]
 ) -> list[list[tuple[str, Any]]]:
-    """Explanations of the moments of several documents, all at once where the explainer can.
-
-    Args:
-        explainer: writes them.
-        documents: each text with its moments.
-    """
+    """Explanations of the moments of several documents, all at once where the explainer can."""
     if not isinstance(explainer, BatchExplainer):
         return [explainer(text, moments) for text, moments in documents]
     texts = iter(explainer.explain_all([moment for _, moments in documents for moment in moments]))

@@ -5,7 +5,6 @@ right where its greedy words are not, since greedy decoding names the best of ma
 What abstaining costs in FVE and gains in claim precision is measured (``docs/studies/faithfulness/README.md``).
 """
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +14,9 @@ from tl_nla.errors import InputError
 from tl_nla.faithfulness.clauses import join_clauses, split_clauses
 from tl_nla.faithfulness.grammar import grammar
 from tl_nla.nla import Generation
+from tl_nla.nla.sure_words import SureToken, sure_tokens
 
 _WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True)
-class SureToken:
-    """A generated token: where it stands in the explanation, and the probability with which it was decoded."""
-
-    start: int
-    end: int
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -43,27 +34,13 @@ class SureClause:
     confidence: float
 
 
-def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]:
-    """The tokens of each explanation with their probabilities.
+def clause_confidences(generation: Generation, tokenizer: Any) -> list[list[SureClause]]:
+    """How sure the verbalizer was of each clause of each explanation.
 
     Args:
         generation: greedy words with their log-probabilities.
         tokenizer: the verbalizer's.
     """
-    rows = []
-    for row, text in enumerate(generation.texts):
-        ids = generation.ids[row][generation.mask[row]].tolist()
-        logprobs = generation.logprobs[row][generation.mask[row]].tolist()
-        offset = max(0, tokenizer.decode(ids).find(text))
-        ends = [len(tokenizer.decode(ids[: place + 1])) - offset for place in range(len(ids))]
-        tokens = zip([-offset, *ends], ends, logprobs, strict=False)
-        inside = [SureToken(start, end, math.exp(lp)) for start, end, lp in tokens if end > 0 and start < len(text)]
-        rows.append(inside)
-    return rows
-
-
-def clause_confidences(generation: Generation, tokenizer: Any) -> list[list[SureClause]]:
-    """How sure the verbalizer was of each clause of each explanation; arguments as :func:`sure_tokens`."""
     rows = []
     for text, tokens in zip(generation.texts, sure_tokens(generation, tokenizer), strict=True):
         clauses = split_clauses(text)

@@ -83,11 +83,6 @@ def distance_bucket(distance: int, bounds: Sequence[int] = DISTANCES) -> str:
     return f"{low}-{higher[0] - 1}" if higher else f"{low}+"
 
 
-def distance_buckets(bounds: Sequence[int] = DISTANCES) -> list[str]:
-    """Names of all buckets in order."""
-    return [distance_bucket(bound, bounds) for bound in bounds]
-
-
 @dataclass(frozen=True)
 class Rate:
     """Some of something: ``hits / count``, with the row of each item for clustered intervals."""
@@ -174,13 +169,7 @@ def read_certainty(text: str) -> tuple[str, str] | None:
 
 
 def score_guesses(texts: Sequence[str], gold: Sequence[str], truths: Sequence[Truth]) -> list[Guess]:
-    """The first guess of every explanation that makes one, beside what the model itself would guess.
-
-    Args:
-        texts: explanations.
-        gold: texts written from the model's own probabilities.
-        truths: with the model's best next tokens.
-    """
+    """The first guess of every explanation that makes one, beside what the model itself would guess."""
     guesses = []
     for row, (text, written, truth) in enumerate(zip(texts, gold, truths, strict=True)):
         said, deserved = read_certainty(text), read_certainty(written)

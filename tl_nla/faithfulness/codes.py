@@ -2,8 +2,8 @@
 
 The decisive reader is one never trained with that verbalizer: meaning survives the change of reader, a code does not.
 
-Two readers need no transformer trained again (:func:`refitted_errors`): ridge regressions on claims, and on claims
-with wording and order, fitted to the words in question.
+Two readers need no transformer trained again (:func:`refitted_errors`). They are ridge regressions on claims, and on
+claims with wording and order, fitted to the words in question.
 """
 
 import contextlib
@@ -38,11 +38,6 @@ def cross_errors(
     }
 
 
-def fve_matrix(errors: Mapping[tuple[str, str], Float[Tensor, " n"]]) -> dict[tuple[str, str], float]:
-    """The FVE of each pair of writer and reader."""
-    return {pair: 1 - float(rows.mean()) for pair, rows in errors.items()}
-
-
 def cross_reconstructor_gap(
     errors: Mapping[tuple[str, str], Float[Tensor, " n"]], writer: str, own: str
 ) -> Float[Tensor, " n"]:
@@ -72,13 +67,6 @@ def refitted_errors(
     question reads them better, claims stand for something else (a cover story, or habitual mistakes). If it reads them
     better still once it sees wording and order, these carry something too. Words in no form that the embedded world
     knows tell these readers nothing.
-
-    Args:
-        scorer: held-out states; its own reconstructor is not used.
-        texts: the words about them.
-        train_texts: the same writer's words about training states.
-        train_written: written texts about the training states.
-        train_acts: the training states.
 
     Returns:
         ``plain``, ``refitted_claims`` and ``refitted_style``, as :meth:`Scorer.errors` gives them.

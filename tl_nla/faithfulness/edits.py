@@ -105,13 +105,3 @@ def edit_effects(scorer: Scorer, texts: Sequence[str], edits: Sequence[Edit]) ->
     before = scorer.errors(texts)
     rows = torch.tensor([edit.row for edit in edits], dtype=torch.long)
     return scorer.errors([edit.text for edit in edits], rows) - before[rows]
-
-
-def mean_effects(
-    edits: Sequence[Edit], effects: Float[Tensor, " edits"]
-) -> dict[tuple[str, Verdict | None], tuple[int, float]]:
-    """Number and mean effect of the edits of each kind and verdict."""
-    groups: dict[tuple[str, Verdict | None], list[float]] = {}
-    for edit, effect in zip(edits, effects.tolist(), strict=True):
-        groups.setdefault((edit.kind, edit.verdict), []).append(effect)
-    return {key: (len(values), sum(values) / len(values)) for key, values in groups.items()}

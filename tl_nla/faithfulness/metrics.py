@@ -59,13 +59,7 @@ class _TwoReadings(Metric):
     def update(
         self, first: Float[Tensor, "n d_model"], second: Float[Tensor, "n d_model"], targets: Float[Tensor, "n d_model"]
     ) -> None:
-        """Add rows.
-
-        Args:
-            first: vectors of the first reading.
-            second: vectors of the second reading.
-            targets: the states.
-        """
+        """Add rows."""
         self.first = self.first + squared_errors(first, targets).sum()
         self.second = self.second + squared_errors(second, targets).sum()
         self.deviations = self.deviations + squared_deviations(targets, self.mean).sum()

@@ -12,10 +12,6 @@ from tl_nla.errors import InputError
 class Turns:
     """Modules that wait on one device and compute on another, one at a time.
 
-    Args:
-        device: where they compute.
-        waiting: where they wait.
-
     Raises:
         InputError: when both are the same, so that nothing would move.
 

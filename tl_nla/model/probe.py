@@ -57,9 +57,6 @@ def muted(model: Any) -> Iterator[None]:
 def probe(model: Any) -> tuple[dict[str, Float[Tensor, "1 pos d"]], Tensor]:
     """Run a few tokens and keep what passes each hook point of every block, where it has the stream's width.
 
-    Args:
-        model: the TransformerLens model.
-
     Returns:
         Tensors by hook name (without the names that stand for the same point), and the logits.
 

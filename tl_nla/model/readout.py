@@ -80,11 +80,6 @@ def unembedded(model: Any, normal: Tensor) -> Tensor:
 def solve_readout(model: Any, last: Float[Tensor, "batch pos d"], logits: Float[Tensor, "batch pos vocab"]) -> ReadOut:
     """Find what the model does behind its last block from what it did.
 
-    Args:
-        model: the TransformerLens model.
-        last: residual states behind the last block, of a run.
-        logits: the model's logits of that run.
-
     Returns:
         The best of all candidates; its ``fit`` and the norm's tell how good it is.
     """

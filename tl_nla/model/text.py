@@ -101,10 +101,6 @@ def own_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 def checked(text: Any, what: str = "the text") -> str:
     """The text itself.
 
-    Args:
-        text: what was given.
-        what: how the message names it.
-
     Raises:
         InputError: when it is no string, holds half a character (a lone UTF-16 surrogate, which no tokenizer reads), or
             bytes that Python could not decode and kept.

@@ -5,7 +5,6 @@ from tl_nla.nla.activation_oracle import ActivationOracle
 from tl_nla.nla.best_of import BestOf
 from tl_nla.nla.formats.sidecar import Meta, read_meta
 from tl_nla.nla.injection import Injection, InjectionConfig
-from tl_nla.nla.marker import choose_injection_char
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.prompts import (
     AR_TEMPLATE,
@@ -15,6 +14,7 @@ from tl_nla.nla.prompts import (
 from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.reference import FrozenReference, LoraSettings, add_lora
 from tl_nla.nla.rollouts import BuiltInBackend, RolloutBackend, RolloutConfig
+from tl_nla.nla.sure_words import SureWords
 from tl_nla.nla.verbalizer import Generation, Verbalizer
 
 __all__ = [
@@ -33,9 +33,9 @@ __all__ = [
     "Reconstructor",
     "RolloutBackend",
     "RolloutConfig",
+    "SureWords",
     "Verbalizer",
     "add_lora",
-    "choose_injection_char",
     "extract_explanation",
     "read_meta",
 ]

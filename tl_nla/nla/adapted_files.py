@@ -10,7 +10,6 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
-from tl_nla.json_file import write_json
 from tl_nla.model.files import read_json, read_safetensors
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
 from tl_nla.model.targets import model_folder
@@ -20,6 +19,7 @@ from tl_nla.nla.provenance import record
 from tl_nla.nla.reference import LoraSettings
 from tl_nla.outputs import check_folder
 from tl_nla.paths import user_path
+from tl_nla.whole_file import write_json
 
 WEIGHTS, SETTINGS = "adapters.safetensors", "adapters.json"
 _MEAN = "mean"

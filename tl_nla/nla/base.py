@@ -89,12 +89,6 @@ class VectorVerbalizer(nn.Module):
     ) -> tuple[Int[Tensor, "n pos"], Bool[Tensor, "n pos"]]:
         """Training targets with the end token, right-padded, and their mask.
 
-        Args:
-            texts: as the caller gave them, for messages.
-            wrapped: the same as the model is to say them.
-            prompt: tokens of the longest prompt.
-            around: ids of what is wrapped around every text.
-
         Raises:
             InputError: for a control token inside a text, or a text that is longer than the context.
         """
@@ -120,14 +114,7 @@ class VectorVerbalizer(nn.Module):
 
     @torch.no_grad()
     def respond(self, count: int, prompts: Callable[[slice], Prompts], sampling: SamplingConfig, run: Run) -> Responses:
-        """Responses to ``count`` rows in batches, in evaluation mode and without gradient.
-
-        Args:
-            count: how many rows.
-            prompts: those of a slice of them.
-            sampling: how tokens are chosen.
-            run: in what batches, with which generators.
-        """
+        """Responses to ``count`` rows in batches, in evaluation mode and without gradient."""
         size = max(1, run.batch_size // run.samples)
         starts = range(0, count, size)
         chunks = tracked(starts, count, size, run.progress)

@@ -87,12 +87,6 @@ def micro_batches(lengths: Int[Tensor, " n"], size: int | None) -> list[Int[Tens
 def check_room(model: Any, prompt: int, response: int = 1, text: str | None = None) -> None:
     """Refuse a prompt, or a prompt with a response, that is longer than the model's context.
 
-    Args:
-        model: a causal language model or its backbone.
-        prompt: tokens of the prompt.
-        response: tokens behind it.
-        text: the response, to be named.
-
     Raises:
         InputError: with what would fit.
     """
@@ -111,14 +105,7 @@ def check_room(model: Any, prompt: int, response: int = 1, text: str | None = No
 
 
 def tracked(starts: range, total: int, batch_size: int, shown: bool = True) -> Iterator[int]:
-    """Chunk starts; who listens hears of the rows done (:mod:`tl_nla.data.progress`).
-
-    Args:
-        starts: first row of each chunk.
-        total: rows.
-        batch_size: rows of a chunk.
-        shown: show a bar where nobody listens.
-    """
+    """Chunk starts; who listens hears of the rows done (:mod:`tl_nla.data.progress`)."""
     with progress_bar() if shown else nullcontext():
         tell(_EXPLAINING, 0, total)
         for start in starts:

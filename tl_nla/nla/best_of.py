@@ -1,6 +1,5 @@
 """A pair that says several explanations of a vector and keeps the one that its reconstructor reads back best."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +10,13 @@ from torch import Tensor
 from tl_nla.amounts import check_count, check_number
 from tl_nla.errors import InputError
 from tl_nla.metrics import squared_errors
+from tl_nla.nla.around import AroundPair, check_pair
 from tl_nla.nla.generation import Responses, join_responses
 from tl_nla.nla.verbalizer import Generation
 
 
 @dataclass(frozen=True)
-class BestOf:
+class BestOf(AroundPair):
     """Explanations chosen among several by the pair's own reconstructor (rejection sampling, best of n).
 
     One explanation is greedy, the others are sampled. Kept is the one whose reconstruction has the smallest error. The
@@ -44,18 +44,11 @@ class BestOf:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (hasattr(self.pair, "generate") and hasattr(self.pair, "reconstruct")):
-            raise InputError(f"{type(self.pair).__name__} cannot sample words and read them back; give an NLA")
+        check_pair(self.pair)
         check_count("samples", self.samples)
         check_number("temperature", self.temperature, 0.0)
         if self.temperature == 0 and self.samples > 1:
             raise InputError("temperature is 0, which gives equal samples; choose a number above 0, such as 0.7")
-
-    def __getattr__(self, name: str) -> Any:
-        """Layer, site, mean and the like are the pair's."""
-        if name.startswith("__") or name == "pair":
-            raise AttributeError(name)
-        return getattr(self.pair, name)
 
     def generate(self, acts: Float[Tensor, "n d_model"], **settings: Any) -> Generation:
         """The best of the explanations of each vector.
@@ -77,14 +70,6 @@ class BestOf:
             parts.append(self.pair.generate(acts, **settings, **sampling))
         errors = torch.cat([self._errors(part, acts) for part in parts], 1)
         return _chosen(parts, errors.argmin(1).tolist(), self.samples - 1)
-
-    def verbalize(self, acts: Float[Tensor, "n d_model"], **settings: Any) -> list[str]:
-        """The texts of :meth:`generate`."""
-        return self.generate(acts, **settings).texts
-
-    def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
-        """Vectors read back from explanations, by the pair."""
-        return self.pair.reconstruct(texts, batch_size)
 
     def _errors(self, part: Generation, acts: Tensor) -> Float[Tensor, "n samples"]:
         """Squared errors of one row's explanations; those that could not be extracted are the last choice."""

@@ -98,12 +98,6 @@ def change_stream(
 ) -> Float[Tensor, "n pos d_model"]:  # fmt: skip
     """A block's output with the vectors in it, by one of the kinds that change a block's output.
 
-    Args:
-        stream: the output.
-        vectors: of :class:`Injection`.
-        places: positions of the slots.
-        config: kind and strength.
-
     Returns:
         A new tensor; positions other than ``places`` are as they were.
     """

@@ -40,10 +40,6 @@ def check_acts(acts: Any, d_model: int, what: str = "activations") -> None:
 def check_texts(texts: Any, what: str = "explanations") -> list[str]:
     """The texts as a list.
 
-    Args:
-        texts: any sequence of strings.
-        what: how the message names them.
-
     Raises:
         InputError: for a single string, whose letters would pass for texts, for nothing, or for what is no text.
     """

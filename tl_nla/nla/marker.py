@@ -83,12 +83,7 @@ def choose_injection_char(tokenizer: Any, template: str = AV_TEMPLATE, slots: in
 
 @torch.no_grad()
 def make_room(model: Any, marker: Marker) -> None:
-    """Give a model embeddings for added tokens: the mean of all others, in the input and the output.
-
-    Args:
-        model: a causal language model or its backbone; changed in place.
-        marker: as from :func:`choose_marker`.
-    """
+    """Give a model embeddings for added tokens, in place: the mean of all others, in the input and the output."""
     if not marker.added:
         return
     from tl_nla.model.loading import quiet

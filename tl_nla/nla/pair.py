@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
-from tl_nla.json_file import write_json
 from tl_nla.model.cut import cut_backbone
 from tl_nla.model.families import check_causal_lm, trainable_copy
 from tl_nla.model.offload import Turns, placed, turn
@@ -34,6 +33,7 @@ from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.verbalizer import Generation, Verbalizer
 from tl_nla.outputs import check_folder, check_replaceable
 from tl_nla.sharing import About
+from tl_nla.whole_file import write_json
 
 
 class NLA(nn.Module):
@@ -181,11 +181,7 @@ class NLA(nn.Module):
 
     @staticmethod
     def check_saving(folder: str | Path) -> Path:
-        """Refuse a folder that :meth:`save_pretrained` could not write to; trainings ask before they start.
-
-        Raises:
-            InputError: saying why.
-        """
+        """Refuse a folder that :meth:`save_pretrained` could not write to; trainings ask before they start."""
         folder = check_folder(folder)
         for part in ("av", "ar"):
             check_replaceable(folder / part, FILE_NAME)

@@ -29,13 +29,7 @@ class Compared:
 
 
 def record(model: Any, layer: int | None, base: str = "") -> dict[str, Any]:
-    """What an artefact was made with.
-
-    Args:
-        model: a Hugging Face causal language model or its backbone.
-        layer: K of the vectors; ``None`` for an artefact of all layers.
-        base: name of the model that it was made from.
-    """
+    """What an artefact was made with."""
     weight = next(model.parameters())
     return {
         "versions": versions(), "dtype": str(weight.dtype).removeprefix("torch."), "layer": layer,
@@ -69,12 +63,7 @@ def fingerprint(model: Any) -> dict[str, Any]:
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:
-    """Put a saved record beside today's.
-
-    Args:
-        saved: as it stood beside the artefact.
-        now: as :func:`record` makes it here.
-    """
+    """Put a saved record beside today's."""
     lines, different = [], False
     for key in ("versions", "dtype", *_DECISIVE):
         old, new = saved.get(key), now.get(key)
@@ -90,13 +79,7 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:
 
 
 def compared(saved: Mapping[str, Any], now: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """What a loaded artefact's ``provenance`` says of how it was saved; warns where it is another model or layer.
-
-    Args:
-        saved: as it stood beside the artefact; empty where nothing did.
-        now: as :func:`record` makes it here.
-        title: what the warning calls the artefact.
-    """
+    """What a loaded artefact's ``provenance`` says of how it was saved; warns where it is another model or layer."""
     if not saved:
         return {}
     found = compare(saved, now)

@@ -115,13 +115,7 @@ class ReconstructorBase(nn.Module):
     def in_batches(
         self, texts: Sequence[str], read: Callable[[Tensor, Tensor], Tensor], batch_size: int = 256
     ) -> Float[Tensor, "n columns"]:
-        """What a function gives of the prompts of explanations, in order, on the CPU.
-
-        Args:
-            texts: explanations.
-            read: from right-padded ids and their mask to one row for each prompt.
-            batch_size: texts of similar length that share a batch.
-        """
+        """What a function gives of the prompts of explanations, in order, on the CPU."""
         check_count("batch_size", batch_size)
         ids, mask = self.encode(texts)
         lengths = mask.sum(1)

@@ -51,14 +51,7 @@ def slot_embeddings(
 
 @contextmanager
 def changing(model: Any, injection: Injection, vectors: Tensor, places: list[int]) -> Iterator[None]:
-    """Change a block's output at the slots while the pass over them runs; nothing where embeddings are replaced.
-
-    Args:
-        model: a causal language model; its hook comes off on every path.
-        injection: how vectors enter.
-        vectors: of the injection, one a slot.
-        places: positions of the slots among those that the pass runs.
-    """
+    """Change a block's output at the slots while the pass over them runs; nothing where embeddings are replaced."""
     if injection.replaces_embedding:
         yield
         return

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.amounts import check_count
+from tl_nla.amounts import check_counts
 from tl_nla.attribution import SkipConfig, skip_effects
 from tl_nla.data import Document
 from tl_nla.data.documents import check_documents
@@ -77,8 +77,7 @@ class CaptureConfig:
     explainer: Explainer | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("positions_per_document", "top_k", "sources", "batch_size"):
-            check_count(name, getattr(self, name))
+        check_counts(self, "positions_per_document", "top_k", "sources", "batch_size")
         for name in self.levels:
             if name not in LEVELS:
                 raise unknown("question with a few answers", name, LEVELS)

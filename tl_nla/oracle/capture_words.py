@@ -62,15 +62,7 @@ def in_words(
     component: str | None, effects: tuple[list[list[str]], list[list[str]]], sources: list[SourceWords] | None,
     skips: SkipLabels | None, vocabulary: Vocabulary,
 ) -> tuple[list[Label], list[dict[str, Answer]]]:  # fmt: skip
-    """The label of each write of a site, and its right answers.
-
-    Args:
-        component: who writes, in words.
-        effects: words promoted and suppressed.
-        sources: words of what was read, where it is known.
-        skips: what leaving it out changes, where that is asked.
-        vocabulary: of the model.
-    """
+    """The label of each write of a site, and its right answers."""
     up, down = effects
     labels, answers = [], []
     sizes = [] if skips is None else skips.size.tolist()

@@ -61,12 +61,7 @@ class SourceEncoder(nn.Module):
         self.register_buffer("embeddings", embeddings.detach().float().clone())
 
     def forward(self, before: Float[Tensor, "n d_act"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, "n words"]:
-        """Logits of each word's having been read, in float32 at least; magnitudes do not enter.
-
-        Args:
-            before: states that the writes are added to.
-            write: the writes.
-        """
+        """Logits of each word's having been read, in float32 at least; magnitudes do not enter."""
         size = self.d_act**0.5
         vectors = torch.cat([scale_to_norm(before, size), scale_to_norm(write, size)], 1)
         hidden = self.first(vectors.to(self.first.weight.dtype))

@@ -1,6 +1,6 @@
 """A layer read as the list of what its heads write: one explanation a head, and their sum as the layer's write.
 
-Heads write independently and their writes add up (Elhage et al. 2021), so the reconstruction of a layer's attention
+Heads write independently and their writes add up (Elhage et al. 2021). So the reconstruction of a layer's attention
 write is the sum of the heads' reconstructed writes, each at its told size.
 """
 
@@ -82,16 +82,7 @@ def add_heads(
     oracle: Any, writes: Float[Tensor, "head n d_model"], before: Float[Tensor, "head n d_model"],
     heads: Sequence[Site], strongest: int | None = None, **settings: Any,
 ) -> LayerWords:  # fmt: skip
-    """As :func:`sum_of_heads`, from vectors.
-
-    Args:
-        oracle: see there.
-        writes: of each head at each row, in model units.
-        before: the states they are added to.
-        heads: the heads' sites, all of one layer.
-        strongest: how many heads are told at each row.
-        settings: for ``oracle.explain``.
-    """
+    """As :func:`sum_of_heads`, from vectors."""
     if strongest is not None and strongest < 1:
         raise InputError(f"strongest is {strongest}; at least 1 head must be told")
     if len(heads) != len(writes) or len({site.layer for site in heads}) != 1:

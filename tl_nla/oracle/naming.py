@@ -17,11 +17,6 @@ class AtLeastWords:
     The likeliest answer as a whole is often "none" where every single word is less likely than that. Yet most of the
     likely words are right. Has the form of transformers' ``LogitsProcessor``.
 
-    Args:
-        tokenizer: of the verbalizer.
-        end_ids: tokens that end an answer.
-        count: how many words.
-
     Raises:
         InputError: for a count below 1.
     """

@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
-from tl_nla.json_file import write_json
 from tl_nla.model.cut import cut_backbone
 from tl_nla.model.families import check_causal_lm, decoder_layers, trainable_copy
 from tl_nla.model.files import local_folder, read_json, read_safetensors
@@ -37,6 +35,7 @@ from tl_nla.oracle.verbalizer import WriteVerbalizer
 from tl_nla.oracle.write_reconstructor import WriteReconstructor
 from tl_nla.outputs import check_replaceable
 from tl_nla.sharing import About
+from tl_nla.whole_file import write_json
 
 SIDECAR, WORDS_SIDECAR = "oracle.yaml", "words.yaml"
 _KEYS = ("version", "d_act", "scale", "template", "injection_char", "reconstructor_template", "base")
@@ -69,12 +68,6 @@ class DiffOracle(nn.Module):
         self.verbalizer, self.reconstructor, self.strength, self.base = verbalizer, reconstructor, strength, base
         self.turns: Turns | None = None
         self.provenance: dict[str, Any] = {}
-
-    @property
-    def reader(self) -> WriteVerbalizer:
-        """Old name of :attr:`verbalizer`; it goes with the next release."""
-        warnings.warn("DiffOracle.reader is now DiffOracle.verbalizer", DeprecationWarning, 2)
-        return self.verbalizer
 
     @property
     def d_model(self) -> int:
@@ -219,11 +212,7 @@ class DiffOracle(nn.Module):
 
     @staticmethod
     def check_saving(folder: str | Path) -> Path:
-        """Refuse a folder that :meth:`save_pretrained` could not replace; trainings ask before they start.
-
-        Raises:
-            InputError: saying why.
-        """
+        """Refuse a folder that :meth:`save_pretrained` could not replace; trainings ask before they start."""
         return check_replaceable(folder, SIDECAR, _FILES)
 
     def _check_finite(self, dtype: torch.dtype | None) -> None:

@@ -123,11 +123,6 @@ def write_errors(
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Errors of writes read back from words, with gradient.
 
-    Args:
-        reconstructor: that reads.
-        texts: one a write.
-        write: the right writes.
-
     Returns:
         Squared error a dimension of the directions normalised to sqrt(d) (0 to 4), and the same plus ``SIZE_WEIGHT``
         times the squared error of the standardised log norm.

@@ -9,10 +9,6 @@ class ResidualBlock(nn.Module):
     """Layer norm, two linear maps with a GELU between them, added to what came in.
 
     The second map starts with weights of zero, so that at first all rows get the same.
-
-    Args:
-        width: of what comes in.
-        inner: width between the maps.
     """
 
     def __init__(self, width: int, inner: int) -> None:

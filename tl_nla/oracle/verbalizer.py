@@ -236,11 +236,7 @@ class WriteVerbalizer(VectorVerbalizer):
         self, before: Float[Tensor, "states d_act"], write: Float[Tensor, "n d_act"], question: str,
         settings: "AnswerSettings",
     ) -> Responses:  # fmt: skip
-        """The same answers as tokens, with their log-probabilities.
-
-        Raises:
-            InputError: as :meth:`generate`.
-        """
+        """The same answers as tokens, with their log-probabilities."""
         self._check(before, write, question)
         self.check_new_tokens(len(self.prompts[question].ids), settings.max_new_tokens)
         check_generator(settings.generator, len(write), self.device)

@@ -96,12 +96,7 @@ class WriteReconstructor(ReconstructorBase):
             return self.refinement(ends, out) if refined and self.refinement is not None else out
 
     def read_loss(self, read: Float[Tensor, "n d_act_and_size"], write: Float[Tensor, "n d_act"]) -> Float[Tensor, ""]:
-        """Squared error of directions normalised to sqrt(d) (0 to 4) plus that of the standardised log norm.
-
-        Args:
-            read: what :meth:`read` gives.
-            write: the right writes.
-        """
+        """Squared error of directions normalised to sqrt(d) (0 to 4) plus that of the standardised log norm."""
         truth = at_least_float32(write.to(read.device))
         wanted = ((log_norm(truth) - self.log_norm_mean) / self.log_norm_std).clamp(-4, 4)
         error = (normalise(read[:, : self.d_act]) - normalise(truth)).square().mean(-1)

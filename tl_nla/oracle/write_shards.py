@@ -41,9 +41,6 @@ def kept_writes(
 
     Args: as of :func:`keep_writes`, whose shards are all read at once.
 
-    Raises:
-        InputError: as of :func:`keep_writes`.
-
     Example:
         >>> writes = kept_writes(Path("runs/writes"), model, tokenizer, documents, ["blocks.0.mlp"], CaptureConfig())
     """
@@ -106,10 +103,6 @@ def keep_writes(
 
 def sampled_writes(paths: Sequence[Path], most: int) -> LabelledWrites:
     """Every so many-th write of all shards, of which one is in memory at a time.
-
-    Args:
-        paths: of the shards.
-        most: writes at most; all of them where there are no more.
 
     Raises:
         InputError: when a shard is missing or damaged.

@@ -1,6 +1,5 @@
 """What can be trusted on a model, in its precision and on its device: a short run that tries each thing."""
 
-import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from tl_nla.model.probe import probe_tokens
 from tl_nla.model.quantised import scheme_of
 from tl_nla.model.reading import read
 from tl_nla.model.rounding import Fit
+from tl_nla.nla.provenance import versions
 from tl_nla.notebook import table_html
 
 EXACT, APPROXIMATE, REFUSED = "exact", "approximate", "refused"
@@ -138,7 +138,7 @@ def check(model: Any, length: int = 12) -> ModelCheck:
             rows.append(CheckRow(capability, REFUSED, None, str(error)))
     first = next(iter(model.parameters()), torch.zeros(()))
     return ModelCheck(
-        _name(model), str(first.dtype).removeprefix("torch."), str(first.device), scheme_of(model), _versions(),
+        _name(model), str(first.dtype).removeprefix("torch."), str(first.device), scheme_of(model), versions(),
         tuple(rows), time.perf_counter() - begun,
     )  # fmt: skip
 
@@ -151,10 +151,6 @@ def _tokens(model: Any, length: int) -> Tensor:
 
 def _name(model: Any) -> str:
     return str(getattr(model.cfg, "model_name", None) or type(model).__name__).rstrip("/").rsplit("/", 1)[-1]
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "transformer-lens", "tl-nla")}
 
 
 def _fit(capability: str, fit: Fit) -> CheckRow:

@@ -17,15 +17,7 @@ def cells_of(
     parts: Sequence[Component], direct: DirectAttribution, effects: SkipEffects | None, columns: Sequence[int],
     words: Words,
 ) -> Iterator[Cell]:  # fmt: skip
-    """Every cell: embedding, the components of each layer with its biases, rounding and the final bias.
-
-    Args:
-        parts: the components, layer by layer.
-        direct: what each adds, at the columns.
-        effects: what leaving it out changes there; ``None`` where nothing was left out.
-        columns: columns of the prompt.
-        words: what is said of each.
-    """
+    """Every cell: embedding, the components of each layer with its biases, rounding and the final bias."""
     values = dict(zip(direct.labels, direct.values[:, 0].tolist(), strict=True))
     skips = _skips(effects)
     layers = 1 + max(part.layer for part in parts)

@@ -30,16 +30,7 @@ def skips_of(
     model: Any, tokens: Int[Tensor, "1 pos"], runs: tuple[CleanRun, CleanRun], parts: list[Component],
     targets: Int[Tensor, "1 column"], tell: Tell,
 ) -> Skips:  # fmt: skip
-    """Leave out every component at the columns of a report.
-
-    Args:
-        model: the model that was run.
-        tokens: the prompt.
-        runs: its clean run, and the same at the columns alone.
-        parts: what is left out.
-        targets: the token that is followed at each column.
-        tell: told of what is done.
-    """
+    """Leave out every component at the columns of a report."""
     run, view = runs
     columns = view.places
 

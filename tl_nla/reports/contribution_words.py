@@ -102,14 +102,7 @@ class Words:
 
 
 class ReadWatch:
-    """Watches a pass of a prompt for what its heads and attentions read.
-
-    Args:
-        model: the TransformerLens model.
-        tokens: the prompt.
-        sites: the writes that are told of; their layers are watched.
-        columns: of the prompt.
-    """
+    """Watches a pass of a prompt for what its heads and attentions read."""
 
     def __init__(self, model: Any, tokens: Int[Tensor, "1 pos"], sites: Sequence[Site], columns: Sequence[int]) -> None:
         wanted = sorted({int(site.layer or 0) for site in sites if site.kind == "head" and site.part == "attn"})
@@ -138,14 +131,7 @@ class ReadWatch:
 
 
 def words_of(run: RunWrites, tokens: Int[Tensor, "1 pos"], read: Read, wording: Wording) -> Words:
-    """Say what every write of a run does.
-
-    Args:
-        run: writes of heads, attentions, MLPs and blocks.
-        tokens: the prompt.
-        read: what heads read.
-        wording: how it is said.
-    """
+    """Say what every write of a run does."""
     lens = Lens.of(run.model)
     # Some models read more tokens than they predict.
     size = max(int(run.model.cfg.d_vocab), lens.weight.shape[1])

@@ -62,7 +62,7 @@ def html_page(
     packed = {name: pack(report.to_dict(), max(0, share)) for name, report in reports.items()}
     page = _PAGE.format(**fields, reports=_inert(json.dumps(packed, separators=(",", ":"))))
     if path is not None:
-        from tl_nla.text_file import write_text
+        from tl_nla.whole_file import write_text
 
         write_text(page, path)
     return page

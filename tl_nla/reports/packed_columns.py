@@ -56,12 +56,7 @@ class Columns:
 
 
 def whole_numbers(content: bytes, layout: dict[str, Any]) -> NDArray[np.uint32]:
-    """A column of whole numbers.
-
-    Args:
-        content: all columns.
-        layout: of this one, as ``Columns.layout`` has it.
-    """
+    """A column of whole numbers."""
     count, width, start = layout["count"], layout["width"], layout["start"]
     found = np.frombuffer(content, np.uint8, count * width, start).reshape(width, count)
     whole = np.zeros(count, np.uint32)

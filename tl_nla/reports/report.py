@@ -205,7 +205,7 @@ class ContributionReport:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON text; written to ``path`` too, whole or not at all, when one is given."""
-        from tl_nla.json_file import write_json
+        from tl_nla.whole_file import write_json
 
         if path is not None:
             write_json(self.to_dict(), path)

@@ -40,8 +40,8 @@
 The component "attn" is the sum of its layer's "head" cells and of that layer's "bias". The component "block" is the sum
 of its layer's parts. So these take part in the sum only where the model's own numbers permit nothing finer. The
 component "rounding" is what storing the stream in the model's precision added. A TensorBoard run holds it packed
-(:mod:`tl_nla.reports.packed`) as a string tensor of plugin ``PLUGIN_NAME``, tag ``contributions/<prompt name>``, one a
-step.
+(:mod:`tl_nla.reports.packed`) as a string tensor of plugin ``tl_nla_contributions``, tag
+``contributions/<prompt name>``, one a step.
 """
 
 from typing import Any
@@ -49,7 +49,6 @@ from typing import Any
 from tl_nla.errors import InputError
 
 SCHEMA = 1
-PLUGIN_NAME = "tl_nla_contributions"
 TAG_PREFIX = "contributions/"
 COMPONENTS = ("embed", "block", "attn", "mixer", "head", "mlp", "ple", "bias", "rounding")
 SUMMED = ("embed", "head", "mlp", "ple", "bias", "rounding")

@@ -8,8 +8,8 @@ from tl_nla.errors import InputError
 from tl_nla.smollm2.loading import NAME, load_smollm2
 
 TEXT, TARGET = "The capital of France is", " Paris"
-HEADS = 2
-"""Heads of each layer that are shown."""
+HEADS, SURE = 2, 0.5
+"""Heads of each layer that are shown, and the least probability of words that are."""
 
 
 def run(console: Any = None) -> None:
@@ -62,9 +62,11 @@ def _print_states(console: Any, smol: Any, nla: Any) -> None:
     from tl_nla.cli.demo import words_table
     from tl_nla.cli.explaining import explain_text
     from tl_nla.model.targets import Target
+    from tl_nla.nla import SureWords
 
-    explained = explain_text(Target(NAME, smol.model, smol.tokenizer), nla, TEXT)
+    explained = explain_text(Target(NAME, smol.model, smol.tokenizer), SureWords(nla, SURE), TEXT)
     console.print(words_table(explained, NAME, nla.layer))
+    console.print(f"…: words that were said with a probability below {SURE}", style="dim")
 
 
 if __name__ == "__main__":

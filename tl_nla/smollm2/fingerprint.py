@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 
+from tl_nla.data.progress import tell
 from tl_nla.errors import InputError
 from tl_nla.model.reading import read
 
 TOKENS = (1, 504, 3575, 282, 4649, 314, 7042, 30, 657, 11216, 25642)
 """The ids of a begin token and some words; only these ids have to mean the same."""
 _LAYERS, _COLUMNS = (0.3, 0.6, 0.9), 48
+_SAME = 0.995
 LEAST = 0.8
 """Mean cosine from which on two sets of states are of one model: bfloat16 reaches 1.00, rounding to 4 bits anew .91."""
 
@@ -37,12 +39,7 @@ def fingerprint(model: Any) -> list[float]:
 
 
 def agreement(model: Any, known: Sequence[float]) -> float:
-    """Mean cosine of a model's states with those of a fingerprint, over its layers.
-
-    Args:
-        model: a TransformerLens model.
-        known: see :func:`fingerprint`.
-    """
+    """Mean cosine of a model's states with those of a fingerprint, over its layers."""
     if int(model.cfg.d_vocab) <= max(TOKENS):
         return 0.0
     own, other = (torch.tensor(numbers).view(len(_LAYERS), -1) for numbers in (fingerprint(model), list(known)))
@@ -50,12 +47,7 @@ def agreement(model: Any, known: Sequence[float]) -> float:
 
 
 def check_fingerprint(model: Any, known: Sequence[float], what: str) -> float:
-    """Refuse a model that parts were not made for.
-
-    Args:
-        model: a TransformerLens model.
-        known: of the model that they were made for.
-        what: the parts, for the message.
+    """Refuse a model that parts were not made for; who listens hears of one that differs more than by its precision.
 
     Returns:
         The agreement.
@@ -69,4 +61,6 @@ def check_fingerprint(model: Any, known: Sequence[float], what: str) -> float:
             f"{what} was made for SmolLM2-135M-Instruct; this model's states agree with it by {found:.2f} only (a "
             f"cosine; {LEAST} or more is needed). Train one of its own: `tl-nla fit-oracle`"
         )
+    if found < _SAME:
+        tell(f"{what} was made for weights whose states agree with this model's by {found:.2f} (a cosine)")
     return found

@@ -17,6 +17,10 @@ def shipped_oracle(model: Any) -> WordOracle:
     Args:
         model: SmolLM2-135M-Instruct as a TransformerLens model, in any precision or quantised.
 
+    Returns:
+        The oracle. ``oracle.made`` says how it was fitted. Its entry ``"agreement"`` says how well the model's states
+        agree with those of the model that it was fitted on (a mean cosine; 1.00 for the same weights).
+
     Raises:
         InputError: when this installation lacks it, or the model's states say that it is another model.
 
@@ -31,5 +35,6 @@ def shipped_oracle(model: Any) -> WordOracle:
         raise InputError(f"the oracle of SmolLM2 is for {_LAYERS} layers of width {_WIDTH}; this model has {shape}. "
                          "Labels need no oracle: --labels")  # fmt: skip
     oracle = WordOracle.from_pretrained(FOLDER, model=model)
-    check_fingerprint(model, oracle.made.get("fingerprint", []), "the shipped oracle")
+    agreed = check_fingerprint(model, oracle.made.get("fingerprint", []), "the shipped oracle")
+    oracle.made = {**oracle.made, "agreement": agreed}
     return oracle

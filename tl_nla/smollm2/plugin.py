@@ -2,12 +2,18 @@
 
 from typing import Any
 
+from tl_nla.faithfulness.short_claims import SHORT_GRAMMAR, CheckedShortExplainer
 from tl_nla.smollm2.machine import best_precision
 from tl_nla.smollm2.weights import find_weights, local_place
 
-__all__ = ["local_place", "nla", "oracle", "precision", "target_folder"]
+__all__ = ["GRAMMAR", "explainer", "local_place", "nla", "oracle", "precision", "target_folder"]
 
-precision, target_folder = best_precision, find_weights
+GRAMMAR, precision, target_folder = SHORT_GRAMMAR, best_precision, find_weights
+
+
+def explainer(site: str) -> CheckedShortExplainer:
+    """What wrote the training texts of the shipped pair, with what is true of each position."""
+    return CheckedShortExplainer()
 
 
 def nla(model: Any) -> Any:

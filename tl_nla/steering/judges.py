@@ -12,9 +12,6 @@ from torchmetrics.functional.text import edit_distance
 from tl_nla.data.words import split_words
 from tl_nla.errors import InputError
 
-Judge = Callable[[str, str], float]
-"""From prompt and continuation to a score; a language model or a classifier may stand behind it."""
-
 
 def repetition(text: str, size: int = 3) -> float:
     """Share of a text's word n-grams that stood in it before; 0 for texts shorter than ``size``.

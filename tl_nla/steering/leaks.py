@@ -30,17 +30,6 @@ class Leak:
         return self.own - self.shuffled
 
 
-def words_told(text: str, continuation: str, ignore: Collection[str] = ()) -> float:
-    """Share of a continuation's different words that a text names; 0 when none are left.
-
-    Args:
-        text: what was rewritten.
-        continuation: what the unsteered model says next.
-        ignore: words that the edit itself is about.
-    """
-    return _share(_words(text), _words(continuation), ignore)
-
-
 def _words(text: str) -> set[str]:
     return {word for word, _, _ in split_words(text) if word.isalnum()}
 

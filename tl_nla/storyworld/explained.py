@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tl_nla._grouped import grouped
 from tl_nla.data.documents import Document
 from tl_nla.data.explained import ExplainedStates, StateCapture
 from tl_nla.data.explained import explain_states as explain_with
@@ -55,7 +54,6 @@ class WorldCapture:
     prepend_bos: bool | None = None
 
 
-@grouped(how=WorldCapture)
 def explain_states(
     model: Any, tokenizer: Any, documents: Sequence[Document], point: str, positions_per_document: int | None = 5,
     min_position: int = 1, how: WorldCapture | None = None,

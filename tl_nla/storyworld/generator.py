@@ -1,10 +1,9 @@
 """Writes stories whose every fact is known: people, places, objects, colours, feelings, who holds what.
 
 Facts are told early and needed late. Each story is a pure function of ``(seed, index)``; there are more than
-10^9 of them (see :func:`count_stories`), so none can be memorised.
+10^9 of them, so none can be memorised.
 """
 
-import math
 import random
 from dataclasses import dataclass
 
@@ -173,9 +172,3 @@ def join_words(words: list[str]) -> str:
     """Words to text: a space before every word but none before a punctuation mark."""
     text = "".join(word if word in (".", "?", "!", ",") else " " + word for word in words)
     return text.lstrip(" ")
-
-
-def count_stories() -> int:
-    """A lower bound on the number of different stories: only the set-ups with two people are counted."""
-    pairs = [math.perm(len(options), 2) for options in (NAMES, PLACES, OBJECTS, COLOURS)]
-    return math.prod(pairs) * len(SLOTS["feeling"]) ** 2

@@ -1,8 +1,8 @@
 """Which facts a state holds: linear probes decide what an explanation written from the truth may say.
 
 A verbalizer that is trained to say what its input does not hold learns to invent. The text may have told a fact that
-the model keeps elsewhere (at the token that told it, to be fetched by attention when it is needed). An explanation of
-this state then has no ground for it.
+the model keeps elsewhere: at the token that told it, from where attention fetches it. An explanation of this state then
+has no ground for it.
 """
 
 import json
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
-from tl_nla.metrics.probe import Probe, fit_probe
+from tl_nla.metrics.probe import Probe
 from tl_nla.paths import user_path
 from tl_nla.storyworld.explanations import fact_answers
 from tl_nla.storyworld.facts import Facts
@@ -44,12 +43,7 @@ class Grounding:
             raise InputError(f"floor is {self.floor}; it is a probability, between 0 (say all) and 1")
 
     def held(self, acts: Float[Tensor, "n d_model"], facts: Sequence[Facts]) -> list[frozenset[str]]:
-        """Kinds of facts that each state holds.
-
-        Args:
-            acts: states of the probes' site.
-            facts: the truth at each.
-        """
+        """Kinds of facts that each state holds."""
         answers = [fact_answers(known) for known in facts]
         kinds: list[set[str]] = [set() for _ in answers]
         for kind, probe in self.probes.items():
@@ -97,27 +91,3 @@ class Grounding:
             for kind, words in json.loads(about["classes"]).items()
         }
         return cls(probes, float(about["floor"]), about["site"])
-
-
-def fit_grounding(
-    acts: Float[Tensor, "n d_model"], facts: Sequence[Facts], site: str = "", floor: float = 0.3
-) -> Grounding:
-    """Fit one probe a kind of fact on training states.
-
-    Args:
-        acts: training states.
-        facts: the truth at each.
-        site: hook point of the states.
-        floor: see :class:`Grounding`.
-
-    Returns:
-        The probes; kinds told less than twice differently have none and are never held.
-    """
-    answers = [fact_answers(known) for known in facts]
-    probes = {}
-    for kind in fact_answers(Facts()):
-        rows = [row for row, answer in enumerate(answers) if answer[kind] is not None]
-        words = [str(answers[row][kind]) for row in rows]
-        if len(set(words)) > 1:
-            probes[kind] = fit_probe(acts[torch.tensor(rows)], words)
-    return Grounding(probes, floor, site)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from docs.studies.contributions.planted_facts import FactScore, score_story
+from docs.studies.contributions.recoveries import load_recoveries, recovery_rows
 from tl_nla.benchmark.bootstrap import mean_interval
-from tl_nla.benchmark.recoveries import load_recoveries, recovery_rows
 from tl_nla.benchmark.results import Results, Row
 from tl_nla.cli.options import whole_number
 from tl_nla.errors import InputError
@@ -60,7 +60,7 @@ def evaluate(model: str = "tiny", stories: int = STORIES) -> Results:
     from tl_nla.cli.contributions import find_oracle
     from tl_nla.data.progress import told
     from tl_nla.model.targets import TINY, load_target
-    from tl_nla.storyworld.recalls import held_out_stories
+    from tl_nla.storyworld.corpus import held_out_stories
 
     if model != TINY:
         raise InputError(f"--model {model!r}: suite 'contributions' knows the embedded world's facts only; use tiny")

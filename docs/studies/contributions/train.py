@@ -9,20 +9,14 @@ from typing import Any
 import lightning as L
 import torch
 
+from docs.studies.contributions.recoveries import Recoveries, recovery, save_recoveries
 from docs.studies.contributions.run import STORED
+from lightning_modules.data.served import captured
 from lightning_modules.data.settings import CorpusConfig
-from lightning_modules.training.contribution import ContributionDataModule, FittingConfig, LayerContribution, known
+from lightning_modules.training.contribution import ContributionDataModule, FittingConfig, LayerContribution
 from tl_nla.benchmark.arms import shuffle_across_documents
 from tl_nla.benchmark.oracle_texts import readable
-from tl_nla.benchmark.recoveries import Recoveries, save_recoveries
-from tl_nla.benchmark.words_only import (
-    WrittenResiduals,
-    context_texts,
-    divergence,
-    output_logits,
-    rebuild,
-    recovery,
-)
+from tl_nla.benchmark.words_only import WrittenResiduals, context_texts, divergence, output_logits, rebuild
 from tl_nla.errors import InputError
 from tl_nla.oracle import DiffOracle
 from tl_nla.storyworld.tiny import WEIGHTS
@@ -79,7 +73,7 @@ def training_texts(
         share: of the training positions that get the oracle's words.
         explainer: the oracle; without one all are labels.
     """
-    train, held = known(data.train_residuals), known(data.heldout_residuals)
+    train, held = captured(data.train_residuals), captured(data.heldout_residuals)
     if kind == "cat":
         model, tokenizer = data.load_target()
         context = int(model.cfg.n_ctx)
@@ -139,7 +133,7 @@ def measure_recoveries(
             and, at a share of the training positions, of its words.
     """
     data.setup()
-    held, mean, model = known(data.heldout_residuals), known(data.train_residuals).mean, data.load_target()[0]
+    held, mean, model = captured(data.heldout_residuals), captured(data.train_residuals).mean, data.load_target()[0]
     found = Recoveries(data.seed, held.document)
     module, texts = train_words_only(data, "gold", config, explainer)
     read = {"gold": texts}
@@ -153,7 +147,7 @@ def measure_recoveries(
     rebuilt["cat"] = rebuild(module.reconstructor, texts)
     for arm, vectors in rebuilt.items():
         found.kl[arm], found.same[arm] = recovery(model, held, vectors, mean)
-    add_constant(found, model, known(data.train_residuals), held)
+    add_constant(found, model, captured(data.train_residuals), held)
     return found
 
 

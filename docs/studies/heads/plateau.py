@@ -15,14 +15,14 @@ from torch import Tensor
 
 from docs.studies.heads.plateau_data import PlateauRows, context_rows, spoken_rows
 from docs.studies.heads.write_network import Evidence, WriteNetwork
+from docs.studies.oracle_rows import rows_of_seed, store_rows
 from docs.studies.tiny.oracle import STORED_ROWS, recipe
 from lightning_modules.data.oracle_config import OracleConfig
 from lightning_modules.data.oracle_data import Captured
-from lightning_modules.training.oracle_arms import store_rows
 from lightning_modules.training.oracle_recipe import train_oracle
 from lightning_modules.training.stage import StageConfig, StageSpec
 from lightning_modules.training.stages import Stages
-from tl_nla.benchmark.oracle_rows import KINDS, OracleRows, rows_of_seed
+from tl_nla.benchmark.oracle_rows import KINDS, OracleRows
 from tl_nla.benchmark.oracle_score import MAX_NEW_TOKENS
 from tl_nla.benchmark.oracle_texts import readable, shuffled_rows
 from tl_nla.data import Document

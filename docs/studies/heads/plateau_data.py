@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -10,8 +10,10 @@ from torch import Tensor
 
 from docs.studies.heads.write_network import Evidence
 from tl_nla.benchmark.oracle_texts import readable
-from tl_nla.benchmark.own_run import Place, Writes, cat_runs, read_places
+from tl_nla.benchmark.own_run import Place, Writes, cat_runs, read_batch
 from tl_nla.data import Document
+from tl_nla.errors import InputError
+from tl_nla.model.sites import Site
 from tl_nla.model.targets import Target
 from tl_nla.model.text import TextEncoder
 from tl_nla.oracle import CaptureConfig, DiffOracle, LabelledWrites
@@ -117,3 +119,36 @@ def context_rows(
     truth = read_places(target.model, whole, sites).write
     own = read_places(target.model, [Place(ids, [len(ids) - 1]) for ids in cut], sites)
     return ContextRows(own, length, numbers, truth)
+
+
+def read_places(model: Any, places: Sequence[Place], sites: Sequence[Site | str], batch_size: int = 128) -> Writes:
+    """Read writes at chosen positions of many texts, those of like length together.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``.
+        places: texts with positions in rising order.
+        sites: writes.
+        batch_size: texts a forward pass.
+
+    Returns:
+        ``[n, sites, d_model]``, a row for each position, text by text; float32, on the CPU.
+
+    Raises:
+        InputError: when there is no place, or a place has no position or one that its text lacks.
+    """
+    for place in places:
+        if not place.positions or not 0 <= min(place.positions) <= max(place.positions) < len(place.ids):
+            raise InputError(f"positions are {place.positions} of {len(place.ids)} tokens; give some that are there")
+    if not places:
+        raise InputError("no places were given; give at least one text with a position")
+    chosen = [Site.parse(site) for site in sites]
+    order = sorted(range(len(places)), key=lambda index: len(places[index].ids))
+    before: list[Tensor] = [torch.empty(0)] * len(places)
+    write = list(before)
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        found = read_batch(model, [places[index] for index in part], chosen)
+        sizes = [len(places[index].positions) for index in part]
+        for index, states, writes in zip(part, found.before.split(sizes), found.write.split(sizes), strict=True):
+            before[index], write[index] = states, writes
+    return Writes(torch.cat(before), torch.cat(write))

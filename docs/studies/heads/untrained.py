@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from docs.studies.oracle_rows import store_rows
 from lightning_modules.data.oracle_config import CaptureSizes, OracleConfig, StageLengths
-from lightning_modules.training.oracle_arms import build_oracle, store_rows
+from lightning_modules.training.oracle_arms import build_oracle
 from lightning_modules.training.oracle_recipe import OracleRecipe
 from lightning_modules.training.refinement import RefineConfig
 from tl_nla.benchmark.oracle_rows import OracleRows

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from docs.studies.nla.claims import count_claims
 from tl_nla.benchmark.arms import MAX_NEW_TOKENS, shuffle_across_documents
 from tl_nla.benchmark.row_store import read_rows, write_rows
 from tl_nla.data import ExplainedStates
 from tl_nla.metrics import cosine, normalise, squared_deviations, squared_errors
 from tl_nla.metrics.probe import fit_probe
 from tl_nla.nla import NLA
-from tl_nla.storyworld.claims import CLAIM_TYPES, Truth, count_claims
+from tl_nla.storyworld.claims import CLAIM_TYPES, Truth
 from tl_nla.storyworld.explanations import fact_answers
 
 CONSTANT_TEXT = 'Recent words: " went to the park. Tom". Next: likely " was". This is about Tom. Tom is at the park.'
@@ -129,7 +130,7 @@ def _errors(arm: str, preds: Tensor, acts: Tensor, failed: Tensor | None) -> Ten
 
 
 def claim_counts(texts: Sequence[str], gold: Sequence[str], truths: Sequence[Truth]) -> Int[Tensor, "n types 4"]:
-    """Counts of :func:`tl_nla.storyworld.claims.count_claims` for every row and claim type."""
+    """Counts of :func:`docs.studies.nla.claims.count_claims` for every row and claim type."""
     table = torch.zeros(len(texts), len(CLAIM_TYPES), 4, dtype=torch.int16)
     for row, (text, expected, truth) in enumerate(zip(texts, gold, truths, strict=True)):
         for place, counts in enumerate(count_claims(text, expected, truth).values()):

@@ -15,23 +15,39 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from docs.studies.smollm2.effects import Effects, Means, capture_effects
+from docs.studies.smollm2.capture import read_corpus
+from docs.studies.smollm2.effects import Effects, Means, capture_effects, cut
 from docs.studies.smollm2.english import company, embeddings
 from docs.studies.smollm2.fit import captured, site_writes
-from docs.studies.smollm2.labels import PERMUTATIONS, VARIANTS, Said, labels_of, nearest, variants
+from docs.studies.smollm2.labels import (
+    PERMUTATIONS,
+    PLAIN,
+    VARIANTS,
+    Carried,
+    Said,
+    beside,
+    labels_of,
+    nearest,
+    variants,
+)  # fmt: skip
+from docs.studies.smollm2.lens import carried_by_own, fitted_lenses, frozen_model
 from docs.studies.smollm2.table import read_rows
 from docs.studies.smollm2.writes import SiteWrites
 from tl_nla.data.progress import told
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
 from tl_nla.model.targets import load_target
+from tl_nla.oracle.words import WordCode
 from tl_nla.smollm2.oracle import shipped_oracle
 from tl_nla.smollm2.weights import find_weights
 
 CANDIDATES, STRONG, DOCUMENTS = 10, 5, (14, 18)
 """Words that the next one is told among; words that a write is shown by; which documents of each kind of text."""
 TASKS = ("next word", "effect", "which write")
+BANDS = ((0, 9), (10, 19), (20, 26), (27, 29))
+"""First and last layers that are put together."""
 _LISTED, RESAMPLES = 40, 1000
 _Found = dict[tuple[str, str, str, str], list[Tensor]]
 
@@ -145,6 +161,7 @@ def rows_of(sites: list[str], found: _Found, document: Tensor) -> list[dict[str,
         kind, layer = kind_of(site), int(site.split(".")[1])
         groups[kind, layer].append(number)
         groups[kind, "all"].append(number)
+        groups[kind, next(f"layers {first} to {last}" for first, last in BANDS if layer <= last)].append(number)
         if kind == "head":
             groups["one head", f"L{layer}.H{site.rsplit('.', 1)[1]}"].append(number)
     joined = {key: torch.stack(values, 1).double() for key, values in _averaged(found, len(sites)).items()}
@@ -152,11 +169,12 @@ def rows_of(sites: list[str], found: _Found, document: Tensor) -> list[dict[str,
     rows = []
     for (label, reader, variant, task), values in joined.items():
         above = values - joined[label, reader, "permuted", task]
+        plain = values - joined.get((PLAIN, reader, variant, task), values)
         for (kind, where), members in groups.items():
             if kind == "one head" and (variant != "right" or not label.startswith("oracle")):
                 continue
             row = {"label": label, "reader": reader, "variant": variant, "task": task, "kind": kind, "where": where}
-            for name, part in (("", values), ("above_", above)):
+            for name, part in (("", values), ("above_", above), ("plain_", plain)):
                 each = part[:, members].nanmean(1)  # one row a document, so documents are drawn by rows
                 low, high = each[drawn].mean(1).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
                 row |= {f"{name}value": float(each.mean()), f"{name}low": low, f"{name}high": high}
@@ -190,12 +208,23 @@ def effects_kept(args: argparse.Namespace, target: Any, oracle: Any) -> Effects:
     return Effects.load(path)
 
 
+def own_kept(args: argparse.Namespace, code: WordCode, writes: SiteWrites, sites: list[str]) -> Tensor:
+    """Writes as their own text's Jacobian carries them, computed once."""
+    path = args.keep / "own.safetensors"
+    if not path.is_file():
+        model, tokenizer = frozen_model()
+        texts = [text for _, _, text in read_corpus(args.corpus / "held_out.jsonl", DOCUMENTS[1], DOCUMENTS[0])]
+        told_writes = torch.stack([beside(code, writes, site) for site in sites], 1)
+        own = carried_by_own(model, [ids for _, ids in cut(tokenizer, texts)], sites, told_writes)
+        save_file({"own": own}, path)
+    return load_file(path)["own"]
+
+
 def main() -> None:
     """Ask everything and write the rows."""
     parser = argparse.ArgumentParser(prog="python -m docs.studies.smollm2.blind")
     parser.add_argument("--corpus", type=Path, default=Path("corpus"))
     parser.add_argument("--keep", type=Path, required=True, help="folder of captured writes")
-    parser.add_argument("--lens", type=Path, help="Jacobian lens, as TransformerLens saves it")
     parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
     parser.add_argument("--note", type=Path, metavar="FILE", help="write what single heads' words mean into words.yaml")
@@ -218,23 +247,24 @@ def main() -> None:
     sites = [
         site for kind in ("head", "attn", "mlp") for site in writes if site.count(".") > 1 and kind_of(site) == kind
     ]
-    lenses: dict[int, Tensor] = {}
-    if args.lens is not None:
-        from transformer_lens.tools.analysis import JacobianLens
-
-        lenses = JacobianLens.load(str(args.lens)).jacobians
+    carried = Carried(fitted_lenses(args.keep), own_kept(args, code, writes, sites))
     found: _Found = defaultdict(list)
     for number, (site,) in enumerate(told([[site] for site in sites], "asking a blind reader")):
-        ask(asked, number, labels_of(code, writes, effects, site, number, lenses), found)
+        ask(asked, number, labels_of(code, writes, effects, site, number, carried), found)
     rows = rows_of(sites, found, effects.writes.document)
     args.rows.write_text("".join(json.dumps(row) + "\n" for row in kept_rows(rows)), encoding="utf-8")
 
 
 def kept_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the tables and :func:`note` use: all layers together, and single layers and heads in the task ``effect``."""
-    kept = [row for row in rows if row["where"] == "all" or (row["variant"] == "right" and row["task"] == "effect")]
-    return [{name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
-            for row in kept]  # fmt: skip
+    """What the tables and :func:`note` use: all layers together, bands of them, single ones in the task ``effect``."""
+    kept = []
+    for row in rows:
+        band = str(row["where"]).startswith("layers")
+        tasks = TASKS[1:] if band else ("effect",)
+        if row["where"] == "all" or (row["variant"] == "right" and row["task"] in tasks):
+            kept.append({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()
+                         if band or not name.startswith("plain_")})  # fmt: skip
+    return kept
 
 
 def note(rows: Sequence[dict[str, Any]], path: Path, label: str = "oracle, 8 words") -> None:

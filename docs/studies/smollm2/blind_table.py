@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from docs.studies.smollm2.labels import PLAIN
+
 _LAYERS = (0, 3, 9, 15, 21, 27, 29)
 _SHOWN = 8
 Row = dict[str, Any]
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """All layers by label, task and control; then by layer; then the heads whose words mean something."""
-    return "\n".join([*_by_label(rows), "", *_by_layer(rows), "", *_by_head(rows)]) + "\n"
+    """By label, task and control; by bands of layers; by layer; then the heads whose words mean something."""
+    return "\n".join([*_by_label(rows), "", *_by_band(rows), "", *_by_layer(rows), "", *_by_head(rows)]) + "\n"
 
 
 def _cell(row: Row | None, name: str = "") -> str:
@@ -25,6 +27,24 @@ def _by_label(rows: Sequence[Row]) -> list[str]:
     for kind, label, reader, task in dict.fromkeys(key[:4] for key in known):
         cells = [_cell(known.get((kind, label, reader, task, variant))) for variant in variants]
         lines.append(f"| {kind} | {label} | {reader} | {task} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _by_band(rows: Sequence[Row]) -> list[str]:
+    """The reader of embeddings, layers put together; behind the stroke what is gained over the plain unembedding."""
+    own = [row for row in rows if str(row["where"]).startswith("layers") and row["reader"] == "embeddings"
+           and row["variant"] == "right" and row["task"] != "next word"]  # fmt: skip
+    bands = list(dict.fromkeys(row["where"] for row in own))
+    known = {(row["kind"], row["task"], row["label"], row["where"]): row for row in own}
+    lines = ["| writes | task | words | " + " | ".join(bands) + " |", "|---" * (3 + len(bands)) + "|"]
+    order = {name: place for place, name in enumerate(dict.fromkeys(key[0] for key in known))}
+    for kind, task, label in sorted(dict.fromkeys(key[:3] for key in known), key=lambda key: (order[key[0]], key[1])):
+        cells = []
+        for band in bands:
+            row = known.get((kind, task, label, band))
+            gained = "" if row is None or label == PLAIN else f" / {_cell(row, 'plain_')}"
+            cells.append(f"{_cell(row, 'above_' if task == 'effect' else '')}{gained}")
+        lines.append(f"| {kind} | {task} | {label} | " + " | ".join(cells) + " |")
     return lines
 
 

@@ -6,6 +6,7 @@ anew: an exact ablation, in float32. All 330 heads, attentions and MLPs of a pos
 
 import copy
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,12 @@ class _Watched:
         return output
 
 
+def cut(tokenizer: Any, texts: Sequence[str]) -> list[tuple[int, Tensor]]:
+    """Token ids of those texts that are long enough, cut to one length behind a begin token, with their numbers."""
+    rows = [torch.tensor([[tokenizer.bos_token_id, *tokenizer(text)["input_ids"][: LENGTH - 1]]]) for text in texts]
+    return [(number, row) for number, row in enumerate(rows) if row.shape[1] == LENGTH]
+
+
 @torch.no_grad()
 def capture_effects(
     model: Any, tokenizer: Any, corpus: Path, documents: tuple[int, int], means: Means, words: Tensor
@@ -139,11 +146,8 @@ def capture_effects(
     texts = read_corpus(corpus / "held_out.jsonl", documents[1], documents[0])
     kinds = {kind: number for number, kind in enumerate(dict.fromkeys(kind for kind, _, _ in texts))}
     with _Watched(model) as watched:
-        for number, (kind, text) in enumerate(told([(kind, text) for kind, _, text in texts], "leaving out writes")):
-            ids = [tokenizer.bos_token_id, *tokenizer(text)["input_ids"][: LENGTH - 1]]
-            if len(ids) < LENGTH:
-                continue
-            tokens = torch.tensor([ids])
+        for number, tokens in told(cut(tokenizer, [text for _, _, text in texts]), "leaving out writes"):
+            kind = texts[number][0]
             past = model(tokens[:, :-1], use_cache=True).past_key_values
             watched.seen.clear()
             clean = model(tokens).logits[0, -1].log_softmax(-1)[words]

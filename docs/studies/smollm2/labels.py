@@ -1,17 +1,18 @@
 """Several ways to put a write of SmolLM2 into words of the oracle's own vocabulary, as signed lists."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from docs.studies.smollm2.effects import Effects
+from docs.studies.smollm2.lens import Lenses
 from docs.studies.smollm2.writes import SiteWrites
+from tl_nla.metrics import normalise
 from tl_nla.oracle.words import WordCode
 from tl_nla.oracle.words.choosing import signs
 
-SHORT = 8
+SHORT, PLAIN = 8, "strongest"
 VARIANTS = ("right", "shuffled", "permuted", "nearest")
 PERMUTATIONS = 3
 
@@ -59,8 +60,26 @@ def _halves(words: int) -> Tensor:
     return torch.cat([torch.ones(words // 2), -torch.ones(words - words // 2)])
 
 
+@dataclass(frozen=True)
+class Carried:
+    """What takes a write to the last layer.
+
+    Attributes:
+        lenses: means over training documents.
+        own: every write as the Jacobian of its own text and position carries it: ``[rows, components, d_model]``.
+    """
+
+    lenses: Lenses
+    own: Tensor
+
+
+def beside(code: WordCode, writes: SiteWrites, site: str) -> Tensor:
+    """Writes at norm √d_model without their component's mean."""
+    return normalise(writes[site][1]) - code.mean[code.index(site)]
+
+
 def labels_of(
-    code: WordCode, writes: SiteWrites, effects: Effects, site: str, number: int, lenses: Mapping[int, Tensor]
+    code: WordCode, writes: SiteWrites, effects: Effects, site: str, number: int, carried: Carried
 ) -> dict[str, Said | None]:
     """All labels of one component's writes.
 
@@ -70,19 +89,17 @@ def labels_of(
         effects: what each write changes.
         site: the component.
         number: its place in the effects.
-        lenses: by layer, the Jacobian that takes a write to the last layer.
+        carried: lenses, and what they make of writes.
     """
-    write = writes[site][1]
-    beside = write / write.norm(dim=1, keepdim=True) * code.d_model**0.5 - code.mean[code.index(site)]
+    write, layer, lenses = beside(code, writes, site), int(site.split(".")[1]), carried.lenses
+    here = lenses.post if site.endswith(".mlp") else lenses.mid
     found: dict[str, Said | None] = {}
     for words in (SHORT, 2 * SHORT):
         found[f"oracle, {words} words"] = by_oracle(code, writes, site, words)
-    found["strongest"] = strongest(beside @ code.tables.table.T, SHORT)
-    found["skip"] = strongest(effects.added[:, number].float(), SHORT)
-    if lenses:
-        lens = lenses.get(int(site.split(".")[1]))
-        found["Jacobian lens"] = None if lens is None else strongest(beside @ lens.T @ code.tables.table.T, SHORT)
-    return found
+    last = {PLAIN: write, "Jacobian lens": write @ lenses.later[layer].T, "Jacobian here": write @ here[layer].T,
+            "own Jacobian": carried.own[:, number]}  # fmt: skip
+    found |= {name: strongest(change @ code.tables.table.T, SHORT) for name, change in last.items()}
+    return found | {"skip": strongest(effects.added[:, number].float(), SHORT)}
 
 
 def variants(said: Said, neighbours: Tensor) -> list[tuple[str, Said]]:

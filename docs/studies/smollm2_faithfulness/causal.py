@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from docs.studies.real_states import LayerStates
-from docs.studies.smollm2_nla.score import another_document, parts_of
+from docs.studies.smollm2_nla.score import another_document
 from tl_nla.faithfulness.causal import claimed_tokens, outputs_after
+from tl_nla.faithfulness.short_claims import short_parts
 from tl_nla.metrics import cosine, normalise
 from tl_nla.model.reading import read
 from tl_nla.model.text import TextEncoder
@@ -52,8 +53,8 @@ def claim_edits(smol: Any, states: LayerStates, said: Sequence[str]) -> list[Cla
     others = another_document(states.held.names, seed=1)
     found = []
     for row, text in enumerate(said):
-        (next_said, recent), (next_gold, recent_gold) = parts_of(text), parts_of(gold[row])
-        next_new, recent_new = parts_of(gold[others[row]])
+        (next_said, recent), (next_gold, recent_gold) = short_parts(text), short_parts(gold[row])
+        next_new, recent_new = short_parts(gold[others[row]])
         whole = smol.tokenizer.decode(states.ids[row][1:])
         for place in (1, 2):
             if min(len(recent), len(recent_gold), len(recent_new)) < place:

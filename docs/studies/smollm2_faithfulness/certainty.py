@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from docs.studies.smollm2_nla.score import WORDS, parts_of
+from docs.studies.smollm2_nla.score import WORDS
+from tl_nla.faithfulness.short_claims import short_parts
 
 TYPES = ("next", "last 1", "last 2", "earlier")
 
@@ -63,7 +64,7 @@ def word_claims(spoken: list[tuple[str, float]], gold: str) -> list[Word]:
     if "Recent:" not in names or names[0] != "Next:" or len(names) < 3:
         return []
     cut = names.index("Recent:")
-    next_gold, recent_gold = parts_of(gold)
+    next_gold, recent_gold = short_parts(gold)
     first, chance = spoken[1]
     first = first.removesuffix("." if cut == 2 else ",") or first
     found = [Word("next", first, chance, first in next_gold, 0)]

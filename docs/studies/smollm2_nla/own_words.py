@@ -2,24 +2,28 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
+from docs.studies.smollm2_nla.score import SURE
 from lightning_modules.data.activations import StateExplanations, collate
 from lightning_modules.data.kept_states import read_kept
 from lightning_modules.training.warm_start import ReconstructorWarmStart
 from tl_nla.nla.adapted_files import load_adapted, save_adapted
+from tl_nla.nla.sure_words import leave_out, sure_tokens
 
 ROWS, BATCH, RATE, CAP, TEMPERATURE = 2560, 32, 5e-4, 32, 0.7
 
 
 def read_own_words(folder: Path, states: Path, out: Path, reader: Path | None = None) -> None:
-    """Train the reconstructor of a trained pair on its verbalizer's words and on written ones, half and half.
+    """Train the reconstructor of a trained pair on its verbalizer's words, on its sure words and on written ones.
 
     The verbalizer gets most of the older words wrong. A reader of written explanations takes them at their word. Half
-    of its own words are greedy, half are sampled, as those are that a best of n is chosen from.
+    of its own words are greedy, half are sampled, as those are that a best of n is chosen from. Each explanation is
+    read twice, once with marks for the words that were said with a low probability.
 
     Args:
         folder: of the trained pair.
@@ -32,15 +36,17 @@ def read_own_words(folder: Path, states: Path, out: Path, reader: Path | None = 
     if reader is not None:
         nla.reconstructor = load_adapted(str(reader)).reconstructor
     rows = torch.randperm(len(kept), generator=torch.Generator().manual_seed(1))[: 2 * ROWS].tolist()
-    acts, half, settings = (
-        kept.acts[rows[:ROWS]],
-        ROWS // 2,
-        {"max_new_tokens": CAP, "batch_size": 96, "progress": True},
-    )
+    acts, half = kept.acts[rows[:ROWS]], ROWS // 2
+    capped: dict[str, Any] = {"max_new_tokens": CAP, "batch_size": 96, "progress": True}
     draws = torch.Generator().manual_seed(3)
-    said = nla.verbalize(acts[:half], **settings)
-    said += nla.verbalize(acts[half:], temperature=TEMPERATURE, generator=draws, **settings)
-    texts = said + [kept.explanations[row] for row in rows[ROWS:]]
+    said, marked = [], []
+    for part, settings in ((acts[:half], {}), (acts[half:], {"temperature": TEMPERATURE, "generator": draws})):
+        found = nla.generate(part, **capped, **settings)
+        tokens = sure_tokens(found, nla.verbalizer.tokenizer)
+        said += found.texts
+        marked += [leave_out(text, own, SURE) for text, own in zip(found.texts, tokens, strict=True)]
+    texts = said + marked + [kept.explanations[row] for row in rows[ROWS:]]
+    rows = rows[:ROWS] + rows
     places = torch.tensor(rows)
     mixed = replace(
         kept, acts=kept.acts[places], explanations=texts, contexts=[kept.contexts[row] for row in rows],

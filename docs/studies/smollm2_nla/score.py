@@ -13,11 +13,14 @@ from docs.studies.drawn import drawn_documents
 from tl_nla.data import Document, ExplainedStates
 from tl_nla.data.explained import StateCapture, explain_states
 from tl_nla.explainers.short import ShortExplainer
+from tl_nla.faithfulness.short_claims import ShortTruth, check_short, short_claims, short_parts
 from tl_nla.metrics import normalise
 from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.nla import NLA, BestOf
+from tl_nla.nla.sure_words import leave_out, sure_tokens
 
-WORDS = 7
+WORDS, SURE = 7, 0.5
+SURE_NAMES = {"explanation": "sure", "best": "best, sure"}
 _LONGEST, _CAP = 96, 40
 
 
@@ -71,7 +74,7 @@ def another_document(names: Sequence[str], seed: int = 0) -> list[int]:
 
 
 def arms_of(nla: NLA, held: HeldOut, best_of: int = 8) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Reconstructions by arm, and what the verbalizer said: greedy, and the best of several.
+    """Reconstructions by arm, and what the verbalizer said: greedy, the best of several, and the sure words of both.
 
     Args:
         nla: the pair.
@@ -79,8 +82,12 @@ def arms_of(nla: NLA, held: HeldOut, best_of: int = 8) -> tuple[dict[str, Tensor
         best_of: explanations of which the reconstructor chooses one, in the arm ``best``.
     """
     states, settings = held.states, {"max_new_tokens": _CAP, "batch_size": 64, "progress": True}
-    said = {"explanation": nla.verbalize(states.acts, **settings),
-            "best": BestOf(nla, best_of).verbalize(states.acts, **settings)}  # fmt: skip
+    said = {}
+    for name, pair in (("explanation", nla), ("best", BestOf(nla, best_of))):
+        found = pair.generate(states.acts, **settings)
+        tokens = sure_tokens(found, nla.verbalizer.tokenizer)
+        marked = [leave_out(text, own, SURE) for text, own in zip(found.texts, tokens, strict=True)]
+        said |= {name: found.texts, SURE_NAMES[name]: marked}
     arms = {name: nla.reconstruct(texts, 64) for name, texts in said.items()}
     arms["gold"] = nla.reconstruct(states.explanations, 64)
     others = another_document(held.names)
@@ -103,7 +110,7 @@ def claims(said: str, gold: str) -> dict[str, float]:
         first next word is one of the model's two likeliest; ``recent, any place``: share of the recent words that
         are among the true ones.
     """
-    (next_said, recent_said), (next_gold, recent_gold) = parts_of(said), parts_of(gold)
+    (next_said, recent_said), (next_gold, recent_gold) = short_parts(said), short_parts(gold)
     found = {f"last {back}": float(len(recent_said) >= back and recent_said[-back] == recent_gold[-back])
              for back in range(1, WORDS + 1) if len(recent_gold) >= back}  # fmt: skip
     found["next"] = float(bool(next_said) and next_said[0] in next_gold)
@@ -112,10 +119,16 @@ def claims(said: str, gold: str) -> dict[str, float]:
     return found
 
 
-def parts_of(text: str) -> tuple[list[str], list[str]]:
-    """Next words and recent words of an explanation."""
-    first, _, recent = text.partition(". Recent: ")
-    return first.removeprefix("Next: ").split(", "), recent.split()
+def checked(said: str, gold: str) -> list[int]:
+    """How many of an explanation's claims are true, and how many it makes; marks claim nothing.
+
+    Args:
+        said: by the verbalizer.
+        gold: by the explainer.
+    """
+    truth = ShortTruth(*map(tuple, short_parts(gold)))
+    verdicts = [check_short(claim, truth) for claim in short_claims(said)]
+    return [verdicts.count("true"), len(verdicts)]
 
 
 def linear_reader(train: ExplainedStates, held: ExplainedStates, verbalizer: Any, tokens: int = 2) -> Tensor:
@@ -135,7 +148,7 @@ def write_scores(path: Path, held: HeldOut, arms: dict[str, Tensor], said: dict[
         path: of the file.
         held: rows.
         arms: reconstructions; arms that are no directions but points (``linear``) are taken as they are.
-        said: explanations, ``explanation`` and ``best``.
+        said: explanations, of :func:`arms_of`.
         mean: of the normalised training states.
     """
     goal = normalise(held.states.acts)
@@ -150,5 +163,7 @@ def write_scores(path: Path, held: HeldOut, arms: dict[str, Tensor], said: dict[
                 "errors": {name: round(values[row], 2) for name, values in errors.items()},
                 "claims": claims(said["explanation"][row], gold), "said": said["explanation"][row],
                 "best_claims": claims(said["best"][row], gold), "best": said["best"][row], "gold": gold,
+                "sure": said["sure"][row], "best, sure": said["best, sure"][row],
+                "checked": {name: checked(texts[row], gold) for name, texts in said.items()},
             }  # fmt: skip
             file.write(json.dumps(content, ensure_ascii=False) + "\n")

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from docs.studies.smollm2_nla.score import another_document, claims
-from tl_nla.benchmark.bootstrap import Interval, fve_interval, mean_interval
+from tl_nla.benchmark.bootstrap import Interval, fve_interval, mean_interval, ratio_interval
 
-ARMS = ("best", "explanation", "gold", "context", "context, same reader", "linear", "mean", "shuffled",
-        "best, shuffled", "empty")  # fmt: skip
-NAMES = {"best": "best of 8", "best, shuffled": "best of 8, shuffled"}
+ARMS = ("best", "best, sure", "explanation", "sure", "gold", "context", "context, same reader", "linear", "mean",
+        "shuffled", "best, shuffled", "empty")  # fmt: skip
+NAMES = {"best": "best of 8", "best, sure": "best of 8, sure words", "sure": "explanation, sure words",
+         "best, shuffled": "best of 8, shuffled"}  # fmt: skip
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -41,8 +42,18 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
         found, chosen, chance = (_over([row for row in side if name in row["claims"]], name)
                                  for side in (rows, best, wrong))  # fmt: skip
         lines.append(f"| {name} | {_shown(found)} | {_shown(chosen)} | {chance.value:.2f} | {found.n} |")
+    lines += _precision(rows) if "checked" in rows[0] else []
     different = len({row["said"] for row in rows}) / len(rows)
     return "\n".join([*lines, "", f"Different explanations: {different:.2f} of the rows."]) + "\n"
+
+
+def _precision(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["", "| words | claims a state | of them true |", "|---|---|---|"]
+    for arm in rows[0]["checked"]:
+        true, made = torch.tensor([row["checked"][arm] for row in rows], dtype=torch.float64).T
+        found = ratio_interval(true, made, _documents(rows), generator=_draws())
+        lines.append(f"| {NAMES.get(arm, arm)} | {float(made.mean()):.1f} | {_shown(found)} |")
+    return lines
 
 
 def _fve(rows: list[dict[str, Any]], arm: str) -> Interval:

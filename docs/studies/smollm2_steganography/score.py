@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from docs.studies.smollm2_nla.score import HeldOut, another_document, claims, parts_of
+from docs.studies.smollm2_nla.score import HeldOut, another_document, claims
+from tl_nla.faithfulness.short_claims import short_parts
 from tl_nla.metrics import normalise
 
 CAP = 40
@@ -20,7 +21,7 @@ def changed(text: str, how: str, seed: int) -> str:
     The first two changes keep its meaning. The others move the recent words; the last of them leaves the last word in
     its place, which the reconstructor reads at the end.
     """
-    following, recent = parts_of(text)
+    following, recent = short_parts(text)
     if how == "wording":
         return f"Probably {' or '.join(following)} follows. It was read: {' '.join(recent)}"
     if how == "next words swapped":

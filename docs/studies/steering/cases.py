@@ -11,10 +11,9 @@ from torch import Tensor
 from tl_nla.metrics.probe import Probe, fit_probe
 from tl_nla.model.reading import read
 from tl_nla.steering import SteeringVector, mean_difference
-from tl_nla.storyworld.corpus import TRAINING_SEED, story_ids
+from tl_nla.storyworld.corpus import TRAINING_SEED, held_out_stories, story_ids
 from tl_nla.storyworld.generator import write_story
 from tl_nla.storyworld.lexicon import COLOURS, FEELINGS, PLACES
-from tl_nla.storyworld.recalls import held_out_stories
 
 ATTRIBUTES = {"colour": COLOURS, "feeling": FEELINGS, "where": PLACES}
 MIN_DISTANCE = 10

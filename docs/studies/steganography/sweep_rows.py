@@ -4,11 +4,12 @@ The sweep itself trains (``python -m docs.studies.steganography.sweep``); what i
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tl_nla.benchmark.bootstrap import Interval, join_seeds
+from tl_nla.benchmark.bootstrap import Interval
 from tl_nla.benchmark.results import Row
 
 STORED = Path(__file__).parent / "rows" / "steganography_sweep.jsonl"
@@ -20,6 +21,9 @@ MEASURES = (
     *(f"cross_reconstructor_gap{of}/{kind}" for of in ("", "_written", "_excess") for kind in ("claims", "trained")),
 )
 """What a point may hold, see :func:`tl_nla.faithfulness.trust.pair_terms` and ``refitted_errors``."""
+
+_NORMAL = 1.96
+"""Standard deviations to either side of the middle 95% of a normal law."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def joined(points: Sequence[Point], name: str) -> Interval | None:
     """Mean of a measure over points that differ in their seed only.
 
     Returns:
-        The mean with its interval (:func:`tl_nla.benchmark.bootstrap.join_seeds`), n the number of seeds; ``None``
+        The mean with its interval (:func:`join_seeds`), n the number of seeds; ``None``
         where no point has the measure.
     """
     found = [Interval(*point.measures[name], 1) for point in points if name in point.measures]
@@ -112,3 +116,22 @@ def sweep_rows(points: Sequence[Point]) -> list[Row]:
                 arm = "explanation" if steps else "warm_start"
                 rows.append(Row.of(arm, f"{name}/{setting}_steps_{steps}", interval))
     return rows
+
+
+def join_seeds(found: Sequence[Interval]) -> Interval:
+    """Mean over seeds from each seed's own interval, where the rows themselves are no longer kept.
+
+    The interval is that of a normal law. Its variance is that over documents plus that between seeds over their number.
+    The first comes from the seeds' intervals; the documents are the same for all seeds, so that it does not shrink with
+    them.
+
+    Args:
+        found: one interval a seed, of the same statistic on the same documents; a single one is returned as it is.
+    """
+    if len(found) == 1:
+        return found[0]
+    mean = sum(one.value for one in found) / len(found)
+    documents = sum(((one.high - one.low) / (2 * _NORMAL)) ** 2 for one in found) / len(found)
+    seeds = sum((one.value - mean) ** 2 for one in found) / (len(found) - 1) / len(found)
+    half = _NORMAL * math.sqrt(documents + seeds)
+    return Interval(mean, mean - half, mean + half, sum(one.n for one in found))

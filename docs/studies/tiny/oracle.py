@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
+from docs.studies.oracle_rows import store_rows
 from lightning_modules.data.oracle_config import OracleConfig
-from lightning_modules.training.oracle_arms import build_oracle, store_rows
+from lightning_modules.training.oracle_arms import build_oracle
 from lightning_modules.training.oracle_recipe import OracleRecipe
 from tl_nla.model.targets import Target
 from tl_nla.storyworld.corpus import HELD_OUT_SEED

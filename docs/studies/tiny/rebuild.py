@@ -9,7 +9,9 @@ import torch
 
 from docs.studies.nla.run import STORED_ROWS, held_out_states, training_states
 from docs.studies.nla.score import NLARows, load_rows, save_rows, score_nla
+from docs.studies.tiny.grounding import fit_grounding
 from docs.studies.tiny.target import train_target
+from docs.studies.tiny.tokenizer import save_tokenizer
 from lightning_modules.data.activations import ActivationDataModule
 from lightning_modules.data.settings import CorpusConfig, WordsConfig
 from lightning_modules.training.warm_start import ReconstructorWarmStart, VerbalizerWarmStart
@@ -19,9 +21,8 @@ from tl_nla.nla import NLA, Reconstructor
 from tl_nla.nla.fresh import fresh_nla
 from tl_nla.storyworld.documents import world_documents
 from tl_nla.storyworld.explained import explain_states
-from tl_nla.storyworld.grounding import Grounding, fit_grounding
+from tl_nla.storyworld.grounding import Grounding
 from tl_nla.storyworld.tiny import GROUNDING_FILE
-from tl_nla.storyworld.tokenizer import save_tokenizer
 
 STORED = torch.float16
 """Embedded weights are stored in half precision; everything after the target is trained on the rounded ones."""

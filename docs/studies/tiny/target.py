@@ -10,11 +10,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from docs.studies.tiny.corpus import CorpusConfig, TrainingDocument, training_batches
+from docs.studies.tiny.model import TargetConfig, build_target
 from lightning_modules.base import TrainingModule
 from lightning_modules.training.schedules import flat_then_down
 from tl_nla.metrics.norms import at_least_float32
-from tl_nla.storyworld.corpus import CorpusConfig, TrainingDocument, training_batches
-from tl_nla.storyworld.target import TargetConfig, build_target
 
 
 class StoryCorpus(IterableDataset[dict[str, Tensor]]):

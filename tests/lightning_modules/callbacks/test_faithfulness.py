@@ -2,6 +2,7 @@ import lightning as L
 import pytest
 import torch
 
+from docs.studies.tiny.tokenizer import build_tokenizer
 from lightning_modules.callbacks.faithfulness import FaithfulnessCallback, WordMeasures
 from lightning_modules.data.activations import StateExplanations
 from lightning_modules.training.warm_start import ReconstructorWarmStart
@@ -12,7 +13,6 @@ from tl_nla.errors import InputError
 from tl_nla.faithfulness.scoring import training_mean
 from tl_nla.nla import NLA, InjectionConfig
 from tl_nla.nla.prompts import TINY_AR_TEMPLATE, TINY_AV_TEMPLATE
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer()
 

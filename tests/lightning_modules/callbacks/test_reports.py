@@ -59,14 +59,6 @@ def test_reports_tell_what_their_settings_ask_for(tmp_path):
     assert all(cell.skip_kl is None for cell in report.cells)
 
 
-def test_keywords_of_the_last_release_find_their_groups():
-    old = {"positions": "all", "images": False, "settings": {"max_new_tokens": 3}, "prepend_bos": True}
-    with pytest.warns(DeprecationWarning, match="ContributionReportCallback.__init__ takes"):
-        callback = ContributionReportCallback(["a"], 5, **old)
-    assert callback.shown == ShownConfig(positions="all", images=False)
-    assert callback.config == ReportConfig(explain={"max_new_tokens": 3}, prepend_bos=True)
-
-
 def test_the_callback_is_made_from_a_configuration_file():
     parser = ArgumentParser()
     parser.add_subclass_arguments(L.Callback, "callback")

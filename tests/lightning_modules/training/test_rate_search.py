@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from docs.studies.tiny.tokenizer import save_tokenizer
 from lightning_modules.training import oracle_recipe
 from lightning_modules.training.oracle_recipe import OracleRecipe, train_oracle
 from lightning_modules.training.rate_search import RATES, FoundRate, find_rate
@@ -17,7 +18,6 @@ from tests.lightning_modules.quick import quick
 from tl_nla.errors import InputError
 from tl_nla.model.targets import load_target
 from tl_nla.storyworld.documents import world_documents
-from tl_nla.storyworld.tokenizer import save_tokenizer
 
 
 def start(scale, width=16):

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
+from docs.studies.tiny.tokenizer import build_tokenizer
 from tests import zoo
 from tests.oracle.tiny import make_oracle, vectors
 from tl_nla.data import Document
 from tl_nla.oracle.capture import CaptureConfig, capture_writes
 from tl_nla.oracle.labels.alignment import ALIGNED, ALIGNMENTS, alignment
 from tl_nla.oracle.questions import QUESTIONS, SHORT_WORDINGS, make_answer, parse_answer
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 SITES = ["blocks.1.attn.head.2", "blocks.0.mlp", "blocks.2"]
 

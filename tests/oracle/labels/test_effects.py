@@ -5,12 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from docs.studies.tiny.tokenizer import build_tokenizer
 from tests import families, zoo
 from tl_nla.errors import InputError
 from tl_nla.model.facts import facts_of
-from tl_nla.nla import choose_injection_char
+from tl_nla.nla.marker import choose_injection_char
 from tl_nla.oracle.labels import Lens, Vocabulary, probability_effects, strongest, write_effects
-from tl_nla.storyworld.tokenizer import build_tokenizer
 
 PLAIN = Vocabulary.of(None, zoo.VOCAB)
 

@@ -1,7 +1,7 @@
 import pytest
 
+from docs.studies.tiny.tokenizer import MARKUP, SPECIAL, build_tokenizer
 from tl_nla.oracle.labels import Vocabulary
-from tl_nla.storyworld.tokenizer import MARKUP, SPECIAL, build_tokenizer
 
 
 @pytest.fixture(scope="module")

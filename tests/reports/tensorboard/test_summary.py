@@ -26,7 +26,7 @@ def _read(folder):
 def test_names_are_those_of_the_schema():
     from tl_nla.reports import report_schema
 
-    assert report_schema.PLUGIN_NAME == PLUGIN_NAME
+    assert f"plugin ``{PLUGIN_NAME}``" in report_schema.__doc__
     assert report_schema.TAG_PREFIX == TAG_PREFIX
 
 

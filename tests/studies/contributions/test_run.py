@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from docs.studies.contributions.planted_facts import FactScore, ablate_one_at_a_time
+from docs.studies.contributions.recoveries import Recoveries, load_recoveries, recovery_rows, save_recoveries
 from docs.studies.contributions.run import evaluate, fact_rows
 from tests import zoo
 from tests.attribution.reference import leave_out
 from tl_nla.attribution import all_components
-from tl_nla.benchmark.recoveries import Recoveries, load_recoveries, recovery_rows, save_recoveries
 from tl_nla.errors import InputError
 
 
@@ -58,7 +58,7 @@ def test_nothing_to_score_is_said(tmp_path):
 def test_a_report_of_the_embedded_target_finds_what_decided():
     from docs.studies.contributions.planted_facts import score_story
     from tl_nla.model.targets import load_target
-    from tl_nla.storyworld.recalls import held_out_stories
+    from tl_nla.storyworld.corpus import held_out_stories
 
     target = load_target()
     scores = score_story(target.model, target.tokenizer, held_out_stories(1, 1)[0], 0)

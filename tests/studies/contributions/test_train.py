@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from docs.studies.contributions import train as words_only
+from docs.studies.contributions.recoveries import load_recoveries, recovery_rows
 from docs.studies.contributions.train import WordsOnlyConfig, measure_recoveries, train_words_only, training_texts
 from lightning_modules.training.contribution import ContributionDataModule
 from tests import zoo
 from tests.lightning_modules.grouping import made
 from tests.oracle.tiny import make_oracle
-from tl_nla.benchmark.recoveries import load_recoveries, recovery_rows
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 
@@ -34,7 +34,7 @@ def data(get_model):
 @pytest.fixture
 def small_oracle(monkeypatch):
     """Readers start from a small model instead of the embedded one."""
-    monkeypatch.setattr("lightning_modules.training.contribution.create_oracle", lambda name: make_oracle())
+    monkeypatch.setattr("lightning_modules.training.diff.create_oracle", lambda name, char: make_oracle())
 
 
 def test_a_share_of_the_texts_are_the_oracles_own(data):

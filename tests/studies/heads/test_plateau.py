@@ -6,12 +6,13 @@ import torch
 from docs.studies.heads.plateau import PLATEAU_ROWS, QUICK_PLATEAU, PlateauConfig, plateau_rows, train_plateau
 from docs.studies.heads.plateau_data import ContextRows, PlateauRows, context_rows
 from docs.studies.heads.write_network import Evidence
+from docs.studies.oracle_rows import load_rows
 from docs.studies.tiny.oracle import STORED_ROWS, rebuild_oracle
 from lightning_modules.data.oracle_data import capture
 from lightning_modules.training.oracle_recipe import OracleRecipe, fresh_oracle
 from tests import zoo
 from tests.lightning_modules.quick import quick
-from tl_nla.benchmark.oracle_rows import KINDS, load_rows
+from tl_nla.benchmark.oracle_rows import KINDS
 from tl_nla.benchmark.own_run import Writes
 from tl_nla.errors import InputError
 from tl_nla.model.reading import read

@@ -3,9 +3,9 @@
 import pytest
 
 from docs.studies.heads.untrained import UNTRAINED_ROWS, WITHOUT_HEADS, train_without_heads
+from docs.studies.oracle_rows import load_rows
 from tests import zoo
 from tests.lightning_modules.quick import quick
-from tl_nla.benchmark.oracle_rows import load_rows
 from tl_nla.model.targets import load_target
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 import pytest
 import torch
 
-from docs.studies.smollm2.blind import Asked, ask, rows_of, spearman
+from docs.studies.smollm2.blind import Asked, ask, kept_rows, rows_of, spearman
 from docs.studies.smollm2.blind_table import as_markdown
 from docs.studies.smollm2.effects import Effects
 from docs.studies.smollm2.labels import Said, nearest, strongest
@@ -29,13 +29,14 @@ def found():
     asked = Asked.of(Effects(rows, clean, added.half()), {"embeddings": vectors})
     scores = defaultdict(list)
     for number in range(len(SITES)):
-        ask(asked, number, {"oracle, 8 words": strongest(added[:, number], 8), "none": None}, scores)
+        named = {"oracle, 8 words": strongest(added[:, number], 8), "strongest": strongest(-added[:, number], 8)}
+        ask(asked, number, {**named, "none": None}, scores)
     return rows_of(SITES, scores, rows.document)
 
 
 def test_words_that_mean_the_effect_are_read_and_others_are_not(found):
     value = {(row["variant"], row["task"]): row["value"] for row in found
-             if row["kind"] == "head" and row["where"] == "all"}  # fmt: skip
+             if (row["kind"], row["where"], row["label"]) == ("head", "all", "oracle, 8 words")}  # fmt: skip
     for task, chance, least in (("next word", 0.1, 0.5), ("effect", 0.0, 0.7), ("which write", 0.1, 0.8)):
         assert value["right", task] > least
         for other in ("permuted", "shuffled"):
@@ -47,8 +48,18 @@ def test_heads_are_judged_each_and_labels_that_are_missing_are_left_out(found):
     heads = [row for row in found if row["kind"] == "one head" and row["task"] == "effect"]
     assert {row["where"] for row in heads} == {"L0.H0", "L0.H1"}
     assert all(row["above_low"] > 0 for row in heads)
-    assert {row["label"] for row in found} == {"oracle, 8 words"}
+    assert {row["label"] for row in found} == {"oracle, 8 words", "strongest"}
     assert "| embeddings | 2 of 2 |" in as_markdown(found)
+
+
+def test_bands_of_layers_show_what_is_gained_over_the_plain_unembedding(found):
+    kept = kept_rows(found)
+    row, plain = (one for one in kept if (one["kind"], one["where"], one["task"]) == ("mlp", "layers 0 to 9", "effect"))
+    assert row["plain_value"] == pytest.approx(row["value"] - plain["value"], abs=2e-4)
+    assert plain["value"] < 0 < row["plain_low"]
+    assert not any(one["task"] == "next word" and one["where"] != "all" for one in kept)
+    told = f"{row['above_value']:.2f} [{row['above_low']:.2f}, {row['above_high']:.2f}] / {row['plain_value']:.2f} ["
+    assert f"| mlp | effect | oracle, 8 words | {told}" in as_markdown(kept)
 
 
 def test_rank_correlation_of_rows():

@@ -2,9 +2,9 @@
 
 import pytest
 
-from docs.studies.smollm2_nla.score import parts_of
 from docs.studies.smollm2_steganography.score import CHANGES, changed
 from docs.studies.smollm2_steganography.table import as_markdown
+from tl_nla.faithfulness.short_claims import short_parts
 
 TEXT = "Next: house, home. Recent: she went back to her old"
 
@@ -16,7 +16,7 @@ def test_changes_keep_the_words(how):
     said = set(found.replace(",", "").replace(".", "").split())
     assert {"house", "home", "she", "went", "back", "to", "her", "old"} <= said
     if how == "older words shuffled":
-        (following, recent), (_, before) = parts_of(found), parts_of(TEXT)
+        (following, recent), (_, before) = short_parts(found), short_parts(TEXT)
         assert following == ["house", "home"]
         assert recent[-1] == before[-1]
         assert sorted(recent) == sorted(before)

@@ -13,7 +13,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.reading import read
 from tl_nla.steering import SteeringVector
 from tl_nla.steering.judges import perplexity
-from tl_nla.storyworld.recalls import held_out_stories
+from tl_nla.storyworld.corpus import held_out_stories
 from tl_nla.storyworld.tiny import load_tiny
 
 SITE = "blocks.2.hook_resid_post"

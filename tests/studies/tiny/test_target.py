@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from docs.studies.tiny.corpus import CorpusConfig, TrainingDocument, training_batches
+from docs.studies.tiny.model import TargetConfig
 from docs.studies.tiny.target import TargetTraining, pad_documents, train_target, weighted_next_token_loss
-from tl_nla.storyworld.corpus import CorpusConfig, TrainingDocument, training_batches
-from tl_nla.storyworld.target import TargetConfig
-from tl_nla.storyworld.tokenizer import build_tokenizer
+from docs.studies.tiny.tokenizer import build_tokenizer
 
 SMALL = TargetConfig(d_model=32, d_mlp=48, n_layers=2, n_heads=2, n_key_value_heads=1, d_head=16)
 

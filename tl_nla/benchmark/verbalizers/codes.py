@@ -95,15 +95,7 @@ def check_code(
 def check_write_code(
     subject: WriteSubject, texts: Sequence[str], readers: CodeReaders, plain: PlainWriteReaders, arm: str
 ) -> CodeCheck:
-    """The same for words about writes, beside the labels of the same writes.
-
-    Args:
-        subject: the writes.
-        texts: the words about the tested ones.
-        readers: who reads; here the plain ones take the components, too.
-        plain: measures errors of plain readings.
-        arm: whose words.
-    """
+    """The same for words about writes, beside the labels of the same writes."""
     rows, labelled = subject.test.rows, subject.test.labelled
     named = [label_text(label) for label in labelled.labels]
 

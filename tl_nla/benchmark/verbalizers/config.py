@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tl_nla.amounts import check_count
+from tl_nla.amounts import check_counts
 from tl_nla.benchmark.verbalizers.subject import Sizes
 from tl_nla.benchmark.verbalizers.tasks.planted import PlantedFact
 from tl_nla.errors import unknown
@@ -38,9 +38,7 @@ class BenchmarkConfig:
     resamples: int = 1000
 
     def __post_init__(self) -> None:
-        check_count("words", self.words)
-        check_count("agreement_rows", self.agreement_rows)
-        check_count("resamples", self.resamples)
+        check_counts(self, "words", "agreement_rows", "resamples")
         if self.reader not in READERS:
             raise unknown("reader", self.reader, READERS)
 

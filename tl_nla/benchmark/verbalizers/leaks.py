@@ -38,15 +38,7 @@ class Leak:
 def leak_tests(
     choices: Mapping[str, Choices], document: Int[Tensor, " n"], reader: BlindReader, tokenizer: Any, seed: int
 ) -> list[Leak]:  # fmt: skip
-    """Guess without words: with the reader on empty words, from the candidates, and from their places.
-
-    Args:
-        choices: candidates by task.
-        document: of each row.
-        reader: that tasks are scored with.
-        tokenizer: of the candidates.
-        seed: of the bootstrap.
-    """
+    """Guess without words: with the reader on empty words, from the candidates, and from their places."""
     found = []
     for task, own in choices.items():
         counts = Counter(token for row in own.options for piece in row for token in piece)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from tl_nla.benchmark.verbalizers.report import Section, sections, to_markdown
@@ -56,10 +55,3 @@ def log_outcome(writer: Any, outcome: Outcome, step: int = 0) -> None:
     for one in outcome.tasks:
         writer.add_scalar(f"benchmark/gain/{one.task}", one.headlines["explanation"].gain.value, step)
         writer.add_scalar(f"benchmark/score/{one.task}", one.scores["explanation"].value, step)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a report, whole or not at all."""
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)

@@ -7,7 +7,7 @@ from tl_nla.benchmark.bootstrap import Interval
 from tl_nla.benchmark.results import Results, Row
 from tl_nla.benchmark.verbalizers.headline import Headline
 from tl_nla.benchmark.verbalizers.runner import Outcome, TaskResult
-from tl_nla.markdown import cell
+from tl_nla.markdown import table as markdown_table
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -102,9 +102,7 @@ def markdown_page(title: str, notes: Sequence[str], tables: Sequence[Section]) -
     """Tables as Markdown."""
     parts = [f"# {title}\n", *(f"{note}.\n" for note in notes)]
     for name, sentence, header, lines in tables:
-        rule = ["---"] * len(header)
-        table = "".join("| " + " | ".join(cell(text) for text in line) + " |\n" for line in [header, rule, *lines])
-        parts += [f"## {name}\n", f"{sentence}\n" if sentence else "", table]
+        parts += [f"## {name}\n", f"{sentence}\n" if sentence else "", markdown_table(header, lines)]
     return "\n".join(part for part in parts if part)
 
 

@@ -26,7 +26,7 @@ from tl_nla.benchmark.verbalizers.verbalizer import Verbalizer
 from tl_nla.benchmark.verbalizers.words import Arm, Words
 from tl_nla.data.progress import tell
 from tl_nla.errors import InputError
-from tl_nla.json_file import write_json
+from tl_nla.whole_file import write_json
 
 _ABOUT = "benchmark.json"
 
@@ -127,10 +127,6 @@ def run_board(
 def check_kept(keep: Path | None, settings: Mapping[str, Any]) -> None:
     """Refuse to go on with the parts of another run.
 
-    Args:
-        keep: folder of parts.
-        settings: everything that the parts depend on.
-
     Raises:
         InputError: when the folder holds parts of other settings.
     """
@@ -149,15 +145,7 @@ def check_kept(keep: Path | None, settings: Mapping[str, Any]) -> None:
 def run_tasks(
     known: Sequence[Arm], words: Words, tasks: Sequence[Task], config: BenchmarkConfig, keep: Path | None = None
 ) -> list[TaskResult]:
-    """Score every arm in the tasks whose rows it can speak about, and compare with the controls.
-
-    Args:
-        known: the arms.
-        words: says and keeps their words.
-        tasks: what is asked.
-        config: how.
-        keep: folder of parts.
-    """
+    """Score every arm in the tasks whose rows it can speak about, and compare with the controls."""
     cells = [(arm, task) for arm in known for task in tasks if arm.covers is None or set(task.rows) <= set(arm.covers)]
     scores: dict[str, dict[str, Tensor]] = {task.name: {} for task in tasks}
     # Arm by arm, since an arm's words cost more than their reading: so the time left is told rightly.

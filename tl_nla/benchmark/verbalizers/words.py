@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tl_nla.benchmark.verbalizers.rows import Rows
 from tl_nla.errors import InputError
-from tl_nla.json_file import write_json
+from tl_nla.whole_file import write_json
 
 Role = Literal["verbalizer", "control", "reference", "cheater"]
 Say = Callable[..., list[str]]

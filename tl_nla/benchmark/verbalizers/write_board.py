@@ -34,15 +34,7 @@ _CAP = 64
 def run_writes(
     subject: WriteSubject, oracle: Any, language_model: Any, config: BenchmarkConfig, keep: Path | None = None
 ) -> Outcome:
-    """Benchmark what an oracle says about writes.
-
-    Args:
-        subject: model and writes.
-        oracle: a :class:`tl_nla.DiffOracle`, or a function from writes and states to texts.
-        language_model: the target's base as a Hugging Face model.
-        config: how.
-        keep: folder of parts.
-    """
+    """Benchmark what an oracle says about writes."""
     started, tokenizer = time.perf_counter(), subject.target.tokenizer
     own = Arm("explanation", _sayer(oracle), "verbalizer", "both")
     words = Words(own, tokenizer, config.words, keep)

@@ -10,10 +10,6 @@ _HALVES = (("av", "ar"), ("actor", "critic"))
 def halves(av: Listing, ar: Listing | None) -> tuple[Listing, Listing | None]:
     """Folders of verbalizer and reconstructor.
 
-    Args:
-        av: what was given as the verbalizer, or a folder with both.
-        ar: what was given as the reconstructor.
-
     Returns:
         The reconstructor's is ``None`` where it is nowhere.
     """

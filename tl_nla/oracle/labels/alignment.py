@@ -17,10 +17,6 @@ def alignment(write: Float[Tensor, "n d_model"], before: Float[Tensor, "n d_mode
     """Index into ``ALIGNMENTS`` of each write, -1 where the write or the state is zero and has no direction.
 
     The sizes of both do not matter, and with the sign of one turned "along" becomes "against".
-
-    Args:
-        write: writes, in model units.
-        before: the states they are added to.
     """
     write, before = write.float(), before.float()
     level = 1 + torch.sign(hardshrink(cosine_similarity(write, before, dim=-1), ALIGNED)).long()

@@ -62,12 +62,6 @@ def mean_prediction(
 ) -> Float[Tensor, " vocab"]:
     """Mean next-token distribution over all positions of the documents, each cut to the model's context.
 
-    Args:
-        model: a TransformerLens model.
-        tokenizer: its tokenizer.
-        documents: texts; empty ones are left out.
-        prepend_bos: see :class:`tl_nla.model.text.TextEncoder`.
-
     Raises:
         InputError: when no document has a token.
     """

@@ -16,8 +16,8 @@ class Levels:
     Attributes:
         name: of the question.
         wording: how it is put to a verbalizer.
-        short: the same for the embedded default's small verbalizer: a space and one word of
-            :func:`tl_nla.storyworld.tokenizer.vocabulary_words` that no other question has.
+        short: the same for the embedded default's small verbalizer: a space and one word of its vocabulary that no
+            other question has.
         words: the possible answers.
         measure: from writes and the states before them, both ``[n, d_model]``, to indices into ``words``; -1 where
             there is no answer.

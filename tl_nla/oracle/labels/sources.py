@@ -113,9 +113,6 @@ def sources_of_both(
 
     Returns:
         Those of heads, and those of attentions; ``None`` where no layer was asked for.
-
-    Raises:
-        InputError: as :func:`head_sources`.
     """
     if not {*heads, *attentions}:
         return None, None
@@ -134,20 +131,9 @@ def sources_of_both(
 class SourceWatch:
     """Functions on hook points that reduce each layer to its strongest sources while a pass runs.
 
-    Args:
-        model: a ``HookedTransformer`` or ``TransformerBridge``.
-        real: the positions that are no padding.
-        heads: layers whose heads are told one by one.
-        attentions: layers whose heads are pooled.
-        top_k: how many sources are kept on each side of the distance limit.
-        columns: tell these positions only; all of them when ``None``.
-
     Attributes:
         pairs: hook names and functions.
         sums: the attentions' writes as sums of their heads at these positions, as far as they were seen.
-
-    Raises:
-        InputError: as :func:`head_sources`.
     """
 
     def __init__(
@@ -259,13 +245,7 @@ def raw_source_weights(
 
 
 def without_values(model: Any, layer: int, known: Collection[str]) -> str | None:
-    """Why a layer shows no values of its own, so that nothing tells what its heads read; ``None`` where it does.
-
-    Args:
-        model: the TransformerLens model.
-        layer: the block.
-        known: names of ``model.hook_dict``.
-    """
+    """Why a layer shows no values of its own, so that nothing tells what its heads read; ``None`` where it does."""
     if f"blocks.{layer}.attn.hook_v" in known:
         return None
     shared, same = config_value(model, "num_kv_shared_layers"), config_value(model, "attention_k_eq_v")

@@ -32,9 +32,6 @@ class UsualWrites:
     def measure(cls, writes: Mapping[str, Float[Tensor, "n d_model"]]) -> "UsualWrites":
         """Measure the means on training documents.
 
-        Args:
-            writes: for each site, by text, its writes in model units.
-
         Raises:
             InputError: when there is no site, or a site has no write.
         """

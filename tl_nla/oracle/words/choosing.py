@@ -28,12 +28,6 @@ def choose_words(
 
     Words are chosen in turn for the list of promoted and for that of suppressed ones, so that two lists tell the order.
 
-    Args:
-        vectors: to be told.
-        direction: of each word.
-        shape: factors of a word's direction by its place in the order.
-        words: how many are chosen at most; no more than there are places.
-
     Returns:
         Index of each word, promoted and suppressed ones in turn; -1 behind the last word that brings the reader nearer.
     """
@@ -78,13 +72,7 @@ def _best(rows: Tensor, words: tuple[Tensor, Tensor], shape: Tensor, said: Tenso
 def read_words(
     word: Int[Tensor, "n k"], direction: Float[Tensor, "words width"], shape: Float[Tensor, "places width"]
 ) -> Float[Tensor, "n width"]:
-    """What the reader makes of words: the sum of their directions, each in the shape of its place.
-
-    Args:
-        word: as :func:`choose_words` gives them; -1 where there is none.
-        direction: of each word.
-        shape: of each place.
-    """
+    """What the reader makes of words: the sum of their directions, each in the shape of its place."""
     found = torch.zeros(len(word), direction.shape[1])
     for place, sign in enumerate(signs(word.shape[1]).tolist()):
         said = sign * (word[:, place] >= 0)

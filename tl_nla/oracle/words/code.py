@@ -88,10 +88,6 @@ class WordCode:
 
         A head's write lies in the space of its out-projection, which says whose it is. Of the components that write
         anywhere a linear classifier of state and write tells.
-
-        Args:
-            before: states that the writes are added to.
-            write: the writes.
         """
         unit = normalise(write.float()) / self.d_model**0.5
         best, found = torch.full((len(unit),), _INSIDE), torch.full((len(unit),), -1)

@@ -1,7 +1,6 @@
 """A code of words fitted to training writes: closed form, a component after the other."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tl_nla.amounts import check_count
+from tl_nla.amounts import check_counts
 from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
@@ -21,6 +20,7 @@ from tl_nla.oracle.labels import STEPS, StrengthReference
 from tl_nla.oracle.words.choosing import fit_shapes
 from tl_nla.oracle.words.code import WordCode, rounded, teller_inputs
 from tl_nla.oracle.words.tables import WordTables, whitened
+from tl_nla.whole_file import whole
 
 LEVELS = ("one", "two", "three", "four", "five", "six")
 """How far a write is from its component's mean: six equally frequent steps."""
@@ -50,8 +50,7 @@ class FitConfig:
     width: int = 12
 
     def __post_init__(self) -> None:
-        for name in ("words", "passes", "rows", "told_rows", "width"):
-            check_count(name, getattr(self, name))
+        check_counts(self, "words", "passes", "rows", "told_rows", "width")
 
 
 @torch.no_grad()
@@ -133,9 +132,8 @@ def _kept(path: Path | None, tables: WordTables, site: str, write: Tensor, confi
     found = _fit_site(tables, site, write, config)
     path.parent.mkdir(parents=True, exist_ok=True)
     basis = {} if found.basis is None or site in tables.basis else {"basis": found.basis}
-    beside = path.with_suffix(".unfinished")
-    save_file({**found.columns, **basis, "shape": found.shape}, beside, metadata={"settings": settings})
-    os.replace(beside, path)
+    with whole(path) as half:
+        save_file({**found.columns, **basis, "shape": found.shape}, half, metadata={"settings": settings})
     return found
 
 

@@ -137,11 +137,7 @@ class WordOracle(DiffOracle):
 
     @staticmethod
     def check_saving(folder: str | Path) -> Path:
-        """Refuse a folder that :meth:`save_pretrained` could not replace.
-
-        Raises:
-            InputError: saying why.
-        """
+        """Refuse a folder that :meth:`save_pretrained` could not replace."""
         return check_replaceable(folder, WORDS_SIDECAR, (WORDS_SIDECAR, _CODE, _TABLES, _STRENGTH))
 
     @classmethod

@@ -23,12 +23,7 @@ _USUAL = 2
 
 
 class WordVerbalizer(nn.Module):
-    """Says the words of writes.
-
-    Args:
-        code: fitted.
-        strength: what norms are usual.
-    """
+    """Says the words of writes."""
 
     def __init__(self, code: WordCode, strength: StrengthReference) -> None:
         super().__init__()
@@ -103,12 +98,7 @@ class WordVerbalizer(nn.Module):
 
 
 class WordReconstructor(nn.Module):
-    """Reads writes back from their words.
-
-    Args:
-        code: the same as the verbalizer's.
-        strength: what norms are usual.
-    """
+    """Reads writes back from their words."""
 
     backbone = None
     """No language model reads the texts, so none is too long."""

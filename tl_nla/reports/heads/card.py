@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tl_nla.errors import InputError, unknown
-from tl_nla.json_file import write_json
 from tl_nla.model.files import local_folder
 from tl_nla.paths import user_path
 from tl_nla.reports.heads.kinds import THRESHOLDS
 from tl_nla.reports.heads.sums import Attention
 from tl_nla.sharing import About
-from tl_nla.text_file import write_text
+from tl_nla.whole_file import write_json, write_text
 
 NONE = "none of these"
 SCHEMA, FILE = 1, "head_cards.json"

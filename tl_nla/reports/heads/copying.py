@@ -25,13 +25,6 @@ def copying_score(
 ) -> dict[str, Any]:
     """How often the token read most gains more than another one of the text, ties half; .5 is chance.
 
-    Args:
-        lens: of the model.
-        texts: the documents.
-        rows: what the layer's heads read.
-        head: which head.
-        written: its writes and the basis that they are given in.
-
     Returns:
         ``copying`` (``None`` for a head that reads next to nothing beside the first token) and the number of
         writes it is over.

@@ -1,6 +1,5 @@
 """From a model and texts to the cards of its heads, in stages whose parts are kept."""
 
-import importlib.metadata
 import math
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from tl_nla.data.documents import Document
 from tl_nla.data.progress import tell
 from tl_nla.errors import InputError
 from tl_nla.model.facts import check_deterministic, facts_of
+from tl_nla.nla.provenance import versions
 from tl_nla.oracle.labels import Lens, Vocabulary, whole_words
 from tl_nla.oracle.labels.vocabulary import decoded_tokens
 from tl_nla.paths import user_path
@@ -77,7 +77,7 @@ def head_cards(
     facts = {"documents": len(drawn.ids), "tokens": sum(map(len, drawn.ids)), "heldout_documents": held,
              "settings": config.kept(), "thresholds": dict(THRESHOLDS)}  # fmt: skip
     name = Path(str(getattr(model.cfg, "model_name", None) or type(model).__name__)).name
-    return HeadCards(name, cards, facts, tuple(notes), time.monotonic() - begun, _versions())
+    return HeadCards(name, cards, facts, tuple(notes), time.monotonic() - begun, versions())
 
 
 @dataclass
@@ -291,7 +291,3 @@ def _fingerprint(model: Any) -> str:
     values = [*model.parameters()]
     some = sum(float(value.detach().flatten()[:64].double().sum()) for value in values)
     return f"{type(model).__name__} {len(values)} tensors {values[0].dtype} {some:.6g}"
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "transformer-lens", "tl-nla")}

@@ -28,12 +28,6 @@ def oracle_fve(
 ) -> list[dict[str, Any]]:
     """FVE of an oracle's explanations for every head of a layer; the baseline is the head's own mean write.
 
-    Args:
-        oracle: a :class:`tl_nla.oracle.DiffOracle`.
-        rows: the heads' writes, for their means over the other documents.
-        weight: of each head.
-        where: model, layer, texts, and how many writes of each head are explained.
-
     Returns:
         ``fve_oracle`` and ``oracle_rows`` of each head; ``None`` where no document is held out.
     """

@@ -24,10 +24,6 @@ def read_back(model: Any, lens: Lens) -> Float[Tensor, "d_model d_model"]:
 
     Means over the vocabulary are left out on both sides. What all tokens have in common tells no token from another,
     and would give the one eigenvalue that decides the sum.
-
-    Args:
-        model: a ``HookedTransformer`` or ``TransformerBridge``.
-        lens: its read-out.
     """
     width, embedding = lens.weight.shape[0], model.W_E
     count = min(lens.weight.shape[1], len(embedding))

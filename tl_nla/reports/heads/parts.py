@@ -1,7 +1,6 @@
 """What is done of head cards, as files that are whole or not there: a run that was killed goes on from them."""
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.json_file import write_json
 from tl_nla.outputs import check_folder
+from tl_nla.whole_file import whole, write_json
 
 SETTINGS = "head_cards.json"
 
@@ -52,14 +51,9 @@ class Parts:
         """File of some tensors, made when it is not there."""
         path = self.folder / f"{name}.safetensors"
         if not path.is_file():
-            handle, half = tempfile.mkstemp(dir=self.folder, prefix=f".{name}-")
-            os.close(handle)
-            try:
-                save_file({key: value.contiguous() for key, value in make().items()}, half)
-                os.replace(half, path)
-            except BaseException:
-                Path(half).unlink(missing_ok=True)
-                raise
+            tensors = {key: value.contiguous() for key, value in make().items()}
+            with whole(path) as half:
+                save_file(tensors, half)
         return path
 
     def values(self, name: str, make: Callable[[], Any]) -> Any:

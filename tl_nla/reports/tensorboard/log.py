@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from tl_nla._grouped import grouped
 from tl_nla.errors import InputError
 from tl_nla.markdown import escape
 from tl_nla.reports.report import ContributionReport
@@ -42,7 +41,6 @@ class LogConfig:
     tab: bool = True
 
 
-@grouped(how=LogConfig)
 def log_report(
     writer: Any, report: ContributionReport, step: int, name: str = "prompt", *, number: int | None = None,
     how: LogConfig | None = None,

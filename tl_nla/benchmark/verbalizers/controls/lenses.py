@@ -33,11 +33,6 @@ def jacobian_lens_arm(target: Target, layer: int, texts: list[str]) -> Arm:
 
     A model in half precision is copied for it, up to a d_model of 1,024. A larger one is fitted as it is.
 
-    Args:
-        target: the model.
-        layer: K.
-        texts: that the lens is fitted on.
-
     Raises:
         InputError: saying why it is left out.
     """

@@ -17,13 +17,7 @@ _VOCABULARY, _SEEN = 3000, 3
 
 
 def probe_arm(acts: Float[Tensor, "n d_model"], texts: Sequence[str], rarity: Rarity) -> Arm:
-    """Fit the probe.
-
-    Args:
-        acts: training vectors.
-        texts: what stands around each, or what is true of it.
-        rarity: of words; the probe names rare ones first.
-    """
+    """Fit the probe."""
     bags = [set(words_of(text)) for text in texts]
     counts = Counter(word for bag in bags for word in bag)
     known = [word for word, count in counts.most_common(_VOCABULARY) if count >= _SEEN] or list(counts)[:1]

@@ -12,14 +12,7 @@ from tl_nla.nla.fresh import mean_embedding_norm
 
 
 def untrained_arm(language_model: Any, tokenizer: Any, layer: int, budget: int) -> Arm:
-    """What the base model says about the vector in a prompt; a fresh verbalizer where the prompt does not fit.
-
-    Args:
-        language_model: a Hugging Face causal language model, left as it is.
-        tokenizer: its tokenizer.
-        layer: K.
-        budget: tokens of an answer at most.
-    """
+    """What the base model says about the vector in a prompt; a fresh verbalizer where the prompt does not fit."""
 
     def say(rows: Rows, lengths: list[int]) -> list[str]:
         cap = max(1, *lengths)

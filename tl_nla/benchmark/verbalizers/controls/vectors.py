@@ -8,13 +8,7 @@ from tl_nla.benchmark.verbalizers.words import Arm, Words
 
 
 def vector_arms(words: Words, train: Rows, seed: int) -> list[Arm]:
-    """``mean``, ``shuffled`` and ``random_vector``.
-
-    Args:
-        words: of its own arm.
-        train: whose mean is taken; of writes, that of each site.
-        seed: of shuffling and noise.
-    """
+    """``mean``, ``shuffled`` and ``random_vector``."""
     own = words.own
 
     def mean(rows: Rows, lengths: list[int]) -> list[str]:

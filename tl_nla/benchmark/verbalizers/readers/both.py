@@ -10,12 +10,7 @@ from tl_nla.benchmark.verbalizers.readers.base import BlindReader
 
 
 class BothReaders:
-    """Adds the standardised scores of two readers.
-
-    Args:
-        first: one reader.
-        second: another.
-    """
+    """Adds the standardised scores of two readers."""
 
     def __init__(self, first: BlindReader, second: BlindReader) -> None:
         self.first, self.second, self.name = first, second, f"{first.name} and {second.name}"

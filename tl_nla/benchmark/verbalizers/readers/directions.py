@@ -23,12 +23,7 @@ Lists = tuple[list[int], list[int]]
 
 
 class Directions:
-    """The direction of each token in what a component can write.
-
-    Args:
-        target: the model.
-        sites: components.
-    """
+    """The direction of each token in what a component can write."""
 
     def __init__(self, target: Target, sites: Sequence[str]) -> None:
         self.tokenizer, self.lens = target.tokenizer, Lens.of(target.model)
@@ -124,14 +119,7 @@ def _told(directions: Directions, lists: Sequence[Lists], site: str) -> Float[Te
 def plain_lists(
     directions: Directions, vectors: Float[Tensor, "n d_model"], many: Sequence[int], usable: Any
 ) -> list[Lists]:  # fmt: skip
-    """The words that the read-out finds in vectors, best first: what anybody would call promoted and suppressed.
-
-    Args:
-        directions: of the model.
-        vectors: in the stream.
-        many: words of each list.
-        usable: tokens that may be named.
-    """
+    """The words that the read-out finds in vectors, best first: what anybody would call promoted and suppressed."""
     found: list[Lists] = []
     for first in range(0, len(vectors), _ROWS):
         logits = directions.lens.logits(vectors[first : first + _ROWS], usable).cpu()

@@ -26,11 +26,7 @@ def neighbours(text: str) -> str:
 
 
 class Rarity:
-    """How rare words are: the logarithm of the inverse share of texts that hold them.
-
-    Args:
-        texts: that are counted.
-    """
+    """How rare words are: the logarithm of the inverse share of texts that hold them."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.count, self.number = Counter[str](), 0
@@ -56,12 +52,7 @@ def likeness(one: dict[str, float], other: dict[str, float]) -> float:
 
 
 class OverlapReader:
-    """Scores a candidate by the rare words that it shares with the words.
-
-    Args:
-        tokenizer: that candidates are token ids of.
-        rarity: of words.
-    """
+    """Scores a candidate by the rare words that it shares with the words."""
 
     name = "overlap"
 

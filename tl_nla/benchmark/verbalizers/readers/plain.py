@@ -56,16 +56,7 @@ class PlainReader:
 
 
 class PlainReaders:
-    """The plain readers, of which every arm gets the one that suits it.
-
-    Args:
-        reader: the base model.
-        layer: whose states are used.
-        train: training texts with their states.
-        tokenizer: of the training texts.
-        rarity: of words.
-        seed: of the draw of text pieces.
-    """
+    """The plain readers, of which every arm gets the one that suits it."""
 
     def __init__(
         self, reader: LikelihoodReader, layer: int, train: Material, tokenizer: Any, rarity: Rarity, seed: int
@@ -85,10 +76,6 @@ class PlainReaders:
         """The reader that reads an arm's words best on calibration rows; the mean where none reads anything.
 
         It is one choice of four, so that it can hold no code.
-
-        Args:
-            texts: the arm's words about calibration vectors.
-            acts: these vectors.
         """
         losses = {kind: float(self.errors(read, texts, acts).mean()) for kind, read in self.readers.items()}
         return self.readers[min(losses, key=lambda kind: losses[kind])]

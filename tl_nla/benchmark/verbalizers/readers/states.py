@@ -18,13 +18,7 @@ Ids = tuple[int, ...]
 
 
 class BlockStates:
-    """The last token's state and the mean state at the output of a block.
-
-    Args:
-        model: a Hugging Face causal language model.
-        layer: the block.
-        filler: id that fills short rows.
-    """
+    """The last token's state and the mean state at the output of a block."""
 
     def __init__(self, model: Any, layer: int, filler: int) -> None:
         self.model, self.block, self.filler = model, decoder_layers(model)[layer], filler

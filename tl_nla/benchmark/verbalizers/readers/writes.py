@@ -31,10 +31,6 @@ class PlainWriteReaders:
     Three read lists as sums of word directions. Two of them weigh places as the read-out's own lists taught them: of
     whole writes, and of writes beside their component's mean. For the third all words count alike. The fourth learnt
     from quotes of the text, for each component by itself.
-
-    Args:
-        subject: the writes.
-        reader: the base model, which reads quotes.
     """
 
     def __init__(self, subject: WriteSubject, reader: LikelihoodReader) -> None:
@@ -63,10 +59,6 @@ class PlainWriteReaders:
         """The reader that reads an arm's words best on calibration rows, and how far it is to be trusted.
 
         That is one choice of four and one number, so that they can hold no code.
-
-        Args:
-            texts: the arm's words about calibration writes.
-            rows: these writes.
         """
         wanted, best = self.beside(rows), (float("inf"), self.readers["whole"], 0.0)
         for read in self.readers.values():

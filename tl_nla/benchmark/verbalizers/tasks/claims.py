@@ -25,14 +25,7 @@ def claims_task(material: Material, grammar: ClaimGrammar) -> Task:
 def claim_accuracy(
     texts: Sequence[str], truths: Sequence[Any], gold: Sequence[str], grammar: ClaimGrammar
 ) -> Float[Tensor, " n"]:
-    """Accuracy of each text's claims: ``2 true / (said + expected)``, the harmonic mean of precision and recall.
-
-    Args:
-        texts: words.
-        truths: what is known at each.
-        gold: the explainer's words, whose claims are expected.
-        grammar: takes texts apart and checks.
-    """
+    """Accuracy of each text's claims: ``2 true / (said + expected)``, the harmonic mean of precision and recall."""
     rows = []
     for text, truth, written in zip(texts, truths, gold, strict=True):
         said = grammar.made(text, truth)

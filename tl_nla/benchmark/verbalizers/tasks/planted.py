@@ -49,13 +49,7 @@ class PlantedFact:
 
 
 def english_facts(documents: Sequence[Document], count: int, seed: int) -> list[PlantedFact]:
-    """Facts put into ordinary English: told behind the first words of a text, asked for behind about a hundred more.
-
-    Args:
-        documents: English texts that lie between.
-        count: how many facts.
-        seed: of names, facts and answers.
-    """
+    """Facts put into ordinary English: told behind the first words of a text, asked for behind about a hundred more."""
     facts = []
     for number in range(count):
         rng = random.Random(f"{seed}/planted/{number}")

@@ -15,12 +15,7 @@ BUDGETS = (8, 16, 32, 64)
 
 
 def reconstruction_tasks(subject: Subject, plain: PlainReaders) -> list[Task]:
-    """FVE at each budget of tokens with the mean as its zero, and at the largest with zero as its zero.
-
-    Args:
-        subject: states.
-        plain: the readers.
-    """
+    """FVE at each budget of tokens with the mean as its zero, and at the largest with zero as its zero."""
     rows = subject.test.rows
     rows_needed = ("calibration", "test")
     few_rows = subject.calibration.rows

@@ -25,12 +25,7 @@ _ASKED = (
 
 
 def reading_tasks(subject: WriteSubject, plain: PlainWriteReaders) -> list[Task]:
-    """FVE at each budget of tokens, which of ten writes of a text, and which of ten writes of the component.
-
-    Args:
-        subject: the writes.
-        plain: the readers.
-    """
+    """FVE at each budget of tokens, which of ten writes of a text, and which of ten writes of the component."""
     few, rows = subject.calibration.rows, subject.test.rows
 
     def chosen(say: Say, budget: int | None = None) -> ReadWrite:

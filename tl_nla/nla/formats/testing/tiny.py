@@ -113,15 +113,7 @@ def randomise(model: nn.Module, seed: int) -> Any:
 
 @torch.no_grad()
 def write_adapter(base: Path, folder: Path, seed: int, named: str | None = None, **settings: Any) -> None:
-    """A random PEFT adapter on a base model, written by PEFT itself.
-
-    Args:
-        base: folder of the base model, which may be an adapter itself.
-        folder: where to.
-        seed: of its weights.
-        named: base model as its settings name it; the folder when ``None``.
-        settings: of ``peft.LoraConfig``.
-    """
+    """A random PEFT adapter on a base model, written by PEFT itself."""
     import peft
 
     from tl_nla.model.loading import load_causal_lm

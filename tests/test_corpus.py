@@ -10,14 +10,14 @@ from collections import Counter
 import pytest
 import torch
 
+from docs.corpus import CorpusConfig, build, build_corpus, readers
+from docs.corpus.__main__ import main
+from docs.corpus.build import pieces
+from docs.corpus.kinds import packages
+from docs.corpus.sampled import sample_documents
 from tests import zoo
 from tl_nla.data.documents import load_documents
 from tl_nla.errors import InputError
-from tl_nla.smollm2.corpus import CorpusConfig, build, build_corpus, readers
-from tl_nla.smollm2.corpus.__main__ import main
-from tl_nla.smollm2.corpus.build import pieces
-from tl_nla.smollm2.corpus.kinds import packages
-from tl_nla.smollm2.corpus.sampled import sample_documents
 
 SENTENCE = "The harbor was quiet that morning and nobody had seen the boat leave. "
 PAGE = "<html><head><title>no</title></head><body><ul class='docnav'><li>Next</li></ul><p>One <b>bold</b>\n word &amp; more.</p><pre>x = 1</pre><p>Two.</p></body></html>"  # noqa: E501

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tl_nla.storyworld import tokenizer as tokenizer_module
-from tl_nla.storyworld.generator import write_story
-from tl_nla.storyworld.tokenizer import (
+from docs.studies.tiny import tokenizer as tokenizer_module
+from docs.studies.tiny.tokenizer import (
     EXPLANATION_WORDS,
     INJECTION_CHAR,
     MARKUP,
@@ -15,6 +14,7 @@ from tl_nla.storyworld.tokenizer import (
     save_tokenizer,
     vocabulary_words,
 )
+from tl_nla.storyworld.generator import write_story
 
 READABLE = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
 

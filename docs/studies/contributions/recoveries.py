@@ -4,13 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tl_nla.benchmark.bootstrap import fve_interval, mean_interval
 from tl_nla.benchmark.results import Row
 from tl_nla.benchmark.row_store import read_rows, write_rows
+from tl_nla.benchmark.words_only import WrittenResiduals, divergence, output_logits
 
 
 @dataclass
@@ -81,3 +84,32 @@ def recovery_rows(parts: Sequence[Recoveries]) -> list[Row]:
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+def partial_states(
+    residuals: WrittenResiduals, rebuilt: Float[Tensor, "n site d_model"], mean: Float[Tensor, "site d_model"]
+) -> Float[Tensor, "told n d_model"]:
+    """Last residual states with the writes of the first 0, 1, ... all layers from words, the others at their mean."""
+    told = torch.arange(int(residuals.layers.max()) + 2)[:, None] > residuals.layers[None]
+    known = torch.einsum("ts,nsd->tnd", told.to(rebuilt), rebuilt)
+    usual = torch.einsum("ts,sd->td", (~told).to(mean), mean)
+    return residuals.embed + residuals.rest + known + usual[:, None]
+
+
+@torch.no_grad()
+def recovery(
+    model: Any, residuals: WrittenResiduals, rebuilt: Float[Tensor, "n site d_model"],
+    mean: Float[Tensor, "site d_model"],
+) -> tuple[Float[Tensor, "told n"], Bool[Tensor, "told n"]]:  # fmt: skip
+    """KL to the clean prediction, and whether the likeliest token is the same, after 0, 1, ... all layers are told.
+
+    Returns:
+        One row for each number of layers told; the first (mean writes only) is the zero of "recovered".
+    """
+    clean = output_logits(model, residuals.final)
+    kls, same = [], []
+    for state in partial_states(residuals, rebuilt, mean):
+        logits = output_logits(model, state)
+        kls.append(divergence(clean, logits))
+        same.append(logits.argmax(-1) == clean.argmax(-1))
+    return torch.stack(kls), torch.stack(same)

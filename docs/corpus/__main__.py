@@ -1,4 +1,4 @@
-"""``python -m tl_nla.smollm2.corpus``: build the corpus of ``make corpus``."""
+"""``python -m docs.corpus``: build the corpus of ``make corpus``."""
 
 import argparse
 import json
@@ -6,19 +6,19 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from docs.corpus.build import build_corpus
+from docs.corpus.kinds import packages
+from docs.corpus.sampled import sample_documents
 from tl_nla.errors import InputError
 from tl_nla.model.loading import load_causal_lm, load_tokenizer
 from tl_nla.model.placement import Placement
-from tl_nla.smollm2.corpus.build import build_corpus
-from tl_nla.smollm2.corpus.kinds import packages
-from tl_nla.smollm2.corpus.sampled import sample_documents
 from tl_nla.smollm2.machine import best_precision
 from tl_nla.smollm2.weights import find_weights
 
 
 def main() -> int:
     """Build, or name the packages to get first; the exit code is 2 where nothing can be built."""
-    parser = argparse.ArgumentParser(prog="python -m tl_nla.smollm2.corpus", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m docs.corpus", description=__doc__)
     parser.add_argument("--packages", type=Path, default=Path("corpus/packages"), help="folder of unpacked packages")
     parser.add_argument("--out", type=Path, default=Path("corpus"), help="folder for the corpus")
     parser.add_argument("--sampled", type=int, default=0, help="documents sampled from smollm2 itself (default none)")

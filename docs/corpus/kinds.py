@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tl_nla.smollm2.corpus import readers
+from docs.corpus import readers
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ KINDS = (
     Kind("sayings", "fortunes", "debian", ("usr/share/games/fortunes/*",), readers.sayings, "public domain"),
     Kind("docstrings", "", "", (), readers.docstrings, "PSF-2.0"),
 )  # fmt: skip
-"""All kinds but text of the model itself (:mod:`tl_nla.smollm2.corpus.sampled`)."""
+"""All kinds but text of the model itself (:mod:`docs.corpus.sampled`)."""
 
 
 def packages(source: str) -> list[str]:

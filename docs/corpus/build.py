@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from docs.corpus.kinds import KINDS, Kind
 from tl_nla.amounts import check_count
 from tl_nla.data import Document
 from tl_nla.errors import InputError
 from tl_nla.outputs import check_folder
-from tl_nla.smollm2.corpus.kinds import KINDS, Kind
 
 TRAIN, HELD_OUT, SUMMARY = "train.jsonl", "held_out.jsonl", "corpus.json"
 
@@ -54,7 +54,7 @@ def build_corpus(
         packages: folder that the packages were unpacked into.
         folder: for the corpus.
         config: how documents are cut and split.
-        sampled: documents of the kind ``model``, see :func:`tl_nla.smollm2.corpus.sampled.sample_documents`.
+        sampled: documents of the kind ``model``, see :func:`docs.corpus.sampled.sample_documents`.
 
     Returns:
         The summary: pieces, documents and characters of each kind, the missing kinds, and how to get them.

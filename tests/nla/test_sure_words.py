@@ -1,0 +1,96 @@
+"""Words said with a low probability are shown as a mark; everything else is the pair's."""
+
+import math
+
+import pytest
+import torch
+
+from tests import zoo
+from tests.faithfulness.test_abstention import TOKENIZER, generated
+from tests.nla.test_generation import make
+from tl_nla import VerbalizerAdapter, attach, read
+from tl_nla.errors import InputError
+from tl_nla.nla import BestOf, SureWords
+from tl_nla.nla.answers import AnswerRule
+from tl_nla.nla.sure_words import SureToken, leave_out, sure_tokens
+
+CAP = 8
+
+
+@pytest.fixture(scope="module")
+def nla():
+    pair = make("llama")
+    pair.verbalizer.answers = AnswerRule("all")
+    return pair
+
+
+@pytest.fixture(scope="module")
+def acts():
+    return torch.randn(6, zoo.D_MODEL, generator=torch.Generator().manual_seed(3))
+
+
+def said(*words):
+    """A text and its tokens, from pieces with their probabilities."""
+    text, tokens = "", []
+    for piece, probability in words:
+        tokens.append(SureToken(len(text), len(text) + len(piece), float(probability)))
+        text += piece
+    return text, tokens
+
+
+def test_unsure_words_become_one_mark_and_the_others_stay():
+    text, tokens = said(("Next:", 1), (" bed", 0.2), (",", 1), (" dog", 0.9), (".", 1), (" Recent:", 1),
+                        (" she", 0.1), (" went", 0.3), (" to", 0.8), (" her", 0.4), (" old", 0.6))  # fmt: skip
+    assert leave_out(text, tokens, 0.5) == "Next: …, dog. Recent: … to … old"
+    assert leave_out(text, tokens, 0.5, "?") == "Next: ?, dog. Recent: ? to ? old"
+    assert leave_out(text, tokens, 0.0) == text
+    assert leave_out(text, tokens, 1.0) == "Next: …, …. Recent: …"
+
+
+def test_a_word_is_as_sure_as_all_its_tokens_together():
+    text, tokens = said(("un", 0.7), ("sure", 0.7), (" yes", 0.7))
+    assert leave_out(text, tokens, 0.6) == "… yes"
+    assert leave_out(text, tokens, 0.4) == text
+
+
+def test_the_punctuation_behind_a_word_is_not_its_certainty():
+    text, tokens = said(("Here", 0.9), (",", 0.1), (" |", 0.2))
+    assert leave_out(text, tokens, 0.5) == "Here, …"
+
+
+def test_generated_words_carry_their_probabilities():
+    text = 'Recent words: " at the park". This is about Tom. Tom is at the farm.'
+    case = generated([text], [(" farm", 0.3)])
+    assert leave_out(text, sure_tokens(case, TOKENIZER)[0], 0.5) == text.replace(" farm", " …")
+
+
+def test_words_are_those_of_the_pair_with_marks(nla, acts):
+    plain, sure = nla.generate(acts, max_new_tokens=CAP), SureWords(nla, 0.05).generate(acts, max_new_tokens=CAP)
+    assert torch.equal(plain.ids, sure.ids)
+    assert torch.equal(plain.logprobs, sure.logprobs)
+    assert SureWords(nla, 0.0).verbalize(acts, max_new_tokens=CAP) == plain.texts
+    for text, marked, tokens in zip(plain.texts, sure.texts, sure_tokens(plain, nla.verbalizer.tokenizer), strict=True):
+        assert marked == leave_out(text, tokens, 0.05)
+    assert any("…" in text for text in SureWords(nla, 1.0).verbalize(acts, max_new_tokens=CAP))
+
+
+def test_adapters_take_it_for_a_pair(get_model, nla):
+    model, sure = get_model("bridge", "llama"), SureWords(BestOf(nla, 2, 1.0), 0.3)
+    adapter, tokens = VerbalizerAdapter(sure, nla.site), zoo.tokens(1, 4)
+    with attach(model, adapter):
+        model(tokens)
+    acts = read(model, tokens, [nla.site], "all")[nla.site]
+    assert [row.text for row in adapter.results(tokens, max_new_tokens=CAP)] == sure.verbalize(acts, max_new_tokens=CAP)
+    assert sure.layer == nla.layer
+    torch.testing.assert_close(sure.reconstruct(["…"]), nla.reconstruct(["…"]))
+
+
+@pytest.mark.parametrize("settings", [{"threshold": 1.5}, {"threshold": math.nan}, {"mark": "a b"}, {"mark": ""}])
+def test_settings_out_of_range_are_refused(nla, settings):
+    with pytest.raises(InputError, match=r"threshold|mark"):
+        SureWords(nla, **settings)
+
+
+def test_what_is_no_pair_is_refused():
+    with pytest.raises(InputError, match="give an NLA"):
+        SureWords("smollm2")

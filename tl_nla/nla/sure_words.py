@@ -1,0 +1,114 @@
+"""A pair that leaves out the words that its verbalizer was unsure of."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_nla.amounts import check_number
+from tl_nla.errors import InputError
+from tl_nla.nla.around import AroundPair, check_pair
+from tl_nla.nla.verbalizer import Generation
+
+_WORD = re.compile(r"\S+")
+_ENDS = ".,;:!?"
+
+
+@dataclass(frozen=True)
+class SureToken:
+    """A generated token: where it stands in the explanation, and the probability with which it was decoded."""
+
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class SureWords(AroundPair):
+    """Explanations in which words said with a low probability are shown as a mark.
+
+    ``Recent: she went back to her old`` becomes ``Recent: … her old`` where only the last two words were sure. A word's
+    probability is that of all its tokens, as they were decoded. Words that were sure are more often right
+    (``docs/studies/smollm2_nla/README.md`` has the figures for SmolLM2), which is no proof that one of them is. Several
+    unsure words in a row share one mark. A comma or full stop behind an unsure word stays.
+
+    Attributes:
+        pair: any :class:`tl_nla.nla.protocols.Pair` whose ``generate`` gives log-probabilities, such as
+            :class:`tl_nla.NLA` or :class:`tl_nla.nla.BestOf`.
+        threshold: words below this probability are left out, 0 to 1.
+        mark: what stands in their place; not empty, without spaces.
+
+    Raises:
+        InputError: for a threshold out of range, a mark with spaces, or a pair that says and reads no words.
+
+    Example:
+        >>> nla = SureWords(tl_nla.load_smollm2().nla, threshold=0.5)
+        >>> nla.verbalize(states)
+    """
+
+    pair: Any
+    threshold: float = 0.5
+    mark: str = "…"
+
+    def __post_init__(self) -> None:
+        check_pair(self.pair)
+        if check_number("threshold", self.threshold, 0.0) > 1:
+            raise InputError(f"threshold is {self.threshold}; allowed: a probability between 0 and 1")
+        if not self.mark or len(self.mark.split()) != 1 or self.mark != self.mark.strip():
+            raise InputError(f"mark is {self.mark!r}; give one without spaces, such as '…'")
+
+    def generate(self, acts: Float[Tensor, "n d_model"], **settings: Any) -> Generation:
+        """Explanations without their unsure words; tokens and log-probabilities are those of the whole explanations.
+
+        Args:
+            acts: vectors ``[n, d_model]``.
+            settings: of the pair's ``generate``.
+        """
+        found = self.pair.generate(acts, **settings)
+        rows = zip(found.texts, sure_tokens(found, self.pair.verbalizer.tokenizer), strict=True)
+        return replace(found, texts=[leave_out(text, tokens, self.threshold, self.mark) for text, tokens in rows])
+
+
+def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]:
+    """The tokens of each explanation with their probabilities.
+
+    Args:
+        generation: words with their log-probabilities.
+        tokenizer: the verbalizer's.
+    """
+    rows = []
+    for row, text in enumerate(generation.texts):
+        ids = generation.ids[row][generation.mask[row]].tolist()
+        logprobs = generation.logprobs[row][generation.mask[row]].tolist()
+        offset = max(0, tokenizer.decode(ids).find(text))
+        ends = [len(tokenizer.decode(ids[: place + 1])) - offset for place in range(len(ids))]
+        tokens = zip([-offset, *ends], ends, logprobs, strict=False)
+        inside = [SureToken(start, end, math.exp(lp)) for start, end, lp in tokens if end > 0 and start < len(text)]
+        rows.append(inside)
+    return rows
+
+
+def leave_out(text: str, tokens: Sequence[SureToken], threshold: float, mark: str = "…") -> str:
+    """A text with a mark in the place of its unsure words.
+
+    Args:
+        text: the explanation.
+        tokens: its tokens, of :func:`sure_tokens`.
+        threshold: words below this probability are left out.
+        mark: what stands in their place.
+    """
+    parts, place, open_mark = [], 0, False
+    for found in _WORD.finditer(text):
+        core = found.group().rstrip(_ENDS) or found.group()
+        start, end = found.start(), found.start() + len(core)
+        inside = (token.probability for token in tokens if token.end > start and token.start < end)
+        if math.prod(inside) >= threshold:
+            open_mark = False
+            continue
+        parts += [] if open_mark else [text[place:start], mark]
+        place, open_mark = end, end == found.end()
+    return "".join([*parts, text[place:]])
