@@ -27,6 +27,8 @@ WORDINGS = {
 }
 """How each question is put. Nobody is taught to answer those about suppressed words, nor the free one."""
 TRAINED = ("attended", "promoted", "skip")
+SEEDS, REPEATED = (0, 1, 2), ("all", "without skip")
+"""Of the trainings, and the arms that are trained by each; arms without a seed in their name have the first one."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,9 @@ def goals(writes: Writes, borders: Tensor, level: Tensor) -> dict[str, Tensor]:
 
 
 def recipes(steps: int) -> dict[str, Recipe]:
-    """All questions, each of them left out once, and no teaching at all."""
-    found = {"all": Recipe(TRAINED, steps)}
-    for out in TRAINED[:2]:
+    """All questions, each of them left out once, and no teaching at all; two of the arms by three seeds."""
+    found = {"all": Recipe(TRAINED, steps), "untrained": Recipe((), 0)}
+    for out in TRAINED:
         found[f"without {out}"] = Recipe(tuple(kind for kind in TRAINED if kind != out), steps)
-    return {**found, "untrained": Recipe((), 0), "without skip": Recipe(TRAINED[:2], steps)}
+    again = [(arm, seed) for seed in SEEDS[1:] for arm in reversed(REPEATED)]
+    return found | {f"{arm}, seed {seed}": Recipe(found[arm].kinds, steps, seed) for arm, seed in again}
