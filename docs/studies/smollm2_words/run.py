@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from docs.studies.lines import read_lines, write_lines
-from docs.studies.smollm2_words import component, curve, own_run, refits, unseen
+from docs.studies.smollm2_words import component, curve, larger, own_run, refits, unseen
 from docs.studies.smollm2_words.figure import draw
 from docs.studies.smollm2_words.sides import Sides
 from docs.studies.smollm2_words.table import as_markdown
@@ -21,6 +21,7 @@ ROWS = Path(__file__).parent / "rows" / "rows.jsonl"
 PARTS: dict[str, tuple[Callable[[Sides], Iterator[dict[str, Any]]], int]] = {
     "curve": (curve.rows, 2), "draws": (refits.draw_rows, 4), "unseen": (unseen.rows, 4),
     "component": (component.rows, 4), "own_run": (own_run.rows, 16), "more": (refits.more_rows, 4),
+    "larger": (larger.rows, 4),
 }  # fmt: skip
 """Each part, and which of the held-out rows it uses: one of so many."""
 

@@ -18,7 +18,7 @@ def tables(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """All tables by name."""
     makers = {
         "curve": _curve, "layers_above": _layers_above, "layers": _layers, "seeds": _seeds, "learning": _learning,
-        "unseen": _unseen, "component": _component, "own_run": _own_run, "more": _more,
+        "unseen": _unseen, "component": _component, "own_run": _own_run, "more": _more, "larger": _larger,
     }  # fmt: skip
     parts = {"layers": "curve", "layers_above": "curve", "seeds": "draws", "learning": "draws"}
     return {name: make([row for row in rows if row["part"] == parts.get(name, name)]) for name, make in makers.items()}
@@ -136,3 +136,27 @@ def _more(rows: Sequence[dict[str, Any]]) -> str:
         cells = [_cell(_at(rows, site=site, fit=fit, words=words)) for words in _LENGTHS]
         lines.append([fit, f"MLP {site.split('.')[1]}", *cells])
     return table(["fit", "component", *(f"{words} words" for words in _LENGTHS)], lines)
+
+
+def _larger(rows: Sequence[dict[str, Any]]) -> str:
+    lines = []
+    longest = max(_LENGTHS)
+    for kind in ("mlp", "block"):
+        mine = [row for row in rows if ("mlp" in row["site"]) == (kind == "mlp")]
+        sizes = sorted({row["size"] for row in mine})
+        for size in sizes:
+            fve = {words: [row["fve"] for row in _at(mine, size=size, words=words)] for words in _LENGTHS}
+            above = f"{sum(value >= 0.5 for value in fve[longest])} of {len(fve[longest])}"
+            first = [row["fve"] for row in _at(mine, size=sizes[0], words=longest)]
+            gained = _mean([value - old for value, old in zip(fve[longest], first, strict=True)])
+            lines.append([kind, f"{size:,}", *map(_mean, fve.values()), gained if size > sizes[0] else "", above])
+    return table(
+        [
+            "kind",
+            "words to choose from",
+            *(f"{words} words" for words in _LENGTHS),
+            "gained at 16",
+            "layers with .5 at 16",
+        ],
+        lines,
+    )

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from docs.studies.lines import read_lines
+from docs.studies.smollm2_words import larger
 from docs.studies.smollm2_words.curve import head_errors
 from docs.studies.smollm2_words.figure import draw
 from docs.studies.smollm2_words.refits import drawn_rows
 from docs.studies.smollm2_words.run import ROWS
-from docs.studies.smollm2_words.sides import LENGTHS, by_words, one_head_a_layer, scored, square
+from docs.studies.smollm2_words.sides import LENGTHS, Sides, by_words, one_head_a_layer, scored, square
 from docs.studies.smollm2_words.table import tables
 from docs.studies.smollm2_words.unseen import _carried, _made, shared_shape
 from tests import zoo
@@ -19,6 +20,12 @@ from tl_nla.oracle.words import FitConfig, WordTables, fit_code
 from tl_nla.oracle.words.tables import frequent_words
 
 SITES = ["blocks.1.attn.head.0", "blocks.1.attn.head.1"]
+
+
+class Held(dict):
+    """Writes of as many documents."""
+
+    rows = SimpleNamespace(document=torch.arange(60))
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +77,28 @@ def test_a_head_that_no_fit_saw_is_read_worse_than_its_own_fit(sides):
     assert torch.equal(carried.shape[SITES[0]], code.shape[SITES[1]])
     basis = code.tables.basis[SITES[0]]
     torch.testing.assert_close(carried.mean[0], basis @ (basis.T @ code.mean[1]))
+
+
+def test_another_choice_of_words_is_scored_beside_the_shipped_one_and_kept(sides, tmp_path, monkeypatch):
+    counts = torch.ones(zoo.VOCAB, dtype=torch.long)
+    monkeypatch.setattr(larger, "WORDS", 4)
+    monkeypatch.setattr(larger, "corpus_counts", lambda *_: counts)
+    target = SimpleNamespace(model=zoo.bridge(zoo.hf_model("llama")), tokenizer=zoo.tokenizer())
+    known = Sides.__new__(Sides)
+    vars(known).update(
+        {**vars(sides), "held": Held(sides.held), "target": target, "corpus": tmp_path, "keep": tmp_path}
+    )
+    found = list(larger.rows(known, SITES[:1]))
+    shipped = len(sides.oracle.code.text)
+    fve = {(row["size"], row["words"]): row["fve"] for row in found}
+    assert set(fve) == {(size, words) for size in (4, shipped) for words in LENGTHS}
+    assert fve[shipped, 8] > fve[4, 8]
+    monkeypatch.setattr(larger, "fit_code", None)  # an interrupted run takes what it left
+    assert list(larger.rows(known, SITES[:1])) == found
+    gained = f"{fve[shipped, 16] - fve[4, 16]:.2f}"
+    told = tables(found)["larger"]
+    assert f"| block | {shipped:,} | {fve[shipped, 4]:.2f} [" in told
+    assert f" | {gained} [{gained}, {gained}] | {int(fve[shipped, 16] >= 0.5)} of 1 |" in told
 
 
 def test_positions_are_drawn_by_document():
