@@ -63,13 +63,15 @@ def keep_seed(path: Path, seed: int, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def by_seed(rows: Sequence[dict[str, Any]], numbers: Mapping[str, Callable[[Sequence[dict[str, Any]]], float]]) -> str:
-    """A table of the most important numbers, seed by seed, with the largest difference between two seeds.
+    """A table of the most important numbers, seed by seed, with the largest difference; nothing for a single seed.
 
     Args:
         rows: of all seeds.
         numbers: by name, what makes a number of the rows of one seed.
     """
     seeds = sorted({row["seed"] for row in rows})
+    if len(seeds) < 2:
+        return ""
     lines = []
     for name, number in numbers.items():
         found = [number([row for row in rows if row["seed"] == seed]) for seed in seeds]

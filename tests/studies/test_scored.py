@@ -46,3 +46,4 @@ def test_numbers_are_shown_seed_by_seed():
     found = scored.by_seed(rows, {"mean": lambda own: sum(row["score"] for row in own) / len(own)})
     assert "| number | seed 0 | seed 2 | largest difference |" in found
     assert "| mean | 1.00 | 0.25 | 0.75 |" in found
+    assert scored.by_seed(rows[:1], {"mean": len}) == ""
