@@ -22,7 +22,7 @@ def as_markdown(rows: Rows) -> str:
     for arm in _ARMS:
         cells = [_fve(rows, f"{arm}/{layer}", layer) for layer in layers]
         lines.append([f"`{arm}`", *cells])
-    parts = ["**FVE**\n", table(["arm", *layers], lines)]
+    parts = ["**FVE**\n", table(["arm", *layers], _filled(lines))]
     lines = []
     for way in (*WAYS, "reinforced"):
         for claim in CLAIMS:
@@ -30,14 +30,19 @@ def as_markdown(rows: Rows) -> str:
                 f"{way}/{layer}" if int(layer) != OWN or way == "reinforced" else f"as_is/{OWN}" for layer in layers
             ]
             lines.append([f"`{way}`", claim, *(_claim(rows, key, claim) for key in keys)])
-    parts += ["**claims that are right**\n", table(["arm", "claim", *layers], lines)]
+    parts += ["**claims that are right**\n", table(["arm", "claim", *layers], _filled(lines, 2))]
     for metric in ("cosine", "error"):
         lines = []
         for arm in _PAIR_ARMS:
             lines.append([f"`{arm}`", *(_pair(rows, pair, metric, arm) for pair in rows[0]["pairs"])])
         title = "cosine with the true difference" if metric == "cosine" else "FVE of the difference, best factor"
-        parts += [f"**{title}**\n", table(["arm", *rows[0]["pairs"]], lines)]
+        parts += [f"**{title}**\n", table(["arm", *rows[0]["pairs"]], _filled(lines))]
     return "\n".join([*parts, by_seed(rows, _numbers())])
+
+
+def _filled(lines: list[list[str]], names: int = 1) -> list[list[str]]:
+    """Lines of arms that were run."""
+    return [line for line in lines if any(line[names:])]
 
 
 def _numbers() -> dict[str, Callable[[Rows], float]]:
