@@ -1,6 +1,8 @@
 """From a model and a prompt to the contribution report."""
 
-from contextlib import nullcontext
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +63,25 @@ def layer_contributions(
         ``layer_contributions(model, "The capital of France is", against=" London", skips=False)``
     """
     config = (config or ReportConfig()).given(options, oracle)
-    with nullcontext(config.tell) if config.tell is not None else patient() as tell:
+    with nullcontext(config.tell) if config.tell is not None else patient() as tell, _uncollected():
         return _report(model, _Prompt.of(model, tokens, positions, config), oracle, target, config, tell)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave Python's search for cyclic garbage for later.
+
+    A report makes so many small lists that all objects of the process would be searched in the middle of it. That takes
+    as long as a forward pass.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _report(
