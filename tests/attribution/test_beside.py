@@ -24,7 +24,7 @@ TOKENS = torch.tensor([[3, 14, 15, 9, 2, 6, 5, 35, 8, 9, 7, 9]])
 
 def copies_of(model, clean, positions):
     starts = [start_of(model, clean, part) for part in all_components(model, KINDS)]
-    return starts, [Copy.of(clean, start, position) for position in positions for start in starts]
+    return starts, [copy for position in positions for start in starts for copy in Copy.of(clean, start, [position])]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -33,8 +33,8 @@ def test_copies_are_the_runs_of_each_alone(family, dtype):
     model = families.bridge(family, dtype)
     clean, few = capture(model, TOKENS), capture(model, TOKENS, columns=[4, 11])
     starts, copies = copies_of(model, clean, [4, 11])
-    of_few = [Copy.of(few, start_of(model, few, part), place) for place in (0, 1) for part in
-              all_components(model, KINDS)]  # fmt: skip
+    of_few = [copy for place in (0, 1) for part in all_components(model, KINDS)
+              for copy in Copy.of(few, start_of(model, few, part), [place])]  # fmt: skip
     ways = [run_beside(clean, copies), run_beside(clean, copies, cached=False), run_beside(few, of_few)]
     for row, position in enumerate((4, 11)):
         slow = leave_out(model, clean, starts, position)[:, :, position]
@@ -74,7 +74,7 @@ def test_what_mixes_positions_otherwise_is_refused(family):
     model = families.bridge(family)
     clean = capture(model, TOKENS)
     with pytest.raises(NotBesideError):
-        run_beside(clean, [Copy.of(clean, Start(0, clean.inputs[0]), 11)])
+        run_beside(clean, Copy.of(clean, Start(0, clean.inputs[0]), [11]))
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -46,9 +46,11 @@ class Copy:
     position: int
 
     @classmethod
-    def of(cls, clean: CleanRun, start: Start, place: int) -> "Copy":
-        """The copy of one column of a start, by its place among the columns that the run was kept at."""
-        return cls(start.layer, start.residual[:, place].clone(), start.edits, clean.places[place])
+    def of(cls, clean: CleanRun, start: Start, places: Sequence[int]) -> list["Copy"]:
+        """Copies of some columns of a start, by their places among the columns that the run was kept at."""
+        states = start.residual[:, list(places)].unbind(1)
+        return [cls(start.layer, state, start.edits, clean.places[place])
+                for state, place in zip(states, places, strict=True)]  # fmt: skip
 
 
 def copies_at_once(clean: CleanRun, heads: int) -> int:
@@ -95,23 +97,24 @@ def _rows_permitted(clean: CleanRun) -> bool:
 def _run(clean: CleanRun, copies: Sequence[Copy], cached: bool, group: int) -> Float[Tensor, "copy batch d_model"]:
     positions = sorted({copy.position for copy in copies})
     places = [clean.places.index(position) for position in positions]
-    order = sorted(range(len(copies)), key=lambda number: copies[number].layer)
-    born = [[number for number in order if copies[number].layer == layer] for layer in range(len(clean.calls) + 1)]
-    begin = min(copies[order[0]].layer, len(clean.calls) - 1)  # before its first change a copy is the clean run
-    running: list[int] = []
+    born: list[list[int]] = [[] for _ in range(len(clean.calls) + 1)]
+    for number, copy in enumerate(copies):
+        born[copy.layer].append(number)
+    begin = min(copy.layer for copy in copies)
+    begin = min(begin, len(clean.calls) - 1)  # before its first change a copy is the clean run
+    running, at = list[int](), list[int]()
     changed = clean.inputs[begin][:, :0]
     unchanged, length, taken = clean.inputs[begin][:, places], positions[-1] + 1, dict[Any, Tensor]()
     with torch.no_grad():
         for layer, call in enumerate(clean.calls[begin:], begin):
             like = clean.inputs[layer]
-            new = [copies[number].state.to(like)[:, None] for number in born[layer]]
             edits = {len(running) + row: copies[number].edits for row, number in enumerate(born[layer])
                      if copies[number].edits}  # fmt: skip
             running += born[layer]
-            own = torch.cat([changed.to(like), *new, unchanged.to(like)], 1)
-            at = (*(copies[number].position for number in running), *positions)
+            at += [copies[number].position for number in born[layer]]
+            own = torch.cat([changed.to(like), *_states(copies, born[layer], like), unchanged.to(like)], 1)
             keys = clean.keys.get(layer) if cached else None
-            beside = Beside(clean.length, length, at, keys, group, taken)
+            beside = Beside(clean.length, length, (*at, *positions), keys, group, taken)
             out = beside.run(clean, call, own if cached else torch.cat([like[:, :length], own], 1), edits)
             if not cached:
                 _check(out[:, :length], clean.inputs[layer + 1][:, :length], clean.valid[:, :length], 1)
@@ -119,10 +122,15 @@ def _run(clean: CleanRun, copies: Sequence[Copy], cached: bool, group: int) -> F
             changed, unchanged = out[:, : len(running)], out[:, len(running) :]
     last = clean.inputs[-1]
     _check(unchanged, last[:, places], clean.valid[:, places], len(clean.calls) - begin)
-    changed = torch.cat([changed.to(last), *(copies[number].state.to(last)[:, None] for number in born[-1])], 1)
+    changed = torch.cat([changed.to(last), *_states(copies, born[-1], last)], 1)
     back = torch.empty(len(copies), dtype=torch.long)
     back[torch.tensor([*running, *born[-1]], dtype=torch.long)] = torch.arange(len(copies))
     return changed.transpose(0, 1)[back.to(last.device)]
+
+
+def _states(copies: Sequence[Copy], numbers: Sequence[int], like: Tensor) -> list[Tensor]:
+    """The states of some copies side by side, ``[batch, copy, d_model]``; nothing for none."""
+    return [torch.stack([copies[number].state for number in numbers], 1).to(like)] if numbers else []
 
 
 def _check(found: Tensor, known: Tensor, valid: Tensor, blocks: int) -> None:

@@ -113,6 +113,6 @@ def _beside(
     for first in range(0, len(order), together):
         members = list(order[first : first + together])
         starts = (start_of(model, clean, part) for part in parts[first : first + together])
-        copies = [Copy.of(clean, start, place) for start in starts for place in way.columns]
+        copies = [copy for start in starts for copy in Copy.of(clean, start, way.columns)]
         found = [run_beside(clean, copies[begin : begin + size], cached) for begin in range(0, len(copies), size)]
         yield members, torch.cat(found).unflatten(0, (len(members), len(way.columns))).transpose(1, 2)

@@ -1,6 +1,6 @@
 """How far the prediction moves with a component left out: divergence, tokens that change most, ranks among others."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from tl_nla.model.readout import ReadOut
 
 VOCAB_BUDGET = 2**23
 """Logits held at once while effects are measured: few enough to stay in the processor's cache."""
-_FEWEST_ROWS, _SUMMED, _PIECE = 32, 2048, 256
+_FEWEST_ROWS, _PIECE = 32, 2048
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ def measure(
             for begin in range(0, len(members), step):
                 some = torch.tensor(members[begin : begin + step], device=device)
                 part = states[begin : begin + step, :, first : first + rows]
-                # Copied: they are changed in place, and a hook of the user's may hold them.
-                make = lambda part=part: readout.logits(part).to(device, torch.float32, copy=True)  # noqa: E731
-                for name, value in _compare(old, make, top_k).items():
+                for name, value in _compare(old, readout.logits(part).to(device), top_k).items():
                     found[name][some[:, None, None], torch.arange(batch, device=device)[:, None], own] = value
     return found
 
@@ -70,53 +68,54 @@ class _Old:
         log_p = log_probabilities(logits)
         return cls(logits, log_p, log_p.exp(), targets)
 
-    def mean(self, values: Float[Tensor, "component batch column vocab"]) -> Float[Tensor, "component batch column"]:
-        """What is expected of values under the clean prediction, added up in pieces: long sums lose digits."""
-        pieces = zip(values.split(_SUMMED, -1), self.p.split(_SUMMED, -1), strict=True)
-        # Three times as fast as a product of matrices.
-        return torch.stack([(value * p).sum(-1) for value, p in pieces]).sum(0)
+    def weighted(self, values: Tensor, own: slice) -> Float[Tensor, "component batch column"]:
+        """Values of a piece of the vocabulary, which are changed in place, times ``p``, added up."""
+        return values.mul_(self.p[..., own]).sum(-1)
 
 
-def _largest(values: Float[Tensor, "*row vocab"]) -> Int[Tensor, "*row"]:
-    """``values.argmax(-1)`` by maxima of pieces, which are many times as fast as maxima with their places."""
-    size = values.shape[-1]
-    if size < 4 * _PIECE:
-        return values.argmax(-1)
-    whole = size - size % _PIECE
-    pieces = values[..., :whole].unflatten(-1, (-1, _PIECE))
-    best, piece = pieces.amax(-1).max(-1)
-    place = pieces.gather(-2, piece[..., None, None].expand(*piece.shape, 1, _PIECE))[..., 0, :].argmax(-1)
-    found = piece * _PIECE + place
-    if whole == size:
-        return found
-    rest, behind = values[..., whole:].max(-1)
-    return torch.where(rest > best, whole + behind, found)
-
-
-def _compare(old: _Old, make: Callable[[], Tensor], top_k: int) -> dict[str, Tensor]:
-    """Compare changed logits, which ``make`` makes anew, with the clean prediction ``p``.
+def _compare(old: _Old, logits: Float[Tensor, "component batch column vocab"], top_k: int) -> dict[str, Tensor]:
+    """Compare changed logits with the clean prediction ``p``.
 
     With ``c`` the change of the logits less its mean under ``p``, KL is ``log E[exp(c)]`` under ``p``. That is as exact
-    for a small change as for a large one, and takes few passes over the vocabulary.
+    for a small change as for a large one, and takes few passes over the vocabulary. Pieces of it are added up one after
+    the other: they stay in the processor's cache, and long sums would lose digits.
     """
-    logits = make()
-    top = _largest(logits)
-    change = logits.sub_(old.logits)
-    told = old.targets[None, ..., None].expand(*change.shape[:-1], 1)
-    mean = old.mean(change)[..., None]
-    change = change.sub_(mean)
-    of_target, kept = change.gather(-1, told)[..., 0], change.clone() if top_k else None
-    kl = old.mean(change.expm1_()).log1p()
+    pieces = [slice(first, first + _PIECE) for first in range(0, logits.shape[-1], _PIECE)]
+    largest, means, sums = list[Tensor](), list[Tensor](), list[Tensor]()
+    for own in pieces:
+        values = logits[..., own].to(torch.float32, copy=True)  # a hook of the user's may hold the logits
+        largest.append(values.amax(-1))
+        means.append(old.weighted(values.sub_(old.logits[..., own]), own))
+    mean = torch.stack(means).sum(0)[..., None]
+    for own in pieces:
+        values = logits[..., own].to(torch.float32, copy=True)
+        sums.append(old.weighted(values.sub_(old.logits[..., own]).sub_(mean).expm1_(), own))
+    kl = torch.stack(sums).sum(0).log1p()
     if not bool(kl.isfinite().all()):  # too large for an exponential
-        kl = torch.logsumexp(make() - old.logits - mean + old.log_p, -1)
-    found = {"kl": kl.clamp(min=0), "top": top, "change": of_target - kl}
-    if kept is not None:
-        moved = kept.sub_(kl[..., None])
+        kl = torch.logsumexp(logits.float() - old.logits - mean + old.log_p, -1)
+    told = old.targets[None, ..., None].expand(*logits.shape[:-1], 1)
+    before = old.logits[None].expand(logits.shape).gather(-1, told)
+    of_target = (logits.gather(-1, told).float() - before - mean)[..., 0]
+    found = {
+        "kl": kl.clamp(min=0),
+        "top": _within(logits, torch.stack(largest, -1).argmax(-1)),
+        "change": of_target - kl,
+    }
+    if top_k:
+        moved = (logits.float() - old.logits).sub_(mean).sub_(kl[..., None])
         # sqrt(p * p') through the logarithms: products of small probabilities underflow.
         weight = moved.abs() * (old.log_p + moved / 2).exp()
         found["ids"] = weight.topk(top_k, dim=-1).indices
         found["weights"] = weight.gather(-1, found["ids"]) * moved.gather(-1, found["ids"]).sign()
     return found
+
+
+def _within(logits: Float[Tensor, "*row vocab"], piece: Int[Tensor, "*row"]) -> Int[Tensor, "*row"]:
+    """The place of the largest logit, which is in the piece of this number."""
+    # Maxima alone are many times as fast as maxima with their places, which only one piece is asked for.
+    places = piece[..., None] * _PIECE + torch.arange(_PIECE, device=piece.device)
+    places = places.clamp_(max=logits.shape[-1] - 1)
+    return places.gather(-1, logits.gather(-1, places).float().argmax(-1, keepdim=True))[..., 0]
 
 
 def percentiles(parts: list[Component], kl: Float[Tensor, "component batch pos"]) -> Tensor:

@@ -94,10 +94,10 @@ class Lens:
         return cls(weight, readout.norm.centred, gain, torch.stack(pieces).sum(0) / weight.shape[1])
 
     @cached_property
-    def longest(self) -> float:
-        """The largest norm of a token's direction in the unembedding."""
+    def lengths(self) -> Float[Tensor, " vocab"]:
+        """The norm of each token's direction in the unembedding."""
         step = max(1, _PIECE // len(self.weight))
-        return max(float(piece.float().norm(dim=0).max()) for piece in self.weight.split(step, dim=1))
+        return torch.cat([piece.float().norm(dim=0) for piece in self.weight.split(step, dim=1)])
 
     def scale(self, state: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
         """What the final norm would divide a state by: root mean square, after centring where it centres."""

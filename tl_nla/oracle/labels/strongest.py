@@ -12,9 +12,11 @@ from tl_nla.model.rounding import SUMMATION, unmixed
 if TYPE_CHECKING:
     from tl_nla.oracle.labels.effects import Lens
 
-_TOKENS, _ROWS = 4096, 512
+_TOKENS, _ROWS = 8192, 256
 """Tokens and writes whose products are looked at together: few enough to stay in the processor's cache."""
-_FEWEST, _BLOCK = 32, 16
+_FEWEST, _BLOCK, _SHORT = 32, 16, 4
+_PARTIAL = 64
+"""``topk`` on a processor is twice as fast on rows of so many times what is looked for, or more."""
 _LISTED, _LISTED_ROWS = 4, 64
 """Candidates for each word wanted where products are coarse, and writes whose candidates are looked at together."""
 
@@ -69,9 +71,9 @@ class _Asked:
         return self.lens.weight.dtype == torch.bfloat16
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Float[Tensor, "n 1"]:
         """What every value is above, by row."""
-        return 0.0 if self.lens.mean is None else (self.read @ self.lens.mean)[:, None]
+        return torch.zeros_like(self.read[:, :1]) if self.lens.mean is None else (self.read @ self.lens.mean)[:, None]
 
     def slack(self, values: Float[Tensor, " n"]) -> Any:
         """How far the first products may be from exact ones, by row, at products of this size."""
@@ -79,21 +81,21 @@ class _Asked:
             return 0.0
         step = torch.finfo(torch.bfloat16).eps
         lost = (self.read - self.read.to(torch.bfloat16).float()).norm(dim=-1) + SUMMATION * self.read.norm(dim=-1)
-        return lost * self.lens.longest + step * values.abs()
+        return lost * self.lens.lengths[self.named].max() + step * values.abs()
 
-    def exact(self, numbers: Int[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """Products of each row with tokens of its own, float32."""
-        found = []
-        for rows, own in zip(self.read.split(_LISTED_ROWS), numbers.split(_LISTED_ROWS), strict=True):
+    def exact(self, numbers: Int[Tensor, "n c"], rows: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n c"]:
+        """Products of each row with tokens of its own, float32; of all rows, or of some."""
+        found, read = [], self.read if rows is None else self.read[rows]
+        for part, own in zip(read.split(_LISTED_ROWS), numbers.split(_LISTED_ROWS), strict=True):
             weight = self.lens.weight.T.index_select(0, self.named[own].flatten()).float()
-            found.append((weight.unflatten(0, (len(own), -1)) @ rows[:, :, None])[:, :, 0])
+            found.append((weight.unflatten(0, (len(own), -1)) @ part[:, :, None])[:, :, 0])
         return torch.cat(found)
 
 
 def _best(asked: _Asked) -> dict[bool, _Pieces]:
     """Both ends of each piece of the vocabulary, which is read once for all rows."""
     best: dict[bool, _Pieces] = {True: [], False: []}
-    size = min(2 * asked.top_k, len(asked.named))
+    size = min((3 if asked.coarse else 2) * asked.top_k, len(asked.named))
     read = asked.read.to(torch.bfloat16) if asked.coarse else asked.read
     with unmixed(read):
         for first in range(0, len(asked.named), _TOKENS):
@@ -118,17 +120,34 @@ def _end(asked: _Asked, pieces: _Pieces, largest: bool) -> tuple[Tensor, Tensor,
     # What a piece did not keep lies below the last that it kept.
     cut = torch.stack([own[:, -1] * sign for own, _ in pieces], 1).amax(1)
     with unmixed(values):
-        if asked.coarse:
-            listed = min(_LISTED * asked.top_k, values.shape[1])
-            if listed < values.shape[1]:
-                cut = torch.maximum(cut, values[:, listed])
-            numbers = numbers[:, :listed]
-            values, order = (asked.exact(numbers) * sign).sort(dim=1, descending=True, stable=True)
-            numbers = numbers.gather(1, order)
         mean = asked.mean * sign
-        words, found, _ = _one_a_word(values - mean, numbers, asked.group, asked.top_k, 0.0)
-        cut = cut + asked.slack(cut) - (mean[:, 0] if isinstance(mean, Tensor) else mean)
-    return words, found, torch.nonzero(cut > found[:, -1]).flatten()
+        if not asked.coarse:
+            words, found, _ = _one_a_word(values - mean, numbers, asked.group, asked.top_k, 0.0)
+            return words, found, torch.nonzero(cut - mean[:, 0] > found[:, -1]).flatten()
+        listed = min(_LISTED * asked.top_k, values.shape[1])
+        below = cut if listed == values.shape[1] else torch.maximum(cut, values[:, listed])
+        words, found = _rated(asked, numbers[:, :listed], mean, sign)
+        unsure = torch.nonzero(_reach(asked, below) - mean[:, 0] > found[:, -1]).flatten()
+        if listed < values.shape[1] and len(unsure):  # all that was kept of these rows, before the whole vocabulary
+            words[unsure], found[unsure] = _rated(asked, numbers[unsure], mean[unsure], sign, unsure)
+            missing = (_reach(asked, cut) - mean[:, 0])[unsure] > found[unsure, -1]
+            unsure = unsure[missing]
+    return words, found, unsure
+
+
+def _reach(asked: _Asked, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """How large exact products may be whose first ones are at most so large, by row."""
+    return values + asked.slack(values)
+
+
+def _rated(
+    asked: _Asked, numbers: Int[Tensor, "n c"], mean: Float[Tensor, "n 1"], sign: float,
+    rows: Int[Tensor, " n"] | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The best words among candidates of each row, by exact products."""
+    values, order = (asked.exact(numbers, rows) * sign).sort(dim=1, descending=True, stable=True)
+    words, found, _ = _one_a_word(values - mean, numbers.gather(1, order), asked.group, asked.top_k, 0.0)
+    return words, found
 
 
 def _one_a_word(
@@ -172,13 +191,14 @@ def _topk(values: Tensor, size: int, largest: bool) -> tuple[Tensor, Tensor]:
     A block is every ``count``-th column, so that maxima are taken over whole rows of columns at once.
     """
     width = values.shape[1]
-    if width < 4 * size * _BLOCK:
+    block = min(_BLOCK, width // (_PARTIAL * size))
+    if block < _SHORT:
         return values.topk(size, 1, largest)
-    count = width // _BLOCK
-    whole = count * _BLOCK
-    blocks = values[:, :whole].unflatten(1, (_BLOCK, count))
+    count = width // block
+    whole = count * block
+    blocks = values[:, :whole].unflatten(1, (block, count))
     chosen = (blocks.amax(1) if largest else blocks.amin(1)).topk(size, 1, largest).indices
-    inside = (chosen[:, :, None] + count * torch.arange(_BLOCK, device=values.device)).flatten(1)
+    inside = (chosen[:, :, None] + count * torch.arange(block, device=values.device)).flatten(1)
     tail = torch.arange(whole, width, device=values.device).expand(len(values), -1)
     columns = torch.cat([inside, tail], 1)
     found, place = values.gather(1, columns).topk(size, 1, largest)
