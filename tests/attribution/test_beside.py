@@ -42,6 +42,21 @@ def test_copies_are_the_runs_of_each_alone(family, dtype):
             assert same_state(found.unflatten(0, (2, len(starts)))[row], slow, 2.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3"])
+def test_copies_in_several_rows_are_the_runs_of_each_alone(family, dtype):
+    model, places = families.bridge(family, dtype), list(range(1, 12))
+    clean = capture(model, TOKENS)
+    starts, copies = copies_of(model, clean, places)
+    found = run_beside(clean, copies)
+    assert clean.rows_of_copies
+    assert len(copies) > 64
+    assert len(copies) % 16
+    for row, position in enumerate(places):
+        slow = leave_out(model, clean, starts, position)[:, :, position]
+        assert same_state(found.unflatten(0, (len(places), len(starts)))[row], slow, 2.0)
+
+
 def test_a_run_kept_at_some_columns_is_the_whole_run_there():
     model = families.bridge("llama")
     whole, few = capture(model, TOKENS), capture(model, TOKENS, columns=[4, 11])

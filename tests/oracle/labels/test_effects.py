@@ -139,6 +139,24 @@ def test_an_unembedding_in_bfloat16_names_what_float32_products_name(seed, apart
         torch.testing.assert_close(own.masked_fill(numbers < 0, 0.0), values, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("alike", [20, 40])
+def test_close_tokens_of_several_pieces_are_settled_in_float32(alike):
+    """More tokens than are listed at first are close: those that were kept settle it (20 alike), or all do (40)."""
+    draw, size = torch.Generator().manual_seed(7), 20_000
+    common = torch.randn(24, size // alike, generator=draw).repeat(1, alike)
+    weight = (common + 0.01 * torch.randn(24, size, generator=draw)).bfloat16()
+    lens = Lens(weight, False, torch.rand(24, generator=draw), weight.float().mean(1))
+    write, tokens = torch.randn(40, 24, generator=draw), torch.arange(size)
+    exact = lens.logits(write, tokens)
+    for largest, (numbers, values) in zip(
+        (True, False), strongest.strongest(lens, write, tokens, tokens, 4), strict=True
+    ):
+        expected = (exact if largest else -exact).topk(4).values
+        torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
+        own = exact.gather(1, numbers) * (1 if largest else -1)
+        torch.testing.assert_close(own, values, rtol=1e-5, atol=1e-5)
+
+
 def test_the_unembedding_is_not_copied(llama):
     assert Lens.of(llama).weight.data_ptr() == llama.W_U.data_ptr()
 
