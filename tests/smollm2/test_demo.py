@@ -10,23 +10,29 @@ from rich.console import Console
 
 from tests import zoo
 from tl_nla.errors import InputError
+from tl_nla.nla import Generation
+from tl_nla.nla.generation import Responses
 from tl_nla.smollm2 import demo
 
 Smol = make_dataclass("Smol", ["model", "tokenizer"])
 
 
 class Says:
-    """An oracle, and an NLA, that always say the same."""
+    """An oracle, and an NLA that is sure of its first word only; they always say the same."""
 
     strength, layer, mean = None, 1, None
+    verbalizer = SimpleNamespace(tokenizer=zoo.tokenizer())
 
     def explain(self, write, before, **settings):
         return ["It writes an oracle's word."] * len(write)
 
     def generate(self, acts, progress=False):
-        return SimpleNamespace(texts=["The NLA's word."] * len(acts), extracted=torch.ones(len(acts), dtype=torch.bool))
+        ids = torch.tensor(self.verbalizer.tokenizer.encode("w8 w9", add_special_tokens=False)).expand(len(acts), -1)
+        every = torch.ones(ids.shape, dtype=torch.bool)
+        sure = torch.tensor([0.9, 0.1]).log().expand(len(acts), -1)
+        return Generation(["w8 w9"] * len(acts), every[:, 0], Responses(ids, every, sure, every[:, 0]))
 
-    def reconstruct(self, texts):
+    def reconstruct(self, texts, batch_size=256):
         return torch.ones(len(texts), zoo.D_MODEL)
 
 
@@ -67,7 +73,7 @@ def test_parts_that_ship_are_used(stand_in):
     stand_in.oracle, stand_in.nla = Says(), Says()
     found = shown()
     assert "an oracle's word" in found
-    assert found.count("The NLA's word.") >= 3  # one a token
+    assert found.count("w8 …") >= 3  # one a token
     assert "ships" not in found
     stand_in.nla = None
     assert "No NLA ships with smollm2 yet." in shown()
