@@ -120,6 +120,17 @@ def test_verbalize_writes_one_object_a_token(capsys):
     assert {"token", "explanation", "fve", "cosine", "claims"} <= set(rows[0])
 
 
+def test_unsure_words_are_left_out(capsys, refused):
+    found = []
+    for sure in ("0", "0.9"):
+        assert main(["verbalize", SENTENCE, "--last", "3", "--sure", sure]) == 0
+        found.append([json.loads(line)["explanation"] for line in capsys.readouterr().out.splitlines()])
+    assert "…" not in "".join(found[0])
+    assert "…" in "".join(found[1])
+    assert "'2' is no probability" in refused("verbalize", SENTENCE, "--sure", "2")
+    assert "no usable number" in refused("demo", SENTENCE, "--sure", "nan")
+
+
 def test_best_of_reads_back_at_least_as_well(capsys):
     found = []
     for settings in ([], ["--best-of", "3"]):

@@ -1,6 +1,7 @@
 """Words said with a low probability are shown as a mark; everything else is the pair's."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -91,6 +92,8 @@ def test_settings_out_of_range_are_refused(nla, settings):
         SureWords(nla, **settings)
 
 
-def test_what_is_no_pair_is_refused():
+def test_what_is_no_pair_is_refused(nla):
     with pytest.raises(InputError, match="give an NLA"):
         SureWords("smollm2")
+    with pytest.raises(InputError, match="whose tokens are known"):
+        SureWords(SimpleNamespace(generate=nla.generate, reconstruct=nla.reconstruct))

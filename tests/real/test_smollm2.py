@@ -13,7 +13,7 @@ from rich.console import Console
 import tl_nla
 from tl_nla.data.documents import Document
 from tl_nla.errors import InputError
-from tl_nla.nla import BestOf
+from tl_nla.nla import BestOf, SureWords
 from tl_nla.reports import head_cards
 from tl_nla.smollm2 import demo, find_weights
 
@@ -112,6 +112,23 @@ def test_the_nlas_words_give_states_back(smol, texts):
     for pair, floor in ((nla, NLA_FLOOR), (BestOf(nla, 8), BEST_FLOOR)):
         rows = [row for text in texts[:3] for row in explain_text(target, pair, text.text[:200], last=8)]
         assert statistics.mean(row["fve"] for row in rows) > floor
+
+
+def test_claims_that_it_was_sure_of_are_true_more_often(smol, texts):
+    from tl_nla.cli.explaining import explain_text
+    from tl_nla.model.targets import Target
+
+    nla = demo.shipped(smol, "nla")
+    if nla is None:
+        pytest.skip("no NLA ships with smollm2 yet")
+    target = Target("smollm2", smol.model, smol.tokenizer)
+    true = []
+    for pair in (nla, SureWords(nla, 0.5)):
+        rows = [row for text in texts[:3] for row in explain_text(target, pair, text.text[:200], last=8)]
+        verdicts = [claim["verdict"] for row in rows for claim in row["claims"]]
+        assert len(verdicts) > 20
+        true.append(verdicts.count("true") / len(verdicts))
+    assert true[1] > max(0.5, true[0] + 0.2)
 
 
 def test_the_demo_takes_less_than_a_minute(smol):

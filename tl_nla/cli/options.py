@@ -62,7 +62,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
         help="say N explanations a state, keep the one that the reconstructor reads back best",
     )  # fmt: skip
     parser.add_argument(
-        "--sure", type=number, default=None, metavar="P",
+        "--sure", type=probability, default=None, metavar="P",
         help="show words that were said with a probability below P as … (such as 0.5)",
     )  # fmt: skip
 
@@ -126,6 +126,17 @@ def whole_number(least: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def probability(text: str) -> float:
+    """Read a number between 0 and 1.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
+    if not 0 <= number(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability; give a number between 0 and 1, such as 0.5")
+    return float(text)
 
 
 def number(text: str) -> float:

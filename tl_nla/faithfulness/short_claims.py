@@ -36,7 +36,7 @@ class CheckedShortExplainer(ShortExplainer):
 
 
 def short_parts(text: str) -> tuple[list[str], list[str]]:
-    """Next words and recent words of an explanation; none of it for a text of another form."""
+    """Next words and recent words of an explanation; a text of another form has no recent words."""
     first, _, recent = text.partition(". Recent: ")
     return first.removeprefix("Next: ").split(", "), recent.split()
 

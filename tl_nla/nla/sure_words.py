@@ -56,6 +56,8 @@ class SureWords(AroundPair):
 
     def __post_init__(self) -> None:
         check_pair(self.pair)
+        if not hasattr(getattr(self.pair, "verbalizer", None), "tokenizer"):
+            raise InputError(f"{type(self.pair).__name__} has no verbalizer whose tokens are known; give an NLA")
         if check_number("threshold", self.threshold, 0.0) > 1:
             raise InputError(f"threshold is {self.threshold}; allowed: a probability between 0 and 1")
         if not self.mark or len(self.mark.split()) != 1 or self.mark != self.mark.strip():
