@@ -9,14 +9,12 @@ from lightning_modules import processes
 from lightning_modules.data.resumable_loader import EpochSampler
 from lightning_modules.processes import denominators, sums
 from tests.lightning_modules import two_processes
-from tests.lightning_modules.forks import in_a_clean_process
+from tests.lightning_modules.forks import finished
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two")
-    assert in_a_clean_process(two_processes.main, folder)
-    return folder
+    return finished(two_processes.main, tmp_path_factory, "two")
 
 
 def logged(folder, kind, count):

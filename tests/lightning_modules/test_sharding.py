@@ -8,7 +8,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from lightning_modules.sharding import NAME, ShardingStrategy, gathered, plain_weights, shard
 from tests.lightning_modules import sharded
-from tests.lightning_modules.forks import in_a_clean_process
+from tests.lightning_modules.forks import finished
 from tests.lightning_modules.test_processes import logged
 from tests.lightning_modules.two_processes import STEPS, build
 from tl_nla.errors import InputError
@@ -17,9 +17,7 @@ from tl_nla.nla import NLA
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sharded")
-    assert in_a_clean_process(sharded.main, folder)
-    return folder
+    return finished(sharded.main, tmp_path_factory, "sharded")
 
 
 def weights(folder, name):

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_modules.callbacks.reports import ContributionReportCallback, ShownConfig
 from tests.lightning_modules import reporting
-from tests.lightning_modules.forks import in_a_clean_process
+from tests.lightning_modules.forks import finished
 from tests.lightning_modules.reporting import PROMPTS, Training, make_callback, train
 from tl_nla.errors import InputError
 from tl_nla.reports import ContributionReport, ReportConfig
@@ -87,8 +87,8 @@ def test_a_trainer_without_tensorboard_is_refused():
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_report_as_one(tmp_path):
-    assert in_a_clean_process(reporting.two, tmp_path)
+def test_two_processes_write_the_same_report_as_one(tmp_path_factory):
+    tmp_path = finished(reporting.two, tmp_path_factory, "two")
     two = ContributionReport.from_dict(json.loads((tmp_path / "first.json").read_text()))
     callback = make_callback()
     train(tmp_path / "one", None, callbacks=[callback])
