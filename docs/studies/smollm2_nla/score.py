@@ -16,11 +16,12 @@ from tl_nla.explainers.short import ShortExplainer
 from tl_nla.faithfulness.short_claims import short_parts
 from tl_nla.metrics import normalise
 from tl_nla.metrics.ridge import fit_ridge
-from tl_nla.nla import NLA, BestOf
+from tl_nla.nla import NLA, BeamSearch, BestOf
 from tl_nla.nla.sure_words import leave_out, sure_tokens
 
 WORDS, SURE = 7, 0.5
-SURE_NAMES = {"explanation": "sure", "best": "best, sure"}
+BEAMS = 4
+SURE_NAMES = {"explanation": "sure", "beams": "beams, sure", "best": "best, sure"}
 _LONGEST, _CAP = 96, 40
 
 
@@ -74,7 +75,7 @@ def another_document(names: Sequence[str], seed: int = 0) -> list[int]:
 
 
 def arms_of(nla: NLA, held: HeldOut, best_of: int = 8) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Reconstructions by arm, and what the verbalizer said: greedy, the best of several, and the sure words of both.
+    """Reconstructions by arm, and what was said: greedy, by beam search, the best of several, sure words of each.
 
     Args:
         nla: the pair.
@@ -83,7 +84,7 @@ def arms_of(nla: NLA, held: HeldOut, best_of: int = 8) -> tuple[dict[str, Tensor
     """
     states, settings = held.states, {"max_new_tokens": _CAP, "batch_size": 64, "progress": True}
     said = {}
-    for name, pair in (("explanation", nla), ("best", BestOf(nla, best_of))):
+    for name, pair in (("explanation", nla), ("beams", BeamSearch(nla, BEAMS)), ("best", BestOf(nla, best_of))):
         found = pair.generate(states.acts, **settings)
         tokens = sure_tokens(found, nla.verbalizer.tokenizer)
         marked = [leave_out(text, own, SURE) for text, own in zip(found.texts, tokens, strict=True)]
@@ -150,7 +151,8 @@ def write_scores(path: Path, held: HeldOut, arms: dict[str, Tensor], said: dict[
                 "document": held.names[row], "kind": held.kinds[row], "deviation": round(deviation[row], 2),
                 "errors": {name: round(values[row], 2) for name, values in errors.items()},
                 "claims": claims(said["explanation"][row], gold), "said": said["explanation"][row],
-                "best_claims": claims(said["best"][row], gold), "best": said["best"][row], "gold": gold,
-                "sure": said["sure"][row], "best, sure": said["best, sure"][row],
+                "gold": gold,
+                **{f"{name}_claims": claims(said[name][row], gold) for name in ("beams", "best")},
+                **{name: said[name][row] for name in ("beams", "best", *SURE_NAMES.values())},
             }  # fmt: skip
             file.write(json.dumps(content, ensure_ascii=False) + "\n")
