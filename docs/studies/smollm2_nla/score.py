@@ -22,6 +22,7 @@ from tl_nla.nla.sure_words import leave_out, sure_tokens
 WORDS, SURE = 7, 0.5
 BEAMS = 4
 SURE_NAMES = {"explanation": "sure", "beams": "beams, sure", "best": "best, sure"}
+SHUFFLED = {"explanation": "shuffled", "beams": "beams, shuffled", "best": "best, shuffled"}
 _LONGEST, _CAP = 96, 40
 
 
@@ -82,21 +83,49 @@ def arms_of(nla: NLA, held: HeldOut, best_of: int = 8) -> tuple[dict[str, Tensor
         held: rows.
         best_of: explanations of which the reconstructor chooses one, in the arm ``best``.
     """
-    states, settings = held.states, {"max_new_tokens": _CAP, "batch_size": 64, "progress": True}
+    states = held.states
     said = {}
     for name, pair in (("explanation", nla), ("beams", BeamSearch(nla, BEAMS)), ("best", BestOf(nla, best_of))):
-        found = pair.generate(states.acts, **settings)
-        tokens = sure_tokens(found, nla.verbalizer.tokenizer)
-        marked = [leave_out(text, own, SURE) for text, own in zip(found.texts, tokens, strict=True)]
-        said |= {name: found.texts, SURE_NAMES[name]: marked}
+        said |= said_by(pair, name, states)
     arms = {name: nla.reconstruct(texts, 64) for name, texts in said.items()}
     arms["gold"] = nla.reconstruct(states.explanations, 64)
     others = another_document(held.names)
-    arms["shuffled"], arms["best, shuffled"] = arms["explanation"][others], arms["best"][others]
+    for arm, name in SHUFFLED.items():
+        arms[name] = arms[arm][others]
     read = arms["gold"]
     arms["empty"] = nla.reconstruct([""]).expand_as(read)
     arms["context, same reader"] = nla.reconstruct(states.contexts, 64)
     return arms, said
+
+
+def said_by(pair: Any, name: str, states: ExplainedStates) -> dict[str, list[str]]:
+    """What a pair says of the states, and its sure words, by the names of the two arms."""
+    found = pair.generate(states.acts, max_new_tokens=_CAP, batch_size=64, progress=True)
+    tokens = sure_tokens(found, pair.verbalizer.tokenizer)
+    marked = [leave_out(text, own, SURE) for text, own in zip(found.texts, tokens, strict=True)]
+    return {name: found.texts, SURE_NAMES[name]: marked}
+
+
+def add_beams(path: Path, held: HeldOut, nla: NLA) -> None:
+    """Add the arms of the beam search to stored rows of the same pair.
+
+    Args:
+        path: of the rows.
+        held: the same rows, in order.
+        nla: the pair.
+    """
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    said = said_by(BeamSearch(nla, BEAMS), "beams", held.states)
+    arms = {name: normalise(nla.reconstruct(texts, 64)) for name, texts in said.items()}
+    arms[SHUFFLED["beams"]] = arms["beams"][another_document(held.names)]
+    goal = normalise(held.states.acts)
+    for name, vectors in arms.items():
+        for row, error in zip(rows, (vectors - goal).square().sum(1).tolist(), strict=True):
+            row["errors"][name] = round(error, 2)
+    for number, row in enumerate(rows):
+        row |= {name: texts[number] for name, texts in said.items()}
+        row["beams_claims"] = claims(row["beams"], row["gold"])
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def claims(said: str, gold: str) -> dict[str, float]:

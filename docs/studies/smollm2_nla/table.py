@@ -12,12 +12,12 @@ from tl_nla.faithfulness.short_claims import ShortTruth, check_short, short_clai
 
 ARMS = (
     "best", "best, sure", "beams", "beams, sure", "explanation", "sure", "gold", "context", "context, same reader",
-    "linear", "mean", "shuffled", "best, shuffled", "empty",
+    "linear", "mean", "shuffled", "beams, shuffled", "best, shuffled", "empty",
 )  # fmt: skip
 NAMES = {
     "best": "best of 8", "best, sure": "best of 8, sure words", "beams": "beam search",
     "beams, sure": "beam search, sure words", "sure": "explanation, sure words",
-    "best, shuffled": "best of 8, shuffled",
+    "beams, shuffled": "beam search, shuffled", "best, shuffled": "best of 8, shuffled",
 }  # fmt: skip
 
 
