@@ -56,3 +56,7 @@ def test_the_shipped_code_is_small_and_names_every_component():
     code = WordCode.load(FOLDER / "code.safetensors")
     assert (len(code.sites), code.d_model, code.places) == (360, 576, 16)
     assert {f"blocks.{layer}.attn.head.{head}" for layer in range(30) for head in range(9)} < set(code.sites)
+    many = {site for site, count in zip(code.sites, code.choice.tolist(), strict=True) if count == 16384}
+    assert many == {f"blocks.{layer}{part}" for layer in range(30) for part in ("", ".mlp")}
+    assert code.choice.unique().tolist() == [4096, 16384]
+    assert len(set(code.text)) == len(code.text) == len(code.tables.token) == 16384

@@ -23,7 +23,8 @@ DOCUMENTS = {
     "later": ("held_out", 44, 84),
 }  # fmt: skip
 """File of the corpus, and which documents of each kind of text. The design was chosen while looking at ``held_out``.
-How many words MLPs and blocks choose from was chosen while looking at ``fresh``. Nothing was chosen on ``later``."""
+How many words MLPs and blocks choose from was chosen while looking at ``fresh``. Nothing was chosen on ``later``, which
+has three kinds of text only: of the others all documents were read before."""
 EVERY = 2
 """Every second of the captured rows is used."""
 

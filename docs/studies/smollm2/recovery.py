@@ -40,7 +40,7 @@ class Recovery:
     held: SiteWrites
     kept: Path
     every: int
-    side: str = SIDES[-1]
+    side: str = SIDES[0]
 
     @property
     def layers(self) -> range:
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="folder of captured writes")
     parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
     parser.add_argument("--every", type=int, default=16, help="one of so many held-out rows, as scored")
-    parser.add_argument("--side", choices=SIDES, default=SIDES[-1], help="which documents, as scored")
+    parser.add_argument("--side", choices=SIDES, default=SIDES[0], help="which documents, as scored")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
     args = parser.parse_args()
     if args.table:

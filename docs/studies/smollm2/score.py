@@ -6,7 +6,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from tl_nla.oracle.words.tables import unit_rows
 from tl_nla.smollm2.oracle import shipped_oracle
 
 LENGTHS, TOLD, SQUEEZED = (4, 8, 16), 16, 64
-SIDES = ("held_out", "fresh", "later")
+SIDES = ("fresh", "later", "held_out")
 KINDS = ("one head", "head", "attn", "mlp", "block")
 GOLD = tuple(f"blocks.{layer}.attn.head.0" for layer in (3, 15, 27))
 """Heads at which the labels are read, too; scored by themselves."""
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
     parser.add_argument("--layers", type=int, nargs="+", default=list(range(30)))
     parser.add_argument("--every", type=int, default=4, help="one of so many held-out rows is explained")
-    parser.add_argument("--side", choices=SIDES, default=SIDES[-1], help="which documents are scored")
+    parser.add_argument("--side", choices=SIDES, default=SIDES[0], help="which documents are scored")
     parser.add_argument("--words-only", action="store_true", help="leave out the arms that see no words")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
     args = parser.parse_args()
@@ -160,9 +160,10 @@ def _site(sides: Sides, site: str, from_state: Tensor | None, one: bool) -> dict
         if kind in ("head", "mlp"):
             sides.add(f"words, {words} each", rebuilt)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(2)).tolist()
-    count = int(code.choice[code.index(site)])
-    changed = {"shuffled": [texts[row] for row in order], "permuted": permuted(texts, code.text[:count]),
-               "nearest": renamed(texts, sides.neighbours[count])}  # fmt: skip
+    counts, near = code.choice[number].tolist(), sides.neighbours
+    changed = {"shuffled": [texts[row] for row in order],
+               "permuted": by_choice(texts, counts, lambda part, count: permuted(part, code.text[:count])),
+               "nearest": by_choice(texts, counts, lambda part, count: renamed(part, near[count]))}  # fmt: skip
     for arm, other in changed.items():
         rebuilt = oracle.reconstruct(other)
         found[arm] = _square(truth, normalise(rebuilt))
@@ -223,6 +224,16 @@ def smoother(known: Tensor, asked: Tensor) -> Tensor:
 
 def _square(truth: Tensor, guess: Tensor) -> Tensor:
     return (truth.double() - guess.double()).square().sum(1)
+
+
+def by_choice(texts: list[str], counts: list[int], change: Callable[[list[str], int], list[str]]) -> list[str]:
+    """Texts changed together with those whose component, as it was told, chooses from as many words."""
+    found = list(texts)
+    for count in set(counts):
+        rows = [row for row, own in enumerate(counts) if own == count]
+        for row, text in zip(rows, change([texts[row] for row in rows], count), strict=True):
+            found[row] = text
+    return found
 
 
 def permuted(texts: list[str], words: tuple[str, ...]) -> list[str]:
