@@ -45,6 +45,8 @@ def test_an_adapted_pair_explains_what_the_map_gives(states, tmp_path):
     nla = make("llama")
     adapted = adapt(nla, there, here, 2)
     assert adapted.verbalize(there[:3], max_new_tokens=8) == nla.verbalize(adapted.front(there[:3]), max_new_tokens=8)
+    searched = nla.search(adapted.front(there[:3]), beams=2, max_new_tokens=8)
+    assert adapted.search(there[:3], beams=2, max_new_tokens=8).texts == searched.texts
     torch.testing.assert_close(adapted.reconstruct(["a", "bc"]), adapted.back(nla.reconstruct(["a", "bc"])))
     adapted.save(tmp_path / "maps.safetensors")
     again = AdaptedNLA.load(tmp_path / "maps.safetensors", nla, 2)

@@ -74,6 +74,11 @@ class AdaptedNLA:
         check_acts(acts, self.front.weight.shape[0])
         return self.nla.generate(self.front(acts), **settings)
 
+    def search(self, acts: Float[Tensor, "n d_model"], **settings: object) -> Generation:
+        """Explanations of states of layer K′ by beam search; settings as for :meth:`tl_nla.nla.Verbalizer.search`."""
+        check_acts(acts, self.front.weight.shape[0])
+        return self.nla.search(self.front(acts), **settings)
+
     def verbalize(self, acts: Float[Tensor, "n d_model"], **settings: object) -> list[str]:
         """The texts of :meth:`generate`."""
         return self.generate(acts, **settings).texts
