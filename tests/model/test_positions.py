@@ -1,11 +1,13 @@
 """Positions against a slow reading of the same words."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import zoo
+from tl_nla.adapters import ReadingAdapter
 from tl_nla.errors import InputError
 from tl_nla.model.positions import real_tokens, row_positions, select_positions
 
@@ -91,11 +93,22 @@ def test_token_strings_find_their_tokens(tokenizer):
         (torch.ones(1, 7).bool(), r"shape \(1, 7\)"),
         (2.5, "no known kind"),
         ([None], "no known kind"),
+        ([1.5], "no known kind"),
+        (torch.ones(7).bool(), r"shape \(7,\)"),
+        ([False, True], "no known kind"),
+        (True, "no known kind"),
     ],
 )
 def test_other_positions_are_refused(positions, message):
     with pytest.raises(InputError, match=message):
         select_positions(zoo.tokens(), positions)
+
+
+@pytest.mark.parametrize("number", [np.int64(-1), torch.tensor(6), np.array([6]), torch.tensor([-1])])
+def test_numbers_of_numpy_and_torch_are_numbers(number):
+    tokens = zoo.tokens()
+    assert torch.equal(select_positions(tokens, number), select_positions(tokens, -1))
+    assert ReadingAdapter("blocks.0", number).positions in ([-1], [6])
 
 
 def test_empty_batches_and_bad_padding_are_refused():
