@@ -111,6 +111,23 @@ def test_left_padding_is_neither_read_nor_counted(llama, cache):
         torch.testing.assert_close(reading[site][reading.batch == 0], alone.reading()[site], atol=1e-5, rtol=1e-4)
 
 
+def test_padding_without_a_mask_is_warned_of(llama):
+    tokens, mask = zoo.tokens(2, 6), torch.ones(2, 6)
+    tokens[1, 4:], mask[1, 4:] = 0, 0
+    adapter = ReadingAdapter("blocks.1", positions=-1)
+    with attach(llama, adapter):
+        llama(tokens)
+    for reads in (adapter.results, lambda: read(llama, tokens, "blocks.1", -1)):
+        with pytest.warns(UserWarning, match=r"rows \[1\] of the batch seem to be padded"):
+            reads()
+    read(llama, tokens, "blocks.1", mask.bool())
+    adapter.reset()
+    adapter.attention_mask = mask
+    with attach(llama, adapter):
+        llama(tokens, attention_mask=mask)
+    assert adapter.results().position.tolist() == [5, 3]
+
+
 def test_ids_are_seen_on_bridges_and_given_on_hooked_transformers(model):
     adapter = ReadingAdapter("blocks.1")
     with attach(model, adapter):

@@ -43,7 +43,8 @@ class ReadingAdapter(Adapter):
             pos]`` choose among the prompt's columns; ``"all"`` is everything.
         generated: read generated tokens as well (``True``), not at all (``False``) or ``"only"`` them. The last
             generated token is never run through the model, so it has no reading.
-        attention_mask: of the prompt, 1 for tokens, 0 for padding: padding is neither read nor counted.
+        attention_mask: of the prompt, 1 for tokens, 0 for padding: padding is neither read nor counted. Without one
+            every column counts as a token; a warning says when that looks wrong.
 
     Raises:
         InputError: for unknown sites or positions.
@@ -122,6 +123,9 @@ class ReadingAdapter(Adapter):
                 f"nothing was read at {', '.join(map(str, self.sites))}: run the model with the adapter's hooks first "
                 f"(a HookedTransformer passes no hook_embed while it generates; read {entry(0)} there)"
             )
+        if self.attention_mask is None and not isinstance(self.positions, Tensor):
+            for record in records:
+                record.warn_of_padding(getattr(self._model, "tokenizer", None))
         row, column, position = places(records)
         self._check_reached(position)
         ids = known_ids(records)

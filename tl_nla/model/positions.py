@@ -1,6 +1,7 @@
 """Which positions of a batch are meant: -1, lists, slices, masks, "all" or token strings."""
 
 import operator
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,34 @@ def select_positions(
     if not chosen.any():
         raise InputError(f"positions {positions!r} choose nothing; give at least one position")
     return chosen
+
+
+def warn_of_padding(tokens: Int[Tensor, "batch pos"], chosen: Bool[Tensor, "batch pos"], tokenizer: Any) -> None:
+    """Warn where chosen columns look like padding of a batch that was given without its attention mask.
+
+    The tokenizer's padding token at the ends of some rows, but not of all, looks so. In front it may be the begin token
+    as well, once.
+
+    Args:
+        tokens: token ids.
+        chosen: the columns that are read.
+        tokenizer: of the model; without one nothing is known.
+    """
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if pad is None or len(tokens) < 2:
+        return
+    same = tokens == pad
+    leading = same.long().cumprod(1).bool()
+    if pad == getattr(tokenizer, "bos_token_id", None):
+        leading = leading & leading.roll(-1, 1)
+    padding = leading | same.flip(1).long().cumprod(1).bool().flip(1)
+    rows = torch.nonzero((padding & chosen.to(padding.device)).any(1)).flatten().tolist()
+    if rows and not padding.any(1).all():
+        warnings.warn(
+            f"rows {rows[:5]} of the batch seem to be padded, and their padding is read as text: give attention_mask "
+            f"(1 for tokens, 0 for padding), or run the texts one by one",
+            stacklevel=3,
+        )
 
 
 def whole_numbers(positions: Any, others: str) -> list[int]:
