@@ -168,6 +168,8 @@ def test_difference_log_prob_and_no_skips(llama):
         ({"target": 5, "against": 1.5}, "against is 1.5; allowed"),
         ({"posititions": 3}, "unknown argument posititions; further settings are for oracle.explain"),
         ({"positions": 9}, "outside row 0"),
+        ({"oracle": object()}, r"object has no explain\(\)"),
+        ({"target": 5, "against": 5}, "the same token at every position"),
         ({"tokens": zoo.tokens(2, 6)}, "of one prompt"),
         ({"tokens": ""}, "the prompt is empty"),
         ({"tokens": zoo.tokens(1, zoo.N_CTX + 1)}, "shorten it"),
