@@ -181,6 +181,12 @@ def test_bad_requests_are_one_clear_line(llama, arguments, message):
         layer_contributions(llama, **given_)
 
 
+def test_a_compiled_model_gives_the_same_report(llama):
+    ids, options = zoo.tokens(1, 5), {"tokenizer": zoo.tokenizer()}
+    compiled = torch.compile(llama, backend="eager")
+    assert layer_contributions(compiled, ids, **options) == layer_contributions(llama, ids, **options)
+
+
 def test_text_and_ids_give_the_same_report(llama):
     tokenizer = zoo.tokenizer()
     ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode("w5 w9 w6", add_special_tokens=False)]])

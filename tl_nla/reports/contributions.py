@@ -62,6 +62,7 @@ def layer_contributions(
         ``layer_contributions(model, "The capital of France is", against=" London", skips=False)``
     """
     config = (config or ReportConfig()).given(options, oracle)
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper cannot be stopped and started at a block
     if oracle is not None:
         refuse_unfit(model, oracle, "the oracle reads writes", ("explain",))
     with nullcontext(config.tell) if config.tell is not None else patient() as tell:
