@@ -52,7 +52,11 @@ def test_a_model_of_another_shape_is_refused(llama):
 
 
 def test_the_shipped_code_is_small_and_names_every_component():
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 25e6
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 13e6
     code = WordCode.load(FOLDER / "code.safetensors")
     assert (len(code.sites), code.d_model, code.places) == (360, 576, 16)
     assert {f"blocks.{layer}.attn.head.{head}" for layer in range(30) for head in range(9)} < set(code.sites)
+    many = {site for site, count in zip(code.sites, code.choice.tolist(), strict=True) if count == 16384}
+    assert many == {f"blocks.{layer}{part}" for layer in range(30) for part in ("", ".mlp")}
+    assert code.choice.unique().tolist() == [4096, 16384]
+    assert len(set(code.text)) == len(code.text) == len(code.tables.token) == 16384

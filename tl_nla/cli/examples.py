@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ('tl-nla verbalize "Tom felt happy." --last 1', "a line of JSON for each token"),
         ("tl-nla verbalize < stories.txt --json states.json", "one text a line, rows in one file"),
         ('tl-nla verbalize "The capital of France" --model smollm2 --best-of 8', "keep the best of eight explanations"),
+        ('tl-nla verbalize "The capital of France" --model smollm2 --beams 4', "search for the likeliest explanation"),
         ('tl-nla verbalize "The capital of France" --model smollm2 --sure 0.5', "leave out what it was unsure of"),
     ),
     "diff": (

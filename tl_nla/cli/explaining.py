@@ -21,12 +21,15 @@ def wrapped_pair_of(args: argparse.Namespace) -> tuple[Any, Any]:
     """The target and its NLA, wrapped as the options of ``add_choices`` ask for.
 
     Raises:
-        InputError: as of :func:`load_pair`, and for a probability out of range.
+        InputError: as of :func:`load_pair`, and for ``--best-of`` with ``--beams``.
     """
-    from tl_nla.nla import BestOf, SureWords
+    from tl_nla.nla import BeamSearch, BestOf, SureWords
 
+    if args.best_of > 1 and args.beams > 1:
+        raise InputError("--best-of and --beams choose explanations in two ways; give one of them")
     target, nla = pair_of(args)
-    nla = nla if args.best_of == 1 else BestOf(nla, args.best_of)
+    if args.best_of > 1 or args.beams > 1:
+        nla = BestOf(nla, args.best_of) if args.best_of > 1 else BeamSearch(nla, args.beams)
     return target, nla if args.sure is None else SureWords(nla, args.sure)
 
 

@@ -56,7 +56,11 @@ def add_nla(parser: argparse.ArgumentParser) -> None:
 
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
-    """Add ``--best-of`` and ``--sure``; see :func:`tl_nla.cli.explaining.wrapped_pair_of`."""
+    """Add ``--beams``, ``--best-of`` and ``--sure``; see :func:`tl_nla.cli.explaining.wrapped_pair_of`."""
+    parser.add_argument(
+        "--beams", type=whole_number(1), default=1, metavar="N",
+        help="find the likeliest explanation by a beam search with N beams, such as 4, in the place of greedy words",
+    )  # fmt: skip
     parser.add_argument(
         "--best-of", type=whole_number(1), default=1, metavar="N",
         help="say N explanations a state, keep the one that the reconstructor reads back best",

@@ -39,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
     if not texts:
         raise InputError("no text was given; pass texts as arguments or one a line on standard input")
     target, nla = wrapped_pair_of(args)
-    kept, failed = [], []
+    kept, failed, slow = [], [], args.best_of > 1 or args.beams > 1
     for number, (name, text) in enumerate(texts):
         try:
-            rows = [{"text": number, **row} for row in explain_text(target, nla, text, args.last, args.best_of > 1)]
+            rows = [{"text": number, **row} for row in explain_text(target, nla, text, args.last, slow)]
         except InputError as error:
             failed.append(f"{name}: {error}")
             continue

@@ -2,15 +2,12 @@
 
 from tl_nla._lazy import lazy
 from tl_nla.nla.activation_oracle import ActivationOracle
+from tl_nla.nla.beam_search import BeamSearch
 from tl_nla.nla.best_of import BestOf
 from tl_nla.nla.formats.sidecar import Meta, read_meta
 from tl_nla.nla.injection import Injection, InjectionConfig
 from tl_nla.nla.pair import NLA
-from tl_nla.nla.prompts import (
-    AR_TEMPLATE,
-    AV_TEMPLATE,
-    extract_explanation,
-)
+from tl_nla.nla.prompts import AR_TEMPLATE, AV_TEMPLATE
 from tl_nla.nla.reconstructor import Reconstructor
 from tl_nla.nla.reference import FrozenReference, LoraSettings, add_lora
 from tl_nla.nla.rollouts import BuiltInBackend, RolloutBackend, RolloutConfig
@@ -22,6 +19,7 @@ __all__ = [
     "AV_TEMPLATE",
     "NLA",
     "ActivationOracle",
+    "BeamSearch",
     "BestOf",
     "BuiltInBackend",
     "FrozenReference",
@@ -36,7 +34,6 @@ __all__ = [
     "SureWords",
     "Verbalizer",
     "add_lora",
-    "extract_explanation",
     "read_meta",
 ]
 

@@ -12,6 +12,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.control import control_ids, refuse_control
 from tl_nla.model.families import context_length
 from tl_nla.nla.batching import check_room, evaluating, pad_right, tracked
+from tl_nla.nla.beams import search_responses
 from tl_nla.nla.generation import Prompts, Responses, Run, SamplingConfig, chunk_of, join_responses, respond
 from tl_nla.nla.inputs import check_ids
 from tl_nla.nla.output_head import contiguous_head
@@ -115,7 +116,7 @@ class VectorVerbalizer(nn.Module):
     @torch.no_grad()
     def respond(self, count: int, prompts: Callable[[slice], Prompts], sampling: SamplingConfig, run: Run) -> Responses:
         """Responses to ``count`` rows in batches, in evaluation mode and without gradient."""
-        size = max(1, run.batch_size // run.samples)
+        size = max(1, run.batch_size // (run.samples * sampling.beams))
         starts = range(0, count, size)
         chunks = tracked(starts, count, size, run.progress)
         parts = []
@@ -127,6 +128,10 @@ class VectorVerbalizer(nn.Module):
         with evaluating(self), contiguous_head(self.model):
             embed = self.model.get_input_embeddings()
             for at in chunks:
+                rows = prompts(slice(at, at + size))
+                if sampling.beams > 1:
+                    parts.append(search_responses(step, embed, rows, sampling, self.pad_id))
+                    continue
                 own = replace(run, generator=chunk_of(run.generator, at, at + size))
-                parts.append(respond(step, embed, prompts(slice(at, at + size)), sampling, self.pad_id, own))
+                parts.append(respond(step, embed, rows, sampling, self.pad_id, own))
         return join_responses(parts, self.pad_id)

@@ -29,15 +29,18 @@ class SamplingConfig:
         max_new_tokens: cap; a row that reaches it without an end token is not finished.
         temperature: 0 takes the most likely token, above 0 samples.
         end_ids: tokens that end a row; the end token belongs to the response.
+        beams: responses that are followed at once (:mod:`tl_nla.nla.beams`), at temperature 0.
     """
 
     max_new_tokens: int
     temperature: float = 0.0
     end_ids: tuple[int, ...] = ()
+    beams: int = 1
 
     def __post_init__(self) -> None:
         check_count("max_new_tokens", self.max_new_tokens)
         check_number("temperature", self.temperature, 0.0)
+        check_count("beams", self.beams)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def respond(
         The responses in row order, those of one row side by side.
     """
     run = run or Run()
-    cache, logits = _read_prompts(step, prompts, run.samples)
+    cache, logits = read_prompts(step, prompts, run.samples)
     rows, device = len(logits), prompts.embeddings.device
     alive = torch.arange(rows, device=device)
     shape = (rows, sampling.max_new_tokens)
@@ -150,7 +153,7 @@ def respond(
     return Responses(ids[:, :width], mask[:, :width], logprobs[:, :width], finished)
 
 
-def _read_prompts(step: Step, prompts: Prompts, samples: int) -> tuple[DynamicCache, Tensor]:
+def read_prompts(step: Step, prompts: Prompts, samples: int) -> tuple[DynamicCache, Tensor]:
     """The cache behind every prompt, once a sample, and the logits of each first response token."""
     cache, embeddings, first = roomy_cache(), prompts.embeddings, prompts.first
     if first:

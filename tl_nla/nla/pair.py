@@ -204,6 +204,11 @@ class NLA(nn.Module):
         with turn(self.turns, self.verbalizer):
             return self.verbalizer.generate(acts, **settings)
 
+    def search(self, acts: Float[Tensor, "n d_act"], **settings: Any) -> Generation:
+        """Explanations by beam search; ``settings`` as for :meth:`Verbalizer.search`."""
+        with turn(self.turns, self.verbalizer):
+            return self.verbalizer.search(acts, **settings)
+
     def reconstruct(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "n d_model"]:
         """Vectors read back from explanations; only their direction was trained.
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
 from tl_nla.nla.answers import AnswerRule
 from tl_nla.nla.base import VectorVerbalizer
@@ -165,11 +166,36 @@ class Verbalizer(VectorVerbalizer):
             InputError: when there is no vector, its size is wrong, or it holds NaN or infinity. Also when a setting is
                 no usable number, or prompt and cap together are longer than the model's context.
         """
+        check_generator(generator, len(acts), self.device)
+        return self._explain(acts, max_new_tokens, Run(generator, batch_size, samples, progress), temperature)
+
+    @torch.no_grad()
+    def search(
+        self, acts: Float[Tensor, "n d_act"], beams: int = 4, max_new_tokens: Any = AUTO, batch_size: int = 256,
+        progress: bool = False,
+    ) -> Generation:  # fmt: skip
+        """Explain vectors by beam search: the likeliest explanation that is found, not the likeliest word each time.
+
+        Args:
+            acts: vectors ``[n, d_model]``, finite, any floating dtype.
+            beams: beginnings of an explanation that are followed at once.
+            max_new_tokens: as of :meth:`generate`.
+            batch_size: beginnings in memory at once.
+            progress: show a progress bar on the terminal.
+
+        Raises:
+            InputError: as of :meth:`generate`.
+        """
+        return self._explain(
+            acts, max_new_tokens, Run(None, batch_size, 1, progress), beams=check_count("beams", beams)
+        )
+
+    def _explain(
+        self, acts: Float[Tensor, "n d_act"], max_new_tokens: Any, run: Run, temperature: float = 0.0, beams: int = 1
+    ) -> Generation:
         check_acts(acts, self.d_model)
         max_new_tokens = self.answers.cap if max_new_tokens == AUTO else max_new_tokens
-        sampling = SamplingConfig(max_new_tokens, temperature, self.stop_ids)
-        run = Run(generator, batch_size, samples, progress)
-        check_generator(generator, len(acts), self.device)
+        sampling = SamplingConfig(max_new_tokens, temperature, self.stop_ids, beams)
         self.check_new_tokens(len(self.prompt.ids), max_new_tokens)
         return self._read(self.respond(len(acts), lambda rows: self._prompts(acts[rows]), sampling, run))
 

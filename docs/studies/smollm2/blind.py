@@ -198,7 +198,7 @@ def kind_of(site: str) -> str:
 
 def effects_kept(args: argparse.Namespace, target: Any, oracle: Any) -> Effects:
     """Effects of the held-out documents, read once."""
-    path = args.keep / "effects.safetensors"
+    path = args.keep / f"effects-{len(oracle.code.text)}.safetensors"
     if not path.is_file():
         train = site_writes(captured(args.corpus, args.keep, "train"), target)
         folder = find_weights()

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from docs.studies.smollm2.fit import captured, site_writes
-from docs.studies.smollm2.score import smoother, squeezed_context
+from docs.studies.smollm2.score import SIDES, smoother, squeezed_context
 from docs.studies.smollm2.table import read_rows
 from docs.studies.smollm2.writes import SiteWrites
 from tl_nla.benchmark.bootstrap import fve_interval
@@ -40,6 +40,7 @@ class Recovery:
     held: SiteWrites
     kept: Path
     every: int
+    side: str = SIDES[0]
 
     @property
     def layers(self) -> range:
@@ -55,7 +56,7 @@ def arms(sides: Recovery) -> dict[str, list[Tensor]]:
         attn, mlp = (f"blocks.{layer}.{part}" for part in ("attn", "mlp"))
         true = {site: sides.held[site][1] for site in (attn, mlp)}
         found["exact"].append(true[attn] + true[mlp])
-        said = read_kept(sides.kept / f"rebuilt-{sides.every}-{layer}.safetensors")
+        said = read_kept(sides.kept / f"rebuilt-{sides.side}-{sides.every}-{layer}.safetensors")
         heads, mlps = (said.pop(f"{kind}s, 16 words") for kind in ("head", "mlp"))
         found["heads in 16 words, MLPs exact"].append(heads + true[mlp])
         found["MLPs in 16 words, heads exact"].append(true[attn] + mlps)
@@ -72,7 +73,7 @@ def read_kept(path: Path) -> dict[str, Tensor]:
         InputError: when it was not run on these rows.
     """
     if not path.is_file():
-        raise InputError(f"{path} is not there; run docs.studies.smollm2.score with the same --keep and --every first")
+        raise InputError(f"{path} is not there; run docs.studies.smollm2.score with the same options first")
     return load_file(path)
 
 
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="folder of captured writes")
     parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
     parser.add_argument("--every", type=int, default=16, help="one of so many held-out rows, as scored")
+    parser.add_argument("--side", choices=SIDES, default=SIDES[0], help="which documents, as scored")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
     args = parser.parse_args()
     if args.table:
@@ -153,8 +155,8 @@ def main() -> None:
         return
     target = load_target("smollm2")
     train = site_writes(captured(args.corpus, args.keep, "train"), target)
-    held = site_writes(captured(args.corpus, args.keep, "fresh").every(args.every), target)
-    sides = Recovery(target, train, held, args.keep, args.every)
+    held = site_writes(captured(args.corpus, args.keep, args.side).every(args.every), target)
+    sides = Recovery(target, train, held, args.keep, args.every, args.side)
     found = [json.dumps(row) + "\n" for row in rows_of(sides, held.rows.context[:, :16])]
     args.rows.write_text("".join(found), encoding="utf-8")
 

@@ -6,7 +6,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from tl_nla.metrics.ridge import fit_ridge
 from tl_nla.model.targets import load_target
 from tl_nla.oracle.labels import pursue
 from tl_nla.oracle.labels.directions import WordDirections
-from tl_nla.oracle.words import WordOracle
+from tl_nla.oracle.words import WordCode, WordOracle
 from tl_nla.oracle.words.tables import unit_rows
 from tl_nla.smollm2.oracle import shipped_oracle
 
 LENGTHS, TOLD, SQUEEZED = (4, 8, 16), 16, 64
+SIDES = ("fresh", "later", "held_out")
 KINDS = ("one head", "head", "attn", "mlp", "block")
 GOLD = tuple(f"blocks.{layer}.attn.head.0" for layer in (3, 15, 27))
 """Heads at which the labels are read, too; scored by themselves."""
@@ -47,7 +48,7 @@ class Sides:
     held: SiteWrites
     from_context: Tensor | None
     everything: dict[str, Tensor]
-    neighbours: dict[str, str]
+    neighbours: dict[int, dict[str, str]]
     rebuilt: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     sums: dict[str, Tensor] = field(default_factory=dict)
 
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True, help="scores, one JSON object a line")
     parser.add_argument("--layers", type=int, nargs="+", default=list(range(30)))
     parser.add_argument("--every", type=int, default=4, help="one of so many held-out rows is explained")
-    parser.add_argument("--side", choices=("held_out", "fresh"), default="fresh", help="which documents are scored")
+    parser.add_argument("--side", choices=SIDES, default=SIDES[0], help="which documents are scored")
     parser.add_argument("--words-only", action="store_true", help="leave out the arms that see no words")
     parser.add_argument("--table", action="store_true", help="print the table of the stored scores only")
     args = parser.parse_args()
@@ -77,9 +78,8 @@ def main() -> None:
     oracle = shipped_oracle(target.model)
     named = [kind_of(site) for site in oracle.code.sites]
     everything = {kind: oracle.code.mean[torch.tensor([one == kind for one in named])].mean(0) for kind in set(named)}
-    words = oracle.code.text
-    near = nearest(embeddings(target.model, oracle.code.tables.token)).tolist()
-    neighbours = {word: words[other] for word, other in zip(words, near, strict=True)}
+    counts = oracle.code.choice.unique().tolist()
+    neighbours = {count: neighbours_of(target.model, oracle.code, count) for count in counts}
     context = None if args.words_only else smoother(*squeezed_context(target.model, train, held))
     sides = Sides(oracle, train, held, context, everything, neighbours)
     done = {row["layer"] for row in read_rows(args.rows)}
@@ -93,9 +93,16 @@ def main() -> None:
             {"layer": layer, "kind": kind, "seed": 0, **row} for kind in KINDS for row in score(sides, layer, kind)
         ]
         kept = {arm: write.contiguous() for arm, write in sides.sums.items()}
-        save_file(kept, args.keep / f"rebuilt-{args.every}-{layer}.safetensors")
+        save_file(kept, args.keep / f"rebuilt-{args.side}-{args.every}-{layer}.safetensors")
         with args.rows.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row) + "\n" for row in found))
+
+
+def neighbours_of(model: Any, code: WordCode, count: int) -> dict[str, str]:
+    """For each of the first words the one of them whose embedding is nearest."""
+    words = code.text[:count]
+    near = nearest(embeddings(model, code.tables.token[:count])).tolist()
+    return {word: words[other] for word, other in zip(words, near, strict=True)}
 
 
 def squeezed_context(model: Any, *sides: SiteWrites) -> list[Tensor]:
@@ -153,8 +160,10 @@ def _site(sides: Sides, site: str, from_state: Tensor | None, one: bool) -> dict
         if kind in ("head", "mlp"):
             sides.add(f"words, {words} each", rebuilt)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(2)).tolist()
-    changed = {"shuffled": [texts[row] for row in order], "permuted": permuted(texts, code.text),
-               "nearest": renamed(texts, sides.neighbours)}  # fmt: skip
+    counts, near = code.choice[number].tolist(), sides.neighbours
+    changed = {"shuffled": [texts[row] for row in order],
+               "permuted": by_choice(texts, counts, lambda part, count: permuted(part, code.text[:count])),
+               "nearest": by_choice(texts, counts, lambda part, count: renamed(part, near[count]))}  # fmt: skip
     for arm, other in changed.items():
         rebuilt = oracle.reconstruct(other)
         found[arm] = _square(truth, normalise(rebuilt))
@@ -191,10 +200,10 @@ def _by_heads(sides: Sides, site: str, words: int) -> Tensor:
 def _gold(sides: Sides, site: str, truth: Tensor) -> dict[str, Tensor]:
     """Words of an orthogonal matching pursuit over the same vocabulary, read by ridge regression."""
     code = sides.oracle.code
-    basis = code.tables.basis[site]
-    direction = unit_rows(code.tables.table @ basis)
-    mean = code.mean[code.index(site)]
-    words = WordDirections(code.tables.token, code.text, direction, basis, torch.ones(len(direction)))
+    number, basis = code.index(site), code.tables.basis[site]
+    tables, mean = code.tables.first(int(code.choice[number])), code.mean[number]
+    direction = unit_rows(tables.table @ basis)
+    words = WordDirections(tables.token, tables.text, direction, basis, torch.ones(len(direction)))
     beside = [(normalise(write) - mean) @ basis for write in (sides.train[site][1], truth)]
     chosen = [pursue(rows, words, max(LENGTHS)) for rows in beside]
     found = {}
@@ -215,6 +224,16 @@ def smoother(known: Tensor, asked: Tensor) -> Tensor:
 
 def _square(truth: Tensor, guess: Tensor) -> Tensor:
     return (truth.double() - guess.double()).square().sum(1)
+
+
+def by_choice(texts: list[str], counts: list[int], change: Callable[[list[str], int], list[str]]) -> list[str]:
+    """Texts changed together with those whose component, as it was told, chooses from as many words."""
+    found = list(texts)
+    for count in set(counts):
+        rows = [row for row, own in enumerate(counts) if own == count]
+        for row, text in zip(rows, change([texts[row] for row in rows], count), strict=True):
+            found[row] = text
+    return found
 
 
 def permuted(texts: list[str], words: tuple[str, ...]) -> list[str]:

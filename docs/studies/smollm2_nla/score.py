@@ -16,11 +16,13 @@ from tl_nla.explainers.short import ShortExplainer
 from tl_nla.faithfulness.short_claims import short_parts
 from tl_nla.metrics import normalise
 from tl_nla.metrics.ridge import fit_ridge
-from tl_nla.nla import NLA, BestOf
+from tl_nla.nla import NLA, BeamSearch, BestOf
 from tl_nla.nla.sure_words import leave_out, sure_tokens
 
 WORDS, SURE = 7, 0.5
-SURE_NAMES = {"explanation": "sure", "best": "best, sure"}
+BEAMS = 4
+SURE_NAMES = {"explanation": "sure", "beams": "beams, sure", "best": "best, sure"}
+SHUFFLED = {"explanation": "shuffled", "beams": "beams, shuffled", "best": "best, shuffled"}
 _LONGEST, _CAP = 96, 40
 
 
@@ -74,28 +76,56 @@ def another_document(names: Sequence[str], seed: int = 0) -> list[int]:
 
 
 def arms_of(nla: NLA, held: HeldOut, best_of: int = 8) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Reconstructions by arm, and what the verbalizer said: greedy, the best of several, and the sure words of both.
+    """Reconstructions by arm, and what was said: greedy, by beam search, the best of several, sure words of each.
 
     Args:
         nla: the pair.
         held: rows.
         best_of: explanations of which the reconstructor chooses one, in the arm ``best``.
     """
-    states, settings = held.states, {"max_new_tokens": _CAP, "batch_size": 64, "progress": True}
+    states = held.states
     said = {}
-    for name, pair in (("explanation", nla), ("best", BestOf(nla, best_of))):
-        found = pair.generate(states.acts, **settings)
-        tokens = sure_tokens(found, nla.verbalizer.tokenizer)
-        marked = [leave_out(text, own, SURE) for text, own in zip(found.texts, tokens, strict=True)]
-        said |= {name: found.texts, SURE_NAMES[name]: marked}
+    for name, pair in (("explanation", nla), ("beams", BeamSearch(nla, BEAMS)), ("best", BestOf(nla, best_of))):
+        said |= said_by(pair, name, states)
     arms = {name: nla.reconstruct(texts, 64) for name, texts in said.items()}
     arms["gold"] = nla.reconstruct(states.explanations, 64)
     others = another_document(held.names)
-    arms["shuffled"], arms["best, shuffled"] = arms["explanation"][others], arms["best"][others]
+    for arm, name in SHUFFLED.items():
+        arms[name] = arms[arm][others]
     read = arms["gold"]
     arms["empty"] = nla.reconstruct([""]).expand_as(read)
     arms["context, same reader"] = nla.reconstruct(states.contexts, 64)
     return arms, said
+
+
+def said_by(pair: Any, name: str, states: ExplainedStates) -> dict[str, list[str]]:
+    """What a pair says of the states, and its sure words, by the names of the two arms."""
+    found = pair.generate(states.acts, max_new_tokens=_CAP, batch_size=64, progress=True)
+    tokens = sure_tokens(found, pair.verbalizer.tokenizer)
+    marked = [leave_out(text, own, SURE) for text, own in zip(found.texts, tokens, strict=True)]
+    return {name: found.texts, SURE_NAMES[name]: marked}
+
+
+def add_beams(path: Path, held: HeldOut, nla: NLA) -> None:
+    """Add the arms of the beam search to stored rows of the same pair.
+
+    Args:
+        path: of the rows.
+        held: the same rows, in order.
+        nla: the pair.
+    """
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    said = said_by(BeamSearch(nla, BEAMS), "beams", held.states)
+    arms = {name: normalise(nla.reconstruct(texts, 64)) for name, texts in said.items()}
+    arms[SHUFFLED["beams"]] = arms["beams"][another_document(held.names)]
+    goal = normalise(held.states.acts)
+    for name, vectors in arms.items():
+        for row, error in zip(rows, (vectors - goal).square().sum(1).tolist(), strict=True):
+            row["errors"][name] = round(error, 2)
+    for number, row in enumerate(rows):
+        row |= {name: texts[number] for name, texts in said.items()}
+        row["beams_claims"] = claims(row["beams"], row["gold"])
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def claims(said: str, gold: str) -> dict[str, float]:
@@ -150,7 +180,8 @@ def write_scores(path: Path, held: HeldOut, arms: dict[str, Tensor], said: dict[
                 "document": held.names[row], "kind": held.kinds[row], "deviation": round(deviation[row], 2),
                 "errors": {name: round(values[row], 2) for name, values in errors.items()},
                 "claims": claims(said["explanation"][row], gold), "said": said["explanation"][row],
-                "best_claims": claims(said["best"][row], gold), "best": said["best"][row], "gold": gold,
-                "sure": said["sure"][row], "best, sure": said["best, sure"][row],
+                "gold": gold,
+                **{f"{name}_claims": claims(said[name][row], gold) for name in ("beams", "best")},
+                **{name: said[name][row] for name in ("beams", "best", *SURE_NAMES.values())},
             }  # fmt: skip
             file.write(json.dumps(content, ensure_ascii=False) + "\n")

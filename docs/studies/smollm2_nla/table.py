@@ -10,10 +10,15 @@ from docs.studies.smollm2_nla.score import another_document, claims
 from tl_nla.benchmark.bootstrap import Interval, fve_interval, mean_interval, ratio_interval
 from tl_nla.faithfulness.short_claims import ShortTruth, check_short, short_claims, short_parts
 
-ARMS = ("best", "best, sure", "explanation", "sure", "gold", "context", "context, same reader", "linear", "mean",
-        "shuffled", "best, shuffled", "empty")  # fmt: skip
-NAMES = {"best": "best of 8", "best, sure": "best of 8, sure words", "sure": "explanation, sure words",
-         "best, shuffled": "best of 8, shuffled"}  # fmt: skip
+ARMS = (
+    "best", "best, sure", "beams", "beams, sure", "explanation", "sure", "gold", "context", "context, same reader",
+    "linear", "mean", "shuffled", "beams, shuffled", "best, shuffled", "empty",
+)  # fmt: skip
+NAMES = {
+    "best": "best of 8", "best, sure": "best of 8, sure words", "beams": "beam search",
+    "beams, sure": "beam search, sure words", "sure": "explanation, sure words",
+    "beams, shuffled": "beam search, shuffled", "best, shuffled": "best of 8, shuffled",
+}  # fmt: skip
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -32,17 +37,18 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
             lines.append(f"| {NAMES.get(arm, arm)} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "| claim | greedy | best of 8 | said of a state of another document | rows |",
-        "|---|---|---|---|---|",
+        "| claim | greedy | beam search | best of 8 | said of a state of another document | rows |",
+        "|---|---|---|---|---|---|",
     ]
     others = another_document([row["document"] for row in rows])
     wrong = [{**row, "claims": claims(rows[other]["said"], row["gold"])}
              for row, other in zip(rows, others, strict=True)]  # fmt: skip
-    best = [{**row, "claims": row["best_claims"]} for row in rows]
+    beams, best = ([{**row, "claims": row[f"{arm}_claims"]} for row in rows] for arm in ("beams", "best"))
     for name in sorted({name for row in rows for name in row["claims"]}):
-        found, chosen, chance = (_over([row for row in side if name in row["claims"]], name)
-                                 for side in (rows, best, wrong))  # fmt: skip
-        lines.append(f"| {name} | {_shown(found)} | {_shown(chosen)} | {chance.value:.2f} | {found.n} |")
+        found, searched, chosen, chance = (_over([row for row in side if name in row["claims"]], name)
+                                           for side in (rows, beams, best, wrong))  # fmt: skip
+        cells = [_shown(found), _shown(searched), _shown(chosen), f"{chance.value:.2f}", str(found.n)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += _precision(rows)
     different = len({row["said"] for row in rows}) / len(rows)
     return "\n".join([*lines, "", f"Different explanations: {different:.2f} of the rows."]) + "\n"
@@ -52,8 +58,8 @@ def _precision(rows: list[dict[str, Any]]) -> list[str]:
     """How many claims are made, and how many are true: all, at a known place, at any place, and of next words."""
     heads = ("words", "claims a state", "of them true", "recent words at their place", "at any place", "next words")
     lines = ["", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for name, text in (("explanation", "said"), ("sure", "sure"), ("best", "best"), ("best, sure", "best, sure")):
-        found = [_verdicts(row[text], row["gold"]) for row in rows]
+    for name in ("explanation", "sure", "beams", "beams, sure", "best", "best, sure"):
+        found = [_verdicts(row["said" if name == "explanation" else name], row["gold"]) for row in rows]
         made = sum(len(own["all"]) for own in found) / len(rows)
         cells = [_shown(_share(found, rows, kind)) for kind in ("all", "place", "any", "next")]
         lines.append(f"| {NAMES.get(name, name)} | {made:.1f} | " + " | ".join(cells) + " |")

@@ -72,9 +72,10 @@ def head_errors(
     """
     number, basis = code.index(site), code.tables.basis[site]
     mean = code.mean[number]
-    rows_of = code.tables.table @ basis
+    tables = code.tables.first(int(code.choice[number]))
+    rows_of = tables.table @ basis
     direction = unit_rows(rows_of)
-    words = WordDirections(code.tables.token, code.text, direction, basis, torch.ones(len(direction)))
+    words = WordDirections(tables.token, tables.text, direction, basis, torch.ones(len(direction)))
     write = writes[1]
     beside = [(normalise(each) - mean) @ basis for each in writes]
     chosen = [pursue(each, words, max(LENGTHS)) for each in beside]

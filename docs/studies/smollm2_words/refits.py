@@ -17,12 +17,13 @@ from tl_nla.oracle.words.tables import frequent_words
 
 SEEDS, SIZES = 3, ((25, 12), (50, 12), (100, 12), (215, 12), (430, 12), (430, 24))
 """Draws; training documents and positions of each. The last size is all that is kept, so it has one draw."""
-LAYERS = (15,)
+LAYERS, VOCABULARY = (15,), 4096
+"""Of the fits with more of something, and the words that all fits to draws choose from, those of MLPs, too."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A fit of MLPs that is larger than the shipped one.
+    """A fit of MLPs that is larger than the first one.
 
     Attributes:
         vocabulary: words to choose from.
@@ -30,13 +31,13 @@ class Choice:
         every: one of so many kept training positions is used.
     """
 
-    vocabulary: int = 4096
+    vocabulary: int = VOCABULARY
     rows: int = 600
     every: int = EVERY
 
 
 CHOICES = {
-    "as shipped": Choice(), "16,384 words": Choice(vocabulary=16384),
+    "4,096 words": Choice(), "16,384 words": Choice(vocabulary=16384),
     "words chosen for 2,400 writes": Choice(rows=2400), "10,320 positions": Choice(every=1),
 }  # fmt: skip
 
@@ -66,7 +67,7 @@ def draw_rows(sides: Sides) -> Iterator[dict[str, Any]]:
     every = site_writes(AllWrites.load(sides.keep / "train.safetensors"), sides.target)
     heads = one_head_a_layer(len(every.out), every.out[0].shape[1] // every.width)[::3]
     groups = {"head": heads, **{kind: [f"blocks.{layer}.{kind}" for layer in FIXED] for kind in ("attn", "mlp")}}
-    whole = sides.oracle.code.tables
+    whole = sides.oracle.code.tables.first(VOCABULARY)
     tables = WordTables(whole.token, whole.text, whole.table, {site: whole.basis[site] for site in heads})
     sizes = [(size, seed) for size in SIZES for seed in range(1 if size == SIZES[-1] else SEEDS)]
     cells = {(size[0] * size[1], seed): drawn_rows(every.rows.document, *size, seed) for size, seed in sizes}

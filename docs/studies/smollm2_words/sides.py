@@ -44,10 +44,10 @@ class Sides:
     keep: Path
 
     @classmethod
-    def load(cls, corpus: Path, keep: Path, every: int) -> "Sides":
-        """Read them; one of ``every`` held-out rows is used."""
+    def load(cls, corpus: Path, keep: Path, every: int, side: str = "fresh") -> "Sides":
+        """Read them; one of ``every`` held-out rows of a side is used."""
         target = load_target("smollm2")
-        train, held = (site_writes(captured(corpus, keep, name), target) for name in ("train", "fresh"))
+        train, held = (site_writes(captured(corpus, keep, name), target) for name in ("train", side))
         held = SiteWrites(held.rows.every(every), held.out)
         return cls(target, shipped_oracle(target.model), train, held, corpus, keep)
 

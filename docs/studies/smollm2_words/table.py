@@ -142,20 +142,25 @@ def _larger(rows: Sequence[dict[str, Any]]) -> str:
     lines = []
     longest = max(_LENGTHS)
     for kind in ("mlp", "block"):
-        mine = [row for row in rows if ("mlp" in row["site"]) == (kind == "mlp")]
+        together = _at(rows, site=f"all of kind {kind}")
+        mine = [row for row in rows if "size" in row and ("mlp" in row["site"]) == (kind == "mlp")]
         sizes = sorted({row["size"] for row in mine})
         for size in sizes:
             fve = {words: [row["fve"] for row in _at(mine, size=size, words=words)] for words in _LENGTHS}
             above = f"{sum(value >= 0.5 for value in fve[longest])} of {len(fve[longest])}"
             first = [row["fve"] for row in _at(mine, size=sizes[0], words=longest)]
             gained = _mean([value - old for value, old in zip(fve[longest], first, strict=True)])
-            lines.append([kind, f"{size:,}", *map(_mean, fve.values()), gained if size > sizes[0] else "", above])
+            cells = (
+                [gained, *(_cell([{**row, "fve": row["gained"]}]) for row in together)] if size > sizes[0] else ["", ""]
+            )
+            lines.append([kind, f"{size:,}", *map(_mean, fve.values()), *cells, above])
     return table(
         [
             "kind",
             "words to choose from",
             *(f"{words} words" for words in _LENGTHS),
-            "gained at 16",
+            "gained at 16, by layer",
+            "all layers together",
             "layers with .5 at 16",
         ],
         lines,

@@ -58,8 +58,8 @@ def _made(code: WordCode, site: str, mean: Tensor, shape: Tensor) -> WordCode:
     near = 1.0 if not bool(mean.any()) else float(code.level[code.index(site)].mean())
     none = torch.full((1, code.edge.shape[1]), torch.inf)
     level = torch.full((1, code.level.shape[1]), near)
-    norm = code.norm[code.index(site)][None]
-    return replace(code, sites=(site,), mean=mean[None], edge=none, level=level, norm=norm, shape={site: shape})
+    columns = {name: getattr(code, name)[code.index(site)][None] for name in ("norm", "choice")}
+    return replace(code, sites=(site,), mean=mean[None], edge=none, level=level, **columns, shape={site: shape})
 
 
 def _carried(code: WordCode, site: str) -> WordCode:
@@ -68,7 +68,7 @@ def _carried(code: WordCode, site: str) -> WordCode:
     other = code.index(f"{start}.{int(head) + (1 if int(head) == 0 else -1)}")
     basis, parts = code.tables.basis[site], code.sites[other]
     mean = (code.mean[other] @ basis) @ basis.T
-    columns = {name: getattr(code, name)[other][None] for name in ("edge", "level", "norm")}
+    columns = {name: getattr(code, name)[other][None] for name in ("edge", "level", "norm", "choice")}
     return replace(code, sites=(site,), mean=mean[None], **columns, shape={site: code.shape[parts]})
 
 

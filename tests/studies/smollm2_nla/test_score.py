@@ -36,15 +36,18 @@ def test_rows_of_other_documents():
 
 def test_the_table_has_what_the_rows_say():
     errors = [{"explanation": 1.0, "best": 0.4, "gold": 0.5}, {"explanation": 2.0, "best": 0.4, "gold": 0.5}]
+    beams = "Next: home. Recent: old"
     rows = [{"document": f"d{n}", "kind": "tales", "deviation": 4.0, "errors": errors[n], "claims": claims(GOLD, GOLD),
-             "best_claims": claims("Next: car. Recent: x", GOLD), "said": GOLD, "best": GOLD, "gold": GOLD,
-             "sure": "Next: …, bed. Recent: her … dog", "best, sure": GOLD}
+             "best_claims": claims("Next: car. Recent: x", GOLD), "beams_claims": claims(beams, GOLD),
+             "said": GOLD, "best": GOLD, "beams": beams, "gold": GOLD,
+             "sure": "Next: …, bed. Recent: her … dog", "beams, sure": beams, "best, sure": GOLD}
             for n in range(2)]  # fmt: skip
     found = as_markdown(json.loads(json.dumps(rows)))
     assert "| explanation | 0.62 [0.50, 0.75] | 0.62 |" in found
     assert "| mean | 0.00 [0.00, 0.00] | 0.00 |" in found
     assert "| best of 8 | 0.90 [0.90, 0.90] | 0.90 |" in found
-    assert "| last 1 | 1.00 [1.00, 1.00] | 0.00 [0.00, 0.00] | 1.00 | 2 |" in found
+    assert "| last 1 | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 0.00 [0.00, 0.00] | 1.00 | 2 |" in found
+    assert "| beam search | 2.0 | 1.00 [1.00, 1.00] |" in found
     assert "| explanation | 6.0 | 1.00 [1.00, 1.00] | 1.00" in found
     # Of a sure explanation: bed is true, dog is at its place and false, her is among the recent words.
     assert "| explanation, sure words | 3.0 | 0.67 [0.67, 0.67] | 0.00 [0.00, 0.00] | 0.50 [0.50, 0.50] | 1.00" in found

@@ -41,6 +41,7 @@ class WordCode:
         teller: linear map from (state before, write, 1) to scores of the components that write into the whole stream.
         wide: indices of these components.
         bases: by site, the principal directions in which these components are told; all of the stream for others.
+        choice: how many of the words each component chooses from: the first ones, which are the most frequent.
         tables: directions of the words, from the model.
     """
 
@@ -54,6 +55,7 @@ class WordCode:
     teller: Float[Tensor, "inputs wide"]
     wide: Int[Tensor, " wide"]
     bases: dict[str, Float[Tensor, "d_model width"]]
+    choice: Int[Tensor, " sites"]
     tables: WordTables = field(repr=False)
 
     @property
@@ -110,9 +112,7 @@ class WordCode:
         """Words (:func:`choose_words`) and level of deviation for the writes of one component."""
         target, level = self.targets(site, write)
         scaled = target / self.level[site][level][:, None]
-        return choose_words(
-            scaled, self.tables.directions(self.sites[site]), self.shape[self.sites[site]], words
-        ), level
+        return choose_words(scaled, self.directions(site), self.shape[self.sites[site]], words), level
 
     def targets(
         self, site: int, write: Float[Tensor, "n d_model"]
@@ -123,9 +123,17 @@ class WordCode:
         target = beside if basis is None else beside @ basis
         return target, torch.bucketize(target.norm(dim=1), self.edge[site])
 
+    def directions(self, site: int) -> Float[Tensor, "words width"]:
+        """Directions of the words that a component chooses from."""
+        return self.tables.directions(self.sites[site], int(self.choice[site]))
+
     def rebuild(self, site: int, word: Int[Tensor, "n k"], level: Int[Tensor, " n"]) -> Float[Tensor, "n d_model"]:
-        """Directions of writes from their words: near norm √d_model, not scaled to it."""
-        told = read_words(word, self.tables.directions(self.sites[site]), self.shape[self.sites[site]])
+        """Directions of writes from their words: near norm √d_model, not scaled to it.
+
+        Words that the component does not choose from tell nothing.
+        """
+        own = torch.where(word < self.choice[site], word, -1)
+        told = read_words(own, self.directions(site), self.shape[self.sites[site]])
         told = told * self.level[site][level][:, None] * self.d_model**0.5
         basis = self.tables.basis_of(self.sites[site])
         return self.mean[site] + (told if basis is None else told @ basis.T)
@@ -138,7 +146,8 @@ class WordCode:
         """Write everything but the tables, which are the model's."""
         halves = {name: getattr(self, name).half() for name in ("mean", "teller")}
         whole = {name: getattr(self, name).float() for name in ("edge", "level", "norm")}
-        tensors = {name: value.contiguous() for name, value in {**halves, **whole, "wide": self.wide}.items()}
+        counts = {"wide": self.wide, "choice": self.choice}
+        tensors = {name: value.contiguous() for name, value in {**halves, **whole, **counts}.items()}
         tensors["token"] = self.tables.token
         tensors |= {f"{_SHAPE}{site}": shape.half().contiguous() for site, shape in self.shape.items()}
         for site, basis in self.bases.items():
@@ -151,6 +160,8 @@ class WordCode:
     def load(cls, path: str | Path) -> "WordCode":
         """Read what :meth:`save` wrote; nothing can be said or read before :meth:`with_tables`.
 
+        In files of tl-nla 0.2 and earlier all components choose from all words.
+
         Args:
             path: of the file.
 
@@ -162,12 +173,13 @@ class WordCode:
             with safe_open(path, "pt") as file:
                 sites, text = (tuple(json.loads(file.metadata()[name])) for name in ("sites", "text"))
             token, wide = tensors.pop("token"), tensors.pop("wide")
+            choice = tensors.pop("choice", torch.full((len(sites),), len(text)))
             shape, whole, scale = ({name.removeprefix(kind): tensors.pop(name).float() for name in sorted(tensors)
                                     if name.startswith(kind)} for kind in (_SHAPE, _BASIS, _SCALE))  # fmt: skip
             bases = {site: basis * scale[site] for site, basis in whole.items()}
             parts = {name: value.float() for name, value in tensors.items()}
             empty = WordTables(token, text, torch.zeros(len(text), parts["mean"].shape[1]), {})
-            return cls(sites, text, **parts, shape=shape, wide=wide, bases=bases, tables=empty)
+            return cls(sites, text, **parts, shape=shape, wide=wide, bases=bases, choice=choice, tables=empty)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} holds no code of words: {' '.join(str(error).split())[:200]}") from error
 

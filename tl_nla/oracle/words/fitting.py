@@ -16,10 +16,11 @@ from tl_nla.data.progress import told
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.model.files import read_safetensors
+from tl_nla.model.sites import Site
 from tl_nla.oracle.labels import STEPS, StrengthReference
 from tl_nla.oracle.words.choosing import fit_shapes
 from tl_nla.oracle.words.code import WordCode, rounded, teller_inputs
-from tl_nla.oracle.words.tables import WordTables, whitened
+from tl_nla.oracle.words.tables import MOST_WORDS, WordTables, whitened
 from tl_nla.whole_file import whole
 
 LEVELS = ("one", "two", "three", "four", "five", "six")
@@ -41,6 +42,8 @@ class FitConfig:
         rows: writes of each component that words are chosen for; means and levels take all of them.
         told_rows: writes of each component that the classifier of components sees.
         width: components that write anywhere are told in the space of so many principal directions a word.
+        head_words: the most frequent words that heads and attentions choose from.
+        other_words: likewise of MLPs, blocks and all others, whose writes vary along more directions.
     """
 
     words: int = 16
@@ -48,9 +51,15 @@ class FitConfig:
     rows: int = 600
     told_rows: int = 300
     width: int = 12
+    head_words: int = 4096
+    other_words: int = MOST_WORDS
 
     def __post_init__(self) -> None:
-        check_counts(self, "words", "passes", "rows", "told_rows", "width")
+        check_counts(self, "words", "passes", "rows", "told_rows", "width", "head_words", "other_words")
+
+    def chosen_from(self, site: str) -> int:
+        """How many words a component chooses from, if there are so many."""
+        return self.head_words if Site.parse(site).kind in ("head", "attn") else self.other_words
 
 
 @torch.no_grad()
@@ -99,8 +108,9 @@ def fit_code(
                                           for site, (write, before) in sizes.items()})  # fmt: skip
     stacked["norm"] = torch.stack([_norms(before, write, strength) for write, before in sizes.values()])
     teller = _teller(inputs, classes, 2 * stacked["mean"].shape[1] + 1)
+    choice = torch.tensor([min(config.chosen_from(site), len(tables.text)) for site in writes])
     code = WordCode(tuple(writes), tables.text, **stacked, teller=teller, wide=torch.tensor(wide, dtype=torch.long),
-                    shape=shapes, bases=bases, tables=tables.joined(bases))  # fmt: skip
+                    shape=shapes, bases=bases, choice=choice, tables=tables.joined(bases))  # fmt: skip
     return code, strength
 
 
@@ -122,7 +132,7 @@ def _kept(path: Path | None, tables: WordTables, site: str, write: Tensor, confi
     """What an earlier run fitted to the same writes with the same settings, or what is fitted now."""
     if path is None:
         return _fit_site(tables, site, write, config)
-    words = hashlib.sha256("\0".join(tables.text).encode()).hexdigest()[:12]
+    words = hashlib.sha256("\0".join(tables.text[: config.chosen_from(site)]).encode()).hexdigest()[:12]
     settings = f"{config}, words {words}, {len(write)} writes of norm {float(write.double().norm()):.9g}"
     if path.is_file():
         state = read_safetensors(path)
@@ -141,12 +151,14 @@ def _fit_site(tables: WordTables, site: str, write: Tensor, config: FitConfig) -
     unit = normalise(write.float())
     mean = unit.mean(0)
     beside = (unit - mean) / unit.shape[1] ** 0.5
+    count = config.chosen_from(site)
     if site in tables.basis:
-        return _fit_words(tables.directions(site), beside, mean, tables.basis[site], config)
+        return _fit_words(tables.directions(site, count), beside, mean, tables.basis[site], config)
     width, basis = min(config.width * config.words, len(mean)), None
     if width < len(mean):
         basis = rounded(torch.linalg.eigh(beside.T @ beside).eigenvectors.flip(1)[:, :width].contiguous())
-    direction = whitened(tables.table if basis is None else tables.table @ basis)
+    table = tables.table[:count]
+    direction = whitened(table if basis is None else table @ basis)
     return _fit_words(direction, beside, mean, basis, config)
 
 

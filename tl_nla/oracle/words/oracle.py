@@ -24,8 +24,9 @@ from tl_nla.outputs import check_replaceable
 from tl_nla.sharing import About
 
 _CODE, _TABLES, _STRENGTH = "code.safetensors", "tables.safetensors", "strength.safetensors"
-_VERSION = 2
-"""Of the files; the first one told words in another way."""
+_VERSION, _READ = 3, (2, 3)
+"""Of the files that are written, and of those that are read: the first one told words in another way; in the second one
+all components choose from all words."""
 
 
 class WordOracle(DiffOracle):
@@ -75,7 +76,9 @@ class WordOracle(DiffOracle):
         Example:
             >>> oracle = WordOracle.fitted(model, tokenizer, by_site(training), token_counts(documents))
         """
-        tables = WordTables.of(model, frequent_words(tokenizer, counts), list(writes))
+        config = config or FitConfig()
+        most = max(config.head_words, config.other_words)
+        tables = WordTables.of(model, frequent_words(tokenizer, counts, most), list(writes))
         return cls(*fit_code(tables, writes, config, keep), base)
 
     @property
@@ -163,9 +166,10 @@ class WordOracle(DiffOracle):
             base, made, version = str(values["base"]), dict(values["about"]), values["version"]
         except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder / WORDS_SIDECAR} is not that of an oracle of words") from error
-        if version != _VERSION:
-            raise InputError(f"{folder} is of version {version}, this tl-nla reads version {_VERSION}; "
-                             "fit it again: tl-nla fit-oracle")  # fmt: skip
+        if version not in _READ:
+            readable = " and ".join(map(str, _READ))
+            raise InputError(f"{folder} is of version {version}, this tl-nla reads {readable}; "
+                             "update tl-nla, or fit the oracle again: tl-nla fit-oracle")  # fmt: skip
         code = WordCode.load(folder / _CODE)
         if model is not None:
             tables = WordTables.of(model, (code.tables.token, code.text), code.sites)

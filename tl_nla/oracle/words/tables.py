@@ -18,6 +18,8 @@ from tl_nla.oracle.labels import Lens, Vocabulary, whole_words
 
 _SMALLEST, _FLAT = 1e-12, 1e-6
 _PROBED, _KEPT = 8, 16
+MOST_WORDS = 16384
+"""Words of a code at most, if nothing else is said."""
 _FEWEST = 200
 """With fewer words than this the most frequent ones would not span what components write: all tokens are taken."""
 
@@ -38,7 +40,7 @@ class WordTables:
     text: tuple[str, ...]
     table: Float[Tensor, "words d_model"]
     basis: dict[str, Float[Tensor, "d_model width"]]
-    _known: dict[str | None, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _known: dict[tuple[str | None, int], Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     @torch.no_grad()
@@ -67,15 +69,25 @@ class WordTables:
         """The space that a site writes into; ``None`` for the whole stream."""
         return self.basis.get(site)
 
-    def directions(self, site: str) -> Float[Tensor, "words width"]:
-        """Each word's direction within what a site can write, see :func:`whitened`."""
-        key = site if site in self.basis else None
+    def directions(self, site: str, count: int | None = None) -> Float[Tensor, "words width"]:
+        """Each word's direction within what a site can write, see :func:`whitened`.
+
+        Args:
+            site: the component.
+            count: of how many words, the first ones; all when ``None``.
+        """
+        table = self.table[:count]
+        key = site if site in self.basis else None, len(table)
         if key not in self._known:
             while len(self._known) >= _KEPT:
                 self._known.pop(next(iter(self._known)))
-            rows = self.table if key is None else self.table @ self.basis[site]
-            self._known[key] = whitened(rows)
+            self._known[key] = whitened(table if key[0] is None else table @ self.basis[site])
         return self._known[key]
+
+    def first(self, count: int) -> "WordTables":
+        """Tables of the first words, which are the most frequent ones."""
+        table = self.table[:count]
+        return WordTables(self.token[:count], self.text[:count], table - table.mean(0), self.basis)
 
     def joined(self, bases: dict[str, Float[Tensor, "d_model width"]]) -> "WordTables":
         """The same tables with the spaces of more sites."""
@@ -146,9 +158,9 @@ def head_bases(model: Any, sites: Sequence[str]) -> dict[str, Float[Tensor, "d_m
 
 
 def frequent_words(
-    tokenizer: Any, counts: Int[Tensor, " vocab"], most: int = 4096
+    tokenizer: Any, counts: Int[Tensor, " vocab"], most: int = MOST_WORDS
 ) -> tuple[Int[Tensor, " words"], tuple[str, ...]]:
-    """The whole words that are most frequent in some texts: token ids and texts, no two texts alike.
+    """The whole words that are most frequent in some texts, in this order: token ids and texts, no two texts alike.
 
     Args:
         tokenizer: a Hugging Face tokenizer; ``None`` lets every token stand for itself.
