@@ -11,6 +11,9 @@ from lightning_modules.callbacks.checkpoint_io import damage
 from lightning_modules.callbacks.step_bar import StepBar
 from lightning_modules.outputs import check_outputs, fast_dev_run
 from tl_nla.errors import InputError
+from tl_nla.paths import user_path
+
+_CHOSEN_LATER = ("best", "last", "hpc")
 
 
 class CheckingCLI(LightningCLI):
@@ -24,6 +27,9 @@ class CheckingCLI(LightningCLI):
         # Lightning's own puts the arguments of the checkpoint's module over those of the command line, and cannot
         # when modules are given by class. Ours are what they say; a checkpoint of another run is refused.
         path = str(self.config[self.config.subcommand].get("ckpt_path") or "")
+        elsewhere = not path or path in _CHOSEN_LATER or path.startswith("registry") or "://" in path
+        if not elsewhere and not user_path(path).exists():  # Lightning looks only when the data are there
+            raise InputError(f"no checkpoint {path!r}; give the path of one, or last")
         reason = damage(path) if Path(path).is_file() else None
         if reason is not None:
             raise InputError(f"checkpoint {path!r} cannot be read ({reason}); give another one")

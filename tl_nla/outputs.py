@@ -34,7 +34,7 @@ def check_folder(path: str | Path) -> Path:
     return folder
 
 
-def check_file(path: str | Path) -> Path:
+def check_file(path: str | os.PathLike[str]) -> Path:
     """Refuse a file that cannot be written, or whose folder is not there."""
     file = user_path(path)
     if file.is_dir():

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from tl_nla.errors import InputError
+from tl_nla.outputs import check_file
 from tl_nla.paths import user_path
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A file to write to, moved to its place at the end, so that a crash leaves the old file or none."""
+    """A file to write to, moved to its place at the end, so that a crash leaves the old file or none.
+
+    Behind a symbolic link it is the file that is replaced, not the link.
+    """
+    path = path.resolve()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     half = Path(name)
@@ -29,14 +34,15 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> None:
-    """Write text, whole or not at all.
+    """Write text, whole or not at all. Pipes and devices, such as ``/dev/stdout``, are written to and stay.
 
     Raises:
-        InputError: when there is no such folder.
+        InputError: when there is no such folder, or the file may not be written.
     """
-    target = user_path(path)
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {str(target)!r}: there is no folder {str(target.parent)!r}")
+    target = check_file(path)
+    if target.exists() and not target.is_file():
+        target.write_text(text, encoding="utf-8")
+        return
     with whole(target) as half:
         half.write_text(text, encoding="utf-8")
 

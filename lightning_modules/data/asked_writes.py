@@ -6,6 +6,7 @@ from typing import Any
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
+from tl_nla.explainers.functions import Named
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class AskedConfig:
     levels: tuple[str, ...] = ()
     swap_share: float = 0.2
     heldout_heads: float = 0.0
-    explainer: Callable[..., Any] | str | None = None
+    explainer: Named | Callable[..., Any] | str | None = None
 
     def __post_init__(self) -> None:
         check_count("top_k", self.top_k)

@@ -8,6 +8,7 @@ from typing import Any
 from tl_nla.amounts import check_count, check_counts
 from tl_nla.data import check_source, split_documents
 from tl_nla.errors import InputError
+from tl_nla.explainers.functions import Named
 from tl_nla.outputs import check_folder
 from tl_nla.paths import user_path
 from tl_nla.plugins import world
@@ -102,7 +103,7 @@ class WordsConfig:
             site the embedded ones unless others are given.
     """
 
-    explainer: Callable[..., Any] | str | None = None
+    explainer: Named | Callable[..., Any] | str | None = None
     grounding: Any = None
 
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from tests import zoo
-from tl_nla.adapters import ReadingAdapter, attach
+from tl_nla.adapters import (
+    ActivationOracleAdapter,
+    DiffAdapter,
+    ReadingAdapter,
+    SteeringAdapter,
+    VerbalizerAdapter,
+    attach,
+)
 from tl_nla.errors import InputError
 from tl_nla.model.reading import read
 
@@ -102,6 +109,23 @@ def test_left_padding_is_neither_read_nor_counted(llama, cache):
     assert reading.position[reading.batch == 0].tolist() == list(range(6))
     for site in SITES:
         torch.testing.assert_close(reading[site][reading.batch == 0], alone.reading()[site], atol=1e-5, rtol=1e-4)
+
+
+def test_padding_without_a_mask_is_warned_of(llama):
+    tokens, mask = zoo.tokens(2, 6), torch.ones(2, 6)
+    tokens[1, 4:], mask[1, 4:] = 0, 0
+    adapter = ReadingAdapter("blocks.1", positions=-1)
+    with attach(llama, adapter):
+        llama(tokens)
+    for reads in (adapter.results, lambda: read(llama, tokens, "blocks.1", -1)):
+        with pytest.warns(UserWarning, match=r"rows \[1\] of the batch seem to be padded"):
+            reads()
+    read(llama, tokens, "blocks.1", mask.bool())
+    adapter.reset()
+    adapter.attention_mask = mask
+    with attach(llama, adapter):
+        llama(tokens, attention_mask=mask)
+    assert adapter.results().position.tolist() == [5, 3]
 
 
 def test_ids_are_seen_on_bridges_and_given_on_hooked_transformers(model):
@@ -205,6 +229,7 @@ def test_nested_adapters_and_the_users_hooks(model):
     torch.testing.assert_close(second.reading()["blocks.1.hook_resid_post"], clean.reshape(2, 7, -1)[:, -1] + 3)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -213,6 +238,10 @@ def test_nested_adapters_and_the_users_hooks(model):
         (("blocks.0", "the"), "no text"),
         (("blocks.0", []), "empty"),
         (("blocks.0", 1.5), "no known kind"),
+        (("blocks.0", [1.5]), "no known kind"),
+        (("blocks.0", torch.ones(7).bool()), r"a bool mask \[batch, pos\]"),
+        ((2,), "a site is int"),
+        ((object(), "blocks.0"), "a site is object"),
         (("blocks.0", slice(None, None, -1)), "backwards"),
         (("blocks.0", "all", "never"), "allowed: True, False"),
     ],
@@ -222,6 +251,7 @@ def test_refusals_when_made(arguments, message):
         ReadingAdapter(*arguments)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_refusals_on_a_model(model, get_model):
     for site, message in (("blocks.9", "out of range"), ("blocks.0.attn.head.7", "out of range")):
         with pytest.raises(InputError, match=message), attach(model, ReadingAdapter(site)):
@@ -239,10 +269,32 @@ def test_refusals_on_a_model(model, get_model):
         adapter.hooks(get_model("bridge", "llama"))
     adapter.reset()
     adapter.hooks(get_model("bridge", "llama"))
-    for bad in (ReadingAdapter("blocks.0", -8), ReadingAdapter("blocks.0", attention_mask=torch.ones(1, 7))):
-        with pytest.raises(InputError, match=r"before the prompt|attention_mask has shape"), attach(model, bad):
+    beyond = ReadingAdapter("blocks.0", 500, generated=False)
+    with attach(model, beyond):
+        model(zoo.tokens())
+    with pytest.raises(InputError, match=r"\[500\] were never reached; the longest text read has 7 tokens, and gen"):
+        beyond.results()
+    masks = (torch.ones(1, 7), [[1] * 7, [1] * 7])
+    for bad in (ReadingAdapter("blocks.0", -8), *(ReadingAdapter("blocks.0", attention_mask=mask) for mask in masks)):
+        says = r"before the prompt|attention_mask has shape|attention_mask is list; give a tensor"
+        with pytest.raises(InputError, match=says), attach(model, bad):
             model(zoo.tokens())
         assert not zoo.hook_counts(model)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_adapter_or_cannot_explain_is_refused_before_anything_is_attached(llama):
+    cases = [
+        (llama, "TransformerBridge is no adapter"),
+        (VerbalizerAdapter("tiny", "blocks.0"), r"str has no verbalize\(\) and can be no NLA here"),
+        (DiffAdapter(object(), "blocks.0"), r"object has no explain\(\).*DiffOracle\.from_pretrained"),
+        (ActivationOracleAdapter("ao", "blocks.0"), r"str has no ask\(\).*ActivationOracle\.from_pretrained"),
+        (SteeringAdapter(None, "blocks.0", str.upper), r"NoneType has no verbalize\(\)"),
+    ]
+    for wrong, says in cases:
+        with pytest.raises(InputError, match=says), attach(llama, wrong):
+            pass
+        assert not zoo.hook_counts(llama)
 
 
 @pytest.mark.skipif(not zoo.HAS_HOOKED_TRANSFORMER, reason="HookedTransformer left TransformerLens with version 4")

@@ -169,6 +169,13 @@ def test_refuses(settings, says):
         SteeringAdapter(Words(16), settings.pop("site"), append("x"), **settings)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("rewrite", ["red->yellow", {"red": "yellow"}, None, [str.upper, "red->yellow"]])
+def test_what_is_no_rewriter_is_refused_at_once(rewrite):
+    with pytest.raises(InputError, match="give a function from text to text"):
+        SteeringAdapter(Words(16), SITE, rewrite)
+
+
 def test_refuses_another_width(tiny):
     with pytest.raises(InputError, match="d_model"):
         SteeringAdapter(Words(7), SITE, expect("red")).hooks(tiny.model)

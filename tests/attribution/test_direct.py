@@ -88,6 +88,7 @@ def test_bad_requests_are_refused(llama):
         ({"target": zoo.VOCAB}, "target is 64; allowed: token ids from 0 to 63"),
         ({"target": True}, "target is True"),
         ({"against": -1}, "against is -1"),
+        ({"against": 5}, "the same token at every position"),
         ({"target": torch.zeros(9, dtype=torch.long)}, "broadcast"),
     ]:
         arguments = {"target": 5, **settings}

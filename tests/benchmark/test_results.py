@@ -141,3 +141,13 @@ def test_more_metrics_than_arms_go_down():
     assert lines[0] == "| metric | gold | cat |"
     assert lines[2] == "| claim_precision/who | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |"
     assert len(lines) == 5
+
+
+def test_the_version_that_runs_is_recorded(monkeypatch):
+    import tl_nla
+    from tl_nla.benchmark.results import versions
+
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")  # of an old installation
+    found = versions()
+    assert found["tl-nla"] == tl_nla.__version__
+    assert found["torch"] == "0.0.1"

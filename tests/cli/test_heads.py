@@ -1,5 +1,6 @@
 import pytest
 
+from tests.zoo import save_target
 from tl_nla.benchmark.results import read_results
 from tl_nla.cli.main import main
 
@@ -40,6 +41,14 @@ def test_mistakes_are_one_line(capsys, arguments, message):
     assert main([*SMALL, *arguments]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert message in error
+
+
+def test_a_model_without_a_shipped_oracle_is_told_so(capsys, tmp_path):
+    save_target(tmp_path / "own")
+    (tmp_path / "texts.txt").write_text("Tom found a kite.\n\nLily had a drum.\n")
+    files = ["--model", str(tmp_path / "own"), "--texts", str(tmp_path / "texts.txt")]
+    assert main([*SMALL, *files, "--oracle", "shipped"]) == 2
+    assert "no oracle ships for --model" in capsys.readouterr().err
 
 
 def test_a_model_without_texts_is_asked_for_them(capsys):

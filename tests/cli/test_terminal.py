@@ -69,6 +69,15 @@ def test_narrow_terminals(width, arguments, monkeypatch, capsys):
     assert printed.err == ""
 
 
+def test_numbers_are_whole_at_forty_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["contributions", STORY, "--labels"]) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert " part      direct skip KL Δ log p" in shown
+    assert "in words: no room" in shown
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_terminals_without_unicode(encoding, monkeypatch):
     bytes_written = io.BytesIO()

@@ -32,6 +32,14 @@ def test_good_lines_are_explained_and_bad_ones_named(monkeypatch, capsys):
     assert [row["text"] for row in rows_of(printed)] == [0, 2, 4]
 
 
+def test_a_carriage_return_ends_a_line_as_it_does_in_a_file(monkeypatch, capsys):
+    raw = io.TextIOWrapper(io.BytesIO(b"Tom was\r\nTom was\n"), encoding="utf-8", newline="\n")  # as a shell's stdin
+    monkeypatch.setattr("sys.stdin", raw)
+    assert main(["verbalize", "--last", "1"]) == 0
+    windows, unix = rows_of(capsys.readouterr().out)
+    assert [windows["token"], unix["token"]] == [" was", " was"]
+
+
 def test_json_holds_the_good_ones(tmp_path, monkeypatch, capsys):
     piped(monkeypatch, b"Tom was\n\xff\xfe\n")
     assert main(["verbalize", "--last", "1", "--json", str(tmp_path / "a.json")]) == 2

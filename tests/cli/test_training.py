@@ -113,6 +113,24 @@ def test_configurations_by_name(tmp_path, monkeypatch):
         resolve_configs(["-c", "binary.yaml"])
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("", "holds nothing"), ("# nothing\n", "holds nothing"), ("- a\n", "holds list"), ("a: [1", "no YAML")],
+)
+def test_what_is_no_configuration_is_named(content, says, tmp_path):
+    (tmp_path / "own.yaml").write_text(content)
+    with pytest.raises(InputError, match=rf"own\.yaml' (is )?{says}"):
+        resolve_configs(["-c", str(tmp_path / "own.yaml")])
+
+
+def test_a_missing_checkpoint_is_refused_before_anything_is_loaded(monkeypatch, refused):
+    def setup(*_arguments):
+        raise AssertionError("the data were made first")
+
+    monkeypatch.setattr("lightning_modules.ActivationDataModule.setup", setup)
+    assert "no checkpoint 'nothing.ckpt'" in refused("fit", *SMALL, "--ckpt_path", "nothing.ckpt")
+
+
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
 def test_a_warm_start_goes_on_to_more_steps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

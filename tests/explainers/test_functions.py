@@ -1,11 +1,29 @@
+from typing import get_args
+
 import pytest
 import torch
+import yaml
+from jsonargparse import ArgumentParser
 
+from lightning_modules.data.asked_writes import AskedConfig
+from lightning_modules.data.settings import WordsConfig
 from tests.explainers.moments import moments
 from tl_nla.errors import InputError
 from tl_nla.explainers import ColumnExplainer, as_explainer, each_moment, explain_mechanically
 from tl_nla.explainers.base import explain_documents
+from tl_nla.explainers.functions import NAMED, Named
 from tl_nla.explainers.prompting import PromptTemplates
+
+
+@pytest.mark.parametrize("kind", [WordsConfig, AskedConfig])
+def test_a_run_writes_down_the_name_that_it_was_given(kind):
+    assert get_args(Named) == tuple(NAMED)
+    parser = ArgumentParser()
+    parser.add_argument("--words", type=kind)
+    for name in NAMED:
+        given = parser.parse_args(["--words", f"{{explainer: {name}}}"])
+        assert given.words.explainer == name
+        assert yaml.safe_load(parser.dump(given))["words"]["explainer"] == name
 
 
 def test_names_and_functions():

@@ -5,7 +5,7 @@ import torch
 
 import tl_nla
 from tests import families, zoo
-from tl_nla.adapters.diff import DiffAdapter
+from tl_nla.adapters import ReadingAdapter
 from tl_nla.attribution import skip_logits
 from tl_nla.errors import InputError
 from tl_nla.model.hooks import tap
@@ -168,7 +168,7 @@ def test_what_takes_hooks_alone_refuses_experts():
     with pytest.raises(InputError, match=r"can be read, but not left out alone; leave out 'blocks\.1\.mlp'"):
         skip_logits(model, zoo.tokens(1, 6), site)
     with pytest.raises(InputError, match=r"take the whole write 'blocks\.1\.mlp'"):
-        DiffAdapter(object(), site).hooks(model)
+        ReadingAdapter(site).hooks(model)
 
 
 def test_the_layers_of_transformer_lens_itself_are_refused(get_model):

@@ -1,13 +1,17 @@
 """Positions against a slow reading of the same words."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import zoo
+from tl_nla.adapters import ReadingAdapter
 from tl_nla.errors import InputError
-from tl_nla.model.positions import real_tokens, row_positions, select_positions
+from tl_nla.model.positions import real_tokens, row_positions, select_positions, warn_of_padding
 
 
 @st.composite
@@ -91,11 +95,44 @@ def test_token_strings_find_their_tokens(tokenizer):
         (torch.ones(1, 7).bool(), r"shape \(1, 7\)"),
         (2.5, "no known kind"),
         ([None], "no known kind"),
+        ([1.5], "no known kind"),
+        (torch.ones(7).bool(), r"shape \(7,\)"),
+        ([False, True], "no known kind"),
+        (True, "no known kind"),
     ],
 )
 def test_other_positions_are_refused(positions, message):
     with pytest.raises(InputError, match=message):
         select_positions(zoo.tokens(), positions)
+
+
+@pytest.mark.parametrize("number", [np.int64(-1), torch.tensor(6), np.array([6]), torch.tensor([-1])])
+def test_numbers_of_numpy_and_torch_are_numbers(number):
+    tokens = zoo.tokens()
+    assert torch.equal(select_positions(tokens, number), select_positions(tokens, -1))
+    assert ReadingAdapter("blocks.0", number).positions in ([-1], [6])
+
+
+@pytest.mark.parametrize(
+    ("ids", "positions", "bos", "rows"),
+    [
+        ([[1, 5, 6, 7], [1, 5, 0, 0]], -1, 1, [1]),
+        ([[1, 5, 6, 7], [1, 5, 0, 0]], [0, 1], 1, []),  # the padding is not chosen
+        ([[1, 5, 6, 7], [0, 0, 1, 5]], 0, 1, [1]),
+        ([[0, 5, 6, 7], [0, 0, 0, 5]], 1, 0, [1]),  # as GPT-2: one token is begin token and padding
+        ([[0, 5, 6, 7], [0, 0, 0, 5]], 2, 0, []),
+        ([[0, 5, 6, 7], [0, 8, 6, 5]], "all", 0, []),
+        ([[1, 5, 6, 0], [1, 5, 7, 0]], "all", 1, []),  # all texts end in that token
+        ([[1, 5, 0, 0]], "all", 1, []),
+    ],
+)
+def test_what_looks_like_padding_is_warned_of(ids, positions, bos, rows, recwarn):
+    tokens = torch.tensor(ids)
+    tokenizer = SimpleNamespace(pad_token_id=0, bos_token_id=bos)
+    warn_of_padding(tokens, select_positions(tokens, positions), tokenizer)
+    assert [str(one.message)[:60] for one in recwarn] == [
+        f"rows {rows} of the batch seem to be padded, and their padding is"[:60]
+    ] * bool(rows)
 
 
 def test_empty_batches_and_bad_padding_are_refused():

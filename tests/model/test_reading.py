@@ -198,10 +198,16 @@ def test_norms_before_and_after_on_a_hooked_transformer():
     close(reading.heads(1).sum(1), reading["blocks.1.attn"])
 
 
+def test_one_site_needs_no_list(model):
+    site = "blocks.1.hook_resid_post"
+    assert torch.equal(read(model, zoo.tokens(), site)[site], read(model, zoo.tokens(), [site])[site])
+
+
 def test_bad_requests_are_refused(model):
     tokens = zoo.tokens()
     for sites, message in (
         ([], "no sites"),
+        ("blocks.0.hook_resid_pst", "nearest: blocks.0.hook_resid_post"),
         (["blocks.0.hook_resid_pst"], "nearest"),
         (["blocks.3.mlp"], "out of range"),
         (["blocks.0.attn.head.4"], "out of range"),

@@ -168,6 +168,8 @@ def test_difference_log_prob_and_no_skips(llama):
         ({"target": 5, "against": 1.5}, "against is 1.5; allowed"),
         ({"posititions": 3}, "unknown argument posititions; further settings are for oracle.explain"),
         ({"positions": 9}, "outside row 0"),
+        ({"oracle": object()}, r"object has no explain\(\)"),
+        ({"target": 5, "against": 5}, "the same token at every position"),
         ({"tokens": zoo.tokens(2, 6)}, "of one prompt"),
         ({"tokens": ""}, "the prompt is empty"),
         ({"tokens": zoo.tokens(1, zoo.N_CTX + 1)}, "shorten it"),
@@ -177,6 +179,12 @@ def test_bad_requests_are_one_clear_line(llama, arguments, message):
     given_ = {"tokens": zoo.tokens(1, 6), "tokenizer": zoo.tokenizer(), **arguments}
     with pytest.raises(InputError, match=message):
         layer_contributions(llama, **given_)
+
+
+def test_a_compiled_model_gives_the_same_report(llama):
+    ids, options = zoo.tokens(1, 5), {"tokenizer": zoo.tokenizer()}
+    compiled = torch.compile(llama, backend="eager")
+    assert layer_contributions(compiled, ids, **options) == layer_contributions(llama, ids, **options)
 
 
 def test_text_and_ids_give_the_same_report(llama):

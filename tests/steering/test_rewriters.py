@@ -26,6 +26,12 @@ def test_whole_words_only():
     assert substitute({"red": "yellow"})("red, redder, bored red") == "yellow, redder, bored yellow"
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_words_to_replace_are_a_mapping():
+    with pytest.raises(InputError, match=r"are str \('red->yellow'\)"):
+        substitute("red->yellow")
+
+
 def test_all_at_once():
     assert swap("red", "blue")("red blue red") == "blue red blue"
     assert parse_rewrite("a->b, b->a")("a b") == "b a"

@@ -51,6 +51,8 @@ def test_refuses_what_is_none(tmp_path):
     (tmp_path / "bad").write_bytes(b"no safetensors")
     with pytest.raises(InputError, match="holds no steering vector"):
         SteeringVector.load(tmp_path / "bad")
+    with pytest.raises(InputError, match="there is no folder"):
+        SteeringVector(torch.ones(4), "blocks.1.hook_resid_post").save(tmp_path / "no" / "v.safetensors")
 
 
 def test_a_damaged_header_is_one_line(tmp_path):

@@ -1,10 +1,14 @@
 """What all adapters share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any
 
 from tl_nla.errors import InputError
 from tl_nla.model.hooks import HookPair
+
+_OF_AN_NLA = ("verbalize", "reconstruct")
+_LOADED = {"NLA": "NLA", "activation oracle": "ActivationOracle", "oracle": "DiffOracle"}
 
 
 class Adapter(ABC):
@@ -36,8 +40,27 @@ class Adapter(ABC):
         """Forget everything found so far."""
 
 
-def refuse_other_width(model: Any, reader: Any, reads: str = "the NLA reads activations") -> None:
-    """Refuse what says that it reads vectors of another size than the model's."""
+def refuse_unfit(
+    model: Any, reader: Any, reads: str = "the NLA reads activations", needs: Collection[str] = _OF_AN_NLA
+) -> None:
+    """Refuse what cannot explain at all, or says that it reads vectors of another size than the model's.
+
+    Args:
+        model: the model that is to be read.
+        reader: what explains its vectors.
+        reads: how a message says so.
+        needs: the methods that the reader must have.
+
+    Raises:
+        InputError: naming the method that it lacks, or both sizes.
+    """
+    lacks = [name for name in needs if not callable(getattr(reader, name, None))]
+    if lacks:
+        what = next(word for word in _LOADED if word in reads)
+        raise InputError(
+            f"{type(reader).__name__} has no {lacks[0]}() and can be no {what} here; load one, such as "
+            f"tl_nla.{_LOADED[what]}.from_pretrained(FOLDER), and give that"
+        )
     width, wanted = int(model.cfg.d_model), getattr(reader, "d_model", None)
     if wanted is not None and int(wanted) != width:
         raise InputError(f"{reads} of size {wanted}, this model has d_model {width}")

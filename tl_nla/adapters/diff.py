@@ -77,9 +77,9 @@ class DiffAdapter(ReadingAdapter):
             raise InputError(f"{states[0]} is a state; a diff oracle explains writes, such as 'blocks.0.mlp'")
         self.oracle = oracle
 
-    def _explainer(self) -> tuple[Any, str]:
-        """Refuses a model of another width."""
-        return (self.oracle, "the oracle reads writes")
+    def _explainer(self) -> tuple[Any, str, tuple[str, ...]]:
+        """Refuses what is no diff oracle, and a model of another width."""
+        return (self.oracle, "the oracle reads writes", ("explain", "reconstruct"))
 
     def results(self, tokens: Int[Tensor, "batch pos"] | None = None, **settings: Any) -> list[WriteExplanation]:
         """Explain everything that was read, in one batch.

@@ -87,9 +87,9 @@ class ActivationOracleAdapter(ReadingAdapter):
         super().__init__(site, positions, generated, attention_mask)
         self.oracle = oracle
 
-    def _explainer(self) -> tuple[Any, str]:
-        """Refuses a model of another width."""
-        return (self.oracle, "the oracle reads states")
+    def _explainer(self) -> tuple[Any, str, tuple[str, ...]]:
+        """Refuses what answers no questions, and a model of another width."""
+        return (self.oracle, "the activation oracle reads states", ("ask", "ask_text"))
 
     def ask(
         self, question: str | None = None, together: bool = False, controls: bool = False,

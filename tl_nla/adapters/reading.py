@@ -1,13 +1,13 @@
 """The adapter that keeps states and writes while a model runs or generates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.adapters.base import Adapter, refuse_other_width
+from tl_nla.adapters.base import Adapter, refuse_unfit
 from tl_nla.adapters.records import ForwardRecord, known_ids, places
 from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
@@ -15,7 +15,7 @@ from tl_nla.errors import InputError, unknown
 from tl_nla.model.hooks import HookPair
 from tl_nla.model.positions import Positions
 from tl_nla.model.reading import Reading, points_of
-from tl_nla.model.sites import Site
+from tl_nla.model.sites import Site, parse_sites
 from tl_nla.nla.inputs import check_ids
 
 _IDS = "embed.hook_in"
@@ -33,8 +33,8 @@ class ReadingAdapter(Adapter):
     adds some (generation without the cache) or has a single column (with it). Any other pass starts a new text. So call
     :meth:`reset` between a text and an unrelated text of one token. Chunked prompts and beam search are not followed.
     Rows that ended before others in a batch go on being read, as the model goes on computing them. A pass that broke
-    off leaves nothing. A run that is given states (``start_at_layer``) is read as well when it starts at the first
-    site's block or before. Its token ids are not known.
+    off before its last site leaves nothing. A run that is given states (``start_at_layer``) is read as well when it
+    starts at the first site's block or before. Its token ids are not known.
 
     Args:
         sites: what to read.
@@ -43,7 +43,8 @@ class ReadingAdapter(Adapter):
             pos]`` choose among the prompt's columns; ``"all"`` is everything.
         generated: read generated tokens as well (``True``), not at all (``False``) or ``"only"`` them. The last
             generated token is never run through the model, so it has no reading.
-        attention_mask: of the prompt, 1 for tokens, 0 for padding: padding is neither read nor counted.
+        attention_mask: of the prompt, 1 for tokens, 0 for padding: padding is neither read nor counted. Without one
+            every column counts as a token; a warning says when that looks wrong.
 
     Raises:
         InputError: for unknown sites or positions.
@@ -53,16 +54,13 @@ class ReadingAdapter(Adapter):
         self, sites: Site | str | Sequence[Site | str], positions: Positions = "all", generated: Generated = True,
         attention_mask: Tensor | None = None,
     ) -> None:  # fmt: skip
-        listed = [sites] if isinstance(sites, Site | str) else list(sites)
-        if not listed:
-            raise InputError("no sites were given; name at least one, such as 'blocks.0.hook_resid_post'")
-        self.sites = tuple(Site.parse(site) for site in listed)
+        self.sites = parse_sites(sites)
         self.positions = known_positions(positions, generated)
         self.generated, self.attention_mask = generated, attention_mask
         self.reset()
 
-    def _explainer(self) -> tuple[Any, str] | None:
-        """What explains the vectors, and how a message says so; ``None`` where nothing does."""
+    def _explainer(self) -> tuple[Any, str, Collection[str]] | None:
+        """What explains the vectors, how a message says so, and by which methods; ``None`` where nothing does."""
         return None
 
     def reset(self) -> None:
@@ -87,7 +85,7 @@ class ReadingAdapter(Adapter):
         """
         explainer = self._explainer()
         if explainer is not None:
-            refuse_other_width(model, *explainer)
+            refuse_unfit(model, *explainer)
         if self._records and self._model is not model:
             raise InputError("this adapter holds readings of another model; take its results and call reset()")
         known = model.hook_dict
@@ -114,11 +112,20 @@ class ReadingAdapter(Adapter):
             InputError: when nothing was read, a position was never reached, or ``tokens`` are too few or no token ids.
         """
         records = [record for record in self._records if self._finished(record)]
-        if not any(len(record.row) for record in records):
+        if records and not any(len(record.row) for record in records):
+            longest = max(record.first_column + record.width for record in records)
+            raise InputError(
+                f"positions {self.positions!r} were never reached; the longest text read has {longest} tokens"
+                + ("" if self.generated is True else f", and generated is {self.generated!r}")
+            )
+        if not records:
             raise InputError(
                 f"nothing was read at {', '.join(map(str, self.sites))}: run the model with the adapter's hooks first "
                 f"(a HookedTransformer passes no hook_embed while it generates; read {entry(0)} there)"
             )
+        if self.attention_mask is None and not isinstance(self.positions, Tensor):
+            for record in records:
+                record.warn_of_padding(getattr(self._model, "tokenizer", None))
         row, column, position = places(records)
         self._check_reached(position)
         ids = known_ids(records)

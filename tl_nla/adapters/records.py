@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
+
+from tl_nla.model.positions import warn_of_padding
 
 
 @dataclass
@@ -45,6 +48,13 @@ class ForwardRecord:
         """Copy the new columns' token ids."""
         with torch.inference_mode(False):
             self.ids = ids.detach()[:, ids.shape[1] - self.width :].cpu().clone()
+
+    def warn_of_padding(self, tokenizer: Any) -> None:
+        """Warn where what was chosen of a prompt looks like padding."""
+        if self.ids is not None and self.first_column == 0:
+            chosen = torch.zeros(self.batch, self.width, dtype=torch.bool)
+            chosen[self.row, self.column] = True
+            warn_of_padding(self.ids, chosen, tokenizer)
 
 
 def places(records: Sequence[ForwardRecord]) -> tuple[Tensor, Tensor, Tensor]:

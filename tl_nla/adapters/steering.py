@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tl_nla.adapters.base import Adapter, refuse_other_width
+from tl_nla.adapters.base import Adapter, refuse_unfit
 from tl_nla.adapters.starts import PassStarts, entry
 from tl_nla.adapters.stream import Generated, RunningText, choose_new, known_positions
 from tl_nla.amounts import check_number
@@ -21,7 +21,7 @@ from tl_nla.model.reading import head_sum, points_of, site_values
 from tl_nla.model.sites import Site
 from tl_nla.notebook import Rows, Shown
 from tl_nla.steering.change import MODES, change_states
-from tl_nla.steering.rewriters import Rewriter
+from tl_nla.steering.rewriters import Rewriter, check_rewriters
 from tl_nla.steering.vectors import SteeringVector
 
 Strength = float | Callable[[int], float]
@@ -215,7 +215,7 @@ class SteeringAdapter(_ShiftingAdapter):
         attention_mask: of a padded prompt; set it before the model runs.
 
     Raises:
-        InputError: for an unknown mode or site.
+        InputError: for an unknown mode or site, or what is no rewriter.
     """
 
     def __init__(
@@ -225,6 +225,7 @@ class SteeringAdapter(_ShiftingAdapter):
         super().__init__(site, strength, positions, generated, None)
         if mode not in MODES:
             raise unknown("mode", mode, MODES)
+        check_rewriters(rewrite)
         self.nla, self.rewrite, self.mode, self.settings = nla, rewrite, mode, settings
 
     def _start(self, activation: Tensor, layer: int) -> None:
@@ -234,7 +235,7 @@ class SteeringAdapter(_ShiftingAdapter):
 
     def hooks(self, model: Any) -> list[HookPair]:
         """As for every adapter; also refuses a model of another width than the NLA's."""
-        refuse_other_width(model, self.nla)
+        refuse_unfit(model, self.nla)
         return super().hooks(model)
 
     def _shifts(self, acts: Tensor, strength: Tensor, row: Tensor) -> tuple[Tensor, list[str | None], list[str | None]]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from tl_nla.errors import InputError
-from tl_nla.model.positions import real_tokens, row_positions, select_positions
+from tl_nla.model.positions import real_tokens, row_positions, select_positions, whole_numbers
 
 Generated = bool | str
 """``True``, ``False`` or ``"only"``."""
@@ -77,12 +77,7 @@ def known_positions(positions: Any, generated: Generated) -> Any:
         if positions == "all":
             return positions
         raise InputError(f"positions {positions!r}: adapters see no text; give numbers, a slice, a bool mask or 'all'")
-    try:
-        numbers = [int(p) for p in ([positions] if isinstance(positions, int) else list(positions))]
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"positions {positions!r} are of no known kind; give an int, a list, a slice, a bool mask or 'all'"
-        ) from error
+    numbers = whole_numbers(positions, "'all'")
     if not numbers:
         raise InputError("the list of positions is empty; give at least one position")
     return numbers
@@ -137,4 +132,4 @@ def _counted(position: int, lengths: Tensor) -> Tensor:
 
 
 def _cpu(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach().cpu()
+    return tensor.detach().cpu() if isinstance(tensor, Tensor) else tensor

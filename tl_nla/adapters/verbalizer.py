@@ -68,9 +68,10 @@ class VerbalizerAdapter(ReadingAdapter):
         super().__init__(site, positions, generated, attention_mask)
         self.nla = nla
 
-    def _explainer(self) -> tuple[Any, str]:
-        """Refuses a model of another width."""
-        return (self.nla, "the NLA reads activations")
+    def _explainer(self) -> tuple[Any, str, tuple[str, ...]]:
+        """Refuses what is no NLA, and a model of another width."""
+        speaks = next((name for name in ("describe", "generate") if hasattr(self.nla, name)), "verbalize")
+        return (self.nla, "the NLA reads activations", (speaks, "reconstruct"))
 
     def results(self, tokens: Int[Tensor, "batch pos"] | None = None, **settings: Any) -> list[Explanation]:
         """Explain everything that was read, in one batch.

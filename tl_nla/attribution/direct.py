@@ -162,10 +162,14 @@ def attribute_run(model: Any, clean: CleanRun, asked: Asked, max_unaccounted: fl
         max_unaccounted: share of the range of a position's logits that may stay unexplained.
 
     Raises:
-        InputError: unknown token ids; more unexplained than ``max_unaccounted``.
+        InputError: unknown token ids; ``against`` that is the target; more unexplained than ``max_unaccounted``.
     """
     wanted = _ids(model, asked.target, clean.tokens, "target")
     other = None if asked.against is None else _ids(model, asked.against, clean.tokens, "against")
+    if other is not None and torch.equal(wanted, other):
+        raise InputError(
+            "target and against are the same token at every position, so their difference is 0; give another token"
+        )
     with torch.no_grad():
         found = _attributed(model, facts_of(model), clean, wanted, other, (asked.quantity, asked.unit))
     _check_sum(model, found, clean, max_unaccounted)
@@ -226,7 +230,10 @@ def _check_request(model: Any, facts: ModelFacts, target: Any, against: Any, qua
     if quantity not in QUANTITIES:
         raise unknown("quantity", quantity, QUANTITIES)
     if (quantity == "difference") != (against is not None):
-        raise InputError("a logit difference takes the token `against` which to measure, and nothing else does")
+        raise InputError(
+            f"quantity is {quantity!r} and against was {'not ' if against is None else ''}given; a logit difference "
+            "needs the other token (against=, --against), and no other quantity takes one"
+        )
     if quantity == "log_prob" and facts.readout.cap is not None:
         raise InputError(
             "this model caps its logits softly, so log-probabilities are no sum of writes; ask for quantity='logit', "

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tl_nla.cli.options import target_of
     from tl_nla.reports.check import check
+    from tl_nla.whole_file import write_text
 
     args.model = args.model or "tiny"
     console = Console()
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         found = check(target.model)
     console.print(_table(found))
     if args.json is not None:
-        args.json.write_text(found.to_json(), encoding="utf-8")
+        write_text(found.to_json(), args.json)
     return 0 if found else 1
 
 

@@ -11,7 +11,7 @@ _TEXT = (
     "One rainy afternoon Tom went to the harbor. Tom found a kite painted red. Tom felt happy. "
     "Lily came to the farm too. Lily had a drum painted blue. They sang a song together. The kite was"
 )
-_BAR, _WIDE, _MIDDLE = 10, 120, 100
+_BAR, _WIDE, _MIDDLE, _NARROW = 10, 120, 100, 60
 
 
 def add_parser(subparsers: "argparse._SubParsersAction") -> None:
@@ -176,7 +176,7 @@ def print_report(console: Any, report: Any, heads: int) -> None:
     console.print(Text(f"the model expects   {likely}", style="dim"))
     console.print(table(report, position, heads, console.width))
     total = report.totals[row]
-    console.print(_legend(report, report.sum_of_parts(position), total))
+    console.print(_legend(report, report.sum_of_parts(position), total, worded=console.width >= _NARROW))
     if report.unaccounted:
         missing, share = report.unaccounted[row], report.unaccounted_share[row]
         console.print(f"unaccounted for: {missing:+.2g}, {share:.2%} of the range of the logits", style="dim")
@@ -194,7 +194,8 @@ def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
     from tl_nla.reports.report_text import number
 
     title = f"{report.model} · what each part contributed"
-    shown = make_table(title, pad_edge=False)
+    worded = width >= _NARROW
+    shown = make_table(title, pad_edge=False, padding=(0, int(worded)))
     shown.add_column("part", no_wrap=True)
     shown.add_column("direct", justify="right", no_wrap=True)
     if width >= _WIDE:
@@ -204,7 +205,8 @@ def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
     shown.add_column("", width=1)
     if width >= _MIDDLE:
         shown.add_column("read", no_wrap=True, max_width=22)
-    shown.add_column("in words", ratio=1)
+    if worded:
+        shown.add_column("in words", ratio=1)
     rows = _rows(report, position, heads)
     largest = max(abs(cell.direct) for cell in rows) or 1.0
     for cell in rows:
@@ -219,7 +221,7 @@ def table(report: Any, position: int, heads: int, width: int = 150) -> Any:
             number(cell.skip_kl, "{:.3f}"), number(cell.skip_target_change, "{:+.3f}"),
             Text("↯" if cell.skip_flip else "", style="bold red"),
             *([Text(read, style="yellow")] if width >= _MIDDLE else []),
-            Text("" if block else cell.explanation, style=style),
+            *([Text("" if block else cell.explanation, style=style)] if worded else []),
         )  # fmt: skip
     return shown
 
@@ -252,7 +254,7 @@ def _bar(share: float) -> Any:
     return Text.assemble((left, "magenta"), ("│", "dim"), (right, "green"))
 
 
-def _legend(report: Any, parts: float, total: float) -> str:
+def _legend(report: Any, parts: float, total: float, worded: bool = True) -> str:
     quantity = {"logit": "logit", "difference": "logit difference", "log_prob": "log-probability"}[report.target_kind]
     said = "the oracle's words" if report.explained_by == "oracle" else "labels computed from the model (no oracle)"
     skips = any(cell.skip_kl is not None for cell in report.cells)
@@ -260,9 +262,14 @@ def _legend(report: Any, parts: float, total: float) -> str:
         "[bold]skip KL[/], [bold]Δ log p[/]: what changes when the part is left out at this position only; "
         "[bold red]↯[/] the prediction flips."
     )
-    return (
+    adds = (
         f"[bold]direct[/] adds up: the parts sum to {parts:.3f}, the model's {quantity} is {total:.3f}.  "
-        f"{changes if skips else 'Skips were left out.'}\n[bold]in words[/]: {said}. Words say what a write would do "
+        f"{changes if skips else 'Skips were left out.'}"
+    )
+    if not worded:
+        return f"{adds}\n[bold]in words[/]: no room; widen the terminal, or give --html FILE or --json FILE."
+    return (
+        f"{adds}\n[bold]in words[/]: {said}. Words say what a write would do "
         f"by itself; the skips {'say' if skips else 'would say'} whether the output needs it."
     )
 

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.cli.contributions import find_oracle
     from tl_nla.cli.options import own_placement, target_of
     from tl_nla.data.progress import progress_bar
-    from tl_nla.errors import unknown
+    from tl_nla.errors import InputError, unknown
     from tl_nla.reports.heads.card import SORTS
     from tl_nla.reports.heads.config import HeadCardsConfig
     from tl_nla.reports.heads.make import head_cards
@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         placed = own_placement(args)
         folder = None if args.oracle == "shipped" else args.oracle
         oracle = None if args.oracle is None else find_oracle(args.model, folder, target.model, **placed)
+        if args.oracle is not None and oracle is None:
+            raise InputError(f"no oracle ships for --model {args.model!r}; give --oracle the folder of one")
     with progress_bar():
         cards = replace(head_cards(target.model, documents, config, oracle=oracle, cache=args.cache), model=target.name)
     console.print(table(cards, args.sort, args.show, console.width))

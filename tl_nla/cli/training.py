@@ -9,6 +9,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from tl_nla.cli.config_errors import readable
 from tl_nla.errors import InputError
 from tl_nla.paths import user_path
 
@@ -58,9 +61,16 @@ def _config(name: str) -> str:
             known = ", ".join(sorted(packaged.name for packaged in configs_folder().glob("*.yaml")))
             raise InputError(f"no config {name!r}, neither a file nor packaged; packaged: {known}")
     try:
-        path.read_text(encoding="utf-8")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config {name!r} cannot be read as text: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"config {name!r} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        held = "nothing" if content is None else type(content).__name__
+        raise InputError(
+            f"config {name!r} holds {held}; give one with model, data and trainer, such as tiny_verbalizer.yaml"
+        )
     return str(path)
 
 
@@ -176,7 +186,7 @@ def _plain(error: Exception) -> Exception:
     # Lightning checks its arguments with plain ValueErrors; those of torch and of ours are faults to be looked into.
     plain = isinstance(error, ImportError | TypeError | ValueError)
     misuse |= plain and _raised_in(error).startswith(("lightning.", "jsonargparse"))
-    return InputError(text) if misuse else error
+    return InputError(readable(text)) if misuse else error
 
 
 def _raised_in(error: BaseException) -> str:

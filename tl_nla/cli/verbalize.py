@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def _piped() -> Iterator[tuple[str, str]]:
     """The lines of standard input that hold anything, with their names; bytes that are not UTF-8 stay in them."""
     if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline=None)
     for number, line in enumerate(sys.stdin, 1):
         text = (line.removeprefix("\ufeff") if number == 1 else line).rstrip("\n")
         if text.strip():

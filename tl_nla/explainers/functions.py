@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tl_nla.errors import InputError, unknown
 from tl_nla.explainers.base import Explainer, Moment
@@ -10,6 +10,9 @@ from tl_nla.explainers.column import ColumnExplainer
 from tl_nla.explainers.mechanical import explain_mechanically
 from tl_nla.explainers.sentence import explain_by_sentence
 from tl_nla.explainers.short import ShortExplainer
+
+Named = Literal["mechanical", "column", "sentence", "short"]
+"""The names of :data:`NAMED`, for settings: jsonargparse writes a name down again where the type says it."""
 
 NAMED: dict[str, Callable[[], Explainer]] = {
     "mechanical": lambda: explain_mechanically,

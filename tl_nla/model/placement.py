@@ -88,6 +88,6 @@ def known_device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"device is {name!r}, which cannot be used here ({str(error).splitlines()[0]}). Give 'cpu', or a device "
-            "that this machine and its build of torch have, such as 'cuda'"
+            "that this machine and its build of torch have"
         ) from error
     return name

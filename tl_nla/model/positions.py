@@ -1,5 +1,7 @@
 """Which positions of a batch are meant: -1, lists, slices, masks, "all" or token strings."""
 
+import operator
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from tl_nla.errors import InputError
 
 Positions = Any
 """``int``, list of ``int``, ``slice``, bool tensor ``[batch, pos]``, ``"all"``, a token string or a list of them."""
+_TRUTHS = ("bool", "torch.bool", "<class 'bool'>")
 
 
 def real_tokens(tokens: Int[Tensor, "batch pos"], attention_mask: Tensor | None) -> Bool[Tensor, "batch pos"]:
@@ -23,6 +26,8 @@ def real_tokens(tokens: Int[Tensor, "batch pos"], attention_mask: Tensor | None)
         raise InputError(f"tokens have shape {tuple(tokens.shape)}; at least one row and one position are needed")
     if attention_mask is None:
         return torch.ones_like(tokens, dtype=torch.bool)
+    if not isinstance(attention_mask, Tensor):
+        raise InputError(f"attention_mask is {type(attention_mask).__name__}; give a tensor [batch, pos]")
     if attention_mask.shape != tokens.shape:
         raise InputError(f"attention_mask has shape {tuple(attention_mask.shape)}, tokens {tuple(tokens.shape)}")
     real = attention_mask.bool().to(tokens.device)
@@ -69,6 +74,59 @@ def select_positions(
     return chosen
 
 
+def warn_of_padding(tokens: Int[Tensor, "batch pos"], chosen: Bool[Tensor, "batch pos"], tokenizer: Any) -> None:
+    """Warn where chosen columns look like padding of a batch that was given without its attention mask.
+
+    The tokenizer's padding token at the ends of some rows, but not of all, looks so. In front it may be the begin token
+    as well, once.
+
+    Args:
+        tokens: token ids.
+        chosen: the columns that are read.
+        tokenizer: of the model; without one nothing is known.
+    """
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if pad is None or len(tokens) < 2:
+        return
+    same = tokens == pad
+    leading = same.long().cumprod(1).bool()
+    if pad == getattr(tokenizer, "bos_token_id", None):
+        leading = leading & leading.roll(-1, 1)
+    padding = leading | same.flip(1).long().cumprod(1).bool().flip(1)
+    rows = torch.nonzero((padding & chosen.to(padding.device)).any(1)).flatten().tolist()
+    if rows and not padding.any(1).all():
+        warnings.warn(
+            f"rows {rows[:5]} of the batch seem to be padded, and their padding is read as text: give attention_mask "
+            f"(1 for tokens, 0 for padding), or run the texts one by one",
+            stacklevel=3,
+        )
+
+
+def whole_numbers(positions: Any, others: str) -> list[int]:
+    """One position or several as integers, those of NumPy and torch included.
+
+    Args:
+        positions: what was given.
+        others: the other kinds of positions that are allowed, for the message.
+
+    Raises:
+        InputError: for anything else. Truth values are no numbers: a mask of one row would be read as 0 and 1.
+    """
+    try:
+        listed = list(positions)
+    except TypeError:  # a single one
+        listed = [positions]
+    try:
+        if any(str(getattr(one, "dtype", type(one))) in _TRUTHS for one in listed):
+            raise TypeError
+        return [operator.index(one) for one in listed]
+    except TypeError:
+        raise InputError(
+            f"positions {positions!r} are of no known kind; give an int, a list, a slice, a bool mask [batch, pos] or "
+            f"{others}"
+        ) from None
+
+
 def row_positions(real: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
     """Each column's number among its row's real tokens, from 0."""
     return real.long().cumsum(1) - 1
@@ -96,12 +154,7 @@ def _slice(positions: slice, real: Tensor) -> Tensor:
 
 
 def _integers(positions: Any, real: Tensor) -> Tensor:
-    try:
-        numbers = [int(p) for p in ([positions] if isinstance(positions, int) else list(positions))]
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"positions {positions!r} are of no known kind; give an int, a list, a slice, a bool mask, 'all' or a token"
-        ) from error
+    numbers = whole_numbers(positions, "'all' or a token")
     lengths = real.sum(1)
     chosen = torch.zeros_like(real)
     for number in numbers:

@@ -14,9 +14,9 @@ from tl_nla.model.facts import block_form, branches_of, check_deterministic, fac
 from tl_nla.model.heads import HeadSum, out_projection, solve_heads
 from tl_nla.model.hooks import HookPair, tap
 from tl_nla.model.narrow import unread_logits
-from tl_nla.model.positions import Positions, real_tokens, row_positions, select_positions
+from tl_nla.model.positions import Positions, real_tokens, row_positions, select_positions, warn_of_padding
 from tl_nla.model.probe import lock_of
-from tl_nla.model.sites import Site
+from tl_nla.model.sites import Site, parse_sites
 from tl_nla.notebook import table_html
 
 
@@ -134,7 +134,7 @@ class Reading:
 def read(
     model: Any,
     tokens: Int[Tensor, "batch pos"],
-    sites: Sequence[Site | str],
+    sites: Site | str | Sequence[Site | str],
     positions: Positions = "all",
     attention_mask: Tensor | None = None,
     also: Sequence[HookPair] = (),
@@ -144,9 +144,10 @@ def read(
     Args:
         model: a ``HookedTransformer`` or ``TransformerBridge``; left exactly as it is found.
         tokens: token ids (not text: TransformerLens may add a begin token to text).
-        sites: any number of sites.
+        sites: one site, or any number of them.
         positions: see :func:`tl_nla.model.positions.select_positions`.
-        attention_mask: 1 for tokens, 0 for padding, on either side.
+        attention_mask: 1 for tokens, 0 for padding, on either side. Without one every column counts as a token; a
+            warning says when that looks wrong.
         also: hook names and functions that watch the same pass.
 
     Returns:
@@ -159,11 +160,12 @@ def read(
     facts_of(model)  # whether the model can be run at all, before anything else
     check_deterministic(model)
     known = model.hook_dict
-    chosen_sites = tuple(Site.parse(site).validate(model, known) for site in sites)
-    if not chosen_sites:
-        raise InputError("no sites were given; name at least one, such as 'blocks.0.hook_resid_post'")
+    chosen_sites = tuple(site.validate(model, known) for site in parse_sites(sites))
     check_tokens(model, tokens)
-    mask = select_positions(tokens, positions, attention_mask, getattr(model, "tokenizer", None))
+    tokenizer = getattr(model, "tokenizer", None)
+    mask = select_positions(tokens, positions, attention_mask, tokenizer)
+    if attention_mask is None and not isinstance(positions, Tensor):  # a mask of positions says what it means
+        warn_of_padding(tokens, mask, tokenizer)
     values: dict[str, Tensor] = {}
     # Heads of a layer, and experts, are read from the same points.
     alike = dict.fromkeys(replace(site, head=0 if site.kind == "head" else None, expert=None) if site.kind in

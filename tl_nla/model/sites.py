@@ -1,7 +1,7 @@
 """Sites: names for the states and the writes of a model."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -20,6 +20,21 @@ _FORMS = (
     "ln_final.hook_normalized", "blocks.0", "blocks.0.attn", "blocks.0.mlp", "blocks.0.attn.head.0", "blocks.0.mixer",
     "blocks.0.mixer.head.0", "blocks.0.ple", "blocks.0.mlp.expert.0",
 )  # fmt: skip
+
+
+def parse_sites(sites: "Site | str | Iterable[Site | str]") -> "tuple[Site, ...]":
+    """One site or several.
+
+    Raises:
+        InputError: for none, for what is no site, and for something else than sites.
+
+    Example:
+        >>> parse_sites("blocks.1.mlp")
+    """
+    listed = [sites] if isinstance(sites, Site | str) or not isinstance(sites, Iterable) else list(sites)
+    if not listed:
+        raise InputError("no sites were given; name at least one, such as 'blocks.0.hook_resid_post'")
+    return tuple(Site.parse(site) for site in listed)
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,7 @@ class Site:
         if isinstance(text, Site):
             return text
         if not isinstance(text, str):
-            raise InputError(f"a site is {type(text).__name__} ({text!r}); give its text, such as {_FORMS[0]!r}")
+            raise InputError(f"a site is {type(text).__name__} ({text!r:.60}); give its text, such as {_FORMS[0]!r}")
         return cls._parse(text.strip())
 
     @classmethod

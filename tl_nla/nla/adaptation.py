@@ -16,7 +16,7 @@ from tl_nla.model.files import read_safetensors
 from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.pair import NLA
 from tl_nla.nla.verbalizer import Generation
-from tl_nla.paths import user_path
+from tl_nla.outputs import check_file
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class AdaptedNLA:
         tensors = {f"{name}.{part}": getattr(one, part).contiguous() for name, one in maps.items()
                    for part in ("weight", "bias")}  # fmt: skip
         check_finite(tensors, "the adaptation")
-        save_file(tensors, user_path(path), {"layer": str(self.layer), "from_layer": str(self.nla.layer)})
+        save_file(tensors, check_file(path), {"layer": str(self.layer), "from_layer": str(self.nla.layer)})
 
     @classmethod
     def load(cls, path: str | Path, nla: NLA, layer: int) -> "AdaptedNLA":

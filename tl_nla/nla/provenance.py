@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tl_nla import __version__
 from tl_nla.model.families import decoder_layers
 
 FILE = "provenance.json"
@@ -38,11 +39,14 @@ def record(model: Any, layer: int | None, base: str = "") -> dict[str, Any]:
 
 
 def versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
-    """Versions of libraries, those that decide what an artefact does when none are given."""
+    """Versions of libraries, those that decide what an artefact does when none are given.
+
+    That of tl-nla is the one that runs: a checkout may have been installed long ago under another number.
+    """
     found = {}
     for name in libraries:
         try:
-            found[name] = importlib.metadata.version(name)
+            found[name] = __version__ if name == "tl-nla" else importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found

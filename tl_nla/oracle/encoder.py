@@ -15,6 +15,7 @@ from tl_nla.errors import InputError
 from tl_nla.metrics.norms import at_least_float32, scale_to_norm
 from tl_nla.model.files import read_safetensors
 from tl_nla.oracle.residual import ResidualBlock
+from tl_nla.outputs import check_file
 from tl_nla.paths import user_path
 
 _RARE = -5.0
@@ -119,7 +120,7 @@ class SourceEncoder(nn.Module):
         """
         kept = dtype or torch.float32
         state = {name: value.detach().to("cpu", kept).contiguous() for name, value in self.state_dict().items()}
-        save_file(state, user_path(path), metadata={"words": json.dumps(self.words)})
+        save_file(state, check_file(path), metadata={"words": json.dumps(self.words)})
 
     @classmethod
     def load(cls, path: str | Path) -> "SourceEncoder":

@@ -12,7 +12,7 @@ from tl_nla.metrics import normalise
 from tl_nla.metrics.norms import at_least_float32
 from tl_nla.model.files import read_safetensors
 from tl_nla.oracle.residual import ResidualBlock
-from tl_nla.paths import user_path
+from tl_nla.outputs import check_file
 
 _BLOCKS = 2
 
@@ -76,7 +76,7 @@ class Refinement(nn.Module):
         kept = dtype or torch.float32
         save_file(
             {name: value.detach().to("cpu", kept).contiguous() for name, value in self.state_dict().items()},
-            user_path(path),
+            check_file(path),
         )
 
     @classmethod

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from tl_nla.adapters.base import refuse_unfit
 from tl_nla.attribution.capture import capture
 from tl_nla.attribution.components import all_components
 from tl_nla.attribution.direct import Asked, DirectAttribution, attribute_run
@@ -61,6 +62,9 @@ def layer_contributions(
         ``layer_contributions(model, "The capital of France is", against=" London", skips=False)``
     """
     config = (config or ReportConfig()).given(options, oracle)
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper cannot be stopped and started at a block
+    if oracle is not None:
+        refuse_unfit(model, oracle, "the oracle reads writes", ("explain",))
     with nullcontext(config.tell) if config.tell is not None else patient() as tell:
         return _report(model, _Prompt.of(model, tokens, positions, config), oracle, target, config, tell)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tl_nla.errors import InputError, unknown
 from tl_nla.metrics.functional import normalise
-from tl_nla.steering.rewriters import Rewriter
+from tl_nla.steering.rewriters import Rewriter, check_rewriters
 
 MODES = ("delta", "replace")
 
@@ -51,10 +51,12 @@ def change_states(
         settings: for ``nla.verbalize``.
 
     Raises:
-        InputError: for an unknown mode, a strength that is not finite, or rewriters of another number.
+        InputError: for an unknown mode, a strength that is not finite, what is no rewriter, or rewriters of another
+            number.
     """
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
+    check_rewriters(rewrite)
     strengths = _strengths(strength, acts)
     rewriters = [rewrite] * len(acts) if callable(rewrite) else list(rewrite)
     if len(rewriters) != len(acts):

@@ -10,6 +10,20 @@ Rewriter = Callable[[str], str]
 _NEXT = re.compile(r'Next: (?:surely|likely|perhaps) (?:".*?"(?: or )?)+\.', re.DOTALL)
 
 
+def check_rewriters(rewrite: Any) -> None:
+    """Refuse what is neither a rewriter nor a sequence of them.
+
+    Raises:
+        InputError: saying what was given.
+    """
+    several = isinstance(rewrite, Sequence) and not isinstance(rewrite, str)
+    if not callable(rewrite) and not (several and all(map(callable, rewrite))):
+        raise InputError(
+            f"rewrite is {type(rewrite).__name__} ({rewrite!r:.60}); give a function from text to text, such as "
+            "substitute({'red': 'yellow'}), or a list of them, one a row"
+        )
+
+
 def substitute(words: Mapping[str, str]) -> Rewriter:
     """Replace whole words, all at once, so that ``{"a": "b", "b": "a"}`` exchanges them.
 
@@ -17,8 +31,10 @@ def substitute(words: Mapping[str, str]) -> Rewriter:
         words: what is replaced, and by what.
 
     Raises:
-        InputError: when there is nothing to replace.
+        InputError: when there is nothing to replace, or no mapping was given.
     """
+    if not isinstance(words, Mapping):
+        raise InputError(f"the words to replace are {type(words).__name__} ({words!r:.60}); give {{'red': 'yellow'}}")
     if not words or not all(words):
         raise InputError("nothing to replace was given; name at least one word, such as {'red': 'yellow'}")
     longest = sorted(words, key=len, reverse=True)

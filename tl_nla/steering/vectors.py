@@ -19,6 +19,7 @@ from tl_nla.metrics.functional import normalise
 from tl_nla.model.files import local_folder
 from tl_nla.nla.inputs import check_acts
 from tl_nla.nla.provenance import compared, versions
+from tl_nla.outputs import check_file
 from tl_nla.paths import user_path
 from tl_nla.sharing import About
 
@@ -50,12 +51,16 @@ class SteeringVector:
         check_number("strength", self.strength)
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file with its site, model and strength."""
+        """Write one safetensors file with its site, model and strength.
+
+        Raises:
+            InputError: when the file cannot be written there, or the vector is not finite.
+        """
         made = json.dumps({"versions": versions()})
         about = {"site": self.site, "model": self.model, "strength": str(self.strength), "made": made}
         tensors = {"vector": self.vector.detach().float().contiguous()}
         check_finite(tensors, "the steering vector")
-        save_file(tensors, user_path(path), metadata=about)
+        save_file(tensors, check_file(path), metadata=about)
 
     @classmethod
     def load(cls, path: str | Path) -> "SteeringVector":

@@ -18,6 +18,7 @@ from torch import Tensor
 from tl_nla.errors import InputError
 from tl_nla.finite import check_finite
 from tl_nla.metrics.probe import Probe
+from tl_nla.outputs import check_file
 from tl_nla.paths import user_path
 from tl_nla.storyworld.explanations import fact_answers
 from tl_nla.storyworld.facts import Facts
@@ -67,7 +68,7 @@ class Grounding:
         classes = {kind: probe.classes for kind, probe in self.probes.items()}
         about = {"floor": str(self.floor), "site": self.site, "classes": json.dumps(classes)}
         check_finite(tensors, "the grounding")
-        save_file(tensors, user_path(path), metadata=about)
+        save_file(tensors, check_file(path), metadata=about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Grounding":

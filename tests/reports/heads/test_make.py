@@ -153,7 +153,7 @@ def test_half_precision_changes_little(get_model):
     ("settings", "message"),
     [
         ({"heldout": 1.0}, "heldout is 1.0"), ({"documents": 1}, "documents is 1"), ({"layers": (9,)}, "0 to 2"),
-        ({"vocabulary": "no"}, "'words' or 'all'"),
+        ({"vocabulary": "no"}, "'words' or 'all'"), ({"oracle": object()}, r"object has no explain"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_told(model, settings, message):

@@ -12,6 +12,7 @@ from torch import Tensor
 from tl_nla.errors import InputError, unknown
 from tl_nla.model.files import read_safetensors
 from tl_nla.model.sites import Site
+from tl_nla.outputs import check_file
 
 STEPS = ("nothing", "faint", "one", "two", "three", "four", "five", "huge")
 """The strength words: "nothing" for a write too small against its state to matter, then seven steps of equal ratio."""
@@ -94,7 +95,7 @@ class StrengthReference:
         """Write it as safetensors."""
         tensors = {site: value.detach().float().cpu().contiguous() for site, value in self.quantiles.items()}
         tensors[_RANGE] = torch.tensor([self.low, self.high, self.nothing_below], dtype=torch.float64)
-        save_file(tensors, path)
+        save_file(tensors, check_file(path))
 
     @classmethod
     def load(cls, path: str | Path) -> "StrengthReference":

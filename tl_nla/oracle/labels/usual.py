@@ -16,6 +16,7 @@ from tl_nla.errors import InputError, unknown
 from tl_nla.metrics import normalise
 from tl_nla.model.files import read_safetensors
 from tl_nla.model.sites import Site
+from tl_nla.outputs import check_file
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class UsualWrites:
 
     def save(self, path: str | Path) -> None:
         """Write them as safetensors."""
-        save_file({site: mean.detach().float().cpu().contiguous() for site, mean in self.means.items()}, path)
+        tensors = {site: mean.detach().float().cpu().contiguous() for site, mean in self.means.items()}
+        save_file(tensors, check_file(path))
 
     @classmethod
     def load(cls, path: str | Path) -> "UsualWrites":

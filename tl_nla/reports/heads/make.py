@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tl_nla.adapters.base import refuse_unfit
 from tl_nla.data.documents import Document
 from tl_nla.data.progress import tell
 from tl_nla.errors import InputError
@@ -58,7 +59,8 @@ def head_cards(
         The cards.
 
     Raises:
-        InputError: when the model has no attention heads that can be told, or the texts are too few or too short.
+        InputError: when the model has no attention heads that can be told, the texts are too few or too short, or the
+            oracle is none of this model.
 
     Example:
         >>> cards = head_cards(model, texts, documents=64, cache="runs/heads")
@@ -68,6 +70,8 @@ def head_cards(
     begun = time.monotonic()
     facts_of(model)
     check_deterministic(model)
+    if oracle is not None:
+        refuse_unfit(model, oracle, "the oracle reads writes", ("explain", "reconstruct"))
     heads, notes = layers_with_heads(model, config.layers)
     drawn = Texts.draw(model, texts, config)
     settings = {**config.kept(), "texts": drawn.hash(), "model": _fingerprint(model)}
