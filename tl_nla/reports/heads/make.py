@@ -59,8 +59,8 @@ def head_cards(
         The cards.
 
     Raises:
-        InputError: when the model has no attention heads that can be told, the texts are too few or too short, or the
-            oracle is none of this model.
+        InputError: when the model has no attention heads that can be told, or the texts are too few or too short. Also
+            when the oracle is none of this model.
 
     Example:
         >>> cards = head_cards(model, texts, documents=64, cache="runs/heads")
