@@ -282,9 +282,8 @@ def _layer_sources(model: Any, layer: int, points: dict[str, Tensor]) -> tuple[H
 
 
 def _head_sum(model: Any, layer: int, points: dict[str, Tensor]) -> HeadSum:
-    branch = branches_of(model, layer, "attn")[1][0]
-    flat = {name: value.flatten(0, 1) for name, value in points.items() if name in (branch.point, out_projection(
-        model, layer).point)}  # fmt: skip
+    seen = branches_of(model, layer, "attn")[1][0].point, out_projection(model, layer).point
+    flat = {name: value.flatten(0, 1) for name, value in points.items() if name in seen}
     return head_sum(model, layer, "attn", flat)
 
 

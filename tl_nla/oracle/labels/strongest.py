@@ -94,8 +94,9 @@ class _Asked:
         """Products of each row with tokens of its own, float32; of all rows, or of some."""
         found, read = [], self.read if rows is None else self.read[rows]
         for part, own in zip(read.split(_LISTED_ROWS), numbers.split(_LISTED_ROWS), strict=True):
-            weight = self.lens.weight.T.index_select(0, self.named[own].flatten()).float()
-            found.append((weight.unflatten(0, (len(own), -1)) @ part[:, :, None])[:, :, 0])
+            weight = self.lens.weight.T.index_select(0, self.named[own].flatten()).float()  # a copy in any case
+            # A third of the time of a product of matrices with one column each.
+            found.append(weight.unflatten(0, (len(own), -1)).mul_(part[:, None]).sum(-1))
         return torch.cat(found)
 
 
