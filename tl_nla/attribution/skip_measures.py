@@ -87,9 +87,11 @@ def _compare(old: _Old, logits: Float[Tensor, "component batch column vocab"], t
     """Compare changed logits with the clean prediction ``p``."""
     coarse = torch.finfo(logits.dtype).eps > _COARSE
     kl, mean, largest = (_of_coarse if coarse else _of_fine)(old, logits)
-    known = kl.isfinite()
-    if not bool(known.all()):  # too large for an exponential
-        kl = torch.where(known, kl, torch.logsumexp(logits.float() - old.logits - mean + old.log_p, -1))
+    lost = torch.nonzero(~kl.isfinite())
+    if len(lost):  # too large for an exponential
+        row, batch, column = lost.unbind(1)
+        moved = logits[row, batch, column].float() - old.logits[batch, column] - mean[row, batch, column]
+        kl[row, batch, column] = torch.logsumexp(moved + old.log_p[batch, column], -1)
     told = old.targets[None, ..., None].expand(*logits.shape[:-1], 1)
     before = old.logits[None].expand(logits.shape).gather(-1, told)
     of_target = (logits.gather(-1, told).float() - before - mean)[..., 0]

@@ -101,6 +101,8 @@ class Lens:
     @cached_property
     def roundings(self) -> Float[Tensor, " vocab"]:
         """The norm of what each token's direction loses in bfloat16."""
+        if self.weight.dtype == torch.bfloat16:
+            return torch.zeros(self.weight.shape[1], device=self.weight.device)
         return torch.cat([(piece - piece.to(torch.bfloat16)).float().norm(dim=0) for piece in self._pieces()])
 
     def _pieces(self) -> tuple[Tensor, ...]:
