@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests import families, zoo
 from tests.attribution.reference import leave_out, left_padded
-from tl_nla.attribution import Component, SkipConfig, all_components, skip_effects, skip_logits
+from tl_nla.attribution import Component, SkipConfig, all_components, skip_effects, skip_logits, skip_measures
 from tl_nla.attribution.capture import capture
 from tl_nla.attribution.replay import replay, start_of
 from tl_nla.errors import InputError
@@ -298,3 +298,26 @@ def test_dropout_is_refused():
     model.train()
     with pytest.raises(InputError, match="eval"):
         skip_logits(model, zoo.tokens(1, 6), "blocks.0")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_divergences_of_logits_in_half_precision(dtype):
+    """Small and large changes, none, and one too large for an exponential, beside the plain formula in float64."""
+    draw = torch.Generator().manual_seed(0)
+    clean = (3 * torch.randn(1, 2, 5000, generator=draw)).to(dtype)
+    changed = clean[None].repeat(6, 1, 1, 1).float()
+    for row, size in enumerate((0.0, 0.03, 1.0, 6.0)):
+        changed[row] += size * torch.randn(1, 2, 5000, generator=draw)
+    changed[4] += 20.0  # all logits alike: a small divergence that comes of rounding alone
+    changed[5, ..., :7] += 300.0
+    changed = changed.to(dtype)
+    old = skip_measures._Old.of(clean.float(), clean.argmax(-1))
+    found = skip_measures._compare(old, changed, 3)
+    log_p, log_q = clean.double().log_softmax(-1), changed.double().log_softmax(-1)
+    kl = (log_p.exp() * (log_p - log_q)).sum(-1)
+    torch.testing.assert_close(found["kl"].double(), kl, atol=1e-5, rtol=1e-5)
+    assert not found["kl"][0].any()
+    top = clean.argmax(-1)[None, ..., None].expand(6, 1, 2, 1)
+    change = (log_q - log_p).gather(-1, top)[..., 0]
+    torch.testing.assert_close(found["change"].double(), change, atol=1e-4, rtol=1e-5)
+    assert torch.equal(found["top"], changed.argmax(-1))

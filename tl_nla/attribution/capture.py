@@ -1,7 +1,7 @@
 """One clean forward pass that keeps what a later replay of single blocks needs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from tl_nla.errors import InputError
 from tl_nla.model.facts import ModelFacts, check_deterministic, facts_of, fingerprint
 from tl_nla.model.heads import out_projection
 from tl_nla.model.hooks import HookFunction, HookPair, module_point
+from tl_nla.model.narrow import narrowed
 from tl_nla.model.probe import lock_of
 from tl_nla.model.reading import check_tokens
 
@@ -57,27 +58,58 @@ def capture(
     places = {name: points.get(name) or module_point(model, name) for name in (*names, *(name for name, _ in also))}
     pairs: list[tuple[Any, HookFunction]] = [(places[name], store.keep(name)) for name in names]
     pairs += [(places[name], function) for name, function in also]
-    with lock_of(model), torch.no_grad(), store.watched(model), hooked([pair for pair in pairs if pair[0] is not None]):
-        logits = model(tokens) if attention_mask is None else model(tokens, attention_mask=attention_mask)
+    asked = _Asked(tokens, own)
+    with lock_of(model), torch.no_grad(), store.watched(model), asked.alone(model) as alone, \
+            hooked([pair for pair in pairs if pair[0] is not None]):  # fmt: skip
+        found = model(tokens) if attention_mask is None else model(tokens, attention_mask=attention_mask)
     calls, inputs = store.calls, store.inputs
     if any(call is None for call in calls):
         raise InputError(f"{type(model).__name__} does not run its blocks one after the other: nothing can be replayed")
     stream = (len(tokens), tokens.shape[1] if own is None else len(own), int(model.cfg.d_model))
     if odd := [layer for layer, state in enumerate(inputs) if state is None or state.shape != stream]:
         raise InputError(f"what enters blocks.{odd[0]} is no single residual stream of shape {stream}")
-    logits = logits if isinstance(logits, Tensor) else logits.logits
+    logits, end = asked.of(found if isinstance(found, Tensor) else found.logits, alone)
     valid = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     points |= {name: place for name, place in places.items() if place is not None}
     run = CleanRun(
-        points, calls, inputs, store.kept, [None] * layers, logits if own is None else logits[:, own].clone(),  # type: ignore[arg-type]
+        points, calls, inputs, store.kept, [None] * layers, logits,  # type: ignore[arg-type]
         valid.to(logits.device) if own is None else valid[:, own].to(logits.device),
         tokens if own is None else tokens[:, own], attention_mask, state_of(model), None if own is None else tuple(own),
         tokens.shape[1], store.keys if len(store.keys) == layers else {},
-        None if store.end is None else (store.end, logits[:, -_ENDS:].clone()),
+        None if store.end is None else (store.end, end),
     )  # fmt: skip
     if solve:
         run.diagonals = [_solve(model, run, layer) for layer in range(layers)]
     return run
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The columns whose logits a run keeps (all of them when ``None``), and the last ones."""
+
+    tokens: Int[Tensor, "batch pos"]
+    columns: list[int] | None
+
+    @property
+    def _places(self) -> list[int]:
+        length = self.tokens.shape[1]
+        return sorted({*(self.columns or ()), *range(max(0, length - _ENDS), length)})
+
+    def alone(self, model: Any) -> Any:
+        """A context in which no other logits are computed, as far as that goes unseen; it tells whether."""
+        if self.columns is None:
+            return nullcontext(False)
+        chosen = torch.zeros_like(self.tokens, dtype=torch.bool)
+        chosen[:, self._places] = True
+        return narrowed(model, chosen)
+
+    def of(self, logits: Tensor, alone: bool) -> tuple[Tensor, Tensor]:
+        """Logits of the columns, and those of the last ones."""
+        if self.columns is None:
+            return logits, logits[:, -_ENDS:].clone()
+        places = self._places
+        some = logits[0].unflatten(0, (len(self.tokens), len(places))) if alone else logits[:, places]
+        return some[:, [places.index(column) for column in self.columns]], some[:, -_ENDS:].clone()
 
 
 def _names(model: Any, facts: ModelFacts, solve: bool, heads: bool) -> list[str]:

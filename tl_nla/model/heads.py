@@ -193,14 +193,15 @@ class _Projected(NamedTuple):
 def _summed(projected: _Projected, write: Tensor, form: NormForm | None, inner: float, factor: float) -> HeadSum:
     heads, weight, bias, total = projected
     step = step_of(write)
-    parts = torch.einsum("nhd,hdm->nhm", heads[:_CHECKED], weight).abs().sum(1) if form is None else None
     if form is None:
         ours = total * inner
         terms = [(total - bias)[:_CHECKED] * inner, (bias * inner).expand_as(ours)[:_CHECKED]]
         fit = compare(write[:_CHECKED], terms, step)
-        if not fit.exact and parts is not None:  # heads that cancel leave the rounding of what they were
+        if not fit.exact:  # heads that cancel leave the rounding of what they were
+            parts = torch.einsum("nhd,hdm->nhm", heads[:_CHECKED], weight).abs().sum(1)
             fit = _cancelled(write[:_CHECKED], ours[:_CHECKED], parts * abs(inner), step, fit)
-        return HeadSum(heads, weight * inner * factor, torch.ones(()), bias * inner * factor, fit)
+        times = inner * factor
+        return HeadSum(heads, weight if times == 1 else weight * times, torch.ones(()), bias * times, fit)
     scale = form.scale(total)
     linear = form.linear(total, scale)
     fit = compare(write[:_CHECKED], [linear[:_CHECKED], form.shift.expand_as(linear)[:_CHECKED]], step)

@@ -40,7 +40,7 @@ def chosen_logits(
         >>> logits = chosen_logits(model, tokens, last)
     """
     count = int(chosen.sum())
-    with _narrowed(model, chosen) as narrow:
+    with narrowed(model, chosen) as narrow:
         logits = model(tokens, **arguments)
     return logits[0, :count] if narrow else logits[chosen.to(logits.device)]
 
@@ -88,13 +88,18 @@ def unread_logits(model: Any) -> Iterator[None]:
 
     Where hooks of the user's watch the unembedding, it sees every position as ever.
     """
-    with _narrowed(model, None):
+    with narrowed(model, None):
         yield
 
 
 @contextmanager
-def _narrowed(model: Any, chosen: Tensor | None) -> Iterator[bool]:
-    """Cut what enters the unembedding; whether that was done."""
+def narrowed(model: Any, chosen: Tensor | None) -> Iterator[bool]:
+    """Cut what enters the unembedding to some positions, row by row in one row; whether that was done.
+
+    Args:
+        model: a ``HookedTransformer`` or ``TransformerBridge``.
+        chosen: which positions ``[batch, pos]``; the very first one when ``None``.
+    """
     unembed, owner = getattr(model, "unembed", None), threading.get_ident()
 
     def cut(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -132,7 +132,7 @@ class ReadWatch:
 
 def words_of(run: RunWrites, tokens: Int[Tensor, "1 pos"], read: Read, wording: Wording) -> Words:
     """Say what every write of a run does."""
-    lens = Lens.of(run.model)
+    lens, ids = Lens.of(run.model), tokens[0].tolist()
     # Some models read more tokens than they predict.
     size = max(int(run.model.cfg.d_vocab), lens.weight.shape[1])
     texts = Texts(_raw_texts(wording.tokenizer, size), wording.vocabulary)
@@ -149,12 +149,12 @@ def words_of(run: RunWrites, tokens: Int[Tensor, "1 pos"], read: Read, wording: 
         up, down = (wording.vocabulary.words(ids) for ids in (effects.promoted, effects.suppressed))
         rows = len(run)
         if first:
-            embed = _embeddings(tokens, run, texts, up[:rows], down[:rows])
+            embed = _embeddings(ids, run, texts, up[:rows], down[:rows])
             up, down = up[rows:], down[rows:]
         said = {} if wording.oracle is None else _asked(wording, some, writes, states)
         for number, site in enumerate(some):
             place = slice(number * rows, (number + 1) * rows)
-            told[str(site)] = _told(site, run, tokens, (up[place], down[place], said.get(str(site))), texts, listed)
+            told[str(site)] = _told(site, run, ids, (up[place], down[place], said.get(str(site))), texts, listed)
             strengths[str(site)] = relative_norm(writes[number], states[number]).tolist()
             if kept is not None:
                 kept.append(writes[number].cpu())
@@ -171,14 +171,14 @@ def _groups(run: RunWrites, width: int) -> Iterator[list[Site]]:
 
 
 def _told(
-    site: Site, run: RunWrites, tokens: Tensor, said: tuple[list[list[str]], list[list[str]], list[str] | None],
+    site: Site, run: RunWrites, ids: Sequence[int], said: tuple[list[list[str]], list[list[str]], list[str] | None],
     texts: Texts, listed: Mapping[str, "_Listed"],
 ) -> list[Told]:  # fmt: skip
     up, down, explained = said
     reader = listed.get(site.kind) if site.kind == "attn" or site.part == "attn" else None
-    sources = [([], []) for _ in up] if reader is None else reader.of(site, tokens, texts)
+    sources = [([], []) for _ in up] if reader is None else reader.of(site, ids, texts)
     told_of = reader is not None and site.layer in reader.layers
-    known = [[texts.name_of(int(tokens[0, place])) for place in places] for _, places in sources]
+    known = [[texts.name_of(ids[place]) for place in places] for _, places in sources]
     explained = explained if explained is not None else _labels(up, down, known if told_of else None)
     return [Told(up[row], down[row], *sources[row], explained[row]) for row in range(len(up))]
 
@@ -191,7 +191,7 @@ class _Listed:
         sides = ((found.distant, found.distant_weight), (found.local, found.local_weight))
         self.sides = [(columns[:, :, 0].tolist(), shares[:, :, 0].tolist()) for columns, shares in sides]
 
-    def of(self, site: Site, tokens: Tensor, texts: Texts) -> list[tuple[list[tuple[str, float]], list[int]]]:
+    def of(self, site: Site, ids: Sequence[int], texts: Texts) -> list[tuple[list[tuple[str, float]], list[int]]]:
         """For each row the tokens read and their columns, strongest first.
 
         The position itself and the first token are no sources.
@@ -205,7 +205,7 @@ class _Listed:
                      for source, share in zip(columns[layer][head][row], shares[layer][head][row], strict=True)
                      if share >= SHARE_FLOOR]  # fmt: skip
             pairs = sorted(pairs, reverse=True)[:_SOURCES]
-            named = [(texts.raw[int(tokens[0, source])], share) for share, source in pairs]
+            named = [(texts.raw[ids[source]], share) for share, source in pairs]
             rows.append((named, [source for _, source in pairs]))
         return rows
 
@@ -272,8 +272,8 @@ def _short(site: Site) -> str:
 
 
 def _embeddings(
-    tokens: Tensor, run: RunWrites, texts: Texts, up: Sequence[list[str]], down: Sequence[list[str]]
+    ids: Sequence[int], run: RunWrites, texts: Texts, up: Sequence[list[str]], down: Sequence[list[str]]
 ) -> list[tuple[str, list[str], list[str]]]:
-    words = [texts.raw[int(tokens[0, column])] for column in run.columns]
+    words = [texts.raw[ids[column]] for column in run.columns]
     told = zip(words, up, down, strict=True)
     return [(f"the token {word!r} itself", raised, lowered) for word, raised, lowered in told]

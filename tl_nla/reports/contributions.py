@@ -20,6 +20,7 @@ from tl_nla.model.facts import facts_of
 from tl_nla.model.positions import Positions, select_positions
 from tl_nla.model.sites import Site
 from tl_nla.oracle.labels import Vocabulary, whole_words
+from tl_nla.reports.collector import only_new_collected
 from tl_nla.reports.contribution_cells import cells_of, short
 from tl_nla.reports.contribution_inputs import prompt_ids, target_ids
 from tl_nla.reports.contribution_skips import Skips, skips_of
@@ -65,7 +66,7 @@ def layer_contributions(
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper cannot be stopped and started at a block
     if oracle is not None:
         refuse_unfit(model, oracle, "the oracle reads writes", ("explain",))
-    with nullcontext(config.tell) if config.tell is not None else patient() as tell:
+    with only_new_collected(), nullcontext(config.tell) if config.tell is not None else patient() as tell:
         return _report(model, _Prompt.of(model, tokens, positions, config), oracle, target, config, tell)
 
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from docs.studies.tiny.tokenizer import build_tokenizer
@@ -72,6 +72,12 @@ def test_forbidden_tokens_are_never_named(llama):
     assert set(named.unique().tolist()) == {-1, zoo.VOCAB - 3, zoo.VOCAB - 2, zoo.VOCAB - 1}
 
 
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """The vocabularies of these tests take several pieces."""
+    monkeypatch.setattr(strongest, "_TOKENS", 4096)
+
+
 def large_lens(vocab, width=8):
     """A vocabulary of more tokens than are looked at together."""
     draw = torch.Generator().manual_seed(3)
@@ -80,7 +86,7 @@ def large_lens(vocab, width=8):
 
 
 @pytest.mark.parametrize("spellings", [1, 2])
-def test_the_strongest_of_a_large_vocabulary_are_those_of_its_logits(spellings):
+def test_the_strongest_of_a_large_vocabulary_are_those_of_its_logits(small_pieces, spellings):
     lens, vocab = large_lens(9_000), 9_000
     write, before = write_and_state(rows=600, width=8)
     named = Vocabulary.of(None, vocab)
@@ -94,7 +100,7 @@ def test_the_strongest_of_a_large_vocabulary_are_those_of_its_logits(spellings):
     torch.testing.assert_close(found.suppressed_value, -down.values)
 
 
-def test_a_piece_full_of_one_word_hides_no_other():
+def test_a_piece_full_of_one_word_hides_no_other(small_pieces):
     """A piece keeps few candidates; where all of them are spellings of one word, the row is looked at as a whole."""
     lens, vocab = large_lens(9_000), 9_000
     lens.weight[:, :4_000] *= 3  # the strongest stand in the first piece
@@ -119,13 +125,22 @@ def test_some_tokens_by_pieces_are_those_of_the_whole_product(dtype):
     torch.testing.assert_close(lens.logits(write), plain)
 
 
+@pytest.fixture
+def half_units(monkeypatch):
+    """Products in bfloat16 come first, however small the vocabulary is and whatever this processor has."""
+    monkeypatch.setattr(strongest, "_WIDE", 1)
+    monkeypatch.setattr(strongest, "_has_half_units", lambda: True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10_000), st.sampled_from([1.0, 0.02, 0.001]))
-def test_an_unembedding_in_bfloat16_names_what_float32_products_name(seed, apart):
+def test_products_in_bfloat16_name_what_float32_products_name(half_units, dtype, seed, apart):
     """Tokens that lie close together: coarse products alone would name others, and in another order."""
     draw = torch.Generator().manual_seed(seed)
     size = 600
     common = torch.randn(24, 12, generator=draw).repeat(1, size // 12)
-    weight = (common + apart * torch.randn(24, size, generator=draw)).bfloat16()
+    weight = (common + apart * torch.randn(24, size, generator=draw)).to(dtype)
     lens = Lens(weight, False, torch.rand(24, generator=draw), weight.float().mean(1))
     write, group = torch.randn(9, 24, generator=draw), torch.randint(500, (size,), generator=draw)
     named = torch.randperm(size, generator=draw)[:550].sort().values
@@ -139,8 +154,18 @@ def test_an_unembedding_in_bfloat16_names_what_float32_products_name(seed, apart
         torch.testing.assert_close(own.masked_fill(numbers < 0, 0.0), values, rtol=1e-5, atol=1e-5)
 
 
+def test_a_token_whose_weights_lose_most_in_bfloat16_is_found(half_units):
+    """The best of all comes to half of itself in bfloat16, behind more tokens than are kept."""
+    weight = torch.tensor([1.0, -1.0, 0.006]).repeat(100, 1)
+    weight[7] = torch.tensor([1.0070, -1.0, 0.0])  # .0070, and .0078 in bfloat16
+    weight[90] = torch.tensor([1.0039, -0.9960, 0.0])  # .0079, and .0039 in bfloat16
+    lens, tokens = Lens(weight.T.contiguous(), False), torch.arange(100)
+    (promoted, _), _ = strongest.strongest(lens, torch.ones(1, 3), tokens, tokens, 1)
+    assert promoted.tolist() == [[90]]
+
+
 @pytest.mark.parametrize("alike", [20, 400])
-def test_close_tokens_of_several_pieces_are_settled_in_float32(alike):
+def test_close_tokens_of_several_pieces_are_settled_in_float32(small_pieces, alike):
     """More tokens than are listed at first are close: those that were kept settle it (20 alike), or all do (400)."""
     draw, size = torch.Generator().manual_seed(7), 20_000
     common = torch.randn(24, size // alike, generator=draw).repeat(1, alike)

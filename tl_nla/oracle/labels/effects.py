@@ -96,8 +96,18 @@ class Lens:
     @cached_property
     def lengths(self) -> Float[Tensor, " vocab"]:
         """The norm of each token's direction in the unembedding."""
-        step = max(1, _PIECE // len(self.weight))
-        return torch.cat([piece.float().norm(dim=0) for piece in self.weight.split(step, dim=1)])
+        return torch.cat([piece.float().norm(dim=0) for piece in self._pieces()])
+
+    @cached_property
+    def roundings(self) -> Float[Tensor, " vocab"]:
+        """The norm of what each token's direction loses in bfloat16."""
+        if self.weight.dtype == torch.bfloat16:
+            return torch.zeros(self.weight.shape[1], device=self.weight.device)
+        return torch.cat([(piece - piece.to(torch.bfloat16)).float().norm(dim=0) for piece in self._pieces()])
+
+    def _pieces(self) -> tuple[Tensor, ...]:
+        """The unembedding by pieces of the vocabulary."""
+        return self.weight.split(max(1, _PIECE // len(self.weight)), dim=1)
 
     def scale(self, state: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
         """What the final norm would divide a state by: root mean square, after centring where it centres."""

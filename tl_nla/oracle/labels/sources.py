@@ -235,12 +235,19 @@ def raw_source_weights(
         weight: W_O of each head.
         gain: what multiplies the write on its way to the stream, a scalar or ``[d_model]``.
     """
-    heads, groups = weight.shape[0], value.shape[2]
     scaled = weight * gain
-    gram = scaled @ scaled.transpose(1, 2)
+    return _weighed(pattern, value, scaled @ scaled.transpose(1, 2))
+
+
+def _weighed(
+    pattern: Float[Tensor, "batch head query pos"], value: Float[Tensor, "batch pos kv d_head"],
+    gram: Float[Tensor, "head d_head d_head"],
+) -> Float[Tensor, "batch head query pos"]:  # fmt: skip
+    """The same from the products of each head's W_O with itself."""
+    heads, groups = gram.shape[0], value.shape[2]
     grouped = gram.unflatten(0, (groups, heads // groups))
     left = torch.einsum("grde,bpge->bgrpd", grouped, value)
-    square = torch.einsum("bgrpd,bpgd->bgrp", left, value)
+    square = (left * value.transpose(1, 2)[:, :, None]).sum(-1)
     return pattern * square.clamp_min(0).sqrt().flatten(1, 2)[:, :, None, :]
 
 
@@ -274,17 +281,17 @@ def _layer_sources(model: Any, layer: int, points: dict[str, Tensor]) -> tuple[H
     pattern, value = points[f"{prefix}attn.hook_pattern"], points[f"{prefix}attn.hook_v"]
     # A norm's scale is one number a position, the same for all sources, so shares do not need it.
     values = _values_by_head(value, found, pattern.shape[-1])
-    raw = raw_source_weights(pattern.float(), values, found.weight, torch.ones(()))
+    gram = found.weight @ found.weight.transpose(1, 2)
+    raw = _weighed(pattern.float(), values, gram)
     rows, batch = found.z, pattern.shape[0]
-    square = torch.einsum("nhd,hde,nhe->hn", rows, found.weight @ found.weight.transpose(1, 2), rows)
+    square = (torch.einsum("nhd,hde->nhe", rows, gram) * rows).sum(-1).T
     norm = (square.clamp_min(0).sqrt() / length).unflatten(1, (batch, -1))
     return found, raw, norm, points[f"{prefix}hook_resid_pre"].float().norm(dim=-1)
 
 
 def _head_sum(model: Any, layer: int, points: dict[str, Tensor]) -> HeadSum:
-    branch = branches_of(model, layer, "attn")[1][0]
-    flat = {name: value.flatten(0, 1) for name, value in points.items() if name in (branch.point, out_projection(
-        model, layer).point)}  # fmt: skip
+    seen = branches_of(model, layer, "attn")[1][0].point, out_projection(model, layer).point
+    flat = {name: value.flatten(0, 1) for name, value in points.items() if name in seen}
     return head_sum(model, layer, "attn", flat)
 
 

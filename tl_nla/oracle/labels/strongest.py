@@ -1,19 +1,23 @@
 """The strongest tokens of many writes, the unembedding read piece by piece: no copy of it, no row of all logits."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tl_nla.model.processor import MATRIX_UNIT, VECTOR_UNIT, processor_units
 from tl_nla.model.rounding import SUMMATION, unmixed
 
 if TYPE_CHECKING:
     from tl_nla.oracle.labels.effects import Lens
 
-_TOKENS, _ROWS = 8192, 256
-"""Tokens and writes whose products are looked at together: few enough to stay in the processor's cache."""
+_TOKENS, _ROWS = 2**15, 256
+"""Tokens and writes whose products are looked at together."""
+_WIDE = 4096
+"""Tokens from which on coarse products pay where the unembedding is in float32."""
 _FEWEST, _BLOCK, _SHORT = 32, 16, 4
 _PARTIAL = 64
 """``topk`` on a processor is twice as fast on rows of so many times what is looked for, or more."""
@@ -28,8 +32,9 @@ def strongest(
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The tokens that each write adds most to, and those that it takes most from, one a word.
 
-    An unembedding in bfloat16 is multiplied in bfloat16 first. Candidates are then multiplied in float32. A write
-    whose other tokens may come within the rounding of the first products is looked at in float32 as a whole.
+    An unembedding in bfloat16 is multiplied in bfloat16 first, and one in float32 where the processor has units for
+    bfloat16. Candidates are then multiplied in float32. A write whose other tokens may come within the rounding of the
+    first products is looked at in float32 as a whole.
 
     Args:
         lens: the linear read-out.
@@ -44,15 +49,13 @@ def strongest(
     """
     asked = _Asked(lens, lens.read(writes), named.to(lens.weight.device), group.to(lens.weight.device), top_k)
     pieces = _best(asked)
-
-    def settled(largest: bool) -> tuple[Tensor, Tensor]:
-        words, values, unsure = _end(asked, pieces[largest], largest)
-        for some in unsure.split(_FEWEST):
-            part = lens.logits(writes[some], named)
+    ends = {largest: _end(asked, pieces[largest], largest) for largest in (True, False)}
+    unsure = torch.cat([rows for _, _, rows in ends.values()]).unique()
+    for some in unsure.split(_FEWEST):
+        part = lens.logits(writes[some], named)
+        for largest, (words, values, _) in ends.items():
             words[some], values[some] = top_words(part, asked.group, top_k, 0.0, largest, 4 * top_k)
-        return words, values
-
-    return settled(True), settled(False)
+    return ends[True][:2], ends[False][:2]
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,9 @@ class _Asked:
     @property
     def coarse(self) -> bool:
         """Whether the first products round: float16 might overflow, so it is not among them."""
-        return self.lens.weight.dtype == torch.bfloat16
+        weight = self.lens.weight
+        wide = weight.dtype == torch.float32 and len(self.named) >= _WIDE and weight.device.type == "cpu"
+        return weight.dtype == torch.bfloat16 or (wide and _has_half_units())
 
     @property
     def mean(self) -> Float[Tensor, "n 1"]:
@@ -80,31 +85,41 @@ class _Asked:
         if not self.coarse:
             return 0.0
         step = torch.finfo(torch.bfloat16).eps
-        lost = (self.read - self.read.to(torch.bfloat16).float()).norm(dim=-1) + SUMMATION * self.read.norm(dim=-1)
-        return lost * self.lens.lengths[self.named].max() + step * values.abs()
+        size = self.read.norm(dim=-1)
+        lost = (self.read - self.read.to(torch.bfloat16).float()).norm(dim=-1)
+        of_weight = self.lens.roundings[self.named].max() * (size + lost)
+        return (lost + SUMMATION * size) * self.lens.lengths[self.named].max() + of_weight + step * values.abs()
 
     def exact(self, numbers: Int[Tensor, "n c"], rows: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n c"]:
         """Products of each row with tokens of its own, float32; of all rows, or of some."""
         found, read = [], self.read if rows is None else self.read[rows]
         for part, own in zip(read.split(_LISTED_ROWS), numbers.split(_LISTED_ROWS), strict=True):
-            weight = self.lens.weight.T.index_select(0, self.named[own].flatten()).float()
-            found.append((weight.unflatten(0, (len(own), -1)) @ part[:, :, None])[:, :, 0])
+            weight = self.lens.weight.T.index_select(0, self.named[own].flatten()).float()  # a copy in any case
+            # A third of the time of a product of matrices with one column each.
+            found.append(weight.unflatten(0, (len(own), -1)).mul_(part[:, None]).sum(-1))
         return torch.cat(found)
+
+
+@lru_cache(maxsize=1)
+def _has_half_units() -> bool:
+    """Whether products in bfloat16 are faster than those in float32, as they are where a processor has units for it."""
+    return bool({MATRIX_UNIT, VECTOR_UNIT} & set(processor_units()))
 
 
 def _best(asked: _Asked) -> dict[bool, _Pieces]:
     """Both ends of each piece of the vocabulary, which is read once for all rows."""
     best: dict[bool, _Pieces] = {True: [], False: []}
-    size = min((3 if asked.coarse else 2) * asked.top_k, len(asked.named))
+    size = min((4 if asked.coarse else 2) * asked.top_k, len(asked.named))
     read = asked.read.to(torch.bfloat16) if asked.coarse else asked.read
     with unmixed(read):
         for first in range(0, len(asked.named), _TOKENS):
             weight = asked.lens.weight.T.index_select(0, asked.named[first : first + _TOKENS]).to(read.dtype)
             kept: dict[bool, _Pieces] = {True: [], False: []}
             for rows in read.split(_ROWS):
-                part = (rows @ weight.T).float()
+                part = rows @ weight.T
                 for largest, parts in kept.items():
-                    parts.append(_topk(part, min(size, len(weight)), largest))
+                    values, places = _topk(part, min(size, len(weight)), largest)
+                    parts.append((values.float(), places))
             for largest, parts in kept.items():
                 values, places = (torch.cat(column) for column in zip(*parts, strict=True))
                 best[largest].append((values, places + first))
