@@ -166,7 +166,6 @@ class Verbalizer(VectorVerbalizer):
             InputError: when there is no vector, its size is wrong, or it holds NaN or infinity. Also when a setting is
                 no usable number, or prompt and cap together are longer than the model's context.
         """
-        check_generator(generator, len(acts), self.device)
         return self._explain(acts, max_new_tokens, Run(generator, batch_size, samples, progress), temperature)
 
     @torch.no_grad()
@@ -194,6 +193,7 @@ class Verbalizer(VectorVerbalizer):
         self, acts: Float[Tensor, "n d_act"], max_new_tokens: Any, run: Run, temperature: float = 0.0, beams: int = 1
     ) -> Generation:
         check_acts(acts, self.d_model)
+        check_generator(run.generator, len(acts), self.device)
         max_new_tokens = self.answers.cap if max_new_tokens == AUTO else max_new_tokens
         sampling = SamplingConfig(max_new_tokens, temperature, self.stop_ids, beams)
         self.check_new_tokens(len(self.prompt.ids), max_new_tokens)
