@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_nla.amounts import check_counts
-from tl_nla.attribution import SkipConfig, skip_effects
+from tl_nla.attribution.few_columns import effects_at
 from tl_nla.data import Document
 from tl_nla.data.documents import check_documents
 from tl_nla.data.progress import told
@@ -258,16 +258,13 @@ def _capture_batch(
     skipped = [site for site in sites if site.kind != "span"]
     effects = None
     if config.skips and skipped:
-        effects = skip_effects(model, tokens, skipped, positions=columns, how=SkipConfig(top_k=4))
+        effects = effects_at(model, tokens, skipped, columns, top_k=4)
+    place = torch.searchsorted(torch.tensor(columns, device=reading.column.device), reading.column)
     parts = []
     for index, (site, before, write, up, down) in enumerate(_effects(reading, sites, lens, vocabulary, config.top_k)):
         found = heads if site.kind == "head" else pooled if site.kind == "attn" else None
         sources = None if found is None else source_words(found, site, (reading, columns), vocabulary, config)
-        skips = (
-            None
-            if effects is None or site.kind == "span"
-            else skip_labels(effects, site, reading.batch, reading.column)
-        )
+        skips = None if effects is None or site.kind == "span" else skip_labels(effects, site, reading.batch, place)
         labels, answers = in_words(component_words(site), (up, down), sources, skips, vocabulary)
         for name in config.levels:
             for answer, words in zip(answers, LEVELS[name].told(write, before), strict=True):
