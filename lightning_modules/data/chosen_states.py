@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_nla.amounts import check_count
+from tl_nla.benchmark.verbalizers.verbalizer import weights_mark
 from tl_nla.data.progress import told
 from tl_nla.data.shards import (
     Shard,
@@ -46,24 +47,36 @@ def choose_explanations(
         The index of the new capture.
 
     Raises:
-        InputError: when ``source`` is no finished capture, or ``out`` holds one of other settings.
+        InputError: when ``pair`` is no ``BestOf``, or explains another site. Also when ``source`` is no finished
+            capture, or ``out`` holds one of another pair or other settings.
 
     Example:
         >>> choose_explanations(BestOf(nla, 8), "runs/states", "runs/chosen", rows=4096)
     """
+    if not isinstance(pair, BestOf):
+        raise InputError(f"{type(pair).__name__} chooses nothing; give BestOf(nla, samples=8)")
     source, out = user_path(source), user_path(out)
-    index = read_index(source)
+    index, known = read_index(source), read_settings(source)
     files = index["shards"]
+    if known.get("site") not in (None, pair.site):
+        raise InputError(f"{source} holds states of {known['site']}; this pair explains {pair.site}")
     if rows is not None and check_count("rows", rows) > index["train"]:
         raise InputError(f"rows is {rows}; {source} has {index['train']} states to train on")
-    chosen = {"samples": pair.samples, "temperature": pair.temperature, "seed": pair.seed, "rows": rows}
-    begin_capture(out, {**read_settings(source), "chosen": {**chosen, **settings}})
+    begin_capture(out, {**known, "chosen": _about(pair, rows, settings)})
     shares = _shares([int(file["train"]) for file in files], index["train"] if rows is None else rows)
     for number, share in enumerate(told(shares, "choosing explanations")):
         if not is_whole(shard_path(out, number)):
             shard = read_shard(source / files[number]["file"])
             write_shard(out, number, _chosen(pair, shard, len(share), settings))
     return finish_capture(out, len(files))
+
+
+def _about(pair: BestOf, rows: int | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """What decides the words: a run that goes on with another pair is refused."""
+    words = {name: value for name, value in settings.items() if name not in ("batch_size", "progress")}
+    weights = [weights_mark(part) for part in (pair.verbalizer, pair.reconstructor)]
+    drawn = {"samples": pair.samples, "temperature": pair.temperature, "seed": pair.seed}
+    return {**drawn, "rows": rows, "weights": weights, **words}
 
 
 def _shares(sizes: list[int], wanted: int) -> list[range]:

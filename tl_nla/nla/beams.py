@@ -10,7 +10,7 @@ from torch import Tensor
 from tl_nla.nla.generation import Prompts, Responses, SamplingConfig, Step, read_prompts
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Beams:
     """Unfinished responses of the rows that go on, the likeliest of a row first.
 
@@ -102,8 +102,8 @@ def _step(
 ) -> tuple[_Beams, Int[Tensor, "n beams"]]:
     """Each row's likeliest unfinished beginnings with one more token, and the row of the cache that each goes on from.
 
-    Finished ones are offered to ``best``. A row has at most ``beams`` that end among its ``beams * (ends + 1)``
-    likeliest.
+    The likeliest finished one is offered to ``best``. A beginning ends in as many ways as there are end tokens. So
+    among ``beams * (ends + 1)`` of a row at least ``beams`` go on.
     """
     count, old = alive.ids.shape[:2]
     each = torch.log_softmax(logits.float(), -1).view(count, old, -1)

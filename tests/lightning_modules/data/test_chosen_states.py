@@ -9,7 +9,16 @@ from lightning_modules.data.chosen_states import choose_explanations
 from lightning_modules.training.warm_start import VerbalizerWarmStart
 from tests import zoo
 from tests.nla.test_generation import make
-from tl_nla.data.shards import Shard, Texts, finish_capture, read_mean, read_shard, shard_path, write_shard
+from tl_nla.data.shards import (
+    Shard,
+    Texts,
+    begin_capture,
+    finish_capture,
+    read_mean,
+    read_shard,
+    shard_path,
+    write_shard,
+)
 from tl_nla.errors import InputError
 from tl_nla.nla import BestOf
 from tl_nla.nla.answers import AnswerRule
@@ -82,12 +91,25 @@ def test_what_cannot_be_taught_keeps_the_written_words(pair, tmp_path, monkeypat
 
 def test_other_settings_and_too_many_rows_are_refused(pair, source, tmp_path):
     choose_explanations(BestOf(pair, 2), source, tmp_path / "out", rows=3, **CAP)
-    with pytest.raises(InputError, match="holds a capture with chosen"):
-        choose_explanations(BestOf(pair, 4), source, tmp_path / "out", rows=3, **CAP)
+    other = make("gemma2")
+    other.verbalizer.answers = AnswerRule("all")
+    for best in (BestOf(pair, 4), BestOf(other, 2)):
+        with pytest.raises(InputError, match="holds a capture with chosen"):
+            choose_explanations(best, source, tmp_path / "out", rows=3, **CAP)
+    choose_explanations(BestOf(pair, 2), source, tmp_path / "out", rows=3, batch_size=2, **CAP)
     with pytest.raises(InputError, match=r"rows is 13; .* has 12 states"):
         choose_explanations(BestOf(pair, 2), source, tmp_path / "more", rows=13)
     with pytest.raises(InputError, match="is no capture"):
         choose_explanations(BestOf(pair, 2), tmp_path / "none", tmp_path / "more")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_pair_that_does_not_fit_is_refused(pair, source, tmp_path):
+    with pytest.raises(InputError, match="NLA chooses nothing; give BestOf"):
+        choose_explanations(pair, source, tmp_path / "out")
+    begin_capture(source, {"site": "blocks.0.hook_resid_post"})
+    with pytest.raises(InputError, match=r"holds states of blocks\.0\..*; this pair explains blocks\.1\."):
+        choose_explanations(BestOf(pair, 2), source, tmp_path / "out")
 
 
 def test_a_verbalizer_learns_them(pair, source, tmp_path):
