@@ -86,4 +86,5 @@ def _chosen(parts: list[Generation], best: list[int], others: int) -> Generation
     joined = join_responses([part.responses for part in parts], pad_id=0)
     texts = [text for part in parts for text in part.texts]
     kept = Responses(joined.ids[rows], joined.mask[rows], joined.logprobs[rows], joined.finished[rows])
-    return Generation([texts[row] for row in rows], torch.cat([part.extracted for part in parts])[rows], kept)
+    extracted = torch.cat([part.extracted for part in parts])[rows]
+    return Generation([texts[row] for row in rows], extracted, kept, parts[0].answers)

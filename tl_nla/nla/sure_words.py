@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tl_nla.amounts import check_number
 from tl_nla.errors import InputError
+from tl_nla.nla.answers import AnswerRule
 from tl_nla.nla.around import AroundPair, check_pair
 from tl_nla.nla.verbalizer import Generation
 
@@ -86,12 +87,38 @@ def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]
     for row, text in enumerate(generation.texts):
         ids = generation.ids[row][generation.mask[row]].tolist()
         logprobs = generation.logprobs[row][generation.mask[row]].tolist()
-        offset = max(0, tokenizer.decode(ids).find(text))
-        ends = [len(tokenizer.decode(ids[: place + 1])) - offset for place in range(len(ids))]
-        tokens = zip([-offset, *ends], ends, logprobs, strict=False)
-        inside = [SureToken(start, end, math.exp(lp)) for start, end, lp in tokens if end > 0 and start < len(text)]
-        rows.append(inside)
+        ends = [len(tokenizer.decode(ids[: place + 1])) for place in range(len(ids))]
+        pieces = zip([0, *ends], ends, logprobs, strict=False)
+        tokens = [SureToken(start, end, math.exp(logprob)) for start, end, logprob in pieces]
+        whole = tokenizer.decode(ids)
+        if generation.answers.said(text) == text:
+            rows.append(_within(tokens, max(0, whole.find(text)), text))
+        else:
+            rows.append(_in_reading_order(tokens, whole, text, generation.answers))
     return rows
+
+
+def _within(tokens: Sequence[SureToken], offset: int, text: str) -> list[SureToken]:
+    """Tokens of an explanation that begins at a place of its response."""
+    moved = [replace(token, start=token.start - offset, end=token.end - offset) for token in tokens]
+    return [token for token in moved if token.end > 0 and token.start < len(text)]
+
+
+def _in_reading_order(tokens: Sequence[SureToken], whole: str, text: str, answers: AnswerRule) -> list[SureToken]:
+    """Tokens of an explanation whose words were said in another order, word by word."""
+    said = re.search(r"\s+".join(map(re.escape, answers.said(text).split())), whole)
+    if said is None:  # nothing could be extracted: the response stands as it was said
+        return _within(tokens, max(0, whole.find(text)), text)
+    spans = [(said.start() + word.start(), said.start() + word.end()) for word in _WORD.finditer(said.group())]
+    found = []
+    for word, place in zip(_WORD.finditer(text), answers.spoken(text), strict=True):
+        start, end = spans[place]
+        own = (token for token in tokens if token.end > start and token.start < end)
+        found += [
+            replace(token, start=max(token.start, start) - start + word.start(),
+                    end=min(token.end, end) - start + word.start()) for token in own
+        ]  # fmt: skip
+    return found
 
 
 def leave_out(text: str, tokens: Sequence[SureToken], threshold: float, mark: str = "…") -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import InputError
-from tl_nla.nla.answers import AnswerRule
+from tl_nla.nla.answers import IN_TAGS, AnswerRule
 from tl_nla.nla.base import VectorVerbalizer
 from tl_nla.nla.batching import check_room
 from tl_nla.nla.generation import Generators, Prompts, Responses, Run, SamplingConfig
@@ -39,11 +39,13 @@ class Generation:
             character. Every other row counts as failed (released recipe, but for the character). Where the answer rule
             has no closing tag, the end is not asked for.
         responses: tokens, mask and log-probabilities.
+        answers: how explanations were found in the responses.
     """
 
     texts: list[str]
     extracted: Bool[Tensor, " n"]
     responses: Responses
+    answers: AnswerRule = IN_TAGS
 
     @property
     def ids(self) -> Int[Tensor, "n pos"]:
@@ -218,4 +220,4 @@ class Verbalizer(VectorVerbalizer):
         # A marker among the words names nothing and could not be read back, so it fails the row and is left out.
         extracted &= torch.tensor([self.prompt.char not in text for text in raw])
         texts = [whole if text is None else text for whole, text in zip(raw, found, strict=True)]
-        return Generation([text.replace(self.prompt.char, "") for text in texts], extracted, responses)
+        return Generation([text.replace(self.prompt.char, "") for text in texts], extracted, responses, self.answers)

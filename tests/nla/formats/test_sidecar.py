@@ -57,6 +57,18 @@ def test_roles_in_both_vocabularies(said, role):
     assert parse({"role": None}, role=role).role == role
 
 
+def test_how_answers_are_read_is_written_and_read_back():
+    from tl_nla.nla.answers import AnswerRule
+    from tl_nla.nla.formats.protocol import Protocol
+    from tl_nla.nla.formats.sidecar import meta_to_yaml, parse_meta
+
+    for answers in (AnswerRule("lines", 2), AnswerRule("all", backwards="Recent: ")):
+        meta = dataclasses.replace(parse(), protocol=Protocol(answers=answers))
+        again = parse_meta(yaml.safe_load(meta_to_yaml(meta)), "av").protocol
+        assert again is not None
+        assert again.answers == answers
+
+
 def test_templates_in_both_vocabularies():
     old = {"actor": "a{injection_char}a", "critic": "b{explanation}b"}
     new = {"av": "c{injection_char}c", "ar": "d{explanation}d"}
