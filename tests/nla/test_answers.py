@@ -1,4 +1,6 @@
-"""Forms of answers, and words that are said from the last one backwards."""
+"""Forms of answers, and last words that are said before the explanation."""
+
+import math
 
 import pytest
 import torch
@@ -12,63 +14,70 @@ from tl_nla.nla.generation import Responses
 from tl_nla.nla.sure_words import leave_out, sure_tokens
 from tl_nla.nla.verbalizer import Generation
 
-READ, SAID = "Next: home, bed. Recent: she went back to her old", "Next: home, bed. Recent: old her to back went she"
-BACKWARDS = AnswerRule("all", backwards="Recent: ")
-_WORDS = st.lists(st.text("abc:.,|", min_size=1, max_size=4), max_size=6).map(" ".join)
+PLANNED = AnswerRule("all", plan=2)
+TEXT = "Recent words: Tom at the park"
+_WORDS = st.lists(st.text("abc:.,|", min_size=1, max_size=4), min_size=1, max_size=6).map(" ".join)
 
 
-def test_the_last_word_is_said_first_and_read_last():
-    assert BACKWARDS.wrap(READ) == SAID
-    assert BACKWARDS.extract(f" {SAID}\n") == READ
-    assert BACKWARDS.spoken(READ) == [0, 1, 2, 3, 9, 8, 7, 6, 5, 4]
-    assert AnswerRule("all").extract(SAID) == SAID
+def test_the_last_words_are_said_first_and_are_no_part_of_the_explanation():
+    text = "Next: home, bed. Recent: she went back to her old"
+    assert PLANNED.wrap(text) == f"old her\n{text}"
+    assert PLANNED.extract(f"old her\n{text}") == text
+    assert PLANNED.extract(text) is None, "without its plan"
+    assert AnswerRule("all").planned(text) == []
+    assert AnswerRule("all").wrap(text) == text
 
 
-@pytest.mark.parametrize("form", ["tags", "opened", "all"])
-@given(first=_WORDS, words=_WORDS)
-def test_every_explanation_comes_back(form, first, words):
-    rule = AnswerRule(form, backwards="Recent: ")
-    text = f"{first} Recent: {words}".strip()
+@pytest.mark.parametrize("form", ["tags", "opened", "lines", "bullets", "all"])
+@pytest.mark.parametrize("plan", [0, 1, 3])
+@given(text=_WORDS)
+def test_every_explanation_comes_back(form, plan, text):
+    rule = AnswerRule(form, plan=plan)
     assert rule.extract(rule.wrap(text)) == text
-    assert [rule.said(text).split()[place] for place in rule.spoken(text)] == text.split()
+    assert rule.planned(text) == text.split()[::-1][:plan]
 
 
-def test_without_the_heading_nothing_is_moved():
-    for text in ("", "unclear", "Next: home."):
-        assert BACKWARDS.said(text) == text
-        assert BACKWARDS.spoken(text) == list(range(len(text.split())))
+def test_a_plan_is_a_number_of_words():
+    with pytest.raises(InputError, match="plan"):
+        AnswerRule("all", plan=-1)
 
 
-@pytest.mark.parametrize("heading", ["", " ", "Recent:"])
-def test_what_is_no_heading_is_refused(heading):
-    with pytest.raises(InputError, match="give a heading and its space"):
-        AnswerRule("all", backwards=heading)
-
-
-def spoken(pieces, rule):
-    """A generation of one row whose tokens have these probabilities."""
+def spoken(plan, words, rule=PLANNED):
+    """A generation of one row: plan and explanation, each piece with its probability."""
+    pieces = [*plan, ("\n", 1.0), *words]
     ids = [TOKENIZER.encode(piece, add_special_tokens=False) for piece, _ in pieces]
-    logprobs = [torch.full((len(own),), probability).log() for own, (_, probability) in zip(ids, pieces, strict=True)]
+    logprobs = [
+        [math.log(probability) / len(own)] * len(own) for own, (_, probability) in zip(ids, pieces, strict=True)
+    ]
     row = torch.tensor([one for own in ids for one in own])[None]
     every = torch.ones_like(row, dtype=torch.bool)
+    responses = Responses(row, every, torch.tensor(logprobs)[None], every[:, 0])
     text = rule.extract(TOKENIZER.decode(row[0]))
-    responses = Responses(row, every, torch.cat(logprobs)[None], every[:, 0])
     return Generation([text], torch.tensor([True]), responses, rule)
 
 
-def test_probabilities_go_with_their_words():
-    rule = AnswerRule("all", backwards="words: ")
-    case = spoken([("Recent words:", 0.9), (" park", 0.8), (" the", 0.2), (" at", 0.7), (" Tom", 0.1)], rule)
-    assert case.texts == ["Recent words: Tom at the park"]
-    tokens = sure_tokens(case, TOKENIZER)[0]
-    assert leave_out(case.texts[0], tokens, 0.5) == "Recent words: … at … park"
-    assert leave_out(case.texts[0], tokens, 0.75) == "Recent words: … park"
-    park = [token for token in tokens if case.texts[0][token.start : token.end] == "park"]
-    assert [round(token.probability, 1) for token in park] == [0.8]
+def marked(case, threshold):
+    return leave_out(case.texts[0], sure_tokens(case, TOKENIZER)[0], threshold)
 
 
-def test_a_response_that_could_not_be_read_keeps_its_order():
-    rule = AnswerRule("all", backwards="words: ")
-    case = spoken([("Recent words:", 0.9), (" park", 0.2), (" Tom", 0.8)], rule)
-    raw = Generation(["Recent words: park Tom"], torch.tensor([False]), case.responses, rule)
-    assert leave_out(raw.texts[0], sure_tokens(raw, TOKENIZER)[0], 0.5) == "Recent words: … Tom"
+SAID = (("Recent words:", 1.0), (" Tom", 0.7), (" at", 1.0), (" the", 0.9), (" park", 0.95))
+
+
+def test_a_planned_word_is_as_sure_as_when_it_was_planned():
+    case = spoken([(" park", 0.3), (" the", 0.8)], SAID)
+    assert case.texts == [TEXT]
+    assert marked(case, 0.2) == TEXT
+    assert marked(case, 0.5) == "Recent words: Tom at the …", "said with .95, planned with .3"
+    assert marked(case, 0.71) == "Recent words: … at the …"
+    assert marked(case, 0.75) == "Recent words: … at …", "the: .72"
+    assert marked(spoken([(" park", 0.8), (" the", 0.8)], SAID), 0.5) == TEXT
+
+
+def test_a_plan_that_was_not_kept_says_nothing_about_the_words():
+    assert marked(spoken([(" farm", 0.1), (" the", 0.9)], SAID), 0.5) == TEXT
+
+
+def test_without_a_plan_nothing_changes():
+    case = spoken([(" park", 0.3), (" the", 0.8)], SAID)
+    plain = Generation(case.texts, case.extracted, case.responses)
+    assert marked(plain, 0.5) == TEXT

@@ -32,28 +32,28 @@ class AdaptedPair:
         layer: block whose output is explained; two thirds of the way up when ``None``.
         slots: tokens that carry the vector, each through a learned map of its own.
         lora: adapters of both parts.
-        backwards: heading of the words that are said from the last one backwards, see
+        plan: last words that the verbalizer says before the explanation; see
             :class:`tl_nla.nla.answers.AnswerRule`.
 
     Raises:
-        InputError: for a layer below 0, no slot, or what is no heading.
+        InputError: for a layer below 0, no slot, or a plan of fewer than no words.
     """
 
     layer: int | None = None
     slots: int = 8
     lora: LoraSettings = field(default_factory=lambda: LoraSettings(8, 16.0, dtype="bfloat16"))
-    backwards: str | None = None
+    plan: int = 0
 
     def __post_init__(self) -> None:
         if self.layer is not None:
             check_count("layer", self.layer, 0)
         check_count("slots", self.slots)
-        AnswerRule("all", backwards=self.backwards)  # refuses what is no heading
+        check_count("plan", self.plan, 0)
 
     @property
     def answers(self) -> AnswerRule:
         """The explanation alone, without tags."""
-        return AnswerRule("all", backwards=self.backwards)
+        return AnswerRule("all", plan=self.plan)
 
     def layer_of(self, blocks: int) -> int:
         """The layer in a model of so many blocks.

@@ -56,7 +56,7 @@ def save_adapted(nla: NLA, folder: str | Path, dtype: torch.dtype = torch.float3
     part.chmod(0o644)  # safetensors makes it private, others may read a result
     part.replace(folder / WEIGHTS)
     settings = {"layer": nla.layer, "slots": nla.adapted.slots, "lora": asdict(nla.adapted.lora), "base": nla.base,
-                "backwards": nla.adapted.backwards}  # fmt: skip
+                "plan": nla.adapted.plan}  # fmt: skip
     made = record(nla.verbalizer.model, nla.layer, nla.base)
     write_json({**settings, "provenance": made, "about": about}, folder / SETTINGS)
 
@@ -101,7 +101,8 @@ def saved_config(folder: str | Path) -> AdaptedPair:
     path = user_path(folder) / SETTINGS
     told = read_json(path)
     try:
-        return AdaptedPair(int(told["layer"]), int(told["slots"]), LoraSettings(**told["lora"]), told.get("backwards"))
+        numbers = [int(told[name]) for name in ("layer", "slots")]
+        return AdaptedPair(*numbers, LoraSettings(**told["lora"]), int(told.get("plan", 0)))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold the settings of a small pair ({error})") from error
 

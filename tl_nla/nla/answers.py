@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from tl_nla.amounts import check_count
-from tl_nla.errors import InputError, unknown
+from tl_nla.errors import unknown
 from tl_nla.nla.prompts import CLOSE, extract_explanation, wrap_explanation
 
 FORMS = ("tags", "opened", "lines", "bullets", "all")
@@ -21,25 +21,24 @@ class AnswerRule:
             one stands in the prompt. ``lines``: one item a line, the strongest first (prefix-ordered verbalizers,
             which hardly ever end). ``bullets``: lines that start with a dash (oracle lens). ``all``: the whole answer.
         lines: for ``lines``, how many of them are kept; all when ``None``.
-        backwards: a heading inside the explanation, such as ``"Recent: "``. The verbalizer says the words behind it
-            from the last one backwards, so that greedy words begin with what a state knows best. Explanations have
-            them in reading order. ``None``: said as they are read.
+        plan: so many last words of the explanation are said before it, on a line of their own, the last one first. A
+            greedy verbalizer then begins with what a state knows best, and the words that follow lead up to it. The
+            plan is no part of the explanation.
 
     Raises:
-        InputError: for an unknown form, no line, or a heading that is empty or does not end with a space.
+        InputError: for an unknown form, no line, or a plan of fewer than no words.
     """
 
     form: str = "tags"
     lines: int | None = None
-    backwards: str | None = None
+    plan: int = 0
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise unknown("form of answers", self.form, FORMS)
         if self.lines is not None:
             check_count("lines", self.lines)
-        if self.backwards is not None and not (self.backwards.strip() and self.backwards.endswith(" ")):
-            raise InputError(f"backwards is {self.backwards!r}; give a heading and its space, such as 'Recent: '")
+        check_count("plan", self.plan, 0)
 
     @property
     def cap(self) -> int:
@@ -51,25 +50,16 @@ class AnswerRule:
         """Whether an answer that reached the cap without an end counts as failed."""
         return self.form in ("tags", "opened")
 
-    def said(self, text: str) -> str:
-        """An explanation in the order in which its words are said, or one that was said in reading order."""
-        if self.backwards is None or self.backwards not in text:
-            return text
-        first, heading, words = text.partition(self.backwards)
-        return first + heading + " ".join(reversed(words.split()))
-
-    def spoken(self, text: str) -> list[int]:
-        """Of each word of an explanation, in reading order, the place at which it is said."""
-        count = len(text.split())
-        if self.backwards is None or self.backwards not in text:
-            return list(range(count))
-        first = len("".join(text.partition(self.backwards)[:2]).split())
-        return [*range(first), *range(count - 1, first - 1, -1)]
-
     def extract(self, response: str) -> str | None:
-        """The explanation in an answer; ``None`` where it has none."""
-        found = self._cut_out(response)
-        return None if found is None else self.said(found)
+        """The explanation in an answer; ``None`` where it has none, or lacks its plan."""
+        if not self.plan:
+            return self._cut_out(response)
+        _, line_end, answer = response.partition("\n")
+        return self._cut_out(answer) if line_end else None
+
+    def planned(self, text: str) -> list[str]:
+        """The words of an explanation that are said before it, in the order in which they are said."""
+        return list(reversed(text.split()[-self.plan :])) if self.plan else []
 
     def _cut_out(self, response: str) -> str | None:
         if self.form == "tags":
@@ -86,7 +76,10 @@ class AnswerRule:
 
     def wrap(self, text: str, between: str = "\n") -> str:
         """The answer that says an explanation."""
-        text = self.said(text)
+        answer = self._in_form(text, between)
+        return f"{' '.join(self.planned(text))}\n{answer}" if self.plan else answer
+
+    def _in_form(self, text: str, between: str) -> str:
         if self.form == "tags":
             return wrap_explanation(text, between)
         if self.form == "opened":

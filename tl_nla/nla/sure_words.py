@@ -91,33 +91,21 @@ def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]
         pieces = zip([0, *ends], ends, logprobs, strict=False)
         tokens = [SureToken(start, end, math.exp(logprob)) for start, end, logprob in pieces]
         whole = tokenizer.decode(ids)
-        if generation.answers.said(text) == text:
-            rows.append(_within(tokens, max(0, whole.find(text)), text))
-        else:
-            rows.append(_in_reading_order(tokens, whole, text, generation.answers))
+        offset = max(0, whole.find(text))
+        moved = (replace(token, start=token.start - offset, end=token.end - offset) for token in tokens)
+        inside = [token for token in moved if token.end > 0 and token.start < len(text)]
+        rows.append([*inside, *_planned(tokens, whole[:offset], text, generation.answers)])
     return rows
 
 
-def _within(tokens: Sequence[SureToken], offset: int, text: str) -> list[SureToken]:
-    """Tokens of an explanation that begins at a place of its response."""
-    moved = [replace(token, start=token.start - offset, end=token.end - offset) for token in tokens]
-    return [token for token in moved if token.end > 0 and token.start < len(text)]
-
-
-def _in_reading_order(tokens: Sequence[SureToken], whole: str, text: str, answers: AnswerRule) -> list[SureToken]:
-    """Tokens of an explanation whose words were said in another order, word by word."""
-    said = re.search(r"\s+".join(map(re.escape, answers.said(text).split())), whole)
-    if said is None:  # nothing could be extracted: the response stands as it was said
-        return _within(tokens, max(0, whole.find(text)), text)
-    spans = [(said.start() + word.start(), said.start() + word.end()) for word in _WORD.finditer(said.group())]
+def _planned(tokens: Sequence[SureToken], before: str, text: str, answers: AnswerRule) -> list[SureToken]:
+    """Tokens of the plan, at the words of the explanation that they decided."""
+    wanted = list(_WORD.finditer(text))[::-1]
     found = []
-    for word, place in zip(_WORD.finditer(text), answers.spoken(text), strict=True):
-        start, end = spans[place]
-        own = (token for token in tokens if token.end > start and token.start < end)
-        found += [
-            replace(token, start=max(token.start, start) - start + word.start(),
-                    end=min(token.end, end) - start + word.start()) for token in own
-        ]  # fmt: skip
+    for said, word in zip(_WORD.finditer(before), wanted[: answers.plan], strict=False):
+        if said.group() == word.group():
+            own = (token for token in tokens if token.end > said.start() and token.start < said.end())
+            found += [SureToken(word.start(), word.end(), token.probability) for token in own]
     return found
 
 

@@ -42,7 +42,7 @@ _TOKEN_KEYS = (
     "critic_suffix_ids", "ar_suffix_ids",
 )  # fmt: skip
 _INJECTION_KEYS = ("kind", "slots", "block", "strength")
-_READING_KEYS = ("chat", "thinking", "prefill", "answer", "lines", "backwards", "ar_special_tokens", "ar_rescaled")
+_READING_KEYS = ("chat", "thinking", "prefill", "answer", "lines", "plan", "ar_special_tokens", "ar_rescaled")
 _OURS = "tl-nla"
 
 
@@ -212,7 +212,7 @@ def _reading(protocol: Protocol | None) -> dict[str, Any]:
     return {
         "chat": told.style.chat, "thinking": told.style.thinking, "prefill": told.style.prefill,
         "answer": told.answers.form, "lines": told.answers.lines,
-        "backwards": told.answers.backwards, "ar_special_tokens": told.ar_special,
+        "plan": told.answers.plan, "ar_special_tokens": told.ar_special,
         "ar_rescaled": told.ar_rescaled,
     }  # fmt: skip
 
@@ -221,12 +221,12 @@ def _protocol(found: Mapping[str, Any], where: str) -> Protocol | None:
     if not found:
         return None
     for key, kinds in (("chat", bool), ("thinking", bool | None), ("prefill", str), ("lines", int | None),
-                       ("backwards", str | None), ("answer", str),
+                       ("plan", int), ("answer", str),
                        ("ar_special_tokens", bool), ("ar_rescaled", bool)):  # fmt: skip
         if key in found and not isinstance(found[key], kinds):
             raise InputError(f"{where}: {key} under reading is {found[key]!r}, a {type(found[key]).__name__}")
     style = PromptStyle(found.get("chat", True), found.get("thinking"), found.get("prefill", ""))
-    answers = AnswerRule(found.get("answer", "tags"), found.get("lines"), found.get("backwards"))
+    answers = AnswerRule(found.get("answer", "tags"), found.get("lines"), found.get("plan", 0))
     return Protocol(style, answers, None, found.get("ar_special_tokens", True), found.get("ar_rescaled", False))
 
 
