@@ -11,6 +11,7 @@ from tests import zoo
 from tests.nla import checkpoints
 from tests.nla.test_generation import make
 from tl_nla.errors import InputError
+from tl_nla.nla.answers import AnswerRule
 from tl_nla.nla.generation import Responses
 from tl_nla.nla.policy import (
     bounded_exp,
@@ -28,7 +29,6 @@ from tl_nla.nla.rollouts import (
     RolloutConfig,
     cut_explanations,
     draw_budgets,
-    opening_lengths,
     token_logprobs,
 )
 from tl_nla.nla.verbalizer import Generation
@@ -213,10 +213,35 @@ def test_explanations_are_cut_to_their_budget():
     assert texts == ["ab", "abcdef", "abcdef", ""]
     spaced = written(["<explanation>\nabc\n</explanation>"])[1]
     assert cut_explanations(tokenizer, spaced, torch.tensor([1]))[0] == ["a"]
-    opened = opening_lengths(tokenizer, found.ids, found.mask)
-    assert opened.tolist() == [len(tokenizer.encode("<explanation>", add_special_tokens=False))] * 4
-    assert kept[0].sum() == opened[0] + 2
+    opened = len(tokenizer.encode("<explanation>", add_special_tokens=False))
+    assert kept[0].sum() == opened + 2
     assert torch.equal(kept[1:], found.mask[1:])
+
+
+@pytest.mark.parametrize(("plan", "before"), [(0, ""), (1, "bed\n"), (2, "bed my\n")])
+def test_explanations_without_tags_are_cut_behind_their_plan(plan, before):
+    rule = AnswerRule("all", plan=plan)
+    assert rule.wrap("to my bed") == f"{before}to my bed"
+    tokenizer = checkpoints.byte_tokenizer()
+    ids = torch.tensor([tokenizer.encode(f"{before}to my bed", add_special_tokens=False)])
+    every = torch.ones_like(ids, dtype=torch.bool)
+    found = Generation(["to my bed"], every[:, 0], Responses(ids, every, every.float(), every[:, 0]), rule)
+    texts, kept = cut_explanations(tokenizer, found, torch.tensor([5]))
+    assert texts == ["to my"]
+    assert kept.sum() == len(before) + 5
+    texts, kept = cut_explanations(tokenizer, found, torch.tensor([50]))
+    assert texts == ["to my bed"]
+    assert kept.all()
+
+
+def test_items_that_were_put_together_are_cut_by_their_rule():
+    rule, tokenizer = AnswerRule("bullets"), checkpoints.byte_tokenizer()
+    ids = torch.tensor([tokenizer.encode("- bed\n- dog", add_special_tokens=False)])
+    every = torch.ones_like(ids, dtype=torch.bool)
+    found = Generation(["bed\ndog"], every[:, 0], Responses(ids, every, every.float(), every[:, 0]), rule)
+    texts, kept = cut_explanations(tokenizer, found, torch.tensor([9]))
+    assert texts == ["bed\nd"]
+    assert kept.sum() == 9
 
 
 def test_budgets_are_shared_by_the_group():

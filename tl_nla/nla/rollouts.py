@@ -17,7 +17,6 @@ from tl_nla.amounts import check_count, check_number
 from tl_nla.errors import InputError
 from tl_nla.nla.batching import similar_lengths
 from tl_nla.nla.generation import Generators
-from tl_nla.nla.prompts import CLOSE, OPEN
 from tl_nla.nla.verbalizer import Generation
 
 
@@ -146,19 +145,6 @@ def draw_budgets(
     return drawn.repeat_interleave(group)
 
 
-def opening_lengths(tokenizer: Any, ids: Int[Tensor, "n pos"], mask: Bool[Tensor, "n pos"]) -> Int[Tensor, " n"]:
-    """How many tokens of each response stand before the explanation's first visible token; 0 where it never opens."""
-    lengths = []
-    for row, real in zip(ids.cpu(), mask.cpu(), strict=True):
-        kept = row[real].tolist()
-        if OPEN not in tokenizer.decode(kept):
-            lengths.append(0)
-            continue
-        visible = (n for n in range(1, len(kept) + 1) if tokenizer.decode(kept[:n]).partition(OPEN)[2].strip())
-        lengths.append(next(visible, len(kept)) - 1)
-    return torch.tensor(lengths)
-
-
 def cut_explanations(
     tokenizer: Any, generation: Generation, budgets: Int[Tensor, " n"]
 ) -> tuple[list[str], Bool[Tensor, "n pos"]]:
@@ -168,25 +154,24 @@ def cut_explanations(
         tokenizer: the verbalizer's.
         generation: responses; a row that was not extracted gives the empty text and keeps all its tokens, since all of
             them are to blame.
-        budgets: tokens of the explanation that are kept, tags not counted.
+        budgets: tokens of the explanation that are kept, what stands before it not counted.
 
     Returns:
-        The texts, stripped, and a mask over the response tokens: the open tag and the kept tokens. A row within its
-        budget keeps its closing tokens too.
+        The texts, stripped, and a mask over the response tokens: the kept tokens and those before. A row within its
+        budget keeps its last tokens too.
     """
-    opened = opening_lengths(tokenizer, generation.ids, generation.mask)
-    place = torch.arange(generation.ids.shape[1])
-    mask = generation.mask.cpu()
-    texts = []
-    kept = mask.clone()
-    for row, budget in enumerate((opened + budgets).tolist()):
+    place, mask = torch.arange(generation.ids.shape[1]), generation.mask.cpu()
+    texts, kept = [], mask.clone()
+    for row, budget in enumerate(budgets.tolist()):
         if not generation.extracted[row]:
             texts.append("")
             continue
-        whole = generation.ids[row].cpu()[mask[row]]
-        text = tokenizer.decode(whole[:budget]).partition(OPEN)[2]
-        inside, closed, _ = text.partition(CLOSE)
-        texts.append(inside.strip())
-        if not closed and inside.strip() != generation.texts[row]:
-            kept[row] &= place < budget
+        ids, text = generation.ids[row].cpu()[mask[row]].tolist(), generation.texts[row]
+        start = tokenizer.decode(ids).find(text)
+        opened = sum(len(tokenizer.decode(ids[:count])) <= start for count in range(1, len(ids) + 1))
+        part = tokenizer.decode(ids[: opened + budget])
+        # An explanation that was put together from several lines does not stand in its response as one piece.
+        texts.append(generation.answers.extract(part) or "" if start < 0 else part[start:][: len(text)].strip())
+        if texts[-1] != text:
+            kept[row] &= place < opened + budget
     return texts, kept

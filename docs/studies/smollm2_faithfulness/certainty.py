@@ -1,12 +1,13 @@
 """How sure the verbalizer was of each word that it said, and whether the word is true."""
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from docs.studies.smollm2_nla.score import WORDS
 from tl_nla.faithfulness.short_claims import short_parts
+from tl_nla.nla.sure_words import sure_tokens
 
 TYPES = ("next", "last 1", "last 2", "earlier")
 
@@ -31,26 +32,18 @@ class Word:
 
 
 def spoken_words(nla: Any, found: Any, row: int) -> list[tuple[str, float]]:
-    """Words of one generated explanation with the probability of their tokens, in order.
+    """Words of one generated explanation with the probability of their tokens, those of its plan included.
 
     Args:
         nla: the pair.
         found: what its verbalizer generated.
         row: of the explanations.
     """
-    mask = found.mask[row].cpu()
-    ids, nats = found.ids[row].cpu()[mask].tolist(), found.logprobs[row].float().cpu()[mask].tolist()
-    ends = set(nla.verbalizer.stop_ids)
-    words: list[list[Any]] = []
-    for token, value in zip(ids, nats, strict=True):
-        if token in ends:
-            break
-        text = nla.verbalizer.tokenizer.decode([token])
-        if not words or text[:1].isspace():
-            words.append(["", 0.0])
-        words[-1][0] += text
-        words[-1][1] += value
-    return [(text.strip(), float(torch.tensor(value).exp())) for text, value in words]
+    tokens = sure_tokens(found, nla.verbalizer.tokenizer)[row]
+    return [
+        (word.group(), math.prod(t.probability for t in tokens if t.end > word.start() and t.start < word.end()))
+        for word in re.finditer(r"\S+", found.texts[row])
+    ]
 
 
 def word_claims(spoken: list[tuple[str, float]], gold: str) -> list[Word]:
