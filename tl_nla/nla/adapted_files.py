@@ -101,8 +101,8 @@ def saved_config(folder: str | Path) -> AdaptedPair:
     path = user_path(folder) / SETTINGS
     told = read_json(path)
     try:
-        numbers = [int(told[name]) for name in ("layer", "slots")]
-        return AdaptedPair(*numbers, LoraSettings(**told["lora"]), int(told.get("plan", 0)))
+        layer, slots, plan = int(told["layer"]), int(told["slots"]), int(told.get("plan", 0))
+        return AdaptedPair(layer, slots, LoraSettings(**told["lora"]), plan)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold the settings of a small pair ({error})") from error
 

@@ -12,18 +12,20 @@ from docs.studies.smollm2_nla.score import SURE
 from lightning_modules.data.activations import StateExplanations, collate
 from lightning_modules.data.kept_states import read_kept
 from lightning_modules.training.warm_start import ReconstructorWarmStart
+from tl_nla.model.control import cleaner
 from tl_nla.nla.adapted_files import load_adapted, save_adapted
 from tl_nla.nla.sure_words import leave_out, sure_tokens
 
-ROWS, BATCH, RATE, CAP, TEMPERATURE = 2560, 32, 5e-4, 32, 0.7
+ROWS, BATCH, RATE, CAP, TEMPERATURE, BEAMS = 4608, 32, 5e-4, 40, 0.7, 4
 
 
 def read_own_words(folder: Path, states: Path, out: Path, reader: Path | None = None) -> None:
     """Train the reconstructor of a trained pair on its verbalizer's words, on its sure words and on written ones.
 
-    The verbalizer gets most of the older words wrong. A reader of written explanations takes them at their word. Half
-    of its own words are greedy, half are sampled, as those are that a best of n is chosen from. Each explanation is
-    read twice, once with marks for the words that were said with a low probability.
+    The verbalizer gets most of the older words wrong. A reader of written explanations takes them at their word. A
+    third of its own words are greedy, a third are sampled, as those are that a best of n is chosen from, and a third
+    are found by a beam search. Each explanation is read twice, once with marks for the words that were said with a low
+    probability.
 
     Args:
         folder: of the trained pair.
@@ -36,16 +38,18 @@ def read_own_words(folder: Path, states: Path, out: Path, reader: Path | None = 
     if reader is not None:
         nla.reconstructor = load_adapted(str(reader)).reconstructor
     rows = torch.randperm(len(kept), generator=torch.Generator().manual_seed(1))[: 2 * ROWS].tolist()
-    acts, half = kept.acts[rows[:ROWS]], ROWS // 2
+    acts = kept.acts[rows[:ROWS]].chunk(3)
     capped: dict[str, Any] = {"max_new_tokens": CAP, "batch_size": 96, "progress": True}
-    draws = torch.Generator().manual_seed(3)
+    draws, clean = torch.Generator().manual_seed(3), cleaner(nla.verbalizer.tokenizer)
     said, marked = [], []
-    for part, settings in ((acts[:half], {}), (acts[half:], {"temperature": TEMPERATURE, "generator": draws})):
-        found = nla.generate(part, **capped, **settings)
+    for found in (
+        nla.generate(acts[0], **capped), nla.generate(acts[1], **capped, temperature=TEMPERATURE, generator=draws),
+        nla.search(acts[2], BEAMS, **capped),
+    ):  # fmt: skip
         tokens = sure_tokens(found, nla.verbalizer.tokenizer)
         said += found.texts
         marked += [leave_out(text, own, SURE) for text, own in zip(found.texts, tokens, strict=True)]
-    texts = said + marked + [kept.explanations[row] for row in rows[ROWS:]]
+    texts = [clean(text).strip() for text in said + marked] + [kept.explanations[row] for row in rows[ROWS:]]
     rows = rows[:ROWS] + rows
     places = torch.tensor(rows)
     mixed = replace(
