@@ -56,6 +56,19 @@ def run(model, tokens, adapter):
         return model.run_with_hooks(tokens, fwd_hooks=adapter.hooks(model))
 
 
+def test_positions_that_no_text_reached_are_told(model):
+    tokens = zoo.tokens(2, 5)
+    for positions, told in (([1, 7], r"positions \[7\] were"), (slice(6, 9), "no position of slice")):
+        adapter = SteeringAdapter(Words(zoo.D_MODEL), site(model), lambda text: "up", positions=positions)
+        assert adapter.results() == [], "before it ran there is nothing to tell"
+        run(model, tokens, adapter)
+        with pytest.warns(UserWarning, match=told):
+            assert len(adapter.results()) == (2 if isinstance(positions, list) else 0)
+    reached = SteeringAdapter(Words(zoo.D_MODEL), site(model), lambda text: "up", positions=[0, -1])
+    run(model, tokens, reached)
+    assert len(reached.results()) == 4
+
+
 @pytest.mark.parametrize(("rewrite", "strength"), [(lambda text: text, 1.0), (lambda text: "up", 0.0)])
 def test_no_edit_and_no_strength_are_bit_equal(model, rewrite, strength):
     tokens = zoo.tokens(2, 6)

@@ -49,3 +49,16 @@ def test_a_model_that_cannot_be_run_is_counted_by_its_budget(monkeypatch):
     monkeypatch.setattr(dry_pass, "unread_logits", lambda model: 1 / 0)
     assert dry_pass.pass_peak(config, torch.float32, TEXTS, TOKENS) is None
     assert estimate(config, "read", Workload(TEXTS, TOKENS)).total > counted
+
+
+@pytest.mark.parametrize(("task", "room"), [("read", 0), ("report", 0), ("capture-writes", 0), ("reconstructor", 40)])
+def test_more_tokens_than_the_model_reads_are_remarked(task, room):
+    config = transformers.LlamaConfig(**_SIZES, num_key_value_heads=4, max_position_embeddings=64)
+    fits, longer = (
+        estimate(config, task, Workload(batch_size=2, tokens=tokens - room, prompt=room or 5, layer=1))
+        for tokens in (64, 65)
+    )
+    assert not [note for note in fits.notes if "at once" in note]
+    assert [note for note in longer.notes if note.startswith("65 tokens are more than") and "(64)" in note]
+    unlimited = transformers.BloomConfig(hidden_size=64, n_head=8, n_layer=2, vocab_size=90)
+    assert not [note for note in estimate(unlimited, "read", Workload(tokens=9000)).notes if "at once" in note]

@@ -1,5 +1,6 @@
 """Adapters that change states or writes while a model runs or generates: through words, or by a vector."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,16 @@ class _ShiftingAdapter(Adapter):
         return [*starts.hooks(self._start), *keepers, (last, self._changer(last, starts))]
 
     def results(self) -> list[Steered]:
-        """What was changed, in the order in which the model came by."""
+        """What was changed, in the order in which the model came by; warns of positions that no text reached."""
+        listed = [place for place in self.positions if place >= 0] if isinstance(self.positions, list) else []
+        missing = sorted(set(listed) - {row.position for row in self._rows})
+        if self._text is not None and (missing or not self._rows):
+            what = f"positions {missing} were" if missing else f"no position of {self.positions!r} was"
+            warnings.warn(
+                f"{what} reached by this adapter, so nothing is changed there; its text has "
+                f"{self._text.seen.shape[1]} tokens (padding included), generated={self.generated!r}",
+                stacklevel=2,
+            )
         return Rows(self._rows)
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """Memory and passes of a reading, a capture, a report or a training, before anything is loaded."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +155,13 @@ def estimate(
 
     config, work = configuration(model), work or Workload()
     kind = _precision(config, dtype)
+    longest = _too_long(config, work.tokens + (0 if task in READINGS else work.prompt))
     if task in READINGS:
-        return reading(config, task, work, kind)
+        found = reading(config, task, work, kind)
+        return replace(found, notes=(*found.notes, *longest))
     try:
-        return training(config, task, work, Recipe(kind, precision == MIXED, rank, work.checkpointing), optimizer)
+        found = training(config, task, work, Recipe(kind, precision == MIXED, rank, work.checkpointing), optimizer)
+        return replace(found, notes=(*found.notes, *longest))
     except RuntimeError as error:
         raise InputError(
             f"a training step of {type(config).__name__} cannot be run without contents ({first_line(error)}). "
@@ -196,6 +199,14 @@ def configuration(model: Any) -> Any:
             "or a hub id that can be reached"
         ) from error
     return getattr(config, "text_config", None) or config
+
+
+def _too_long(config: Any, tokens: int) -> tuple[str, ...]:
+    """A remark where a text is longer than what the model reads; models without such a limit have no remark."""
+    context = getattr(config, "max_position_embeddings", None)
+    if not isinstance(context, int) or tokens <= context:
+        return ()
+    return (f"{tokens} tokens are more than this model reads at once ({context}): it refuses such a text",)
 
 
 def _precision(config: Any, dtype: str) -> Any:

@@ -61,7 +61,8 @@ class OracleEstimate:
             sizes = [found.weights, found.optimiser, found.gradients, found.activations, found.logits, beside,
                      found.total + beside]  # fmt: skip
             lines.append(f"{stage:<13}" + "".join(f"{size / 1e9:>9.3f}" for size in sizes))
-        return "\n".join([*lines, f"{self.total / 1e9:.3f} GB at the fullest moment"])
+        notes = [f"note: {note}" for note in self.stages["capture"].notes]
+        return "\n".join([*lines, f"{self.total / 1e9:.3f} GB at the fullest moment", *notes])
 
 
 def estimate_oracle(model: Any, work: OracleWork | None = None, dtype: str = "float32") -> OracleEstimate:
