@@ -218,17 +218,14 @@ def test_explanations_are_cut_to_their_budget():
     assert torch.equal(kept[1:], found.mask[1:])
 
 
-@pytest.mark.parametrize(("plan", "before"), [(0, ""), (1, "bed\n"), (2, "bed my\n")])
-def test_explanations_without_tags_are_cut_behind_their_plan(plan, before):
-    rule = AnswerRule("all", plan=plan)
-    assert rule.wrap("to my bed") == f"{before}to my bed"
+def test_explanations_without_tags_are_cut():
     tokenizer = checkpoints.byte_tokenizer()
-    ids = torch.tensor([tokenizer.encode(f"{before}to my bed", add_special_tokens=False)])
+    ids = torch.tensor([tokenizer.encode("to my bed", add_special_tokens=False)])
     every = torch.ones_like(ids, dtype=torch.bool)
-    found = Generation(["to my bed"], every[:, 0], Responses(ids, every, every.float(), every[:, 0]), rule)
+    found = Generation(["to my bed"], every[:, 0], Responses(ids, every, every.float(), every[:, 0]), AnswerRule("all"))
     texts, kept = cut_explanations(tokenizer, found, torch.tensor([5]))
     assert texts == ["to my"]
-    assert kept.sum() == len(before) + 5
+    assert kept.sum() == 5
     texts, kept = cut_explanations(tokenizer, found, torch.tensor([50]))
     assert texts == ["to my bed"]
     assert kept.all()

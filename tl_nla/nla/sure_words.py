@@ -11,7 +11,6 @@ from torch import Tensor
 
 from tl_nla.amounts import check_number
 from tl_nla.errors import InputError
-from tl_nla.nla.answers import AnswerRule
 from tl_nla.nla.around import AroundPair, check_pair
 from tl_nla.nla.verbalizer import Generation
 
@@ -87,26 +86,12 @@ def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]
     for row, text in enumerate(generation.texts):
         ids = generation.ids[row][generation.mask[row]].tolist()
         logprobs = generation.logprobs[row][generation.mask[row]].tolist()
-        ends = [len(tokenizer.decode(ids[: place + 1])) for place in range(len(ids))]
-        pieces = zip([0, *ends], ends, logprobs, strict=False)
-        tokens = [SureToken(start, end, math.exp(logprob)) for start, end, logprob in pieces]
-        whole = tokenizer.decode(ids)
-        offset = max(0, whole.find(text))
-        moved = (replace(token, start=token.start - offset, end=token.end - offset) for token in tokens)
-        inside = [token for token in moved if token.end > 0 and token.start < len(text)]
-        rows.append([*inside, *_planned(tokens, whole[:offset], text, generation.answers)])
+        offset = max(0, tokenizer.decode(ids).find(text))
+        ends = [len(tokenizer.decode(ids[: place + 1])) - offset for place in range(len(ids))]
+        tokens = zip([-offset, *ends], ends, logprobs, strict=False)
+        inside = [SureToken(start, end, math.exp(lp)) for start, end, lp in tokens if end > 0 and start < len(text)]
+        rows.append(inside)
     return rows
-
-
-def _planned(tokens: Sequence[SureToken], before: str, text: str, answers: AnswerRule) -> list[SureToken]:
-    """Tokens of the plan, at the words of the explanation that they decided."""
-    wanted = list(_WORD.finditer(text))[::-1]
-    found = []
-    for said, word in zip(_WORD.finditer(before), wanted[: answers.plan], strict=False):
-        if said.group() == word.group():
-            own = (token for token in tokens if token.end > said.start() and token.start < said.end())
-            found += [SureToken(word.start(), word.end(), token.probability) for token in own]
-    return found
 
 
 def leave_out(text: str, tokens: Sequence[SureToken], threshold: float, mark: str = "…") -> str:
