@@ -19,9 +19,9 @@ from tl_nla.whole_file import write_json
 def average_adapted(folders: Sequence[str | Path], out: str | Path, about: Any = None) -> None:
     """Write the mean of the trained tensors of small pairs, as a pair of its own.
 
-    Trainings that went on from one pair stay near enough to each other for their mean to be a pair as well, often a
-    better one (Wortsman et al. 2022, model soups). Adapters are averaged factor by factor, so their products are not
-    averaged exactly. Pairs that were trained from different starts have no useful mean: score it before you use it.
+    Trainings that went on from one pair stay near to each other. Their mean is then a pair as well, often a better one
+    (Wortsman et al. 2022, model soups). Adapters are averaged factor by factor, so their products are not averaged
+    exactly. Pairs that were trained from different starts have no useful mean. Score it before you use it.
 
     Args:
         folders: of pairs that :func:`tl_nla.nla.adapted_files.save_adapted` wrote, two or more, each once or more often

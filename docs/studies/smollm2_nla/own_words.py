@@ -23,8 +23,8 @@ def read_own_words(folder: Path, states: Path, out: Path, reader: Path | None = 
     """Train the reconstructor of a trained pair on its verbalizer's words, on its sure words and on written ones.
 
     The verbalizer gets most of the older words wrong. A reader of written explanations takes them at their word. A
-    third of its own words are greedy, a third are sampled, as those are that a best of n is chosen from, and a third
-    are found by a beam search. Each explanation is read twice, once with marks for the words that were said with a low
+    third of its own words are greedy. A third are sampled, as those are that a best of n is chosen from. A third are
+    found by a beam search. Each explanation is read twice, once with marks for the words that were said with a low
     probability.
 
     Args:
