@@ -49,9 +49,9 @@ def spoken(plan, words, rule=PLANNED):
     logprobs = [
         [math.log(probability) / len(own)] * len(own) for own, (_, probability) in zip(ids, pieces, strict=True)
     ]
-    row = torch.tensor([one for own in ids for one in own])[None]
+    row, logprobs = (torch.tensor([one for own in parts for one in own])[None] for parts in (ids, logprobs))
     every = torch.ones_like(row, dtype=torch.bool)
-    responses = Responses(row, every, torch.tensor(logprobs)[None], every[:, 0])
+    responses = Responses(row, every, logprobs, every[:, 0])
     text = rule.extract(TOKENIZER.decode(row[0]))
     return Generation([text], torch.tensor([True]), responses, rule)
 

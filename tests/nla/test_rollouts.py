@@ -234,6 +234,20 @@ def test_explanations_without_tags_are_cut_behind_their_plan(plan, before):
     assert kept.all()
 
 
+@pytest.mark.parametrize(
+    ("rule", "response", "before"),
+    [(AnswerRule("all", plan=1), "bed\nbed", 4), (AnswerRule(), "<explanation>plan</explanation>", 13)],
+)
+def test_an_explanation_that_also_stands_before_it_is_cut_at_its_own_place(rule, response, before):
+    tokenizer, text = checkpoints.byte_tokenizer(), rule.extract(response)
+    ids = torch.tensor([tokenizer.encode(response, add_special_tokens=False)])
+    every = torch.ones_like(ids, dtype=torch.bool)
+    found = Generation([text], every[:, 0], Responses(ids, every, every.float(), every[:, 0]), rule)
+    texts, kept = cut_explanations(tokenizer, found, torch.tensor([2]))
+    assert texts == [text[:2]]
+    assert kept.sum() == before + 2
+
+
 def test_items_that_were_put_together_are_cut_by_their_rule():
     rule, tokenizer = AnswerRule("bullets"), checkpoints.byte_tokenizer()
     ids = torch.tensor([tokenizer.encode("- bed\n- dog", add_special_tokens=False)])
@@ -242,6 +256,13 @@ def test_items_that_were_put_together_are_cut_by_their_rule():
     texts, kept = cut_explanations(tokenizer, found, torch.tensor([9]))
     assert texts == ["bed\nd"]
     assert kept.sum() == 9
+    planned = tokenizer.encode("dog\n- bed\n- dog", add_special_tokens=False)
+    ids, every = torch.tensor([planned]), torch.ones(1, len(planned), dtype=torch.bool)
+    found = Generation(["bed\ndog"], every[:, 0], Responses(ids, every, every.float(), every[:, 0]),
+                       AnswerRule("bullets", plan=1))  # fmt: skip
+    texts, kept = cut_explanations(tokenizer, found, torch.tensor([9]))
+    assert texts == ["bed\nd"]
+    assert kept.sum() == 13
 
 
 def test_budgets_are_shared_by_the_group():

@@ -8,12 +8,15 @@ import torch
 
 from tests import zoo
 from tests.faithfulness.test_abstention import TOKENIZER, generated
+from tests.nla import checkpoints
 from tests.nla.test_generation import make
 from tl_nla import VerbalizerAdapter, attach, read
 from tl_nla.errors import InputError
 from tl_nla.nla import BestOf, SureWords
 from tl_nla.nla.answers import AnswerRule
+from tl_nla.nla.generation import Responses
 from tl_nla.nla.sure_words import SureToken, leave_out, sure_tokens
+from tl_nla.nla.verbalizer import Generation
 
 CAP = 8
 
@@ -63,6 +66,38 @@ def test_generated_words_carry_their_probabilities():
     text = 'Recent words: " at the park". This is about Tom. Tom is at the farm.'
     case = generated([text], [(" farm", 0.3)])
     assert leave_out(text, sure_tokens(case, TOKENIZER)[0], 0.5) == text.replace(" farm", " …")
+
+
+def bytewise(response, sure, rule):
+    """A response of the byte tokenizer, every byte said for certain but for those of some words."""
+    tokenizer = checkpoints.byte_tokenizer()
+    ids = torch.tensor([tokenizer.encode(response, add_special_tokens=False)])
+    logprobs = torch.zeros(ids.shape)
+    for place, probability in sure.items():
+        logprobs[0, place] = math.log(probability)
+    every = torch.ones_like(ids, dtype=torch.bool)
+    case = Generation([rule.extract(response)], every[:, 0], Responses(ids, every, logprobs, every[:, 0]), rule)
+    return leave_out(case.texts[0], sure_tokens(case, tokenizer)[0], 0.5)
+
+
+def test_lines_that_were_put_together_keep_their_own_probabilities():
+    response = "- a bed\n- dogs\nno item\n- cat"
+    assert bytewise(response, {response.index("dogs"): 0.1}, AnswerRule("bullets")) == "a bed\n…\ncat"
+    assert bytewise(response, {response.index("cat"): 0.1}, AnswerRule("bullets")) == "a bed\ndogs\n…"
+
+
+def test_an_explanation_that_is_its_own_plan_or_stands_in_the_tag_keeps_its_own_probabilities():
+    assert bytewise("bed\nbed", {5: 0.1}, AnswerRule("all", plan=1)) == "…"
+    assert bytewise("bed\nbed", {1: 0.6, 5: 0.7}, AnswerRule("all", plan=1)) == "…", "planned with .6, said with .7"
+    said = "<explanation>plan</explanation>"
+    assert bytewise(said, {said.index(">plan") + 1: 0.1}, AnswerRule()) == "…"
+    assert bytewise(said, {said.index("plan"): 0.1}, AnswerRule()) == "plan"
+
+
+def test_every_byte_of_a_letter_counts():
+    assert bytewise("a café here", {6: 0.1}, AnswerRule("all")) == "a … here"
+    assert bytewise("a café here", {5: 0.1}, AnswerRule("all")) == "a … here"
+    assert bytewise("a café here", {7: 0.1}, AnswerRule("all")) == "a café here"
 
 
 def test_words_are_those_of_the_pair_with_marks(nla, acts):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import unknown
-from tl_nla.nla.prompts import CLOSE, extract_explanation, wrap_explanation
+from tl_nla.nla.prompts import CLOSE, OPEN, extract_explanation, wrap_explanation
 
 FORMS = ("tags", "opened", "lines", "bullets", "all")
 _CAPS = {"tags": 150, "opened": 150, "lines": 256, "bullets": 256, "all": 50}
@@ -56,6 +56,12 @@ class AnswerRule:
             return self._cut_out(response)
         _, line_end, answer = response.partition("\n")
         return self._cut_out(answer) if line_end else None
+
+    def begins(self, response: str) -> int:
+        """Where an answer begins: behind its plan and its opening tag, whose letters could pass for an explanation."""
+        place = response.find("\n") + 1 if self.plan else 0
+        opened = response.find(OPEN, place) if self.form == "tags" else -1
+        return place if opened < 0 else opened + len(OPEN)
 
     def planned(self, text: str) -> list[str]:
         """The words of an explanation that are said before it, in the order in which they are said."""

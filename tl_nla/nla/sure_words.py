@@ -89,13 +89,37 @@ def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]
         logprobs = generation.logprobs[row][generation.mask[row]].tolist()
         ends = [len(tokenizer.decode(ids[: place + 1])) for place in range(len(ids))]
         pieces = zip([0, *ends], ends, logprobs, strict=False)
-        tokens = [SureToken(start, end, math.exp(logprob)) for start, end, logprob in pieces]
+        # A token that ends a character of several tokens adds none, and counts where that character stands.
+        tokens = [SureToken(max(0, min(start, end - 1)), end, math.exp(logprob)) for start, end, logprob in pieces]
         whole = tokenizer.decode(ids)
-        offset = max(0, whole.find(text))
-        moved = (replace(token, start=token.start - offset, end=token.end - offset) for token in tokens)
-        inside = [token for token in moved if token.end > 0 and token.start < len(text)]
-        rows.append([*inside, *_planned(tokens, whole[:offset], text, generation.answers)])
+        found = _places(text, whole, generation.answers.begins(whole))
+        inside = [token for place in found for token in _moved(tokens, *place)]
+        before = whole[: min(stands for stands, _, _ in found)]
+        rows.append([*inside, *_planned(tokens, before, text, generation.answers)])
     return rows
+
+
+def _places(text: str, whole: str, begins: int) -> list[tuple[int, int, int]]:
+    """Where a response holds an explanation, as one piece or line by line: place there, place in the text, length."""
+    at = whole.find(text, begins)
+    if at >= 0:
+        return [(at, 0, len(text))]
+    found, place = [], 0
+    for line in text.splitlines(keepends=True):
+        at = whole.find(line.strip(), begins)
+        if at < 0:  # the words of a failed row are its whole response
+            return [(max(0, whole.find(text)), 0, len(text))]
+        begins = at + len(line.strip())
+        found.append((at, place, len(line)))
+        place += len(line)
+    return found
+
+
+def _moved(tokens: Sequence[SureToken], stands: int, place: int, length: int) -> list[SureToken]:
+    """Tokens of a piece of the response, at that piece's place in the explanation."""
+    over = (token for token in tokens if token.end > stands and token.start < stands + length)
+    return [replace(token, start=max(token.start - stands, 0) + place, end=min(token.end - stands, length) + place)
+            for token in over]  # fmt: skip
 
 
 def _planned(tokens: Sequence[SureToken], before: str, text: str, answers: AnswerRule) -> list[SureToken]:
