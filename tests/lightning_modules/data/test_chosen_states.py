@@ -79,7 +79,7 @@ def test_a_share_of_the_rows_and_a_run_that_goes_on(pair, source, tmp_path):
 
 def test_what_cannot_be_taught_keeps_the_written_words(pair, tmp_path, monkeypatch):
     found = pair.generate(torch.randn(5, zoo.D_MODEL), **CAP)
-    found.texts[:] = ["good words", " ", "<eos>", "kept <eos> words", "failed"]
+    found.texts[:] = ["good words", "<eos> ", "<explanation>a tag", "kept <eos> words", "failed"]
     found.extracted[:] = torch.tensor([True, True, True, True, False])
     monkeypatch.setattr(BestOf, "generate", lambda self, acts, **settings: found)
     source, out = capture(tmp_path / "source", SIZES[:1]), tmp_path / "out"
@@ -101,6 +101,15 @@ def test_other_settings_and_too_many_rows_are_refused(pair, source, tmp_path):
         choose_explanations(BestOf(pair, 2), source, tmp_path / "more", rows=13)
     with pytest.raises(InputError, match="is no capture"):
         choose_explanations(BestOf(pair, 2), tmp_path / "none", tmp_path / "more")
+
+
+@pytest.mark.parametrize("wrong", [{"max_new_tokens": 10_000}, {"temperature": 0.5}, {"batch_size": 0}])
+def test_a_wrong_setting_leaves_nothing_behind(pair, source, tmp_path, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        choose_explanations(BestOf(pair, 2), source, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="is the capture that is read; give another folder"):
+        choose_explanations(BestOf(pair, 2), source, source, **CAP)
 
 
 @pytest.mark.usefixtures("unchecked")
