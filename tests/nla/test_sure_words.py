@@ -121,7 +121,10 @@ def test_adapters_take_it_for_a_pair(get_model, nla):
     torch.testing.assert_close(sure.reconstruct(["…"]), nla.reconstruct(["…"]))
 
 
-@pytest.mark.parametrize("settings", [{"threshold": 1.5}, {"threshold": math.nan}, {"mark": "a b"}, {"mark": ""}])
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "settings", [{"threshold": 1.5}, {"threshold": math.nan}, {"mark": "a b"}, {"mark": ""}, {"mark": 3}]
+)
 def test_settings_out_of_range_are_refused(nla, settings):
     with pytest.raises(InputError, match=r"threshold|mark"):
         SureWords(nla, **settings)
@@ -130,5 +133,7 @@ def test_settings_out_of_range_are_refused(nla, settings):
 def test_what_is_no_pair_is_refused(nla):
     with pytest.raises(InputError, match="give an NLA"):
         SureWords("smollm2")
+    with pytest.raises(InputError, match="leaves out its unsure words already"):
+        SureWords(SureWords(nla, 0.2), 0.5)
     with pytest.raises(InputError, match="whose tokens are known"):
         SureWords(SimpleNamespace(generate=nla.generate, reconstruct=nla.reconstruct))

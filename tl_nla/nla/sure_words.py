@@ -61,7 +61,9 @@ class SureWords(AroundPair):
             raise InputError(f"{type(self.pair).__name__} has no verbalizer whose tokens are known; give an NLA")
         if check_number("threshold", self.threshold, 0.0) > 1:
             raise InputError(f"threshold is {self.threshold}; allowed: a probability between 0 and 1")
-        if not self.mark or len(self.mark.split()) != 1 or self.mark != self.mark.strip():
+        if isinstance(self.pair, SureWords):
+            raise InputError("this pair leaves out its unsure words already; give its own pair, and one threshold")
+        if not isinstance(self.mark, str) or self.mark.split() != [self.mark]:
             raise InputError(f"mark is {self.mark!r}; give one without spaces, such as '…'")
 
     def generate(self, acts: Float[Tensor, "n d_model"], **settings: Any) -> Generation:
