@@ -54,8 +54,9 @@ def choose_explanations(
     Example:
         >>> choose_explanations(BestOf(nla, 8), "runs/states", "runs/chosen", rows=4096)
     """
-    if not isinstance(pair, BestOf):
-        raise InputError(f"{type(pair).__name__} chooses nothing; give BestOf(nla, samples=8)")
+    if not isinstance(pair, BestOf) or not hasattr(pair.pair, "site"):
+        found = type(pair.pair if isinstance(pair, BestOf) else pair).__name__
+        raise InputError(f"{found} chooses nothing, or names no site; give BestOf(nla, samples=8) of an NLA")
     source, out = user_path(source), user_path(out)
     index, known = read_index(source), read_settings(source)
     files = index["shards"]

@@ -21,6 +21,7 @@ from tl_nla.data.shards import (
 )
 from tl_nla.errors import InputError
 from tl_nla.nla import BestOf
+from tl_nla.nla.adaptation import adapt
 from tl_nla.nla.answers import AnswerRule
 
 SIZES = [(7, 5), (4, 4), (6, 3)]
@@ -114,8 +115,10 @@ def test_a_wrong_setting_leaves_nothing_behind(pair, source, tmp_path, wrong):
 
 @pytest.mark.usefixtures("unchecked")
 def test_a_pair_that_does_not_fit_is_refused(pair, source, tmp_path):
-    with pytest.raises(InputError, match="NLA chooses nothing; give BestOf"):
-        choose_explanations(pair, source, tmp_path / "out")
+    there = torch.randn(40, zoo.D_MODEL, generator=torch.Generator().manual_seed(1))
+    for other, name in ((pair, "NLA"), (BestOf(adapt(pair, there, there, 0), 2), "AdaptedNLA")):
+        with pytest.raises(InputError, match=f"{name} chooses nothing, or names no site; give BestOf"):
+            choose_explanations(other, source, tmp_path / "out")
     begin_capture(source, {"site": "blocks.0.hook_resid_post"})
     with pytest.raises(InputError, match=r"holds states of blocks\.0\..*; this pair explains blocks\.1\."):
         choose_explanations(BestOf(pair, 2), source, tmp_path / "out")
