@@ -83,24 +83,6 @@ def test_saved_and_loaded(tmp_path):
         load_adapted(str(tmp_path / "pair"), AdaptedPair(layer=0))
 
 
-def test_a_saved_pair_keeps_its_plan(tmp_path):
-    model, nla = small(plan=2)
-    model.save_pretrained(tmp_path / "model")
-    TOKENIZER.save_pretrained(tmp_path / "model")
-    nla.base = str(tmp_path / "model")
-    save_adapted(nla, tmp_path / "pair")
-    again = load_adapted(str(tmp_path / "pair"))
-    assert again.adapted == nla.adapted
-    ids, mask = again.verbalizer.encode_responses(["Recent words: Tom at the park"])
-    assert TOKENIZER.decode(ids[0][mask[0]]).startswith("park the\nRecent words: Tom at the park")
-    told = json.loads((tmp_path / "pair" / "adapters.json").read_text())
-    del told["plan"]
-    (tmp_path / "pair" / "adapters.json").write_text(json.dumps(told))
-    assert load_adapted(str(tmp_path / "pair")).verbalizer.answers.plan == 0, "folders of before"
-    with pytest.raises(InputError, match="plan"):
-        small(plan=-1)
-
-
 def test_another_shape_is_refused(tmp_path):
     model, nla = small()
     model.save_pretrained(tmp_path / "model")

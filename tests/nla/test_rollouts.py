@@ -218,34 +218,24 @@ def test_explanations_are_cut_to_their_budget():
     assert torch.equal(kept[1:], found.mask[1:])
 
 
-@pytest.mark.parametrize(("plan", "before"), [(0, ""), (1, "bed\n"), (2, "bed my\n")])
-def test_explanations_without_tags_are_cut_behind_their_plan(plan, before):
-    rule = AnswerRule("all", plan=plan)
-    assert rule.wrap("to my bed") == f"{before}to my bed"
+def test_explanations_without_tags_are_cut():
     tokenizer = checkpoints.byte_tokenizer()
-    ids = torch.tensor([tokenizer.encode(f"{before}to my bed", add_special_tokens=False)])
+    ids = torch.tensor([tokenizer.encode("to my bed", add_special_tokens=False)])
     every = torch.ones_like(ids, dtype=torch.bool)
-    found = Generation(["to my bed"], every[:, 0], Responses(ids, every, every.float(), every[:, 0]), rule)
+    found = Generation(["to my bed"], every[:, 0], Responses(ids, every, every.float(), every[:, 0]), AnswerRule("all"))
     texts, kept = cut_explanations(tokenizer, found, torch.tensor([5]))
     assert texts == ["to my"]
-    assert kept.sum() == len(before) + 5
+    assert kept.sum() == 5
     texts, kept = cut_explanations(tokenizer, found, torch.tensor([50]))
     assert texts == ["to my bed"]
     assert kept.all()
 
 
-@pytest.mark.parametrize(
-    ("rule", "response", "before"),
-    [(AnswerRule("all", plan=1), "bed\nbed", 4), (AnswerRule(), "<explanation>plan</explanation>", 13)],
-)
-def test_an_explanation_that_also_stands_before_it_is_cut_at_its_own_place(rule, response, before):
-    tokenizer, text = checkpoints.byte_tokenizer(), rule.extract(response)
-    ids = torch.tensor([tokenizer.encode(response, add_special_tokens=False)])
-    every = torch.ones_like(ids, dtype=torch.bool)
-    found = Generation([text], every[:, 0], Responses(ids, every, every.float(), every[:, 0]), rule)
+def test_an_explanation_whose_letters_stand_in_the_tag_is_cut_at_its_own_place():
+    tokenizer, found = written(["<explanation>plan</explanation>"])
     texts, kept = cut_explanations(tokenizer, found, torch.tensor([2]))
-    assert texts == [text[:2]]
-    assert kept.sum() == before + 2
+    assert texts == ["pl"]
+    assert kept.sum() == len("<explanation>") + 2
 
 
 def test_items_that_were_put_together_are_cut_by_their_rule():
@@ -256,13 +246,6 @@ def test_items_that_were_put_together_are_cut_by_their_rule():
     texts, kept = cut_explanations(tokenizer, found, torch.tensor([9]))
     assert texts == ["bed\nd"]
     assert kept.sum() == 9
-    planned = tokenizer.encode("dog\n- bed\n- dog", add_special_tokens=False)
-    ids, every = torch.tensor([planned]), torch.ones(1, len(planned), dtype=torch.bool)
-    found = Generation(["bed\ndog"], every[:, 0], Responses(ids, every, every.float(), every[:, 0]),
-                       AnswerRule("bullets", plan=1))  # fmt: skip
-    texts, kept = cut_explanations(tokenizer, found, torch.tensor([9]))
-    assert texts == ["bed\nd"]
-    assert kept.sum() == 13
 
 
 def test_budgets_are_shared_by_the_group():

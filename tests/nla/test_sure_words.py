@@ -86,9 +86,7 @@ def test_lines_that_were_put_together_keep_their_own_probabilities():
     assert bytewise(response, {response.index("cat"): 0.1}, AnswerRule("bullets")) == "a bed\ndogs\n…"
 
 
-def test_an_explanation_that_is_its_own_plan_or_stands_in_the_tag_keeps_its_own_probabilities():
-    assert bytewise("bed\nbed", {5: 0.1}, AnswerRule("all", plan=1)) == "…"
-    assert bytewise("bed\nbed", {1: 0.6, 5: 0.7}, AnswerRule("all", plan=1)) == "…", "planned with .6, said with .7"
+def test_an_explanation_whose_letters_stand_in_the_tag_keeps_its_own_probabilities():
     said = "<explanation>plan</explanation>"
     assert bytewise(said, {said.index(">plan") + 1: 0.1}, AnswerRule()) == "…"
     assert bytewise(said, {said.index("plan"): 0.1}, AnswerRule()) == "plan"

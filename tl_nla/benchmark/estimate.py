@@ -150,18 +150,22 @@ def estimate(
     if rank is not None:
         check_count("rank", rank)
     from tl_nla.benchmark.dry_run import Recipe
+
+    config, work = configuration(model), work or Workload()
+    found = _counted(
+        config, task, work, Recipe(_precision(config, dtype), precision == MIXED, rank, work.checkpointing), optimizer
+    )
+    return replace(found, notes=(*found.notes, *_too_long(config, task, work)))
+
+
+def _counted(config: Any, task: str, work: Workload, recipe: Any, optimizer: str) -> Estimate:
     from tl_nla.benchmark.estimated_reading import reading
     from tl_nla.benchmark.estimated_training import training
 
-    config, work = configuration(model), work or Workload()
-    kind = _precision(config, dtype)
-    longest = _too_long(config, work.tokens + (0 if task in READINGS else work.prompt))
     if task in READINGS:
-        found = reading(config, task, work, kind)
-        return replace(found, notes=(*found.notes, *longest))
+        return reading(config, task, work, recipe.dtype)
     try:
-        found = training(config, task, work, Recipe(kind, precision == MIXED, rank, work.checkpointing), optimizer)
-        return replace(found, notes=(*found.notes, *longest))
+        return training(config, task, work, recipe, optimizer)
     except RuntimeError as error:
         raise InputError(
             f"a training step of {type(config).__name__} cannot be run without contents ({first_line(error)}). "
@@ -201,8 +205,9 @@ def configuration(model: Any) -> Any:
     return getattr(config, "text_config", None) or config
 
 
-def _too_long(config: Any, tokens: int) -> tuple[str, ...]:
+def _too_long(config: Any, task: str, work: Workload) -> tuple[str, ...]:
     """A remark where a text is longer than what the model reads; models without such a limit have no remark."""
+    tokens = work.tokens + (0 if task in READINGS else work.prompt)
     context = getattr(config, "max_position_embeddings", None)
     if not isinstance(context, int) or tokens <= context:
         return ()

@@ -32,28 +32,19 @@ class AdaptedPair:
         layer: block whose output is explained; two thirds of the way up when ``None``.
         slots: tokens that carry the vector, each through a learned map of its own.
         lora: adapters of both parts.
-        plan: last words that the verbalizer says before the explanation; see
-            :class:`tl_nla.nla.answers.AnswerRule`.
 
     Raises:
-        InputError: for a layer below 0, no slot, or a plan of fewer than no words.
+        InputError: for a layer below 0, or no slot.
     """
 
     layer: int | None = None
     slots: int = 8
     lora: LoraSettings = field(default_factory=lambda: LoraSettings(8, 16.0, dtype="bfloat16"))
-    plan: int = 0
 
     def __post_init__(self) -> None:
         if self.layer is not None:
             check_count("layer", self.layer, 0)
         check_count("slots", self.slots)
-        check_count("plan", self.plan, 0)
-
-    @property
-    def answers(self) -> AnswerRule:
-        """The explanation alone, without tags."""
-        return AnswerRule("all", plan=self.plan)
 
     def layer_of(self, blocks: int) -> int:
         """The layer in a model of so many blocks.
@@ -91,7 +82,7 @@ def adapted_nla(model: Any, tokenizer: Any, config: AdaptedPair | None = None) -
     prompt = build_verbalizer_prompt(marker.tokenizer, AV_TEMPLATE, marker.char, config.slots, PromptStyle(chat=False))
     reconstructor = Reconstructor(cut_backbone(model, layer + 1), marker.tokenizer, AR_TEMPLATE)
     injection = InjectionConfig("affine", mean_embedding_norm(model), config.slots)
-    verbalizer = Verbalizer(trainable_copy(model), marker.tokenizer, prompt, injection, config.answers)
+    verbalizer = Verbalizer(trainable_copy(model), marker.tokenizer, prompt, injection, AnswerRule("all"))
     for part in (verbalizer.model, reconstructor.backbone):
         make_room(part, marker)
     nla = NLA(verbalizer, reconstructor, layer, str(getattr(model.config, "_name_or_path", "")))

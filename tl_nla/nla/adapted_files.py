@@ -55,8 +55,7 @@ def save_adapted(nla: NLA, folder: str | Path, dtype: torch.dtype = torch.float3
     save_file({name: value.to("cpu", dtype).contiguous() for name, value in tensors.items()}, part)
     part.chmod(0o644)  # safetensors makes it private, others may read a result
     part.replace(folder / WEIGHTS)
-    settings = {"layer": nla.layer, "slots": nla.adapted.slots, "lora": asdict(nla.adapted.lora), "base": nla.base,
-                "plan": nla.adapted.plan}  # fmt: skip
+    settings = {"layer": nla.layer, "slots": nla.adapted.slots, "lora": asdict(nla.adapted.lora), "base": nla.base}
     made = record(nla.verbalizer.model, nla.layer, nla.base)
     write_json({**settings, "provenance": made, "about": about}, folder / SETTINGS)
 
@@ -101,8 +100,7 @@ def saved_config(folder: str | Path) -> AdaptedPair:
     path = user_path(folder) / SETTINGS
     told = read_json(path)
     try:
-        layer, slots, plan = int(told["layer"]), int(told["slots"]), int(told.get("plan", 0))
-        return AdaptedPair(layer, slots, LoraSettings(**told["lora"]), plan)
+        return AdaptedPair(int(told["layer"]), int(told["slots"]), LoraSettings(**told["lora"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold the settings of a small pair ({error})") from error
 

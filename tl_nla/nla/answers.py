@@ -21,24 +21,19 @@ class AnswerRule:
             one stands in the prompt. ``lines``: one item a line, the strongest first (prefix-ordered verbalizers,
             which hardly ever end). ``bullets``: lines that start with a dash (oracle lens). ``all``: the whole answer.
         lines: for ``lines``, how many of them are kept; all when ``None``.
-        plan: so many last words of the explanation are said before it, on a line of their own, the last one first. A
-            greedy verbalizer then begins with what a state knows best, and the words that follow lead up to it. The
-            plan is no part of the explanation.
 
     Raises:
-        InputError: for an unknown form, no line, or a plan of fewer than no words.
+        InputError: for an unknown form, or no line.
     """
 
     form: str = "tags"
     lines: int | None = None
-    plan: int = 0
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise unknown("form of answers", self.form, FORMS)
         if self.lines is not None:
             check_count("lines", self.lines)
-        check_count("plan", self.plan, 0)
 
     @property
     def cap(self) -> int:
@@ -51,23 +46,7 @@ class AnswerRule:
         return self.form in ("tags", "opened")
 
     def extract(self, response: str) -> str | None:
-        """The explanation in an answer; ``None`` where it has none, or lacks its plan."""
-        if not self.plan:
-            return self._cut_out(response)
-        _, line_end, answer = response.partition("\n")
-        return self._cut_out(answer) if line_end else None
-
-    def begins(self, response: str) -> int:
-        """Where an answer begins: behind its plan and its opening tag, whose letters could pass for an explanation."""
-        place = response.find("\n") + 1 if self.plan else 0
-        opened = response.find(OPEN, place) if self.form == "tags" else -1
-        return place if opened < 0 else opened + len(OPEN)
-
-    def planned(self, text: str) -> list[str]:
-        """The words of an explanation that are said before it, in the order in which they are said."""
-        return list(reversed(text.split()[-self.plan :])) if self.plan else []
-
-    def _cut_out(self, response: str) -> str | None:
+        """The explanation in an answer; ``None`` where it has none."""
         if self.form == "tags":
             return extract_explanation(response)
         if self.form == "opened":
@@ -80,12 +59,13 @@ class AnswerRule:
             items = [_BULLET.sub("", item) for item in items if _BULLET.match(item)]
         return "\n".join(items[: self.lines]) or None
 
+    def begins(self, response: str) -> int:
+        """Where an explanation may begin: behind its opening tag, whose letters could pass for one."""
+        opened = response.find(OPEN) if self.form == "tags" else -1
+        return 0 if opened < 0 else opened + len(OPEN)
+
     def wrap(self, text: str, between: str = "\n") -> str:
         """The answer that says an explanation."""
-        answer = self._in_form(text, between)
-        return f"{' '.join(self.planned(text))}\n{answer}" if self.plan else answer
-
-    def _in_form(self, text: str, between: str) -> str:
         if self.form == "tags":
             return wrap_explanation(text, between)
         if self.form == "opened":

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from tl_nla.amounts import check_number
 from tl_nla.errors import InputError
-from tl_nla.nla.answers import AnswerRule
 from tl_nla.nla.around import AroundPair, check_pair
 from tl_nla.nla.verbalizer import Generation
 
@@ -94,10 +93,8 @@ def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]
         # A token that ends a character of several tokens adds none, and counts where that character stands.
         tokens = [SureToken(max(0, min(start, end - 1)), end, math.exp(logprob)) for start, end, logprob in pieces]
         whole = tokenizer.decode(ids)
-        found = _places(text, whole, generation.answers.begins(whole))
-        inside = [token for place in found for token in _moved(tokens, *place)]
-        before = whole[: min(stands for stands, _, _ in found)]
-        rows.append([*inside, *_planned(tokens, before, text, generation.answers)])
+        places = _places(text, whole, generation.answers.begins(whole))
+        rows.append([token for place in places for token in _moved(tokens, *place)])
     return rows
 
 
@@ -122,17 +119,6 @@ def _moved(tokens: Sequence[SureToken], stands: int, place: int, length: int) ->
     over = (token for token in tokens if token.end > stands and token.start < stands + length)
     return [replace(token, start=max(token.start - stands, 0) + place, end=min(token.end - stands, length) + place)
             for token in over]  # fmt: skip
-
-
-def _planned(tokens: Sequence[SureToken], before: str, text: str, answers: AnswerRule) -> list[SureToken]:
-    """Tokens of the plan, at the words of the explanation that they decided."""
-    wanted = list(_WORD.finditer(text))[::-1]
-    found = []
-    for said, word in zip(_WORD.finditer(before), wanted[: answers.plan], strict=False):
-        if said.group() == word.group():
-            own = (token for token in tokens if token.end > said.start() and token.start < said.end())
-            found += [SureToken(word.start(), word.end(), token.probability) for token in own]
-    return found
 
 
 def leave_out(text: str, tokens: Sequence[SureToken], threshold: float, mark: str = "…") -> str:

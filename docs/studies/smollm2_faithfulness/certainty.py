@@ -32,7 +32,7 @@ class Word:
 
 
 def spoken_words(nla: Any, found: Any, row: int) -> list[tuple[str, float]]:
-    """Words of one generated explanation with the probability of their tokens, those of its plan included.
+    """Words of one generated explanation with the probability of their tokens, in order.
 
     Args:
         nla: the pair.

@@ -44,7 +44,7 @@ def read_own_words(folder: Path, states: Path, out: Path, reader: Path | None = 
     said, marked = [], []
     for found in (
         nla.generate(acts[0], **capped), nla.generate(acts[1], **capped, temperature=TEMPERATURE, generator=draws),
-        nla.search(acts[2], BEAMS, **capped),
+        nla.search(acts[2], beams=BEAMS, **capped),
     ):  # fmt: skip
         tokens = sure_tokens(found, nla.verbalizer.tokenizer)
         said += found.texts

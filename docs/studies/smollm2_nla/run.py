@@ -10,7 +10,7 @@ from pathlib import Path
 from docs.studies.scored import study_parser
 from docs.studies.smollm2_nla.context_reader import add_context, train_context_reader
 from docs.studies.smollm2_nla.own_words import read_own_words
-from docs.studies.smollm2_nla.score import add_beams, arms_of, held_out, linear_reader, write_scores
+from docs.studies.smollm2_nla.score import arms_of, held_out, linear_reader, write_scores
 from docs.studies.smollm2_nla.ship import ship
 from docs.studies.smollm2_nla.table import as_markdown, read_rows
 from lightning_modules.data.kept_states import read_kept
@@ -27,7 +27,6 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--positions", type=int, default=3, help="states of each")
     parser.add_argument("--states", type=Path, help="states that the training kept, for the linear reader")
     parser.add_argument("--context", action="store_true", help="train the reader of raw context, add it to the rows")
-    parser.add_argument("--beams", action="store_true", help="search words by beams, add them to the rows")
     parser.add_argument("--own-words", type=Path, metavar="FOLDER", help="train the reader of FOLDER on its own words")
     parser.add_argument("--reader", type=Path, metavar="FOLDER", help="for --own-words: the reconstructor of this pair")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2_nla_own"), help="where that pair goes")
@@ -35,13 +34,10 @@ def main(arguments: Sequence[str]) -> None:
     if args.own_words is not None:
         read_own_words(args.own_words, args.states, args.out, args.reader)
         return
-    if args.context or args.beams:
+    if args.context:
         smol = load_smollm2()
         held = held_out(smol.model, smol.tokenizer, smol.nla.layer, args.corpus, args.documents, args.positions)
-        if args.context:
-            add_context(args.rows, held.states, train_context_reader(args.states, args.corpus))
-        else:
-            add_beams(args.rows, held, smol.nla)
+        add_context(args.rows, held.states, train_context_reader(args.states, args.corpus))
     elif not args.table:
         smol = load_smollm2()
         if args.ship is not None:

@@ -106,28 +106,6 @@ def said_by(pair: Any, name: str, states: ExplainedStates) -> dict[str, list[str
     return {name: found.texts, SURE_NAMES[name]: marked}
 
 
-def add_beams(path: Path, held: HeldOut, nla: NLA) -> None:
-    """Add the arms of the beam search to stored rows of the same pair.
-
-    Args:
-        path: of the rows.
-        held: the same rows, in order.
-        nla: the pair.
-    """
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    said = said_by(BeamSearch(nla, BEAMS), "beams", held.states)
-    arms = {name: normalise(nla.reconstruct(texts, 64)) for name, texts in said.items()}
-    arms[SHUFFLED["beams"]] = arms["beams"][another_document(held.names)]
-    goal = normalise(held.states.acts)
-    for name, vectors in arms.items():
-        for row, error in zip(rows, (vectors - goal).square().sum(1).tolist(), strict=True):
-            row["errors"][name] = round(error, 2)
-    for number, row in enumerate(rows):
-        row |= {name: texts[number] for name, texts in said.items()}
-        row["beams_claims"] = claims(row["beams"], row["gold"])
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
 def claims(said: str, gold: str) -> dict[str, float]:
     """Which claims of an explanation are true.
 

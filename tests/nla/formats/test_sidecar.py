@@ -62,7 +62,7 @@ def test_how_answers_are_read_is_written_and_read_back():
     from tl_nla.nla.formats.protocol import Protocol
     from tl_nla.nla.formats.sidecar import meta_to_yaml, parse_meta
 
-    for answers in (AnswerRule("lines", 2), AnswerRule("all", plan=2)):
+    for answers in (AnswerRule("lines", 2), AnswerRule("all"), AnswerRule("bullets")):
         meta = dataclasses.replace(parse(), protocol=Protocol(answers=answers))
         again = parse_meta(yaml.safe_load(meta_to_yaml(meta)), "av").protocol
         assert again is not None

@@ -42,7 +42,7 @@ _TOKEN_KEYS = (
     "critic_suffix_ids", "ar_suffix_ids",
 )  # fmt: skip
 _INJECTION_KEYS = ("kind", "slots", "block", "strength")
-_READING_KEYS = ("chat", "thinking", "prefill", "answer", "lines", "plan", "ar_special_tokens", "ar_rescaled")
+_READING_KEYS = ("chat", "thinking", "prefill", "answer", "lines", "ar_special_tokens", "ar_rescaled")
 _OURS = "tl-nla"
 
 
@@ -211,8 +211,7 @@ def _reading(protocol: Protocol | None) -> dict[str, Any]:
     told = protocol or Protocol()
     return {
         "chat": told.style.chat, "thinking": told.style.thinking, "prefill": told.style.prefill,
-        "answer": told.answers.form, "lines": told.answers.lines,
-        "plan": told.answers.plan, "ar_special_tokens": told.ar_special,
+        "answer": told.answers.form, "lines": told.answers.lines, "ar_special_tokens": told.ar_special,
         "ar_rescaled": told.ar_rescaled,
     }  # fmt: skip
 
@@ -221,12 +220,11 @@ def _protocol(found: Mapping[str, Any], where: str) -> Protocol | None:
     if not found:
         return None
     for key, kinds in (("chat", bool), ("thinking", bool | None), ("prefill", str), ("lines", int | None),
-                       ("plan", int), ("answer", str),
-                       ("ar_special_tokens", bool), ("ar_rescaled", bool)):  # fmt: skip
+                       ("answer", str), ("ar_special_tokens", bool), ("ar_rescaled", bool)):  # fmt: skip
         if key in found and not isinstance(found[key], kinds):
             raise InputError(f"{where}: {key} under reading is {found[key]!r}, a {type(found[key]).__name__}")
     style = PromptStyle(found.get("chat", True), found.get("thinking"), found.get("prefill", ""))
-    answers = AnswerRule(found.get("answer", "tags"), found.get("lines"), found.get("plan", 0))
+    answers = AnswerRule(found.get("answer", "tags"), found.get("lines"))
     return Protocol(style, answers, None, found.get("ar_special_tokens", True), found.get("ar_rescaled", False))
 
 
