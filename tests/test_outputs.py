@@ -1,5 +1,7 @@
 """What cannot be written is found out at once, and asking leaves nothing behind."""
 
+import os
+
 import pytest
 
 from tests.read_only import read_only_folder  # noqa: F401 (a fixture)
@@ -37,6 +39,18 @@ def test_files(tmp_path):
         check_file(tmp_path)
     with pytest.raises(InputError, match="there is no folder"):
         check_file(tmp_path / "no" / "new.json")
+    with pytest.raises(InputError, match="the name is too long; give one of 240 bytes"):
+        check_file(tmp_path / ("n" * 241))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights")
+def test_links(tmp_path):
+    for name, goal in (("good", tmp_path / "new.json"), ("bad", tmp_path / "no" / "new.json")):
+        (tmp_path / name).symlink_to(goal)
+    assert check_file(tmp_path / "good") == tmp_path / "good"
+    with pytest.raises(InputError, match=r"there is no folder '.*no'"):
+        check_file(tmp_path / "bad")
+    assert check_file(os.devnull).exists()
 
 
 def test_only_folders_of_the_kind_are_replaced(tmp_path):

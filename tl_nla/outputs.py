@@ -11,6 +11,9 @@ from pathlib import Path
 from tl_nla.errors import InputError
 from tl_nla.paths import user_path
 
+_LONGEST = 240
+"""Bytes of a file's name: most systems allow 255, and what is written first has a longer one."""
+
 
 def check_folder(path: str | Path) -> Path:
     """Refuse a folder that cannot be made or written to.
@@ -35,16 +38,25 @@ def check_folder(path: str | Path) -> Path:
 
 
 def check_file(path: str | os.PathLike[str]) -> Path:
-    """Refuse a file that cannot be written, or whose folder is not there."""
+    """Refuse a file that cannot be written, or whose folder is not there; a link's is that of the file behind it."""
     file = user_path(path)
+    if len(os.fsencode(file.name)) > _LONGEST:
+        name = f"{file.name[:30]}…"
+        raise InputError(f"cannot write {name!r}: the name is too long; give one of {_LONGEST} bytes at most")
     if file.is_dir():
         raise InputError(f"cannot write {str(path)!r}: it is a folder, give a file")
-    if not file.parent.is_dir():
-        raise InputError(f"cannot write {str(path)!r}: there is no folder {str(file.parent)!r}")
-    if not file.exists():
-        check_folder(file.parent)
-    elif not os.access(file, os.W_OK):
-        raise InputError(f"cannot write {str(path)!r}: it may not be written; give another file")
+    if file.exists():  # pipes, too, which lie in no folder
+        if not os.access(file, os.W_OK):
+            raise InputError(f"cannot write {str(path)!r}: it may not be written; give another file")
+        return file
+    try:
+        folder = file.resolve().parent
+    except (OSError, RuntimeError) as error:  # a circle of links
+        raise InputError(f"cannot write {str(path)!r}: {error}; give another file") from error
+    if not folder.is_dir():
+        shown = folder if file.is_symlink() else file.parent
+        raise InputError(f"cannot write {str(path)!r}: there is no folder {str(shown)!r}")
+    check_folder(folder)
     return file
 
 

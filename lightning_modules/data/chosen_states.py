@@ -23,6 +23,7 @@ from tl_nla.data.shards import (
 from tl_nla.errors import InputError
 from tl_nla.model.control import cleaner
 from tl_nla.nla import BestOf
+from tl_nla.nla.prompts import CLOSE, OPEN
 from tl_nla.paths import user_path
 
 
@@ -47,14 +48,15 @@ def choose_explanations(
         The index of the new capture.
 
     Raises:
-        InputError: when ``pair`` is no ``BestOf``, or explains another site. Also when ``source`` is no finished
-            capture, or ``out`` holds one of another pair or other settings.
+        InputError: when ``pair`` is no ``BestOf``, explains another site, or cannot take the settings. Also when
+            ``source`` is no finished capture, or ``out`` is ``source``, or holds one of another pair or other settings.
 
     Example:
         >>> choose_explanations(BestOf(nla, 8), "runs/states", "runs/chosen", rows=4096)
     """
-    if not isinstance(pair, BestOf):
-        raise InputError(f"{type(pair).__name__} chooses nothing; give BestOf(nla, samples=8)")
+    if not isinstance(pair, BestOf) or not hasattr(pair.pair, "site"):
+        found = type(pair.pair if isinstance(pair, BestOf) else pair).__name__
+        raise InputError(f"{found} chooses nothing, or names no site; give BestOf(nla, samples=8) of an NLA")
     source, out = user_path(source), user_path(out)
     index, known = read_index(source), read_settings(source)
     files = index["shards"]
@@ -62,6 +64,10 @@ def choose_explanations(
         raise InputError(f"{source} holds states of {known['site']}; this pair explains {pair.site}")
     if rows is not None and check_count("rows", rows) > index["train"]:
         raise InputError(f"rows is {rows}; {source} has {index['train']} states to train on")
+    if source.resolve() == out.resolve():
+        raise InputError(f"{source} is the capture that is read; give another folder")
+    some = next(source / file["file"] for file in files if file["rows"])
+    pair.generate(read_shard(some).acts[:1].float(), **settings)  # a wrong setting leaves no folder behind
     begin_capture(out, {**known, "chosen": _about(pair, rows, settings)})
     shares = _shares([int(file["train"]) for file in files], index["train"] if rows is None else rows)
     for number, share in enumerate(told(shares, "choosing explanations")):
@@ -93,8 +99,9 @@ def _chosen(pair: BestOf, shard: Shard, count: int, settings: dict[str, Any]) ->
         found = pair.generate(shard.acts[:count].float(), **settings)
         clean, marker = cleaner(pair.verbalizer.tokenizer), pair.verbalizer.prompt.char
         said = [clean(text.replace(marker, "")).strip() for text in found.texts]
-        usable = zip(said, found.extracted.tolist(), texts[:count], strict=True)
-        texts[:count] = [text if text and extracted else written for text, extracted, written in usable]
+        good = [bool(text) and OPEN not in text and CLOSE not in text for text in said]
+        rows_said = zip(said, good, found.extracted.tolist(), texts[:count], strict=True)
+        texts[:count] = [text if usable and extracted else written for text, usable, extracted, written in rows_said]
     return replace(
         shard, acts=shard.acts[rows], explanations=Texts.pack(texts),
         contexts=Texts.pack([shard.contexts[row] for row in rows]), document=shard.document[rows],

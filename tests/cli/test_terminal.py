@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tl_nla.cli.demo import words_table
 from tl_nla.cli.main import main
 from tl_nla.cli.terminal import make_console
 
@@ -96,3 +97,9 @@ def test_ctrl_c_ends_a_command_in_a_process_of_its_own():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
     assert (done.returncode, done.stderr) == (130, "tl-nla: interrupted\n")
+
+
+def test_tokens_without_letters_can_be_seen_in_the_demo():
+    row = {"explanation": "Next: a", "fve": None, "cosine": 1.0, "claims": []}
+    table = words_table([{**row, "token": token} for token in ("\n", "\t", " a")], "tiny", 1)
+    assert [str(cell) for cell in table.columns[0].cells] == ["⏎", "⇥", " a"]

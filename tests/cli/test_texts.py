@@ -40,6 +40,21 @@ def test_a_carriage_return_ends_a_line_as_it_does_in_a_file(monkeypatch, capsys)
     assert [windows["token"], unix["token"]] == [" was", " was"]
 
 
+def test_a_dash_is_standard_input(monkeypatch, capsys):
+    piped(monkeypatch, b"Tom was\n")
+    assert main(["verbalize", "-", "--last", "1"]) == 0
+    assert [row["token"] for row in rows_of(capsys.readouterr().out)] == [" was"]
+
+
+def test_the_name_of_a_file_is_a_text_and_a_note_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Tom was").write_text("Lily had")
+    assert main(["verbalize", "Tom was", "Lily had", "--last", "1"]) == 0
+    printed, told = capsys.readouterr()
+    assert [row["token"] for row in rows_of(printed)] == [" was", " had"]
+    assert told == "note: 'Tom was' is read as a text, not as the file of that name\n"
+
+
 def test_json_holds_the_good_ones(tmp_path, monkeypatch, capsys):
     piped(monkeypatch, b"Tom was\n\xff\xfe\n")
     assert main(["verbalize", "--last", "1", "--json", str(tmp_path / "a.json")]) == 2

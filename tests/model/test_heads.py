@@ -158,3 +158,18 @@ def test_no_heads_where_there_is_no_out_projection():
     model = families.bridge("mamba")
     with pytest.raises(InputError, match="has no attn, so it has no heads there"):
         out_projection(model, 0)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_heads_read_before_a_change_of_the_weights_are_never_those_behind_it(family):
+    model = zoo.bridge(family)
+    reading = read(model, zoo.tokens(1, 6), ["blocks.1.attn.head.2", "blocks.1.attn.head.0"])
+    before = reading["blocks.1.attn.head.2"].clone()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    if family == "llama":  # whose weights are not copied
+        with pytest.raises(InputError, match=r"weights have changed .* read them again"):
+            reading["blocks.1.attn.head.0"]
+        return
+    assert torch.equal(reading["blocks.1.attn.head.2"], before)

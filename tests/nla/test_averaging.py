@@ -64,5 +64,6 @@ def test_what_has_no_mean_is_refused(pairs, tmp_path):
 
 @pytest.mark.usefixtures("unchecked")
 def test_one_folder_is_no_list_of_them(tmp_path):
-    with pytest.raises(InputError, match="two pairs or more"):
-        average_adapted("runs/first", tmp_path / "mean")
+    for wrong in ("runs/first", tmp_path, None, iter([tmp_path, tmp_path])):
+        with pytest.raises(InputError, match="two pairs or more"):
+            average_adapted(wrong, tmp_path / "mean")

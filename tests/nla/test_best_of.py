@@ -100,9 +100,15 @@ def test_adapters_take_it_for_a_pair(get_model, nla):
     assert [row.text for row in adapter.results(tokens, max_new_tokens=CAP)] == best.verbalize(acts, max_new_tokens=CAP)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"samples": 0}, "samples is 0"), ({"temperature": 0.0}, "equal samples"), ({"temperature": -1.0}, "temperature")],
+    [
+        ({"samples": 0}, "samples is 0"),
+        ({"temperature": 0.0}, "equal samples"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"seed": 1.5}, "seed is 1.5"),
+    ],
 )
 def test_numbers_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message):

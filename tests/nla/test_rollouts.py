@@ -231,6 +231,13 @@ def test_explanations_without_tags_are_cut():
     assert kept.all()
 
 
+def test_an_explanation_whose_letters_stand_in_the_tag_is_cut_at_its_own_place():
+    tokenizer, found = written(["<explanation>plan</explanation>"])
+    texts, kept = cut_explanations(tokenizer, found, torch.tensor([2]))
+    assert texts == ["pl"]
+    assert kept.sum() == len("<explanation>") + 2
+
+
 def test_items_that_were_put_together_are_cut_by_their_rule():
     rule, tokenizer = AnswerRule("bullets"), checkpoints.byte_tokenizer()
     ids = torch.tensor([tokenizer.encode("- bed\n- dog", add_special_tokens=False)])

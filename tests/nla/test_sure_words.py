@@ -8,12 +8,15 @@ import torch
 
 from tests import zoo
 from tests.faithfulness.test_abstention import TOKENIZER, generated
+from tests.nla import checkpoints
 from tests.nla.test_generation import make
 from tl_nla import VerbalizerAdapter, attach, read
 from tl_nla.errors import InputError
 from tl_nla.nla import BestOf, SureWords
 from tl_nla.nla.answers import AnswerRule
+from tl_nla.nla.generation import Responses
 from tl_nla.nla.sure_words import SureToken, leave_out, sure_tokens
+from tl_nla.nla.verbalizer import Generation
 
 CAP = 8
 
@@ -65,6 +68,36 @@ def test_generated_words_carry_their_probabilities():
     assert leave_out(text, sure_tokens(case, TOKENIZER)[0], 0.5) == text.replace(" farm", " …")
 
 
+def bytewise(response, sure, rule):
+    """A response of the byte tokenizer, every byte said for certain but for those of some words."""
+    tokenizer = checkpoints.byte_tokenizer()
+    ids = torch.tensor([tokenizer.encode(response, add_special_tokens=False)])
+    logprobs = torch.zeros(ids.shape)
+    for place, probability in sure.items():
+        logprobs[0, place] = math.log(probability)
+    every = torch.ones_like(ids, dtype=torch.bool)
+    case = Generation([rule.extract(response)], every[:, 0], Responses(ids, every, logprobs, every[:, 0]), rule)
+    return leave_out(case.texts[0], sure_tokens(case, tokenizer)[0], 0.5)
+
+
+def test_lines_that_were_put_together_keep_their_own_probabilities():
+    response = "- a bed\n- dogs\nno item\n- cat"
+    assert bytewise(response, {response.index("dogs"): 0.1}, AnswerRule("bullets")) == "a bed\n…\ncat"
+    assert bytewise(response, {response.index("cat"): 0.1}, AnswerRule("bullets")) == "a bed\ndogs\n…"
+
+
+def test_an_explanation_whose_letters_stand_in_the_tag_keeps_its_own_probabilities():
+    said = "<explanation>plan</explanation>"
+    assert bytewise(said, {said.index(">plan") + 1: 0.1}, AnswerRule()) == "…"
+    assert bytewise(said, {said.index("plan"): 0.1}, AnswerRule()) == "plan"
+
+
+def test_every_byte_of_a_letter_counts():
+    assert bytewise("a café here", {6: 0.1}, AnswerRule("all")) == "a … here"
+    assert bytewise("a café here", {5: 0.1}, AnswerRule("all")) == "a … here"
+    assert bytewise("a café here", {7: 0.1}, AnswerRule("all")) == "a café here"
+
+
 def test_words_are_those_of_the_pair_with_marks(nla, acts):
     plain, sure = nla.generate(acts, max_new_tokens=CAP), SureWords(nla, 0.05).generate(acts, max_new_tokens=CAP)
     assert torch.equal(plain.ids, sure.ids)
@@ -86,7 +119,10 @@ def test_adapters_take_it_for_a_pair(get_model, nla):
     torch.testing.assert_close(sure.reconstruct(["…"]), nla.reconstruct(["…"]))
 
 
-@pytest.mark.parametrize("settings", [{"threshold": 1.5}, {"threshold": math.nan}, {"mark": "a b"}, {"mark": ""}])
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "settings", [{"threshold": 1.5}, {"threshold": math.nan}, {"mark": "a b"}, {"mark": ""}, {"mark": 3}]
+)
 def test_settings_out_of_range_are_refused(nla, settings):
     with pytest.raises(InputError, match=r"threshold|mark"):
         SureWords(nla, **settings)
@@ -95,5 +131,7 @@ def test_settings_out_of_range_are_refused(nla, settings):
 def test_what_is_no_pair_is_refused(nla):
     with pytest.raises(InputError, match="give an NLA"):
         SureWords("smollm2")
+    with pytest.raises(InputError, match="leaves out its unsure words already"):
+        SureWords(SureWords(nla, 0.2), 0.5)
     with pytest.raises(InputError, match="whose tokens are known"):
         SureWords(SimpleNamespace(generate=nla.generate, reconstruct=nla.reconstruct))

@@ -27,6 +27,7 @@ def test_greedy_words_are_the_readers_own(oracle):
     found = pair.generate(side_by_side(before, write), 12)
     assert found.texts == oracle.verbalizer.generate(before, write, max_new_tokens=12)
     assert found.extracted.tolist() == found.responses.finished.tolist()
+    assert found.answers.form == "all", "no tags"
 
 
 def test_rollouts_come_with_the_log_probabilities_of_the_policy(oracle):

@@ -23,7 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     for option, metavar, help_ in (
         ("--target", "WORD", "explain this token, such as ' red' (default: the likeliest)"),
         ("--against", "WORD", "explain the logit difference to this token"),
-        ("--oracle", "FOLDER", "diff oracle that explains the writes (tiny: the embedded one)"),
+        ("--oracle", "FOLDER", "diff oracle that explains the writes (tiny, smollm2: their own)"),
         ("--compare", "TEXT", "report this text too, for the difference view of --html and --logdir"),
     ):
         parser.add_argument(option, type=words, default=None, metavar=metavar, help=help_)

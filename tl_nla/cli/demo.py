@@ -51,6 +51,8 @@ def words_table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
     """The table of what each token's state says."""
     from rich.text import Text
 
+    from tl_nla.markdown import visible
+
     table = make_table(f"{model} · blocks.{layer}.hook_resid_post, in words", pad_edge=False)
     table.add_column("token", style="bold cyan", no_wrap=True)
     table.add_column("explanation", ratio=3)
@@ -60,7 +62,7 @@ def words_table(rows: list[dict[str, Any]], model: str, layer: int) -> Any:
     for row in rows:
         fve = "–" if row["fve"] is None else f"{row['fve']:.2f}"
         claims = Text.from_markup(_marked(row["claims"]))
-        table.add_row(Text(row["token"]), Text(row["explanation"]), fve, f"{row['cosine']:.2f}", claims)
+        table.add_row(Text(visible(row["token"])), Text(row["explanation"]), fve, f"{row['cosine']:.2f}", claims)
     return table
 
 

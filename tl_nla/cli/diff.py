@@ -28,7 +28,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument("--head", type=whole_number(0), default=None, metavar="H", help="explain this head of --layer")
     parser.add_argument("--span", default=None, metavar="SITE", help="explain a span, '1-3' or two states with '->'")
     parser.add_argument("--position", type=int, default=-1, metavar="P", help="which token (default -1, the last)")
-    parser.add_argument("--oracle", default=None, metavar="DIR", help="diff oracle (tiny: the embedded one)")
+    parser.add_argument("--oracle", default=None, metavar="DIR", help="diff oracle (tiny, smollm2: their own)")
     add_common(parser)
     add_target(parser)
     parser.set_defaults(run=run)

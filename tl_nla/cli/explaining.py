@@ -1,6 +1,9 @@
 """What ``demo`` and ``verbalize`` share: load a model with its NLA, explain a text token by token."""
 
 import argparse
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tl_nla.errors import InputError
@@ -78,13 +81,16 @@ def load_pair(
 
 
 def encode_text(target: Any, text: str) -> "TextTokens":
-    """Token ids of a text, checked against the context.
+    """Token ids of a text, checked against the context; a note says where a file has this very name.
 
     Raises:
         InputError: when the text is empty, too long, no UTF-8, or has tokens that the model does not know.
     """
     from tl_nla.model.text import TextEncoder
 
+    with suppress(OSError, ValueError):  # most texts cannot be a path at all
+        if Path(text).is_file():
+            sys.stderr.write(f"note: {text!r} is read as a text, not as the file of that name\n")
     tokens = TextEncoder(target.tokenizer, target.model)(text)
     if len(tokens) == tokens.added:
         raise InputError("the text is empty; give at least one word")

@@ -22,14 +22,15 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     parser.add_argument(
         "--append", type=words, default=None, metavar="SENTENCE", help="add a sentence to the explanation"
     )
-    parser.add_argument("--mode", default="delta", help="delta (default) or replace")
+    parser.add_argument("--mode", choices=("delta", "replace"), default="delta", help="delta (default) or replace")
     parser.add_argument(
         "--strength", type=number, nargs="+", default=[1.0], metavar="X",
         help="0 is no steering (default 1); or several",
     )  # fmt: skip
     parser.add_argument(
-        "--where", default="last", help="last (the prompt's last token, default), prompt, generated, all"
-    )
+        "--where", choices=("last", "prompt", "generated", "all"), default="last",
+        help="last (the prompt's last token, default), prompt, generated, all",
+    )  # fmt: skip
     parser.add_argument(
         "--tokens", type=whole_number(1), default=12, metavar="N", help="tokens to generate (default 12)"
     )
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.whole_file import write_json
 
     rewrite = _rewriter(args)
+    if args.where == "generated" and args.tokens == 1:
+        raise InputError("--where generated needs --tokens 2 or more: nothing comes behind the only generated token")
     console = make_console()
     with console.status("loading the model"):
         target, nla = pair_of(args)
@@ -82,7 +85,6 @@ def steer_text(
     import torch
 
     from tl_nla.adapters import SteeringAdapter, attach
-    from tl_nla.errors import unknown
     from tl_nla.model.text import TextEncoder
 
     first = len(TextEncoder(target.tokenizer, target.model).begin)
@@ -92,8 +94,6 @@ def steer_text(
         "generated": {"positions": "all", "generated": "only"},
         "all": {"positions": slice(first, None)},
     }
-    if args.where not in places:
-        raise unknown("place", args.where, places)
     point = f"blocks.{nla.layer}.hook_resid_post"
     adapter = SteeringAdapter(nla, point, rewrite, args.mode, strength, **places[args.where])
     tokens = torch.tensor([ids])

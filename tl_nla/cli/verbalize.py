@@ -14,7 +14,7 @@ def add_parser(subparsers: "argparse._SubParsersAction") -> None:
     from tl_nla.cli.options import add_choices, add_common, add_nla, add_target, whole_number
 
     parser = subparsers.add_parser("verbalize", help="explain states of texts, as JSON lines")
-    parser.add_argument("text", nargs="*", help="texts; standard input, one text a line, when none is given")
+    parser.add_argument("text", nargs="*", help="texts; standard input, one text a line, for none or -")
     add_nla(parser)
     parser.add_argument(
         "--last", type=whole_number(1), default=None, metavar="N", help="explain the last N tokens of each text only"
@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from tl_nla.errors import InputError
     from tl_nla.whole_file import write_json
 
-    texts = [(f"text {number}", text) for number, text in enumerate(args.text)] if args.text else list(_piped())
+    given = args.text not in ([], ["-"])
+    texts = [(f"text {number}", text) for number, text in enumerate(args.text)] if given else list(_piped())
     if not texts:
         raise InputError("no text was given; pass texts as arguments or one a line on standard input")
     target, nla = wrapped_pair_of(args)

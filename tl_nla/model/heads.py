@@ -62,6 +62,7 @@ class HeadSum:
         scale: what a norm behind the sum divides each row by; one number where there is none.
         constant: what belongs to no head: the projection's bias and the norm's shift, as they reach the stream.
         fit: how well the sum reproduces the write.
+        version: of ``weight``, which may be the model's own and not a copy; ``None`` where torch counts none.
     """
 
     z: Float[Tensor, "n head width"]
@@ -69,9 +70,16 @@ class HeadSum:
     scale: Tensor
     constant: Float[Tensor, "*n d"]
     fit: Fit
+    version: int | None = None
 
     def writes(self, heads: Sequence[int] | None = None) -> Float[Tensor, "n heads d"]:
-        """What the chosen heads add to the stream; all of them when ``None``."""
+        """What the chosen heads add to the stream; all of them when ``None``.
+
+        Raises:
+            InputError: when the model's weights have changed since it was read.
+        """
+        if self.version is not None and self.weight._version != self.version:
+            raise InputError("the model's weights have changed since its heads were read; read them again")
         z, weight = (self.z, self.weight) if heads is None else (self.z[:, list(heads)], self.weight[list(heads)])
         found = torch.einsum("nhd,hdm->nhm", z, weight)
         return found / (self.scale[:, None] if self.scale.ndim else self.scale)
@@ -201,7 +209,9 @@ def _summed(projected: _Projected, write: Tensor, form: NormForm | None, inner: 
             parts = torch.einsum("nhd,hdm->nhm", heads[:_CHECKED], weight).abs().sum(1)
             fit = _cancelled(write[:_CHECKED], ours[:_CHECKED], parts * abs(inner), step, fit)
         times = inner * factor
-        return HeadSum(heads, weight if times == 1 else weight * times, torch.ones(()), bias * times, fit)
+        scaled = weight if times == 1 else weight * times
+        version = None if scaled.is_inference() else scaled._version
+        return HeadSum(heads, scaled, torch.ones(()), bias * times, fit, version)
     scale = form.scale(total)
     linear = form.linear(total, scale)
     fit = compare(write[:_CHECKED], [linear[:_CHECKED], form.shift.expand_as(linear)[:_CHECKED]], step)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tl_nla.amounts import check_count
 from tl_nla.errors import unknown
-from tl_nla.nla.prompts import CLOSE, extract_explanation, wrap_explanation
+from tl_nla.nla.prompts import CLOSE, OPEN, extract_explanation, wrap_explanation
 
 FORMS = ("tags", "opened", "lines", "bullets", "all")
 _CAPS = {"tags": 150, "opened": 150, "lines": 256, "bullets": 256, "all": 50}
@@ -58,6 +58,11 @@ class AnswerRule:
         if self.form == "bullets":
             items = [_BULLET.sub("", item) for item in items if _BULLET.match(item)]
         return "\n".join(items[: self.lines]) or None
+
+    def begins(self, response: str) -> int:
+        """Where an explanation may begin: behind its opening tag, whose letters could pass for one."""
+        opened = response.find(OPEN) if self.form == "tags" else -1
+        return 0 if opened < 0 else opened + len(OPEN)
 
     def wrap(self, text: str, between: str = "\n") -> str:
         """The answer that says an explanation."""

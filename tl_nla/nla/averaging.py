@@ -36,7 +36,7 @@ def average_adapted(folders: Sequence[str | Path], out: str | Path, about: Any =
     Example:
         >>> average_adapted(["runs/first", "runs/second"], "runs/mean")
     """
-    if isinstance(folders, str | Path) or len(folders) < 2:
+    if isinstance(folders, str) or not isinstance(folders, Sequence) or len(folders) < 2:
         raise InputError(f"folders is {folders!r}; a mean needs two pairs or more, give a list of their folders")
     places, out = [user_path(folder) for folder in folders], user_path(out)
     if out.resolve() in [place.resolve() for place in places]:

@@ -47,6 +47,7 @@ class BestOf(AroundPair):
         check_pair(self.pair)
         check_count("samples", self.samples)
         check_number("temperature", self.temperature, 0.0)
+        check_count("seed", self.seed, None)
         if self.temperature == 0 and self.samples > 1:
             raise InputError("temperature is 0, which gives equal samples; choose a number above 0, such as 0.7")
 

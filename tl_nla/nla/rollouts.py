@@ -5,6 +5,7 @@ one batch, and finished rows leave it (:mod:`tl_nla.nla.generation`). Where samp
 :class:`RolloutBackend`, so that an external server can take its place.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -167,11 +168,18 @@ def cut_explanations(
             texts.append("")
             continue
         ids, text = generation.ids[row].cpu()[mask[row]].tolist(), generation.texts[row]
-        start = tokenizer.decode(ids).find(text)
-        opened = sum(len(tokenizer.decode(ids[:count])) <= start for count in range(1, len(ids) + 1))
+        whole = tokenizer.decode(ids)
+        begins = generation.answers.begins(whole)
+        start = whole.find(text, begins)
+        opened = _tokens_before(tokenizer, ids, max(start, begins))
         part = tokenizer.decode(ids[: opened + budget])
         # An explanation that was put together from several lines does not stand in its response as one piece.
         texts.append(generation.answers.extract(part) or "" if start < 0 else part[start:][: len(text)].strip())
         if texts[-1] != text:
             kept[row] &= place < opened + budget
     return texts, kept
+
+
+def _tokens_before(tokenizer: Any, ids: list[int], place: int) -> int:
+    """How many first tokens end at a character of the text or before it."""
+    return bisect_right(range(1, len(ids) + 1), place, key=lambda count: len(tokenizer.decode(ids[:count])))

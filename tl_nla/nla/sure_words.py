@@ -60,7 +60,9 @@ class SureWords(AroundPair):
             raise InputError(f"{type(self.pair).__name__} has no verbalizer whose tokens are known; give an NLA")
         if check_number("threshold", self.threshold, 0.0) > 1:
             raise InputError(f"threshold is {self.threshold}; allowed: a probability between 0 and 1")
-        if not self.mark or len(self.mark.split()) != 1 or self.mark != self.mark.strip():
+        if isinstance(self.pair, SureWords):
+            raise InputError("this pair leaves out its unsure words already; give its own pair, and one threshold")
+        if not isinstance(self.mark, str) or self.mark.split() != [self.mark]:
             raise InputError(f"mark is {self.mark!r}; give one without spaces, such as '…'")
 
     def generate(self, acts: Float[Tensor, "n d_model"], **settings: Any) -> Generation:
@@ -86,12 +88,37 @@ def sure_tokens(generation: Generation, tokenizer: Any) -> list[list[SureToken]]
     for row, text in enumerate(generation.texts):
         ids = generation.ids[row][generation.mask[row]].tolist()
         logprobs = generation.logprobs[row][generation.mask[row]].tolist()
-        offset = max(0, tokenizer.decode(ids).find(text))
-        ends = [len(tokenizer.decode(ids[: place + 1])) - offset for place in range(len(ids))]
-        tokens = zip([-offset, *ends], ends, logprobs, strict=False)
-        inside = [SureToken(start, end, math.exp(lp)) for start, end, lp in tokens if end > 0 and start < len(text)]
-        rows.append(inside)
+        ends = [len(tokenizer.decode(ids[: place + 1])) for place in range(len(ids))]
+        pieces = zip([0, *ends], ends, logprobs, strict=False)
+        # A token that ends a character of several tokens adds none, and counts where that character stands.
+        tokens = [SureToken(max(0, min(start, end - 1)), end, math.exp(logprob)) for start, end, logprob in pieces]
+        whole = tokenizer.decode(ids)
+        places = _places(text, whole, generation.answers.begins(whole))
+        rows.append([token for place in places for token in _moved(tokens, *place)])
     return rows
+
+
+def _places(text: str, whole: str, begins: int) -> list[tuple[int, int, int]]:
+    """Where a response holds an explanation, as one piece or line by line: place there, place in the text, length."""
+    at = whole.find(text, begins)
+    if at >= 0:
+        return [(at, 0, len(text))]
+    found, place = [], 0
+    for line in text.splitlines(keepends=True):
+        at = whole.find(line.strip(), begins)
+        if at < 0:  # the words of a failed row are its whole response
+            return [(max(0, whole.find(text)), 0, len(text))]
+        begins = at + len(line.strip())
+        found.append((at, place, len(line)))
+        place += len(line)
+    return found
+
+
+def _moved(tokens: Sequence[SureToken], stands: int, place: int, length: int) -> list[SureToken]:
+    """Tokens of a piece of the response, at that piece's place in the explanation."""
+    over = (token for token in tokens if token.end > stands and token.start < stands + length)
+    return [replace(token, start=max(token.start - stands, 0) + place, end=min(token.end - stands, length) + place)
+            for token in over]  # fmt: skip
 
 
 def leave_out(text: str, tokens: Sequence[SureToken], threshold: float, mark: str = "…") -> str:

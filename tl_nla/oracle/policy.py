@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tl_nla.errors import InputError
 from tl_nla.metrics import normalise
 from tl_nla.metrics.norms import at_least_float32, log_norm
+from tl_nla.nla.answers import AnswerRule
 from tl_nla.nla.generation import Generators
 from tl_nla.nla.verbalizer import Generation
 from tl_nla.oracle.oracle import DiffOracle
@@ -83,7 +84,8 @@ class WritePolicy(nn.Module):
         settings = AnswerSettings(max_new_tokens, temperature, generator, batch_size, samples=samples)
         found = self.verbalizer.sample(*self._halves(acts), EXPLAIN, settings)
         pairs = zip(found.ids.cpu(), found.mask.cpu(), strict=True)
-        return Generation([self.verbalizer.decode(ids[mask]) for ids, mask in pairs], found.finished.cpu(), found)
+        texts = [self.verbalizer.decode(ids[mask]) for ids, mask in pairs]
+        return Generation(texts, found.finished.cpu(), found, AnswerRule("all"))
 
     def _halves(self, acts: Float[Tensor, "n both"]) -> tuple[Float[Tensor, "n d_act"], Float[Tensor, "n d_act"]]:
         size = self.verbalizer.d_act

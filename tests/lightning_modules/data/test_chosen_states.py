@@ -21,6 +21,7 @@ from tl_nla.data.shards import (
 )
 from tl_nla.errors import InputError
 from tl_nla.nla import BestOf
+from tl_nla.nla.adaptation import adapt
 from tl_nla.nla.answers import AnswerRule
 
 SIZES = [(7, 5), (4, 4), (6, 3)]
@@ -79,7 +80,7 @@ def test_a_share_of_the_rows_and_a_run_that_goes_on(pair, source, tmp_path):
 
 def test_what_cannot_be_taught_keeps_the_written_words(pair, tmp_path, monkeypatch):
     found = pair.generate(torch.randn(5, zoo.D_MODEL), **CAP)
-    found.texts[:] = ["good words", " ", "<eos>", "kept <eos> words", "failed"]
+    found.texts[:] = ["good words", "<eos> ", "<explanation>a tag", "kept <eos> words", "failed"]
     found.extracted[:] = torch.tensor([True, True, True, True, False])
     monkeypatch.setattr(BestOf, "generate", lambda self, acts, **settings: found)
     source, out = capture(tmp_path / "source", SIZES[:1]), tmp_path / "out"
@@ -103,10 +104,21 @@ def test_other_settings_and_too_many_rows_are_refused(pair, source, tmp_path):
         choose_explanations(BestOf(pair, 2), tmp_path / "none", tmp_path / "more")
 
 
+@pytest.mark.parametrize("wrong", [{"max_new_tokens": 10_000}, {"temperature": 0.5}, {"batch_size": 0}])
+def test_a_wrong_setting_leaves_nothing_behind(pair, source, tmp_path, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        choose_explanations(BestOf(pair, 2), source, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="is the capture that is read; give another folder"):
+        choose_explanations(BestOf(pair, 2), source, source, **CAP)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_a_pair_that_does_not_fit_is_refused(pair, source, tmp_path):
-    with pytest.raises(InputError, match="NLA chooses nothing; give BestOf"):
-        choose_explanations(pair, source, tmp_path / "out")
+    there = torch.randn(40, zoo.D_MODEL, generator=torch.Generator().manual_seed(1))
+    for other, name in ((pair, "NLA"), (BestOf(adapt(pair, there, there, 0), 2), "AdaptedNLA")):
+        with pytest.raises(InputError, match=f"{name} chooses nothing, or names no site; give BestOf"):
+            choose_explanations(other, source, tmp_path / "out")
     begin_capture(source, {"site": "blocks.0.hook_resid_post"})
     with pytest.raises(InputError, match=r"holds states of blocks\.0\..*; this pair explains blocks\.1\."):
         choose_explanations(BestOf(pair, 2), source, tmp_path / "out")
