@@ -12,6 +12,7 @@ from tests.nla import checkpoints
 from tests.nla.test_generation import make
 from tl_nla import VerbalizerAdapter, attach, read
 from tl_nla.errors import InputError
+from tl_nla.faithfulness.short_claims import short_claims
 from tl_nla.nla import BestOf, SureWords
 from tl_nla.nla.answers import AnswerRule
 from tl_nla.nla.generation import Responses
@@ -60,6 +61,15 @@ def test_a_word_is_as_sure_as_all_its_tokens_together():
 def test_the_punctuation_behind_a_word_is_not_its_certainty():
     text, tokens = said(("Here", 0.9), (",", 0.1), (" |", 0.2))
     assert leave_out(text, tokens, 0.5) == "Here, …"
+
+
+def test_a_word_that_is_punctuation_keeps_what_ends_its_part():
+    text, tokens = said(("Next:", 1), (" ,", 0.2), (",", 1), (" .", 0.3), (".", 1), (" Recent:", 1), (" old", 1))
+    assert text == "Next: ,, .. Recent: old"
+    assert leave_out(text, tokens, 0.5) == "Next: …, …. Recent: old"
+    assert len(short_claims(leave_out(text, tokens, 0.25))) == 2
+    text, tokens = said((" a", 1), (" .", 0.3), (" b", 1))
+    assert leave_out(text, tokens, 0.5) == " a … b"
 
 
 def test_generated_words_carry_their_probabilities():

@@ -132,7 +132,8 @@ def leave_out(text: str, tokens: Sequence[SureToken], threshold: float, mark: st
     """
     parts, place, open_mark = [], 0, False
     for found in _WORD.finditer(text):
-        core = found.group().rstrip(_ENDS) or found.group()
+        # Where the word itself is punctuation, what ends its part of the explanation is the last mark: `Next: ..`
+        core = found.group().rstrip(_ENDS) or found.group()[:-1] or found.group()
         start, end = found.start(), found.start() + len(core)
         inside = (token.probability for token in tokens if token.end > start and token.start < end)
         if math.prod(inside) >= threshold:
