@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,8 +9,9 @@ from transformers.pytorch_utils import Conv1D
 
 from tests import families, zoo
 from tl_nla.errors import InputError
-from tl_nla.model.heads import OutProjection, out_projection, solve_heads
+from tl_nla.model.heads import HeadSum, OutProjection, out_projection, solve_heads
 from tl_nla.model.reading import read
+from tl_nla.model.rounding import Fit
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WIDTH, ROWS = 24, 10
@@ -173,3 +176,16 @@ def test_heads_read_before_a_change_of_the_weights_are_never_those_behind_it(fam
             reading["blocks.1.attn.head.0"]
         return
     assert torch.equal(reading["blocks.1.attn.head.2"], before)
+
+
+def test_a_copy_of_heads_has_weights_of_its_own():
+    owned = torch.randn(2, 3, 4)
+    owned.add_(1.0)  # torch counts one change, and none of a copy
+    heads = HeadSum(torch.randn(5, 2, 3), owned, torch.ones(()), torch.zeros(4), Fit(0.0, 0.0), owned._version)
+    other = copy.deepcopy(heads)
+    assert torch.equal(other.writes(), heads.writes())
+    other.weight.add_(1.0)
+    owned.add_(1.0)
+    for changed in (other.writes, heads.writes, lambda: copy.deepcopy(heads)):
+        with pytest.raises(InputError, match="read them again"):
+            changed()

@@ -78,11 +78,23 @@ class HeadSum:
         Raises:
             InputError: when the model's weights have changed since it was read.
         """
-        if self.version is not None and self.weight._version != self.version:
-            raise InputError("the model's weights have changed since its heads were read; read them again")
+        self._check()
         z, weight = (self.z, self.weight) if heads is None else (self.z[:, list(heads)], self.weight[list(heads)])
         found = torch.einsum("nhd,hdm->nhm", z, weight)
         return found / (self.scale[:, None] if self.scale.ndim else self.scale)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._check()
+        return dict(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy, or what was read from a file, has weights of its own, whose changes are counted from here."""
+        weight = state["weight"]
+        self.__dict__.update(state, version=None if weight.is_inference() else weight._version)
+
+    def _check(self) -> None:
+        if self.version is not None and self.weight._version != self.version:
+            raise InputError("the model's weights have changed since its heads were read; read them again")
 
     def rows(self, chosen: Int[Tensor, " m"]) -> "HeadSum":
         """The same at some of its rows."""
